@@ -1,0 +1,1 @@
+"""Evaluations as tests, tests as tracked MLflow runs."""
