@@ -1,1 +1,66 @@
-"""Evaluations as tests, tests as tracked MLflow runs."""
+"""Evaluations as tests, tests as tracked MLflow runs.
+
+Everything is imported when it is first used, so that pytest starts as fast as without us.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pytest_armory.engine import Engine, Evaluation, EvaluationResults, l0, l2, linf
+    from pytest_armory.track import (
+        EvaluationRun,
+        Trackable,
+        get_current_params,
+        init_tracking_uri,
+        reset_params,
+        track_call,
+        track_evaluation,
+        track_init_params,
+        track_metrics,
+        track_param,
+        track_params,
+        track_system_metrics,
+        trackable_context,
+        tracking_context,
+    )
+
+__all__ = [
+    "Engine",
+    "Evaluation",
+    "EvaluationResults",
+    "EvaluationRun",
+    "Trackable",
+    "get_current_params",
+    "init_tracking_uri",
+    "l0",
+    "l2",
+    "linf",
+    "reset_params",
+    "track_call",
+    "track_evaluation",
+    "track_init_params",
+    "track_metrics",
+    "track_param",
+    "track_params",
+    "track_system_metrics",
+    "trackable_context",
+    "tracking_context",
+]
+
+_ENGINE = {"Engine", "Evaluation", "EvaluationResults", "l0", "l2", "linf"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = "engine" if name in _ENGINE else "track"
+    return getattr(import_module(f"{__name__}.{room}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

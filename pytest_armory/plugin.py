@@ -1,1 +1,99 @@
-"""The pytest plugin."""
+"""The pytest plugin: thin hooks and fixtures that delegate.
+
+It is imported whenever pytest starts, so what only a tracked session needs is imported later.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_armory import options
+
+if TYPE_CHECKING:
+    from pytest_armory.track import EvaluationRun
+
+_settings = pytest.StashKey[options.Settings]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options and ini keys."""
+    options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add our hooks for others."""
+    from pytest_armory import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and what a tracked session needs."""
+    config.addinivalue_line("markers", options.MARKER_HELP)
+    settings = config.stash[_settings] = options.read_settings(config)
+    if settings.track:
+        from pytest_armory import tracked
+
+        tracked.register(config, settings)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse markers that cannot be used before the first test runs."""
+    errors = options.marker_errors(items)
+    if errors:
+        from pytest_armory import session
+
+        session.refuse(config, items, errors)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Raise what a worker refused."""
+    from pytest_armory import session
+
+    session.raise_refused(node)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep each test's parameters apart from every other's."""
+    with _apart(item):
+        return (yield)
+
+
+def _apart(item: pytest.Item) -> AbstractContextManager[object]:
+    if "pytest_armory.track" not in sys.modules and not options.is_evaluation(item):
+        return nullcontext()
+    from pytest_armory import scopes
+
+    tracked = item.config.stash[_settings].track
+    return scopes.of_test(item, in_memory=options.is_evaluation(item) and not tracked)
+
+
+@pytest.fixture(scope="session")
+def track_call() -> Callable[..., Any]:
+    """Call a loader and record its keyword arguments: ``track_call(load, split="test")``.
+
+    They become parameters, ``load.split``, of every evaluation that uses the fixture which called
+    it. A function or a class; it is left as it was.
+    """
+    from pytest_armory import track
+
+    return track.track_call
+
+
+@pytest.fixture
+def evaluation_run() -> EvaluationRun:
+    """The test's own MLflow run: ``run_id``, ``url``, ``log_metrics(…)``, ``log_figure(…)`` …
+
+    When the session is not tracked, or the test is not marked ``evaluation``, the same object with
+    ``run_id`` None, which keeps what is logged in memory.
+    """
+    from pytest_armory import track
+
+    return track.current_run() or track.EvaluationRun()

@@ -1,0 +1,239 @@
+"""One attempt at an evaluation, in the process that runs the test: its run from open to close.
+
+The steps, each at most one request on the test's way: *open* before fixtures are set up, so that
+``mlflow.*`` in fixtures lands in the run; *describe* when setup ends, so that a run killed in hour
+three still says what it was; the engine writes its metrics itself; *finish* after teardown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from pytest_armory import __version__
+from pytest_armory.destination import Destination
+from pytest_armory.errors import TrackingError
+from pytest_armory.fixture_params import FixtureParams
+from pytest_armory.lifecycle import Phase, outcome_of
+from pytest_armory.options import Mark, Settings, is_evaluation, merged_mark
+from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.track.context import Scope
+from pytest_armory.track.evaluation import open_run, running
+from pytest_armory.track.run import EvaluationRun, tag_strings
+from pytest_armory.values import param_strings
+
+
+class Attempt:
+    """One attempt under way."""
+
+    def __init__(self, item: pytest.Item, record: EvaluationRecord, run: EvaluationRun) -> None:
+        self.item = item
+        self.record = record
+        self.run = run
+        self.scope: Scope | None = None
+        self.phases: list[Phase] = []
+        self.seconds = 0.0
+        self.failures: list[str] = []
+        self.captured: dict[str, str] = {}
+        self.stack = ExitStack()
+
+    def note(self, report: pytest.TestReport) -> None:
+        """Take in one phase's report, or a subtest's."""
+        self.phases.append(Phase(report.when or "?", report.outcome, hasattr(report, "wasxfail")))
+        self.seconds += report.duration
+        if report.failed:
+            self.failures.append(f"{report.when}:\n{report.longreprtext}")
+        self.captured.update(report.sections)
+
+
+class Attempts:
+    """Opens and closes the runs of this process; ``problems`` are told to the session."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        where: Destination,
+        *,
+        open_tags: Mapping[str, str],
+        worker: str,
+        parent_of: Callable[[str], str | None],
+        rootpath: Path,
+    ) -> None:
+        self.destination = where
+        self.settings = settings
+        self.fixtures = FixtureParams()
+        self.current: Attempt | None = None
+        self._open_tags = dict(open_tags)
+        self._worker = worker
+        self._parent_of = parent_of
+        self._rootpath = rootpath
+        self._counts: Counter[str] = Counter()
+
+    def reported(self, item: pytest.Item, report: pytest.TestReport) -> EvaluationRecord | None:
+        """Take in a phase's report of a test; the record to send with it, if there is one.
+
+        The first goes with *setup*, so that a crash in the test leaves a trace, the last with
+        *teardown*. A subtest's report comes during *call* and has none.
+        """
+        attempt = self.current
+        if attempt is None or attempt.item is not item:
+            return None
+        attempt.note(report)
+        if report.when == "teardown":
+            return self.finish(attempt)
+        if report.when == "setup":
+            self.describe(attempt)
+            return self.record_of(attempt)
+        return None
+
+    def end(self) -> EvaluationRecord | None:
+        """End this process's part: close what Ctrl-C or ``pytest.exit`` left open, and wait."""
+        from pytest_armory.store import open_store
+
+        record = self.finish(self.current) if self.current is not None else None
+        if self._counts:
+            with suppress(TrackingError):  # every attempt has told that it could not be opened
+                open_store(self.destination).drain()
+        return record
+
+    def prepare(self, items: Sequence[pytest.Item]) -> None:
+        """Open the store before the first test, for it takes seconds that are no test's."""
+        from pytest_armory.store import open_store
+
+        if any(is_evaluation(item) for item in items):
+            with suppress(TrackingError):  # tried again by each evaluation, which tells it
+                open_store(self.destination)
+
+    def open(self, item: pytest.Item) -> Attempt:
+        """Open the run of a test that is about to be set up; in memory if the store fails."""
+        started = time.perf_counter()
+        self._counts[item.nodeid] += 1
+        record = EvaluationRecord(
+            nodeid=item.nodeid, attempt=self._counts[item.nodeid], worker=self._worker
+        )
+        problems: list[str] = []
+        try:
+            run = self._open_run(item, record, problems)
+        except TrackingError as error:
+            run = EvaluationRun()
+            problems.append(str(error))
+        run.collect_problems(problems)
+        attempt = Attempt(item, record, run)
+        attempt.scope = attempt.stack.enter_context(running(run))
+        attempt.seconds = started - time.perf_counter()  # pytest counts this hook to the setup
+        self.current = attempt
+        return attempt
+
+    def _open_run(
+        self, item: pytest.Item, record: EvaluationRecord, problems: list[str]
+    ) -> EvaluationRun:
+        from pytest_armory.store import open_store
+
+        mark = merged_mark(item)
+        store = open_store(self.destination)
+        experiment_id = None if mark.name else self.settings.experiment_id
+        if experiment_id is None:
+            experiment_id = store.experiment_id(mark.name or self.settings.experiment)
+        tags = {**_extra_tags(item, mark, problems), **self._tags(item, mark, record)}
+        parent = self._parent_of(experiment_id)
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        return open_run(self.destination, name=item.name, tags=tags, experiment_id=experiment_id)
+
+    def _tags(self, item: pytest.Item, mark: Mark, record: EvaluationRecord) -> dict[str, str]:
+        tags = {
+            **self._open_tags,
+            "armory.kind": "evaluation",
+            "armory.version": __version__,
+            "armory.nodeid": record.nodeid,
+            "armory.attempt": str(record.attempt),
+            "armory.worker": record.worker,
+            "mlflow.source.name": _relative(item.path, self._rootpath),
+            "mlflow.source.type": "LOCAL",
+        }
+        if mark.description:
+            tags["mlflow.note.content"] = mark.description
+        return tags
+
+    def describe(self, attempt: Attempt) -> None:
+        """Write the parameters that are known by now: fixtures', parametrization's, the test's."""
+        attempt.run.write(params=self._params(attempt))
+
+    def _params(self, attempt: Attempt) -> dict[str, str]:
+        callspec = getattr(attempt.item, "callspec", None)
+        params = param_strings(callspec.params) if callspec is not None else {}
+        params.update(self.fixtures.of(attempt.item))
+        if attempt.scope is not None:
+            params.update(param_strings(attempt.scope.params))
+        return params
+
+    def finish(self, attempt: Attempt) -> EvaluationRecord:
+        """Write what became of it and close the run; the record for the session."""
+        outcome = outcome_of(attempt.phases)
+        run = attempt.run
+        tags = {"armory.outcome": outcome.value}
+        if run.replaced_params:
+            tags["armory.replaced_params"] = ", ".join(run.replaced_params)
+        run.metrics["duration_seconds"] = attempt.seconds
+        run.write(
+            params=self._params(attempt),
+            metrics=[("duration_seconds", attempt.seconds, 0)],
+            tags=tags,
+        )
+        if not outcome.is_good:
+            run.store_files(_failure_files(attempt))
+        attempt.stack.close()
+        run.close(outcome.status)
+        self.current = None
+        return self.record_of(attempt, outcome)
+
+    def record_of(self, attempt: Attempt, outcome: Outcome | None = None) -> EvaluationRecord:
+        """What is known of an attempt by now."""
+        run = attempt.run
+        return EvaluationRecord(
+            nodeid=attempt.record.nodeid,
+            attempt=attempt.record.attempt,
+            worker=attempt.record.worker,
+            run_id=run.run_id,
+            experiment_id=run.experiment_id,
+            parent_id=run.parent_id,
+            url=run.url,
+            outcome=outcome,
+            duration=attempt.seconds,
+            metrics=dict(run.metrics) if outcome else {},
+            problems=tuple(run.problems),
+        )
+
+
+def _extra_tags(item: pytest.Item, mark: Mark, problems: list[str]) -> dict[str, str]:
+    """The marker's tags and those of hooks; a hook that raises must not fail the test."""
+    tags = tag_strings(mark.tags)
+    try:
+        for given in item.ihook.pytest_armory_tags(item=item):
+            tags.update(tag_strings(given or {}))
+    except Exception as error:  # noqa: BLE001 - anybody's code; it is told in the summary
+        problems.append(f"the hook pytest_armory_tags raised {error!r}; its tags are left out")
+    return tags
+
+
+def _failure_files(attempt: Attempt) -> dict[str, str | bytes | Path]:
+    files: dict[str, str | bytes | Path] = {}
+    if attempt.failures:
+        files["failure.txt"] = "\n\n".join(attempt.failures)
+    if attempt.captured:
+        files["captured.txt"] = "\n\n".join(
+            f"--- {title} ---\n{text}" for title, text in attempt.captured.items()
+        )
+    return files
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return str(path)

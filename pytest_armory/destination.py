@@ -1,0 +1,178 @@
+"""Where runs go: the Armory home, the tracking URI, and the local database opened safely.
+
+This room decides and checks; it opens nothing by itself and imports no MLflow. The store hands
+its own migration to :func:`prepare_database`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock, Timeout
+
+from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.values import redact_text
+
+LOCAL = "local"
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+_BARE = ("databricks", "databricks-uc", "uc")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where this process tracks to.
+
+    ``uri`` is MLflow's tracking URI, or None for the local database whose file ``database`` is.
+    For a SQLite URI ``database`` is its file as well. ``shown`` has no secret in it.
+    """
+
+    uri: str | None
+    database: Path | None
+    shown: str
+
+    @property
+    def artifacts(self) -> Path | None:
+        """The folder for artifacts of a database that is a file: beside it, wherever pytest ran."""
+        return self.database.parent / "artifacts" if self.database else None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether requests cross a network, so that hiding their latency pays."""
+        return self.database is None
+
+
+def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """The Armory home: ``ARMORY_HOME``, else ``~/.armory``."""
+    home = environ.get("ARMORY_HOME")
+    return Path(home).expanduser().absolute() if home else Path.home() / ".armory"
+
+
+def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destination:
+    """The destination a tracking URI names; ``None`` or ``local`` is the local database.
+
+    Raises :class:`ArmoryUsageError` for a URI MLflow cannot use, with what to type instead.
+    """
+    if uri is None or uri == LOCAL:
+        path = armory_home(environ) / "mlruns" / "mlflow.db"
+        return Destination(uri=None, database=path, shown=_shorten(path))
+    scheme = urlsplit(uri).scheme.lower()
+    if scheme.split("+")[0] == "sqlite":
+        path = _sqlite_path(uri)
+        return Destination(uri=uri, database=path, shown=f"sqlite:///{path}")
+    if uri in _BARE or scheme.split("+")[0] in (*_SCHEMES, *_plugin_schemes()):
+        if scheme in ("http", "https") and not urlsplit(uri).hostname:
+            raise _unusable(uri, "it names no host, as in http://127.0.0.1:5000")
+        return Destination(uri=uri, database=None, shown=redact_text(uri))
+    if scheme in ("", "file") or os.path.exists(uri):
+        raise _unusable(
+            uri,
+            "MLflow no longer tracks to plain folders; use a database file instead, as in "
+            f"sqlite:///{Path(unquote(urlsplit(uri).path) or '.').absolute() / 'mlflow.db'}",
+        )
+    raise _unusable(uri, f"its scheme is none of {', '.join(_SCHEMES)}")
+
+
+def check_writable(destination: Destination) -> None:
+    """Refuse a local database whose folder cannot be made or written, without making it."""
+    if destination.database is None:
+        return
+    folder = destination.database.parent
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not existing.is_dir():
+        raise ArmoryUsageError(
+            f"armory: the local database cannot be at {destination.database}: {existing} is a "
+            "file, not a folder; set ARMORY_HOME to a folder that can be written"
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ArmoryUsageError(
+            f"armory: the local database cannot be at {destination.database}: {existing} is not "
+            "writable for this user; set ARMORY_HOME to a folder that is, or name a server with "
+            "--armory-tracking-uri"
+        )
+
+
+def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float = 120.0) -> None:
+    """Make the SQLite database at ``path`` if it is missing, whole or not at all.
+
+    However many processes call this at once, one builds it (``migrate`` is called with a temporary
+    file in the same folder, already in WAL mode) under a file lock and renames it into place.
+    ``timeout`` is in seconds. Raises :class:`TrackingError`.
+    """
+    if path.exists():
+        return
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
+            if path.exists():
+                return
+            _discard(fresh)  # left by a process killed while it was building
+            _switch_to_wal(fresh)
+            migrate(fresh)
+            _checkpoint(fresh)
+            fresh.rename(path)
+            _discard(fresh)
+    except Timeout:
+        raise TrackingError(
+            f"the local database {path} is being made by another process for more than "
+            f"{timeout:.0f} s; if there is none, remove {path.name}.lock beside it"
+        ) from None
+    except (OSError, sqlite3.Error) as error:
+        raise TrackingError(f"the local database {path} cannot be made: {error}") from error
+
+
+def _switch_to_wal(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+def _checkpoint(path: Path) -> None:
+    """Bring everything into the one file that is renamed; its journal keeps the old name."""
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        connection.close()
+
+
+def _discard(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _sqlite_path(uri: str) -> Path:
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///(.+?)(?:\?.*)?", uri)
+    if not match or match.group(1) == ":memory:":
+        raise _unusable(uri, "it names no file, as in sqlite:////absolute/path/mlflow.db")
+    # SQLAlchemy takes the path as it stands: no percent sign in it is decoded.
+    return Path(match.group(1)).absolute()
+
+
+def _plugin_schemes() -> tuple[str, ...]:
+    """Schemes that installed MLflow plugins bring."""
+    return tuple(point.name for point in metadata.entry_points(group="mlflow.tracking_store"))
+
+
+def _shorten(path: Path) -> str:
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except ValueError:
+        return str(path)
+
+
+def _unusable(uri: str, rule: str) -> ArmoryUsageError:
+    return ArmoryUsageError(
+        f"armory: the tracking URI {redact_text(uri)!r} cannot be used: {rule}. Give "
+        "--armory-tracking-uri (or MLFLOW_TRACKING_URI) `local`, http(s)://…, sqlite:///…, "
+        "postgresql://… or databricks"
+    )

@@ -1,0 +1,104 @@
+"""Parameters follow the fixture.
+
+A session-scoped fixture loads once, in the setup of the first test that asks for it; what it
+recorded belongs to every test that uses it. So each execution of a fixture records apart, and a
+test's parameters are those of all the fixtures it reaches: declared, through other fixtures, or
+asked for with ``request.getfixturevalue``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pytest
+
+from pytest_armory.track.context import Scope, current_scope, entered
+from pytest_armory.values import param_strings
+
+
+@dataclass
+class _Execution:
+    """What the latest execution of a fixture recorded, and the fixtures it asked for."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    needs: list[pytest.FixtureDef[Any]] = field(default_factory=list)
+
+
+class FixtureParams:
+    """The parameters of every live fixture, by its definition."""
+
+    def __init__(self) -> None:
+        self._executions: WeakKeyDictionary[pytest.FixtureDef[Any], _Execution] = (
+            WeakKeyDictionary()
+        )
+
+    @contextmanager
+    def recording(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Iterator[None]:
+        """Record one execution of a fixture apart from everything around it."""
+        execution = _Execution()
+        self._executions[fixturedef] = execution
+        outer = current_scope()
+        with entered(Scope(outer=outer)) as scope, _noting(request, execution.needs):
+            try:
+                yield
+            finally:
+                # As strings, now: what was loaded may change later, and must not be kept alive.
+                execution.params = param_strings(scope.params)
+
+    def of(self, item: pytest.Item) -> dict[str, str]:
+        """The parameters of all fixtures that a test has reached so far."""
+        found: dict[str, str] = {}
+        seen: set[int] = set()
+        for fixturedef in _active(item):
+            self._collect(fixturedef, found, seen)
+        return found
+
+    def _collect(
+        self, fixturedef: pytest.FixtureDef[Any], found: dict[str, str], seen: set[int]
+    ) -> None:
+        if id(fixturedef) in seen:
+            return
+        seen.add(id(fixturedef))
+        execution = self._executions.get(fixturedef)
+        if execution is not None:
+            for needed in execution.needs:
+                self._collect(needed, found, seen)
+            found.update(execution.params)
+
+
+def _active(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
+    """The fixtures this test's request has handed out, cached ones included.
+
+    pytest keeps them on the request and has no public way to ask; an item that is no function
+    (a doctest, a custom item) has none.
+    """
+    request = getattr(item, "_request", None)
+    return list(getattr(request, "_fixture_defs", {}).values())
+
+
+@contextmanager
+def _noting(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]]) -> Iterator[None]:
+    """Note every fixture that one fixture asks its own request for.
+
+    pytest itself goes through ``getfixturevalue`` for declared arguments, and the fixture's body
+    for dynamic ones; a cached fixture calls no hook, so there is nowhere else to see it.
+    """
+    original: Callable[[str], Any] = request.getfixturevalue
+
+    def getfixturevalue(argname: str) -> Any:
+        value = original(argname)
+        if argname != "request":
+            needs.append(request._get_active_fixturedef(argname))
+        return value
+
+    request.getfixturevalue = getfixturevalue  # type: ignore[method-assign] # this instance only
+    try:
+        yield
+    finally:
+        del request.getfixturevalue

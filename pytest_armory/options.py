@@ -1,0 +1,202 @@
+"""Options, ini keys and the marker -> frozen settings, or a usage error that says what to type."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+MARKER = "evaluation"
+
+MARKER_HELP = (
+    "evaluation(*, name=None, description=None, tags=None): with --armory-track this test is "
+    "tracked as one MLflow run. name: the MLflow experiment, the same between runs; description: "
+    "the run's note; tags: a mapping of extra tags. Markers on function, class and module merge, "
+    "the closest wins key by key."
+)
+
+INI_TRACK = "armory_track"
+INI_URI = "armory_tracking_uri"
+INI_EXPERIMENT = "armory_experiment"
+INI_SUMMARY = "armory_summary"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What this session was asked to do; ``uri`` None is the local database."""
+
+    track: bool
+    uri: str | None
+    experiment: str
+    experiment_id: str | None
+    summary: Path | None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A test's merged evaluation markers."""
+
+    name: str | None = None
+    description: str | None = None
+    tags: Mapping[str, object] = field(default_factory=dict)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add every option with its ini key; precedence is command line, environment, ini, default."""
+    group = parser.getgroup("armory", "tracked evaluations (pytest-armory)")
+    group.addoption(
+        "--armory-track",
+        action="store_true",
+        default=None,
+        help="track this session: every test marked `evaluation` becomes an MLflow run. Without it "
+        "nothing is tracked and no file is written",
+    )
+    group.addoption(
+        "--armory-tracking-uri",
+        metavar="URI",
+        help="where to track: `local`, the database under the Armory home (the default), or any "
+        "MLflow tracking URI, as http://127.0.0.1:5000 (environment: MLFLOW_TRACKING_URI)",
+    )
+    group.addoption(
+        "--armory-experiment",
+        metavar="NAME",
+        help="the MLflow experiment of evaluations whose marker gives no name (environment: "
+        "MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID; default: the name of pytest's rootdir)",
+    )
+    group.addoption(
+        "--armory-summary",
+        metavar="PATH",
+        help="write the session's summary to PATH as Markdown (the file that GITHUB_STEP_SUMMARY "
+        "names gets it without asking)",
+    )
+    parser.addini(INI_TRACK, "the same as --armory-track", type="bool", default=False)
+    parser.addini(INI_URI, "the same as --armory-tracking-uri", default="")
+    parser.addini(INI_EXPERIMENT, "the same as --armory-experiment", default="")
+    parser.addini(INI_SUMMARY, "the same as --armory-summary", default="")
+
+
+def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The session's settings. Raises ``pytest.UsageError`` for what cannot be used together."""
+    import pytest
+
+    option = config.option
+    track = bool(option.armory_track or config.getini(INI_TRACK))
+    if option.armory_tracking_uri and not track:
+        raise pytest.UsageError(
+            f"armory: --armory-tracking-uri {_safe(option.armory_tracking_uri)} says where to "
+            "track, but nothing is tracked without --armory-track; add --armory-track"
+        )
+    name, experiment_id = _experiment(config, environ)
+    summary = option.armory_summary or config.getini(INI_SUMMARY)
+    uri = option.armory_tracking_uri or environ.get("MLFLOW_TRACKING_URI") or config.getini(INI_URI)
+    return Settings(
+        track=track,
+        uri=uri or None,
+        experiment=name,
+        experiment_id=experiment_id,
+        summary=config.invocation_params.dir / summary if summary else None,
+    )
+
+
+def _experiment(config: pytest.Config, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    if config.option.armory_experiment:
+        return config.option.armory_experiment, None
+    if environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return environ["MLFLOW_EXPERIMENT_NAME"], None
+    if environ.get("MLFLOW_EXPERIMENT_ID"):
+        return "", environ["MLFLOW_EXPERIMENT_ID"]
+    return config.getini(INI_EXPERIMENT) or config.rootpath.name or "pytest", None
+
+
+def _safe(uri: str) -> str:
+    from pytest_armory.values import redact_text
+
+    return redact_text(uri)
+
+
+# The marker
+
+_TYPES: dict[str, tuple[type, str]] = {
+    "name": (str, 'a string, as in name="digits-robustness"'),
+    "description": (str, 'a string, as in description="PGD on logistic regression"'),
+    "tags": (Mapping, 'a mapping, as in tags={"team": "vision"}'),
+}
+
+
+def is_evaluation(item: pytest.Item) -> bool:
+    """Whether a test is marked as an evaluation."""
+    return item.get_closest_marker(MARKER) is not None
+
+
+def merged_mark(item: pytest.Item) -> Mark:
+    """The markers on a test, its class and its module as one; assumes :func:`marker_errors`."""
+    merged: dict[str, Any] = {}
+    for mark in item.iter_markers(MARKER):  # the closest first
+        for key, value in mark.kwargs.items():
+            if value is None:
+                continue
+            if key in merged and isinstance(value, Mapping):
+                merged[key] = {**value, **merged[key]}
+            else:
+                merged.setdefault(key, value)
+    return Mark(**merged)
+
+
+def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
+    """One sentence for every marker that cannot be used, each with what to write instead."""
+    errors: dict[str, None] = {}
+    for item in items:
+        for mark in item.iter_markers():
+            for problem in _mark_problems(mark, item.config):
+                errors[f"{item.nodeid.split('[')[0]}: {problem}"] = None
+    return list(errors)
+
+
+def _mark_problems(mark: pytest.Mark, config: pytest.Config) -> list[str]:
+    if mark.name != MARKER:
+        return _misspelt(mark.name, config)
+    problems = []
+    if mark.args:
+        given = ", ".join(map(repr, mark.args))
+        problems.append(
+            f"@pytest.mark.evaluation takes keywords only, got {given}; write "
+            f"@pytest.mark.evaluation(name={mark.args[0]!r})"
+        )
+    for key, value in mark.kwargs.items():
+        if key not in _TYPES:
+            problems.append(
+                f"@pytest.mark.evaluation has no keyword {key!r}{_nearest(key, _TYPES)}; it takes "
+                f"{', '.join(_TYPES)}"
+            )
+        elif value is not None and not (isinstance(value, _TYPES[key][0]) and value != ""):
+            problems.append(
+                f"@pytest.mark.evaluation({key}=…) must be {_TYPES[key][1]}; got {value!r}"
+            )
+    return problems
+
+
+def _misspelt(name: str, config: pytest.Config) -> list[str]:
+    """A marker nobody registered whose name is all but ours would go untracked without a word."""
+    if not name.startswith(("eva", "val")) or name in _registered(config):
+        return []
+    nearest = _nearest(name, [MARKER])
+    if not nearest:
+        return []
+    return [f"@pytest.mark.{name} is not a registered marker{nearest}"]
+
+
+def _registered(config: pytest.Config) -> set[str]:
+    lines: list[str] = config.getini("markers")
+    return {line.split(":")[0].split("(")[0].strip() for line in lines}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,92 @@
+"""The nouns: what one attempt at an evaluation was, and what became of it.
+
+Records are frozen and cross process boundaries as one JSON string, so that nothing but exact
+builtins ever reaches execnet (a single ``numpy.float64`` in a report kills a worker).
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+
+from pytest_armory.values import metric_values
+
+
+class Outcome(str, enum.Enum):
+    """What pytest decided about one attempt; the tag ``armory.outcome``."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+    XPASSED = "xpassed"
+    CRASHED = "crashed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def status(self) -> str:
+        """MLflow's run status for this outcome: ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        if self in (Outcome.FAILED, Outcome.ERROR, Outcome.CRASHED):
+            return "FAILED"
+        return "KILLED" if self is Outcome.INTERRUPTED else "FINISHED"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the attempt leaves the session's verdict as it is."""
+        return self.status == "FINISHED"
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One attempt at one evaluation, as far as it is known.
+
+    ``outcome`` is None while the attempt is under way, ``run_id`` None where no run could be
+    opened; ``duration`` is in seconds, over setup, call and teardown; ``problems`` are the
+    sentences that say what of it was not stored.
+    """
+
+    nodeid: str
+    attempt: int = 1
+    worker: str = ""
+    run_id: str | None = None
+    experiment_id: str | None = None
+    parent_id: str | None = None
+    url: str | None = None
+    outcome: Outcome | None = None
+    duration: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What tells this attempt from every other of its session."""
+        return (self.nodeid, self.attempt, self.worker)
+
+    def with_parent(self, parent_id: str) -> EvaluationRecord:
+        """The same attempt under a session run."""
+        return replace(self, parent_id=parent_id)
+
+
+def to_wire(record: EvaluationRecord) -> str:
+    """A record as one JSON string of ASCII characters; NaN and infinities keep their JSON names."""
+    fields = asdict(record)
+    fields["metrics"] = metric_values(record.metrics).numbers
+    fields["outcome"] = record.outcome.value if record.outcome else None
+    return str(json.dumps(fields))
+
+
+def from_wire(text: str) -> EvaluationRecord:
+    """The record that :func:`to_wire` wrote."""
+    fields = json.loads(text)
+    fields["outcome"] = Outcome(fields["outcome"]) if fields["outcome"] else None
+    fields["problems"] = tuple(fields["problems"])
+    return EvaluationRecord(**fields)
+
+
+def count_outcomes(records: Iterable[EvaluationRecord]) -> dict[str, int]:
+    """How many attempts had each outcome, in the order of :class:`Outcome`, zeros left out."""
+    seen = [record.outcome for record in records]
+    return {outcome.value: seen.count(outcome) for outcome in Outcome if outcome in seen}

@@ -1,0 +1,297 @@
+"""Records -> what people read: terminal lines, Markdown, JUnit properties. Pure strings.
+
+Whatever stands in a node id or a value, nothing here lets it break a line, a table or an escape
+sequence: :func:`printable` and :func:`_text` see to that.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_armory.records import EvaluationRecord, Outcome, count_outcomes
+
+ROWS = 40
+"""How many rows a table has unless asked for more: what still fits on a screen."""
+
+CHIEF = 3
+"""How many metrics of an evaluation a table shows."""
+
+MARKDOWN_LIMIT = 250_000
+"""Characters of a summary; GitHub refuses a step summary over 1 MiB, and people long before."""
+
+_SIDE = ("duration_seconds", "samples", "samples_per_second")
+_SIDE_FOLDERS = ("time/", "progress/", "system/")
+_COLOUR = {"passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped": "yellow"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a session's end knows. ``records`` are as the store holds them, in order of start."""
+
+    session: str
+    where: str
+    records: Sequence[EvaluationRecord]
+    open_with: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    lost: int = 0
+    commit: str = ""
+    branch: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every attempt that counts passed, was skipped or failed as expected."""
+        return all(record.outcome and record.outcome.is_good for record in latest(self.records))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One terminal line in parts, each with its colour, if any."""
+
+    parts: Sequence[tuple[str, str | None]]
+
+    @property
+    def text(self) -> str:
+        """The line without colours."""
+        return "".join(text for text, _ in self.parts)
+
+
+def latest(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
+    """The last attempt of every evaluation on every worker kind; an earlier one was rerun."""
+    last: dict[tuple[str, str], EvaluationRecord] = {}
+    for record in records:
+        last[(record.nodeid, record.worker)] = record
+    return list(last.values())
+
+
+def chief_metrics(metrics: Mapping[str, float], most: int = CHIEF) -> dict[str, float]:
+    """The few metrics a table shows: the plainest names, no timings if there is anything else."""
+    names = [n for n in metrics if n not in _SIDE and not n.startswith(_SIDE_FOLDERS)]
+    names.sort(key=lambda name: (name.count("/"), name))
+    return {name: metrics[name] for name in names[:most]}
+
+
+def junit_properties(record: EvaluationRecord) -> list[tuple[str, str]]:
+    """The properties of an evaluation's test case in ``--junitxml``."""
+    found = [("armory_run_id", record.run_id), ("armory_run_url", record.url)]
+    properties = [(name, value) for name, value in found if value]
+    chief = chief_metrics(record.metrics, most=8)
+    return properties + [(f"armory_metric_{n}", number(v)) for n, v in chief.items()]
+
+
+# Terminal
+
+
+def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
+    """The lines under the summary's title: a table, then where to look."""
+    lines = _table(summary.records, width, all_rows=verbosity > 0) if verbosity >= 0 else []
+    counts = counted(summary.records)
+    lines.append(Line([(f"{counts}, tracked to {printable(summary.where)}", None)]))
+    lines += [Line([(printable(text), None)]) for text in summary.open_with]
+    if summary.lost:
+        lines.append(Line([(f"not stored: {_plural(summary.lost, 'evaluation')}", "red")]))
+    lines += [Line([(f"warning: {printable(text)}", "yellow")]) for text in summary.problems]
+    return lines
+
+
+def counted(records: Sequence[EvaluationRecord]) -> str:
+    """``3 evaluations: 2 passed, 1 failed``, reruns apart."""
+    last = latest(records)
+    outcomes = ", ".join(f"{count} {name}" for name, count in count_outcomes(last).items())
+    text = f"{_plural(len(last), 'evaluation')}: {outcomes}"
+    reruns = len(records) - len(last)
+    return f"{text} ({_plural(reruns, 'earlier attempt')})" if reruns else text
+
+
+def _table(records: Sequence[EvaluationRecord], width: int, all_rows: bool) -> list[Line]:
+    shown = list(records) if all_rows else _most_telling(records)
+    header = ("test", "outcome", "metrics", "duration")
+    rows = [_row(record) for record in shown]
+    widths = [max(columns(row[i]) for row in [header, *rows]) for i in range(4)]
+    # The test's name gives way first, then the metrics; outcome and duration never do.
+    spare = width - widths[1] - widths[3] - 7
+    widths[2] = min(widths[2], max(spare // 2, spare - widths[0], 10))
+    widths[0] = min(widths[0], max(spare - widths[2], 12))
+    lines = [_line(header, widths, None)]
+    for record, row in zip(shown, rows, strict=True):
+        name = record.outcome.value if record.outcome else ""
+        lines.append(_line(row, widths, _COLOUR.get(name, "red")))
+    hidden = len(records) - len(shown)
+    if hidden:
+        lines.append(Line([(f"… {hidden:,} more, all of them good; -v shows every one", None)]))
+    return lines
+
+
+def _most_telling(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+    """Every bad one, and the first of the good ones, in their order."""
+    room = ROWS - sum(not _is_good(record) for record in records)
+    chosen = []
+    for record in records:
+        if not _is_good(record):
+            chosen.append(record)
+        elif room > 0:
+            chosen.append(record)
+            room -= 1
+    return chosen
+
+
+def _is_good(record: EvaluationRecord) -> bool:
+    return record.outcome is not None and record.outcome.is_good
+
+
+def _row(record: EvaluationRecord) -> tuple[str, str, str, str]:
+    metrics = chief_metrics(record.metrics).items()
+    return (
+        title(record),
+        record.outcome.value if record.outcome else "unknown",
+        printable("  ".join(f"{name} {number(value)}" for name, value in metrics)),
+        seconds(record.duration),
+    )
+
+
+def _line(row: Sequence[str], widths: Sequence[int], colour: str | None) -> Line:
+    test = _pad(shorten(row[0], widths[0]), widths[0])
+    metrics = _pad(shorten(row[2], widths[2], keep_start=True), widths[2])
+    duration = row[3].rjust(widths[3])
+    outcome = _pad(row[1], widths[1])
+    return Line([(f"{test}  ", None), (outcome, colour), (f"  {metrics}  {duration}", None)])
+
+
+def title(record: EvaluationRecord) -> str:
+    """An attempt's name in a table: its node id, worker and attempt only where they tell."""
+    attempt = f" (attempt {record.attempt})" if record.attempt > 1 else ""
+    return printable(record.nodeid) + attempt
+
+
+def number(value: float) -> str:
+    """A metric in four significant digits, large whole numbers whole."""
+    if value == value and abs(value) < 1e15 and value == int(value):
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def seconds(duration: float) -> str:
+    """A duration: ``0.02 s``, ``12.3 s``, ``4 min 05 s``, ``3 h 12 min``."""
+    if duration < 10:
+        return f"{duration:.2f} s"
+    if duration < 60:
+        return f"{duration:.1f} s"
+    minutes, rest = divmod(round(duration), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def printable(text: str) -> str:
+    """Text on one line without control characters: each is shown as Python would write it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def columns(text: str) -> int:
+    """How many terminal columns a text takes: two for East Asian wide characters."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def shorten(text: str, width: int, keep_start: bool = False) -> str:
+    """Text cut to a width; of a node id the end says most, so the start goes."""
+    if columns(text) <= width:
+        return text
+    kept, room = "", width - 1
+    for character in text if keep_start else reversed(text):
+        room -= _columns(character)
+        if room < 0:
+            break
+        kept = kept + character if keep_start else character + kept
+    return f"{kept}…" if keep_start else f"…{kept}"
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - columns(text))
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+# Markdown
+
+
+def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
+    """The session's summary: verdict first, then what failed, then passes folded."""
+    verdict = "✅" if summary.is_good else "❌"
+    lines = [f"## {verdict} {_text(counted(summary.records))}", ""]
+    state = " on ".join(_code(part) for part in (summary.commit[:12], summary.branch) if part)
+    lines.append(
+        f"Session {_code(summary.session)}{f', commit {state}' if state else ''}, tracked to "
+        f"{_code(summary.where)}."
+    )
+    if summary.lost:
+        lines.append(f"\n**Not stored: {_plural(summary.lost, 'evaluation')}.**")
+    lines += [f"\n⚠️ {_text(problem)}" for problem in summary.problems]
+    bad = [record for record in summary.records if not _is_good(record)]
+    good = [record for record in summary.records if _is_good(record)]
+    lines += _markdown_table(bad, limit // 2)
+    if good:
+        table = _markdown_table(good, limit - sum(map(len, lines)) - 500)
+        folded = ["", f"<details><summary>{len(good):,} good</summary>", *table, "", "</details>"]
+        lines += folded if bad or len(good) > ROWS else table
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(records: Sequence[EvaluationRecord], room: int) -> list[str]:
+    if not records:
+        return []
+    lines = ["", "| test | outcome | metrics | duration |", "| --- | --- | --- | ---: |"]
+    for index, record in enumerate(records):
+        row = _markdown_row(record)
+        room -= len(row) + 1
+        if room < 0:
+            return [*lines, "", f"… and {_plural(len(records) - index, 'more row')} cut here."]
+        lines.append(row)
+    return lines
+
+
+def _markdown_row(record: EvaluationRecord) -> str:
+    name = _code(shorten(title(record), 200))
+    linked = f"[{name}]({record.url})" if record.url else name
+    metrics = chief_metrics(record.metrics).items()
+    cells = (
+        linked,
+        record.outcome.value if record.outcome else "unknown",
+        ", ".join(f"{_text(name)} {number(value)}" for name, value in metrics),
+        seconds(record.duration),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _code(text: str) -> str:
+    """Text as inline code; HTML, because a backtick inside cannot end it."""
+    return f"<code>{_text(text)}</code>"
+
+
+# As HTML entities: a backslash is no escape inside a code span or a table cell.
+_ENTITIES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`[]*_~\\!$@"})
+
+
+def _text(text: str) -> str:
+    """Text that Markdown takes literally, on one line, table cells included."""
+    return printable(text).translate(_ENTITIES)
+
+
+def outcome_counts(records: Sequence[EvaluationRecord]) -> dict[str, float]:
+    """A session run's metrics: how many evaluations there were and how each ended."""
+    counts = count_outcomes(latest(records))
+    every = {outcome.value: float(counts.get(outcome.value, 0)) for outcome in Outcome}
+    return {"evaluations": float(len(latest(records))), **every}

@@ -1,0 +1,41 @@
+"""Where pytest's units become scopes of parameters: a collector's import, a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pytest_armory.track.context import Scope, current_scope, entered, root_params
+from pytest_armory.track.evaluation import running
+from pytest_armory.track.run import EvaluationRun
+
+_collected: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+
+
+@contextmanager
+def of_test(item: pytest.Item, in_memory: bool) -> Iterator[None]:
+    """One test, from what its ``conftest.py`` files and modules recorded when imported.
+
+    ``in_memory`` gives it an :class:`EvaluationRun` that stores nothing.
+    """
+    params = dict(root_params())
+    for node in item.listchain():
+        imported: dict[str, Any] | None = node.stash.get(_collected, None)
+        params.update(imported or {})
+    with entered(Scope(params, outer=current_scope())) as scope:
+        if not in_memory:
+            yield
+            return
+        with running(EvaluationRun(), scope):
+            yield
+
+
+@contextmanager
+def of_collector(collector: pytest.Collector) -> Iterator[None]:
+    """One module, class or folder while it is collected."""
+    with entered(Scope(outer=current_scope())) as scope:
+        yield
+    collector.stash[_collected] = scope.params

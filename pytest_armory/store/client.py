@@ -1,0 +1,298 @@
+"""Runs, batches and searches: each method here is one request, or says how many it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pytest_armory.destination import Destination
+from pytest_armory.errors import TrackingError
+from pytest_armory.store import fluent
+from pytest_armory.store._mlflow import import_mlflow, translated, unheard_warnings
+from pytest_armory.store.database import configure_mappers, ensure_database, sqlite_uri
+from pytest_armory.values import clip, redact_text
+
+TAG_LIMIT = 8000
+"""MLflow's limit on a tag's value, in characters; ``create_run`` itself neither cuts nor checks."""
+
+NAME_LIMIT = 250
+"""What the database's column for a run's name holds."""
+
+
+@dataclass(frozen=True)
+class StoreRun:
+    """A run that was made here; ``entity`` is MLflow's own ``Run``."""
+
+    run_id: str
+    experiment_id: str
+    artifact_uri: str
+    parent_id: str | None
+    entity: Any
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store holds it. ``start`` and ``end`` are in milliseconds since the epoch."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str
+    start: int
+    end: int | None
+    metrics: dict[str, float]
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+class Store:
+    """MLflow at one destination, for one process."""
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        self.where = destination.shown
+        self._experiments: dict[str, str] = {}
+        self._background: ThreadPoolExecutor | None = None
+        self._pending: list[tuple[Future[None], Callable[[TrackingError], None]]] = []
+        with translated("opening the store", self.where), unheard_warnings():
+            import_mlflow()
+            from mlflow import MlflowClient
+
+            if destination.database and destination.artifacts:
+                ensure_database(destination.database, destination.artifacts)
+                self.uri = destination.uri or sqlite_uri(destination.database)
+                configure_mappers()
+            else:
+                self.uri = str(destination.uri)
+            self.client = MlflowClient(self.uri)
+        _stores.add(self)
+
+    # Experiments
+
+    def experiment_id(self, name: str) -> str:
+        """The id of the experiment of that name, made if need be; asked once per process."""
+        if name not in self._experiments:
+            with translated(f"opening the experiment {name!r}", self.where):
+                self._experiments[name] = self._find_experiment(name) or self._make_experiment(name)
+        return self._experiments[name]
+
+    def _find_experiment(self, name: str) -> str | None:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            return None
+        if experiment.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the experiment {name!r} at {self.where} was deleted; bring it back with "
+                f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or give "
+                "the evaluations another name"
+            )
+        return str(experiment.experiment_id)
+
+    def _make_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        artifacts = self.destination.artifacts
+        try:
+            # Without a location, that of a SQLite store is ./mlruns of whoever came first.
+            location = artifacts.as_uri() if artifacts else None
+            return str(self.client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = self._find_experiment(name)  # another process won the race
+            if found is None:
+                raise
+            return found
+
+    # Runs
+
+    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> StoreRun:
+        """Open a run with its tags."""
+        with translated("opening a run", self.where):
+            run = self.client.create_run(
+                experiment_id,
+                start_time=milliseconds(),
+                tags={key: clip(value, TAG_LIMIT) for key, value in tags.items()},
+                run_name=clip(name, NAME_LIMIT),
+            )
+        return StoreRun(
+            run_id=run.info.run_id,
+            experiment_id=run.info.experiment_id,
+            artifact_uri=run.info.artifact_uri,
+            parent_id=tags.get("mlflow.parentRunId"),
+            entity=run,
+        )
+
+    def log_batch(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        metrics: Iterable[tuple[str, float, int]] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write params, metrics (name, value, step) and tags; within MLflow's limits, at once.
+
+        One request for up to 100 params, 100 tags and 1,000 entities in all; no request for none.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = milliseconds()
+        with translated("writing to a run", self.where):
+            self.client.log_batch(
+                run_id,
+                metrics=[Metric(name, value, now, step) for name, value, step in metrics],
+                params=[Param(key, value) for key, value in (params or {}).items()],
+                tags=[RunTag(key, clip(v, TAG_LIMIT)) for key, v in (tags or {}).items()],
+            )
+
+    def close_run(self, run_id: str, status: str, end: int | None = None) -> None:
+        """Set a run's final status and its end in milliseconds since the epoch."""
+        with translated("closing a run", self.where):
+            self.client.set_terminated(run_id, status, end)
+
+    def log_files(self, run: StoreRun, files: Mapping[str, str | bytes | Path]) -> None:
+        """Store artifacts by their path in the run, from text, bytes or a file on disk."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with translated("storing artifacts", self.where), tempfile.TemporaryDirectory() as folder:
+            repository = get_artifact_repository(run.artifact_uri, tracking_uri=self.uri)
+            for path, content in files.items():
+                name = path.rpartition("/")[2]
+                local = content if isinstance(content, Path) else Path(folder, name)
+                if isinstance(content, bytes):
+                    local.write_bytes(content)
+                elif isinstance(content, str):
+                    local.write_text(content, encoding="utf-8", errors="backslashreplace")
+                repository.log_artifact(str(local), path.rpartition("/")[0] or None)
+
+    def session_runs(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
+        """Every run of a session, session runs included, by start; one request per 1,000 runs."""
+        found: list[StoredRun] = []
+        ids = list(experiment_ids)
+        token: str | None = None
+        with translated("searching runs", self.where):
+            while ids:
+                page = self.client.search_runs(
+                    ids,
+                    filter_string=f"tags.`armory.session` = '{session}'",
+                    max_results=1000,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+                found.extend(_stored(run) for run in page)
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    def run_url(self, experiment_id: str, run_id: str) -> str | None:
+        """Where a browser shows the run, if the destination is a server that has pages."""
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        base = _without_userinfo(self.uri).rstrip("/")
+        return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    # The fluent API of the test's own code
+
+    def activate(self, run: StoreRun) -> None:
+        """Let ``mlflow.log_*`` of this thread land in the run."""
+        fluent.use_tracking_uri(self.uri)
+        fluent.activate(run.entity)
+
+    def deactivate(self, run: StoreRun) -> list[str]:
+        """Take the run off again; returns the ids of runs the code left open inside it."""
+        return fluent.deactivate(run.run_id)
+
+    # Requests whose latency is hidden behind the next test
+
+    def later(self, work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:
+        """Do ``work`` at once for a local database, else in the background, in order.
+
+        ``failed`` is called with the error by :meth:`drain`, or at once.
+        """
+        if not self.destination.is_remote:
+            _attempt(work, failed)
+            return
+        self._collect()
+        if self._background is None:
+            self._background = ThreadPoolExecutor(1, thread_name_prefix="armory-store")
+        self._pending.append((self._background.submit(work), failed))
+
+    def drain(self) -> None:
+        """Wait for everything that :meth:`later` was given, and end its thread."""
+        if self._background is not None:
+            self._background.shutdown(wait=True)
+            self._background = None
+        self._collect()
+
+    def _collect(self) -> None:
+        done = [entry for entry in self._pending if entry[0].done()]
+        self._pending = [entry for entry in self._pending if not entry[0].done()]
+        for future, failed in done:
+            _attempt(future.result, failed)
+
+
+def _attempt(work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:
+    try:
+        work()
+    except TrackingError as error:
+        failed(error)
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _drain_all() -> None:
+    for store in list(_stores):
+        store.drain()
+
+
+# A fork with our thread alive would copy its locks and make Python warn in the user's test.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_drain_all)
+
+
+@lru_cache(maxsize=8)
+def open_store(destination: Destination) -> Store:
+    """The store of a destination; opened once per process, which costs seconds the first time."""
+    return Store(destination)
+
+
+def milliseconds() -> int:
+    """Now, in milliseconds since the epoch, as MLflow counts."""
+    return time.time_ns() // 1_000_000
+
+
+def json_text(value: object) -> str:
+    """A JSON artifact's text."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _stored(run: Any) -> StoredRun:
+    return StoredRun(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        start=run.info.start_time,
+        end=run.info.end_time,
+        metrics=dict(run.data.metrics),
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+    )
+
+
+def _without_userinfo(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    return redact_text(f"{scheme}://{host.rpartition('@')[2]}{slash}{path}")

@@ -1,0 +1,50 @@
+"""The tracking API, with Armory's names. It works in a script, without pytest.
+
+::
+
+    from pytest_armory.track import track_call, track_evaluation, track_metrics
+
+    model = track_call(load_model, name="resnet50")
+    with track_evaluation("my-experiment", description="baseline"):
+        track_metrics(evaluate(model))
+"""
+
+from __future__ import annotations
+
+from pytest_armory.track.calls import track_call, track_init_params, track_params
+from pytest_armory.track.context import (
+    Trackable,
+    current_run,
+    get_current_params,
+    reset_params,
+    track_param,
+    trackable_context,
+    tracking_context,
+)
+from pytest_armory.track.evaluation import (
+    convert_result,
+    init_tracking_uri,
+    track_evaluation,
+    track_metrics,
+    track_system_metrics,
+)
+from pytest_armory.track.run import EvaluationRun
+
+__all__ = [
+    "EvaluationRun",
+    "Trackable",
+    "convert_result",
+    "current_run",
+    "get_current_params",
+    "init_tracking_uri",
+    "reset_params",
+    "track_call",
+    "track_evaluation",
+    "track_init_params",
+    "track_metrics",
+    "track_param",
+    "track_params",
+    "track_system_metrics",
+    "trackable_context",
+    "tracking_context",
+]

@@ -1,0 +1,229 @@
+"""The run that an evaluation fills: parameters, metrics, tags and artifacts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.values import PARAM_LIMIT, clip, legal_key, metric_values, param_strings
+
+if TYPE_CHECKING:
+    from pytest_armory.store import Store, StoreRun
+
+
+class EvaluationRun:
+    """One evaluation's MLflow run, or the same in memory when nothing is tracked.
+
+    ``run_id``, ``experiment_id`` and ``url`` are None when not tracking; ``url`` is None too for a
+    database without a server. ``params`` and ``metrics`` hold what was recorded so far.
+    What is logged is stored at once. A store that fails raises :class:`TrackingError`, but inside
+    a pytest session: there it becomes a sentence in ``problems``, told in the session's summary.
+    """
+
+    def __init__(self, store: Store | None = None, run: StoreRun | None = None) -> None:
+        self._store = store
+        self._run = run
+        self._stored: dict[str, str] = {}
+        self._replaced: dict[str, str] = {}
+        self._raises = True
+        self.params: dict[str, str] = {}
+        self.metrics: dict[str, float] = {}
+        self.problems: list[str] = []
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run, or None when nothing is tracked."""
+        return self._run.run_id if self._run else None
+
+    @property
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment, or None when nothing is tracked."""
+        return self._run.experiment_id if self._run else None
+
+    @property
+    def url(self) -> str | None:
+        """The run's page on the tracking server, or None without a server."""
+        if self._run is None or self._store is None:
+            return None
+        return self._store.run_url(self._run.experiment_id, self._run.run_id)
+
+    # What users call
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Store parameters: any values, nested mappings joined by dots."""
+        self.write(params=param_strings(params))
+
+    def log_metrics(self, metrics: object, step: int | None = None) -> None:
+        """Store metrics: numbers, nested mappings joined by slashes; arrays become artifacts.
+
+        ``step`` is the step of every number in it, 0 unless given. What is neither raises nothing:
+        it warns with a :class:`~pytest_armory.errors.MetricWarning`.
+        """
+        from pytest_armory.track.evaluation import convert_result, warn_of_refused
+
+        values = metric_values(metrics, convert=convert_result)
+        warn_of_refused(values.refused, stacklevel=3)
+        self.log_results(values.numbers, values.arrays, step=step or 0)
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags on the run; values are stored as strings."""
+        self.write(tags=tag_strings(tags))
+
+    def log_artifact(self, path: str | Path, artifact_path: str | None = None) -> None:
+        """Store a file, or all files under a folder, in the run's folder ``artifact_path``."""
+        path = Path(path)
+        if not path.exists():
+            raise ArmoryUsageError(f"log_artifact: there is no file or folder {str(path)!r}")
+        folder = f"{artifact_path.strip('/')}/" if artifact_path else ""
+        if path.is_file():
+            self.store_files({f"{folder}{path.name}": path})
+            return
+        files = {
+            f"{folder}{file.relative_to(path.parent).as_posix()}": file
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        }
+        self.store_files(files)
+
+    def log_dict(self, dictionary: Mapping[str, Any] | list[Any], artifact_file: str) -> None:
+        """Store a dictionary or list as a JSON file."""
+        from pytest_armory.store.client import json_text
+
+        self.store_files({artifact_file: json_text(dictionary)})
+
+    def log_figure(self, figure: Any, artifact_file: str, **save_options: Any) -> None:
+        """Store a Matplotlib figure (or a Plotly one, as ``.html``) under the name's own format."""
+        suffix = artifact_file.rpartition(".")[2].lower()
+        if hasattr(figure, "savefig"):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, **save_options)
+            self.store_files({artifact_file: buffer.getvalue()})
+        elif hasattr(figure, "to_html") and suffix == "html":
+            self.store_files({artifact_file: figure.to_html(**save_options)})
+        else:
+            raise ArmoryUsageError(
+                f"log_figure: got {type(figure).__name__} for {artifact_file!r}; give a Matplotlib "
+                "figure with a name such as 'curve.png', or a Plotly figure with 'curve.html'"
+            )
+
+    # What the engine and the sessions call
+
+    def log_results(
+        self, numbers: Mapping[str, float], arrays: Mapping[str, object], step: int = 0
+    ) -> None:
+        """Store numbers as metrics and arrays as ``metrics/<name>.json``, with what else waits."""
+        from pytest_armory.store.client import json_text
+
+        self.metrics.update(numbers)
+        self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
+        if arrays:
+            self.store_files({f"metrics/{_file(k)}.json": json_text(v) for k, v in arrays.items()})
+
+    def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
+        """Store numbers of a run that is still going, at a step."""
+        self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
+
+    def write(
+        self,
+        params: Mapping[str, str] | None = None,
+        metrics: Iterable[tuple[str, float, int]] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write everything given in one request, the parameters cut to what a store takes.
+
+        MLflow never changes a parameter that is stored, and refuses the whole batch that tries;
+        so only new ones are sent, and one with another value is kept whole in ``params.json``.
+        """
+        fresh: dict[str, str] = {}
+        for key, value in (params or {}).items():
+            self.params[key] = value
+            if key not in self._stored:
+                fresh[key] = value
+            elif self._stored[key] != value:
+                self._replaced[key] = value
+        self._stored.update(fresh)
+        metrics = list(metrics)
+        if self._run is None or self._store is None or not (fresh or metrics or tags):
+            return
+        cut = {key: clip(value, PARAM_LIMIT) for key, value in fresh.items()}
+        store, run_id = self._store, self._run.run_id
+        self._attempt(lambda: store.log_batch(run_id, params=cut, metrics=metrics, tags=tags))
+
+    def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
+        """Store artifacts; in the background where that hides latency."""
+        if self._run is not None and self._store is not None:
+            store, run = self._store, self._run
+            # A file on disk may be changed or removed by the caller right after.
+            now = any(isinstance(content, Path) for content in files.values())
+            work = lambda: store.log_files(run, files)  # noqa: E731 - one of two ways to call it
+            self._attempt(work if now else lambda: store.later(work, self._failed))
+
+    def close(self, status: str) -> None:
+        """Set the final status and end time, behind the next test where that hides latency."""
+        from pytest_armory.store.client import json_text, milliseconds
+
+        if self._run is None or self._store is None:
+            return
+        if self._replaced or any(len(value) > PARAM_LIMIT for value in self.params.values()):
+            self.store_files({"params.json": json_text(self.params)})
+        store, run_id, end = self._store, self._run.run_id, milliseconds()
+        store.later(lambda: store.close_run(run_id, status, end), self._failed)
+
+    @property
+    def replaced_params(self) -> list[str]:
+        """Names of parameters whose stored value is not their last one, which params.json has."""
+        return sorted(self._replaced)
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the run this one was opened under, if any."""
+        return self._run.parent_id if self._run else None
+
+    @property
+    def raises(self) -> bool:
+        """Whether a store that fails raises into the evaluation: in a script, not in a session."""
+        return self._raises
+
+    def collect_problems(self, problems: list[str]) -> None:
+        """Add tracking failures to ``problems`` from now on instead of raising them."""
+        self.problems = problems
+        self._raises = False
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make it MLflow's active run, so that ``mlflow.log_*`` of this thread lands in it."""
+        if self._run is None or self._store is None:
+            yield
+            return
+        self._store.activate(self._run)
+        try:
+            yield
+        finally:
+            self._store.deactivate(self._run)
+            if self._raises:
+                self._store.drain()  # a script has no end of a session to wait for it
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except TrackingError as error:
+            self._failed(error)
+
+    def _failed(self, error: TrackingError) -> None:
+        if self._raises:
+            raise error
+        self.problems.append(str(error))
+
+
+def tag_strings(tags: Mapping[str, object]) -> dict[str, str]:
+    """Tags as MLflow takes them: legal keys, string values, secrets redacted."""
+    return param_strings({str(key): value for key, value in tags.items()})
+
+
+def _file(name: str) -> str:
+    """A metric's name as a file's: artifact names are not quoted over HTTP."""
+    return legal_key(name).replace(":", "_").replace(" ", "_")
