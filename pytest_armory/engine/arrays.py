@@ -1,0 +1,126 @@
+"""What the engine asks of a batch, answered by duck type: arrays, tensors, frames, lists, mappings.
+
+No array library is imported unless a value of that library came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from importlib import import_module
+from itertools import chain
+from numbers import Number
+from typing import Any
+
+
+class RefusedError(Exception):
+    """A value that breaks a rule; whoever knows the evaluation and the batch adds them."""
+
+
+def length(values: Any) -> int:
+    """How many samples a batch holds: its first dimension; of a mapping, its first value's.
+
+    Raises TypeError for what has no first dimension (None, a number, a 0-d array).
+    """
+    shape = getattr(values, "shape", None)
+    if shape:
+        return int(shape[0])
+    if isinstance(values, Mapping) and values:
+        return length(next(iter(values.values())))
+    return len(values)
+
+
+def samples(values: Any, role: str) -> int:
+    """`length`, refusing what has none; `role` is what the values are, e.g. "the targets"."""
+    try:
+        return length(values)
+    except TypeError:
+        raise RefusedError(
+            f"{role} must hold one entry per sample, got {describe(values)}, which has no length"
+        ) from None
+
+
+def rows(values: Any, start: int, stop: int) -> Any:
+    """The samples from `start` up to `stop`, by position."""
+    if isinstance(values, Mapping):
+        return {key: rows(value, start, stop) for key, value in values.items()}
+    return getattr(values, "iloc", values)[start:stop]
+
+
+def detached(values: Any) -> Any:
+    """The same values without autograd's graph, which would keep every batch alive."""
+    if hasattr(values, "detach"):
+        return values.detach()
+    if isinstance(values, Mapping):
+        return {key: detached(value) for key, value in values.items()}
+    if type(values) in (list, tuple) and values and not isinstance(values[0], (Number, str)):
+        return type(values)(map(detached, values))
+    return values
+
+
+def copied(values: Any) -> Any:
+    """A copy that shares no memory, so that writing into one leaves the other as it was."""
+    return values.detach().clone() if hasattr(values, "detach") else deepcopy(values)
+
+
+def joined(parts: list[Any]) -> Any:
+    """All batches as one value of the kind that came: array, tensor, frame, mapping or list."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Mapping):
+        return {key: joined([part[key] for part in parts]) for key in first}
+    if hasattr(first, "detach"):
+        return import_module("torch").cat(parts)
+    if made_by(first, "pandas"):
+        return import_module("pandas").concat(parts)
+    if hasattr(first, "__array__"):
+        return import_module("numpy").concatenate(parts)
+    return list(chain.from_iterable(parts))
+
+
+def as_numpy(values: Any) -> Any:
+    """A tensor as a NumPy array in the computer's memory; anything else as it is."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
+def as_tensors(values: Any) -> Any:
+    """Arrays and lists of numbers as tensors, however nested; text and the rest as they are."""
+    if hasattr(values, "detach"):
+        return values
+    if isinstance(values, Mapping):
+        return {key: as_tensors(value) for key, value in values.items()}
+    if hasattr(values, "__array__"):
+        # A copy, because torch refuses reversed arrays and warns about read-only ones.
+        return import_module("torch").as_tensor(import_module("numpy").array(values, order="C"))
+    if isinstance(values, (list, tuple)) and values:
+        if isinstance(values[0], Number):
+            return import_module("torch").as_tensor(values)
+        return [as_tensors(value) for value in values]
+    return values
+
+
+def like(values: Any, original: Any) -> Any:
+    """An array as a tensor on the original's device if that was a tensor; else as it is."""
+    if not hasattr(original, "detach"):
+        return values
+    tensor = import_module("torch").as_tensor(values, device=original.device)
+    return tensor.to(original.dtype) if original.is_floating_point() else tensor
+
+
+def made_by(value: object, *packages: str) -> bool:
+    """Whether the value's class, or one it derives from, comes from one of these packages."""
+    return any(kind.__module__.partition(".")[0] in packages for kind in type(value).__mro__)
+
+
+def describe(value: object) -> str:
+    """A value in an error's text: its type with its shape or length, never its contents."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    name = type(value).__name__
+    shape = getattr(value, "shape", None)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(shape, tuple):
+        return f"{name} of shape {tuple(shape)}"
+    return f"{name} of {len(value)}" if isinstance(value, (list, tuple, Mapping, str)) else name

@@ -1,0 +1,83 @@
+"""The dataset as batches of (inputs, targets), whichever of the two forms it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pytest_armory.engine.arrays import RefusedError, describe, rows, samples
+
+
+def is_arrays(dataset: object) -> bool:
+    """Whether it is (inputs, targets) as a whole: a tuple of two that are not both tuples."""
+    return (
+        isinstance(dataset, tuple)
+        and len(dataset) == 2
+        and not all(isinstance(item, tuple) for item in dataset)
+    )
+
+
+def check_dataset(dataset: Any, batch_size: int | None) -> None:
+    """Refuse what can be neither arrays nor batches, without reading any of the latter."""
+    if is_arrays(dataset):
+        check_lengths(*dataset)
+        return
+    unfit = isinstance(dataset, (str, bytes, Mapping, type)) or hasattr(dataset, "shape")
+    if unfit or not (hasattr(dataset, "__iter__") or hasattr(dataset, "__getitem__")):
+        raise RefusedError(
+            "dataset must be an iterable of (inputs, targets) batches or a tuple (inputs, targets) "
+            f"of arrays, got {describe(dataset)}; write dataset=(inputs, targets)"
+        )
+    if batch_size is not None:
+        raise RefusedError(
+            f"batch_size={batch_size} cuts a tuple (inputs, targets) of arrays, but dataset is "
+            f"{describe(dataset)}, which is read as batches already; leave batch_size out, or "
+            "write dataset=(inputs, targets)"
+        )
+
+
+def check_lengths(inputs: Any, targets: Any) -> int:
+    """The number of samples; none, or inputs and targets that differ, are refused."""
+    count = samples(inputs, "inputs")
+    if count != samples(targets, "targets"):
+        raise RefusedError(
+            "inputs and targets must be equally long, "
+            f"got inputs {describe(inputs)} and targets {describe(targets)}"
+        )
+    if not count:
+        raise RefusedError(f"there must be at least one sample, got inputs {describe(inputs)}")
+    return count
+
+
+def check_pair(item: Any) -> tuple[Any, Any]:
+    """A batch as the pair that it must be."""
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return item[0], item[1]
+    raise RefusedError(
+        f"the dataset must give (inputs, targets) pairs, got {describe(item)}; "
+        "arrays as a whole go in a tuple, dataset=(inputs, targets)"
+    )
+
+
+def batches(dataset: Any, batch_size: int | None) -> Iterator[Any]:
+    """The dataset's batches, cut here if it is arrays."""
+    if not is_arrays(dataset):
+        return iter(dataset)
+    inputs, targets = dataset
+    count = samples(targets, "targets")
+    size = batch_size or count
+    return (
+        (rows(inputs, start, start + size), rows(targets, start, start + size))
+        for start in range(0, count, size)
+    )
+
+
+def batch_count(dataset: Any, batch_size: int | None) -> int | None:
+    """How many batches there will be, or None if the dataset does not know."""
+    if is_arrays(dataset):
+        count = samples(dataset[1], "targets")
+        return -(-count // (batch_size or count))
+    try:
+        return len(dataset)
+    except Exception:  # noqa: BLE001 - the user's __len__, asked for the display and nothing else
+        return None

@@ -1,0 +1,150 @@
+"""What is evaluated: a frozen description, checked when it is made, before anything is loaded."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_armory.engine.arrays import RefusedError, describe
+from pytest_armory.engine.dataset import check_dataset
+from pytest_armory.engine.metrics import is_incremental
+from pytest_armory.errors import EvaluationError
+
+_RESERVED = ("samples", "samples_per_second", "time")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """One dataset, walked once through perturbations and a model, and measured by metrics.
+
+    - `name`: what errors, warnings and the progress line call it.
+    - `dataset`: an iterable of `(inputs, targets)` batches, or a tuple `(inputs, targets)` of two
+      equally long arrays, tensors, frames or lists, cut into batches of `batch_size` samples. A
+      tuple of two is read as arrays unless both of its items are tuples; a list is always batches.
+    - `model`: an object with `predict(inputs)`, or else a callable; it returns one prediction per
+      sample.
+    - `perturbations`: by name, applied in order; each an object with `generate(x=, y=)` as in the
+      Adversarial Robustness Toolbox, or a callable `(inputs, targets) -> inputs`. It returns the
+      shape that it was given and leaves what it was given alone.
+    - `metrics`: by name, each an object with `update(predictions, targets)`, `compute()` and
+      `reset()` as in torchmetrics, or a function `f(targets, predictions)` as in scikit-learn.
+    - `perturbation_metrics`: by name, each an object with `update(clean, perturbed)`, `compute()`
+      and `reset()`, or a function `f(clean, perturbed)` that returns one value per sample.
+    - `batch_size`: samples per batch, for arrays only; None puts all of them in one batch.
+    - `description`: for whoever reads it.
+
+    Raises EvaluationError for anything else.
+    """
+
+    name: str
+    dataset: Iterable[Any] = field(repr=False)
+    model: Any = field(repr=False)
+    perturbations: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    perturbation_metrics: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int | None = None
+    description: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise EvaluationError(
+                f"Evaluation: name must be a string that is not empty, got {describe(self.name)}; "
+                'write e.g. name="pgd"'
+            )
+        try:
+            checked = _checked(self)
+        except RefusedError as refusal:
+            raise EvaluationError(f"evaluation {self.name!r}: {refusal}") from None
+        for attribute, value in checked.items():
+            object.__setattr__(self, attribute, value)
+
+
+def _checked(evaluation: Evaluation) -> dict[str, Any]:
+    """Refuse what cannot run; the attributes to keep: copies, so that what was checked runs."""
+    size = _checked_size(evaluation.batch_size)
+    check_dataset(evaluation.dataset, size)
+    _check_one("model", evaluation.model, "predict(inputs)", "f(inputs)")
+    _check_each("perturbations", evaluation.perturbations, "generate(x=, y=)", "f(inputs, targets)")
+    incremental = "update(), compute() and reset()"
+    _check_each("metrics", evaluation.metrics, incremental, "f(targets, predictions)")
+    between = evaluation.perturbation_metrics
+    _check_each("perturbation_metrics", between, incremental, "f(clean, perturbed)")
+    _check_reported(evaluation)
+    if not isinstance(evaluation.description, (str, type(None))):
+        raise RefusedError(f"description must be a string, got {describe(evaluation.description)}")
+    return {
+        "batch_size": size,
+        "perturbations": dict(evaluation.perturbations),
+        "metrics": dict(evaluation.metrics),
+        "perturbation_metrics": dict(between),
+    }
+
+
+def _checked_size(batch_size: Any) -> int | None:
+    if batch_size is None:
+        return None
+    try:
+        size = 0 if isinstance(batch_size, bool) else operator.index(batch_size)
+    except TypeError:
+        size = 0
+    if size < 1:
+        raise RefusedError(
+            f"batch_size must be a whole number of samples, 1 or more, got {describe(batch_size)}; "
+            "leave it out to put all samples in one batch"
+        )
+    return size
+
+
+def _check_each(role: str, mapping: Any, methods: str, function: str) -> None:
+    hint = f'write {role}={{"some name": ...}}'
+    if not isinstance(mapping, Mapping):
+        raise RefusedError(f"{role} must be a mapping by name, got {describe(mapping)}; {hint}")
+    for name, value in mapping.items():
+        if not isinstance(name, str) or not name:
+            raise RefusedError(
+                f"names in {role} must be strings that are not empty, got {describe(name)}; {hint}"
+            )
+        _check_one(f"{role} {name!r}", value, methods, function)
+
+
+def _check_one(role: str, value: Any, methods: str, function: str) -> None:
+    """Refuse what can neither be called nor has the one method, or the three, that do instead."""
+    if isinstance(value, type):
+        raise RefusedError(
+            f"{role} must be an object, got {describe(value)} itself; write {value.__name__}(...)"
+        )
+    method = methods.partition("(")[0]
+    usable = is_incremental(value) if method == "update" else callable(getattr(value, method, None))
+    if not usable and not callable(value):
+        raise RefusedError(
+            f"{role} must be an object with {methods} or a callable {function}, "
+            f"got {describe(value)}; wrap what you have in a function {function}"
+        )
+
+
+def _check_reported(evaluation: Evaluation) -> None:
+    """Refuse two metrics that would report under one name, and one that would count twice."""
+    owners = dict.fromkeys(_RESERVED, "the engine itself")
+    objects: dict[int, str] = {}
+    for role in ("metrics", "perturbation_metrics"):
+        for name, metric in getattr(evaluation, role).items():
+            owner = f"{role} {name!r}"
+            group = name.partition("/")[0]
+            reported = [group if group in _RESERVED else name]
+            if is_incremental(metric):
+                if id(metric) in objects:
+                    raise RefusedError(
+                        f"{objects[id(metric)]} and {owner} are one object, which would count each "
+                        "batch twice; make an object for each"
+                    )
+                objects[id(metric)] = owner
+            elif role == "perturbation_metrics":
+                reported.append(f"{name}_max")
+            for key in reported:
+                if key in owners:
+                    raise RefusedError(
+                        f"{owner} and {owners[key]} both report {key!r}; take another name"
+                    )
+                owners[key] = owner

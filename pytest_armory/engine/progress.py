@@ -1,0 +1,118 @@
+"""How far a run is: when to say so, and the terminal line that says it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, TextIO
+
+SHOW_SECONDS = 0.2
+LOG_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    `batches` and `samples` are done, `total` is the number of batches to come to or None if the
+    dataset does not know, `seconds` have passed since the run began.
+    """
+
+    name: str
+    batches: int
+    total: int | None
+    samples: int
+    seconds: float
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples done per second so far, everything counted in."""
+        return self.samples / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        of = "" if self.total is None else f"/{self.total:,}"
+        return (
+            f"{self.name}: batch {self.batches:,}{of}, {self.samples:,} samples, "
+            f"{self.samples_per_second:,.0f} samples/s"
+        )
+
+
+class StepLog(Protocol):
+    """The part of the current tracked run that progress needs."""
+
+    def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
+        """Write numbers at a step."""
+
+
+class TerminalLine:
+    """One line of a terminal, written over until it is wiped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.width = 0
+
+    def __call__(self, progress: Progress) -> None:
+        text = "".join(c if c.isprintable() else "?" for c in str(progress))
+        text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be rewritten
+        # pytest's own line, up to here the test's name, is still open: it is not written over.
+        start = "\n" if not self.width and "PYTEST_CURRENT_TEST" in os.environ else "\r"
+        self.stream.write(f"{start}{text:<{self.width}}")
+        self.stream.flush()
+        self.width = len(text)
+
+    def wipe(self) -> None:
+        """Leave the line empty, with the cursor at its start."""
+        if self.width:
+            self.stream.write(f"\r{'':<{self.width}}\r")
+            self.stream.flush()
+            self.width = 0
+
+
+def terminal_line() -> TerminalLine | None:
+    """A line on standard error if a person sees it there."""
+    # Under pytest-xdist several processes share the terminal, and would garble one line.
+    if sys.stderr is None or "PYTEST_XDIST_WORKER" in os.environ or not sys.stderr.isatty():
+        return None
+    return TerminalLine(sys.stderr)
+
+
+class Ticker:
+    """Decides when progress is shown and logged; `due` is when it next wants to be asked.
+
+    Nothing is shown or logged before a full interval has passed, and an interval begins when the
+    one before has been dealt with, so that a slow terminal or store is not asked more often.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[Progress], object] | None,
+        log: StepLog | None,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self.show, self.log, self.clock = show, log, clock
+        self.begun = clock()
+        self.show_due = self.begun + SHOW_SECONDS if show else float("inf")
+        self.log_due = self.begun + LOG_SECONDS if log else float("inf")
+        self.due = min(self.show_due, self.log_due)
+
+    def tick(self, progress: Progress) -> None:
+        """Show and log what is due by now."""
+        now = self.clock()
+        if self.show is not None and now >= self.show_due:
+            self.show(progress)
+            self.show_due = self.clock() + SHOW_SECONDS
+        if self.log is not None and now >= self.log_due:
+            self.log.log_step_metrics(_step_metrics(progress), progress.batches - 1)
+            self.log_due = self.clock() + LOG_SECONDS
+        self.due = min(self.show_due, self.log_due)
+
+
+def _step_metrics(progress: Progress) -> dict[str, Any]:
+    return {
+        "progress/samples": float(progress.samples),
+        "progress/samples_per_second": progress.samples_per_second,
+    }

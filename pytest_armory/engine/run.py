@@ -1,0 +1,124 @@
+"""Running an evaluation: what is around the walk."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, cast
+
+from pytest_armory.engine.arrays import describe
+from pytest_armory.engine.evaluation import Evaluation
+from pytest_armory.engine.progress import Progress, StepLog, Ticker, terminal_line
+from pytest_armory.engine.walk import Walk
+from pytest_armory.errors import EvaluationError, MetricWarning
+from pytest_armory.values import metric_values
+
+
+@dataclass(frozen=True)
+class EvaluationResults:
+    """What one run measured.
+
+    - `name`: the evaluation's.
+    - `metrics`: numbers by slash-joined name: the evaluation's own; `samples`; `samples_per_second`
+      of the run as a whole; `time/data_seconds`, `time/perturb_seconds`,
+      `time/perturb/<name>_seconds`, `time/predict_seconds`, `time/metrics_seconds` and
+      `time/total_seconds`, in seconds of wall clock.
+    - `arrays`: array-valued results by name, as lists that JSON can hold.
+    - `batches`, `samples`: how many were walked.
+    """
+
+    name: str
+    metrics: dict[str, float]
+    arrays: dict[str, Any] = field(repr=False)
+    batches: int
+    samples: int
+
+
+class CurrentRun(StepLog, Protocol):
+    """The tracked run that an engine finds itself in."""
+
+    def log_results(self, numbers: Mapping[str, float], arrays: Mapping[str, object]) -> None:
+        """Write what an evaluation measured."""
+
+
+class Track(Protocol):
+    """What the engine needs of `pytest_armory.track`."""
+
+    def current_run(self) -> CurrentRun | None:
+        """The run to hand results to, or None."""
+
+    def convert_result(self, result: object, /) -> object:
+        """A result of a kind that others have taught the plugin, as numbers or a mapping."""
+
+
+def _track() -> Track:
+    from pytest_armory import track  # here, so that describing an evaluation loads no tracking
+
+    return cast(Track, track)
+
+
+class Engine:
+    """Runs an evaluation and hands its results to the tracked run around it, if there is one.
+
+    `progress` is called with a `Progress` at most five times a second and once at the end. Without
+    it, a line on standard error shows progress if that is a terminal; False shows nothing.
+    """
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        *,
+        progress: Callable[[Progress], object] | Literal[False] | None = None,
+    ) -> None:
+        if not isinstance(evaluation, Evaluation):
+            raise EvaluationError(
+                f"Engine: evaluation must be an Evaluation, got {describe(evaluation)}; "
+                "write Engine(Evaluation(name=..., dataset=..., model=...))"
+            )
+        if progress is not None and progress is not False and not callable(progress):
+            raise EvaluationError(
+                f"Engine: progress must be a callable f(progress), got {describe(progress)}; "
+                "leave it out for the terminal's line, or write progress=False for none"
+            )
+        self.evaluation = evaluation
+        self.progress = progress
+
+    def run(self) -> EvaluationResults:
+        """Walk the dataset once and return what was measured.
+
+        It may be called again, and resets the metrics first, as long as the dataset can be read
+        again. Whatever goes wrong in the evaluation's parts raises EvaluationError, from its cause,
+        naming evaluation, batch and metric. A result that is no metric is left out with a
+        MetricWarning.
+        """
+        track = _track()
+        current = track.current_run()
+        walk, measured = self._walked(current)
+        values = metric_values(measured, convert=track.convert_result)
+        numbers = {**values.numbers, **walk.own_numbers()}
+        if current is not None:
+            current.log_results(numbers, values.arrays)
+        for name, reason in values.refused.items():
+            warnings.warn(
+                f"evaluation {self.evaluation.name!r}: metric {name!r} was left out: {reason}",
+                MetricWarning,
+                stacklevel=2,
+            )
+        return EvaluationResults(
+            self.evaluation.name, numbers, values.arrays, walk.batches, walk.samples
+        )
+
+    def _walked(self, current: CurrentRun | None) -> tuple[Walk, dict[str, object]]:
+        line = terminal_line() if self.progress is None else None
+        walk = Walk(self.evaluation, Ticker(self.progress or line, current))
+        try:
+            with walk.blamed():
+                walk.over_batches()
+                measured = walk.finish()
+        finally:
+            if line is not None:
+                line.wipe()
+        if self.progress:
+            self.progress(walk.progress())
+        return walk, measured

@@ -1,0 +1,182 @@
+"""One walk over a dataset: every batch through perturbations, model and metrics, timed by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from textwrap import shorten
+from time import perf_counter
+from typing import Any
+
+from pytest_armory.engine.arrays import RefusedError, copied, describe, detached, length, samples
+from pytest_armory.engine.calls import perturber, predictor
+from pytest_armory.engine.dataset import batch_count, batches, check_lengths, check_pair
+from pytest_armory.engine.evaluation import Evaluation
+from pytest_armory.engine.metrics import Incremental, Kept, Meter, PerSample, Whole, is_incremental
+from pytest_armory.engine.progress import Progress, Ticker
+from pytest_armory.errors import ArmoryError, EvaluationError
+
+_END = object()
+
+
+class Walk:
+    """What is kept from one batch to the next; `doing` is whom an error is put down to."""
+
+    def __init__(self, evaluation: Evaluation, ticker: Ticker) -> None:
+        self.evaluation, self.ticker = evaluation, ticker
+        self.total = batch_count(evaluation.dataset, evaluation.batch_size)
+        self.predict = predictor(evaluation.model)
+        self.perturbations = [
+            (f"perturbation {name!r}", perturber(perturbation))
+            for name, perturbation in evaluation.perturbations.items()
+        ]
+        kept = Kept()
+        self.measures: list[tuple[str, str, Meter]] = [
+            (f"metric {name!r}", name, Incremental(m) if is_incremental(m) else Whole(m, kept))
+            for name, m in evaluation.metrics.items()
+        ]
+        self.distances: list[tuple[str, str, Meter]] = [
+            (
+                f"perturbation metric {name!r}",
+                name,
+                Incremental(m) if is_incremental(m) else PerSample(m),
+            )
+            for name, m in evaluation.perturbation_metrics.items()
+        ]
+        self.updates = _updates(self.measures)
+        if len(self.updates) < len(self.measures):
+            self.updates.append(("predictions", kept.update))
+        self.comparisons = _updates(self.distances)
+        # A perturbation that writes into its inputs would be compared with what it wrote.
+        self.copies = bool(self.perturbations and self.comparisons)
+        self.batches = self.samples = 0
+        self.fetching = self.predicting = self.measuring = self.elapsed = 0.0
+        self.perturbing = [0.0] * len(self.perturbations)
+        self.doing, self.in_batch = "dataset", False
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Whatever is raised within becomes an EvaluationError that says where it happened."""
+        try:
+            yield
+        except ArmoryError:
+            raise
+        except RefusedError as refusal:
+            raise EvaluationError(f"{self._where()}: {refusal}") from None
+        except Exception as error:
+            text = shorten(f"{type(error).__name__}: {error}", 500, placeholder=" ...")
+            raise EvaluationError(f"{self._where()}: raised {text}") from error
+
+    def _where(self) -> str:
+        batch = f", batch index {self.batches}" if self.in_batch else ""
+        return f"evaluation {self.evaluation.name!r}{batch}, {self.doing}"
+
+    def over_batches(self) -> None:
+        """Read the dataset to its end, keeping no more of it than the metrics do."""
+        self._reset_metrics()
+        self.doing, self.in_batch = "dataset", True
+        begun = perf_counter()
+        source = batches(self.evaluation.dataset, self.evaluation.batch_size)
+        while (item := next(source, _END)) is not _END:
+            fetched = perf_counter()
+            self.fetching += fetched - begun
+            self._one_batch(item, fetched)
+            del item  # gone before the next one is made
+            self.batches += 1
+            self.doing = "dataset"
+            begun = perf_counter()
+            if begun >= self.ticker.due:
+                self.ticker.tick(self.progress())
+                begun = perf_counter()
+        self.in_batch = False
+        if not self.batches:
+            raise RefusedError(
+                "gave no batches; an iterator such as a generator can be read once only: "
+                "make a new one for each run, or give a list or a DataLoader"
+            )
+
+    def _reset_metrics(self) -> None:
+        for doing, _, meter in self.measures + self.distances:
+            self.doing = doing
+            if isinstance(meter, Incremental):
+                meter.start()
+
+    def _one_batch(self, item: Any, begun: float) -> None:
+        inputs, targets = check_pair(item)
+        count = check_lengths(inputs, targets)
+        perturbed = copied(inputs) if self.copies else inputs
+        for index, (doing, perturb) in enumerate(self.perturbations):
+            self.doing = doing
+            perturbed = _check_perturbed(perturb(perturbed, targets), perturbed)
+            ended = perf_counter()
+            self.perturbing[index] += ended - begun
+            begun = ended
+        self.doing = "model"
+        predictions = _check_predictions(self.predict(perturbed), count)
+        predicted = perf_counter()
+        self.predicting += predicted - begun
+        for doing, update in self.updates:
+            self.doing = doing
+            update(predictions, targets)
+        for doing, update in self.comparisons:
+            self.doing = doing
+            update(inputs, perturbed)
+        self.measuring += perf_counter() - predicted
+        self.samples += count
+
+    def finish(self) -> dict[str, object]:
+        """What the metrics measured, by the name each is reported under."""
+        begun = perf_counter()
+        measured: dict[str, object] = {}
+        for doing, name, meter in self.measures + self.distances:
+            self.doing = doing
+            measured |= meter.results(name)
+        ended = perf_counter()
+        self.measuring += ended - begun
+        self.elapsed = ended - self.ticker.begun
+        return measured
+
+    def progress(self) -> Progress:
+        """How far the walk is."""
+        seconds = perf_counter() - self.ticker.begun
+        return Progress(self.evaluation.name, self.batches, self.total, self.samples, seconds)
+
+    def own_numbers(self) -> dict[str, float]:
+        """Sizes, speed and seconds per stage, by the name each is reported under."""
+        each = zip(self.evaluation.perturbations, self.perturbing, strict=True)
+        return {
+            "samples": float(self.samples),
+            "samples_per_second": self.samples / max(self.elapsed, 1e-9),
+            "time/data_seconds": self.fetching,
+            "time/perturb_seconds": sum(self.perturbing),
+            **{f"time/perturb/{name}_seconds": seconds for name, seconds in each},
+            "time/predict_seconds": self.predicting,
+            "time/metrics_seconds": self.measuring,
+            "time/total_seconds": self.elapsed,
+        }
+
+
+def _updates(meters: list[tuple[str, str, Meter]]) -> list[tuple[str, Callable[[Any, Any], Any]]]:
+    return [(doing, meter.update) for doing, _, meter in meters if not isinstance(meter, Whole)]
+
+
+def _check_perturbed(made: Any, given: Any) -> Any:
+    """What a perturbation made, without its graph, if it has the shape of what it was given."""
+    shapes = getattr(made, "shape", None), getattr(given, "shape", None)
+    differ = None not in shapes and shapes[0] != shapes[1]
+    if samples(made, "what it returns") != length(given) or differ:
+        raise RefusedError(
+            f"must return inputs of the shape it was given, got {describe(made)} "
+            f"for {describe(given)}; return the inputs alone, a perturbed one for each"
+        )
+    return detached(made)
+
+
+def _check_predictions(predictions: Any, count: int) -> Any:
+    """Predictions without their graph, if there is one for each sample."""
+    if samples(predictions, "predictions") != count:
+        raise RefusedError(
+            f"predictions must be one for each of the batch's {count} samples, "
+            f"got {describe(predictions)}; the first dimension counts samples"
+        )
+    return detached(predictions)
