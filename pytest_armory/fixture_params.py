@@ -73,13 +73,17 @@ class FixtureParams:
 
 
 def _active(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
-    """The fixtures this test's request has handed out, cached ones included.
+    """The fixtures this test's request has handed out, cached ones included, and those that failed.
 
     pytest keeps them on the request and has no public way to ask; an item that is no function
-    (a doctest, a custom item) has none.
+    (a doctest, a custom item) has none. One that failed is not handed out, but it is still cached.
     """
-    request = getattr(item, "_request", None)
-    return list(getattr(request, "_fixture_defs", {}).values())
+    handed_out = dict(getattr(getattr(item, "_request", None), "_fixture_defs", {}))
+    declared = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    for name, definitions in declared.items():
+        if name not in handed_out and definitions and definitions[-1].cached_result is not None:
+            handed_out[name] = definitions[-1]
+    return list(handed_out.values())
 
 
 @contextmanager

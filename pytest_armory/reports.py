@@ -277,11 +277,16 @@ def _markdown_row(record: EvaluationRecord) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as inline code; HTML, because a backtick inside cannot end it."""
-    return f"<code>{_text(text)}</code>"
+    """Text as a code span that nothing inside can end: not a backtick, not a table's ``|``."""
+    text = printable(text).replace("|", "\\|")
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
 
 
-# As HTML entities: a backslash is no escape inside a code span or a table cell.
+# As HTML entities: a backslash is no escape everywhere in a table cell.
 _ENTITIES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`[]*_~\\!$@"})
 
 

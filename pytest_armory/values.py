@@ -172,9 +172,9 @@ def _array_text(value: Any, depth: int) -> str | None:
     elif dtype is not None:
         name = getattr(dtype, "name", None)
         parts.append(f"dtype={name if name else str(dtype).removeprefix('torch.')}")
-    device = getattr(value, "device", "")
-    if not isinstance(device, str):  # NumPy's is always the word "cpu"
-        parts.append(f"device={device}")
+    # NumPy's is always the word "cpu"; a frame's or a series' may be a column.
+    if hasattr(type(value), "device") and not isinstance(value.device, str):
+        parts.append(f"device={value.device}")
     return f"{_type_name(type(value))}({', '.join(parts)})"
 
 
@@ -193,6 +193,9 @@ def _is_array(value: Any) -> bool:
 # --- What has named members --------------------------------------------------------------------
 
 
+_Members = list[tuple[Any, Any]] | None
+
+
 def _has_names(kind: type) -> bool:
     return (
         issubclass(kind, Mapping)
@@ -201,7 +204,7 @@ def _has_names(kind: type) -> bool:
     )
 
 
-def _pairs(value: Any) -> list[tuple[Any, Any]] | None:
+def _pairs(value: Any) -> _Members:
     """Names and members of a mapping, dataclass instance or namedtuple; None for the rest."""
     kind = type(value)
     if not _has_names(kind):
@@ -217,16 +220,11 @@ class _Refused(Exception):  # noqa: N818 - also handed on as a value: why there 
     pass
 
 
-_CYCLE = _Refused("<cycle>")
-_TOO_DEEP = _Refused("<nested too deep>")
-_Look = Callable[[str, Any], tuple[Any, "list[tuple[Any, Any]] | None"]]
-
-
 def _leaves(
     key: str | None,
     value: Any,
     joint: str,
-    look: _Look,
+    look: Callable[[str, Any], tuple[Any, _Members]],
     path: tuple[int, ...] = (),
     room: Iterator[int] | None = None,
 ) -> Iterator[tuple[str, Any]]:
@@ -239,9 +237,9 @@ def _leaves(
     if members is None:
         yield key or "", value
     elif id(value) in path:
-        yield key or "", _CYCLE
+        yield key or "", _Refused("<cycle>")
     elif len(path) >= _DEPTH or next(room, None) is None:
-        yield key or "", _TOO_DEEP
+        yield key or "", _Refused("<nested too deep>")
     else:
         for name, member in members:
             inner = key if name is None else _key_text(name, joint)
@@ -269,7 +267,7 @@ def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str
     def own(key: str) -> str:  # what the caller's prefix is called is not the value's secret
         return key.removeprefix(prefix)
 
-    def look(key: str, value: Any) -> tuple[Any, list[tuple[Any, Any]] | None]:
+    def look(key: str, value: Any) -> tuple[Any, _Members]:
         # An empty mapping under a key is a leaf, "{}".
         secret = is_secret_key(own(key))
         pairs = None if secret else _pairs(value)
@@ -415,7 +413,8 @@ _NAME = re.compile(r"""(?<![\w.-])([\w.-]+)(\\*["'])?[ \t]{0,3}([=:])=?[ \t]{0,3
 _VALUE = re.compile(
     r"""(?i:(?:basic|bearer|digest|token)[ ]+)?(?:
     "[^"\\]*(?:\\.[^"\\]*)*" | '[^'\\]*(?:\\.[^'\\]*)*' | \\+"[^"\\]*\\+"
-    | (?:\([^()]*\) | \[[^\[\]]*\] | \{[^{}]*\})[^\s&;,"')\]}]* | (?P<bare>[^\s&;,"']+) )""",
+    | (?:\([^()]*\) | \[[^\[\]]*\] | \{[^{}]*\})[^\s&;,"')\]}]*
+    | (?P<bare>(?:\\*["'])?[^\s&;,"']+) )""",
     re.VERBOSE | re.DOTALL,
 )
 _QUOTE = re.compile(r"""\\*["']""")
@@ -510,7 +509,7 @@ def metric_values(
     known = functools.partial(_converted, convert=convert)
     left = [_ARRAY_VALUES]
 
-    def look(_: str, value: Any) -> tuple[Any, list[tuple[Any, Any]] | None]:
+    def look(_: str, value: Any) -> tuple[Any, _Members]:
         value = known(value)
         return value, _metric_members(value, known)
 
@@ -551,7 +550,7 @@ def _converted(value: Any, convert: Callable[[object], object] | None) -> Any:
     return value
 
 
-def _metric_members(value: Any, known: Callable[[Any], Any]) -> list[tuple[Any, Any]] | None:
+def _metric_members(value: Any, known: Callable[[Any], Any]) -> _Members:
     kind = type(value)
     if _is_series(kind):
         # An index that only counts names nothing: that series is an array.
@@ -616,7 +615,7 @@ def _json(value: Any, left: list[int], known: Callable[[Any], Any], depth: int =
     if value is None or kind is bool or (kind is int and -(2**63) <= value < 2**64):
         return value
     if depth > _ARRAY_DEPTH:
-        raise _TOO_DEEP
+        raise _Refused("<nested too deep>")
     if kind is not list and (plain := _plain(known(value), left)) is not value:
         return _json(plain, left, known, depth + 1)
     pairs = None if kind is list else _pairs(value)

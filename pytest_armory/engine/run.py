@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from pytest_armory.engine.arrays import describe
 from pytest_armory.engine.evaluation import Evaluation
@@ -55,7 +55,7 @@ class Track(Protocol):
 def _track() -> Track:
     from pytest_armory import track  # here, so that describing an evaluation loads no tracking
 
-    return cast(Track, track)
+    return track
 
 
 class Engine:
@@ -95,10 +95,9 @@ class Engine:
         track = _track()
         current = track.current_run()
         walk, measured = self._walked(current)
-        values = metric_values(measured, convert=track.convert_result)
-        numbers = {**values.numbers, **walk.own_numbers()}
+        values = metric_values({**measured, **walk.own_numbers()}, convert=track.convert_result)
         if current is not None:
-            current.log_results(numbers, values.arrays)
+            current.log_results(values.numbers, values.arrays)
         for name, reason in values.refused.items():
             warnings.warn(
                 f"evaluation {self.evaluation.name!r}: metric {name!r} was left out: {reason}",
@@ -106,7 +105,7 @@ class Engine:
                 stacklevel=2,
             )
         return EvaluationResults(
-            self.evaluation.name, numbers, values.arrays, walk.batches, walk.samples
+            self.evaluation.name, values.numbers, values.arrays, walk.batches, walk.samples
         )
 
     def _walked(self, current: CurrentRun | None) -> tuple[Walk, dict[str, object]]:

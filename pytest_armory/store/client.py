@@ -18,7 +18,11 @@ from pytest_armory.destination import Destination
 from pytest_armory.errors import TrackingError
 from pytest_armory.store import fluent
 from pytest_armory.store._mlflow import import_mlflow, translated, unheard_warnings
-from pytest_armory.store.database import configure_mappers, ensure_database, sqlite_uri
+from pytest_armory.store.database import (
+    ensure_database,
+    import_database_store,
+    sqlite_uri,
+)
 from pytest_armory.values import clip, redact_text
 
 TAG_LIMIT = 8000
@@ -70,7 +74,7 @@ class Store:
             if destination.database and destination.artifacts:
                 ensure_database(destination.database, destination.artifacts)
                 self.uri = destination.uri or sqlite_uri(destination.database)
-                configure_mappers()
+                import_database_store()
             else:
                 self.uri = str(destination.uri)
             self.client = MlflowClient(self.uri)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pytest_armory.destination import prepare_database
-from pytest_armory.store._mlflow import import_mlflow, quiet_migration, translated
+from pytest_armory.store._mlflow import (
+    import_mlflow,
+    quiet_migration,
+    translated,
+    unheard_warnings,
+)
 
 
 def sqlite_uri(path: Path) -> str:
@@ -16,13 +22,12 @@ def sqlite_uri(path: Path) -> str:
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def configure_mappers() -> None:
-    """Do now what SQLAlchemy does at the first query, for it warns then, in the user's test."""
-    import mlflow.store.tracking.dbmodels.models
-    import sqlalchemy.orm
-
-    assert mlflow.store.tracking.dbmodels.models  # imported for what it declares
-    sqlalchemy.orm.configure_mappers()
+def import_database_store() -> Any:
+    """MLflow's class for databases, imported early: it warns then, which is nobody's test's."""
+    with unheard_warnings():
+        import_mlflow()
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    return SqlAlchemyStore
 
 
 def ensure_database(path: Path, artifacts: Path) -> None:
@@ -31,10 +36,8 @@ def ensure_database(path: Path, artifacts: Path) -> None:
 
 
 def _migrate(path: Path, *, artifacts: Path) -> None:
-    import_mlflow()
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
+    database_store = import_database_store()
     with quiet_migration(), translated("making the local database", str(path)):
         # The artifact root is that of the Default experiment, for ever: not beside the caller.
-        store = SqlAlchemyStore(sqlite_uri(path), artifacts.as_uri())
+        store = database_store(sqlite_uri(path), artifacts.as_uri())
         store.engine.dispose()

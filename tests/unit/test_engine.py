@@ -8,6 +8,7 @@ import gc
 import json
 import subprocess
 import sys
+import time
 import tracemalloc
 import weakref
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
@@ -80,6 +81,7 @@ def run(**changes: Any) -> EvaluationResults:
     return Engine(Evaluation(**{**given, **changes}), progress=False).run()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 14))
 def test_any_batch_size_gives_the_metrics_of_the_whole(count: int, size: int) -> None:
     inputs, targets = numbers(count)
@@ -125,14 +127,8 @@ def test_results_are_numbers_by_name_arrays_and_times() -> None:
 
 
 def test_stage_times_hold_what_each_stage_took() -> None:
-    clock = iter(range(1000))
-    pause = 0.02
-
     def slowly(value: Any) -> Any:
-        import time
-
-        next(clock)
-        time.sleep(pause)
+        time.sleep(0.02)
         return value
 
     results = run(
@@ -141,14 +137,23 @@ def test_stage_times_hold_what_each_stage_took() -> None:
         perturbations={"a": lambda x, y: slowly(x), "b": lambda x, y: x},
         metrics={"accuracy": lambda t, p: slowly(0.5)},
     ).metrics
-    assert results["time/data_seconds"] >= 2 * pause
-    assert results["time/perturb/a_seconds"] >= 2 * pause > results["time/perturb/b_seconds"]
-    assert results["time/predict_seconds"] >= 2 * pause
-    assert results["time/metrics_seconds"] >= pause
+    assert results["time/data_seconds"] >= 0.04
+    assert results["time/perturb/a_seconds"] >= 0.04 > results["time/perturb/b_seconds"]
+    assert results["time/predict_seconds"] >= 0.04
+    assert results["time/metrics_seconds"] >= 0.02
     stages = ("data", "perturb", "predict", "metrics")
-    in_stages = sum(results[f"time/{stage}_seconds"] for stage in stages)
-    assert in_stages == pytest.approx(results["time/total_seconds"], abs=pause)
+    assert sum(results[f"time/{s}_seconds"] for s in stages) <= results["time/total_seconds"]
     assert results["samples_per_second"] == pytest.approx(6 / results["time/total_seconds"])
+
+
+def test_all_names_are_legal_for_the_store() -> None:
+    same = {"pgd(eps=0.1)": lambda x, y: x, "pgd[eps=0.1]": lambda x, y: x}
+    results = run(perturbations=same, metrics={"top@1": accuracy_score})
+    assert set(results.metrics) >= {
+        "top_1",
+        "time/perturb/pgd_eps_0.1__seconds",
+        "time/perturb/pgd_eps_0.1__seconds-2",
+    }
 
 
 def test_perturbations_apply_in_order_and_each_sees_targets() -> None:
@@ -168,7 +173,7 @@ def test_perturbations_apply_in_order_and_each_sees_targets() -> None:
     assert seen == [[0, 1]]
 
 
-def test_the_three_methods_of_a_perturbation_object() -> None:
+def test_a_perturbation_with_generate_is_given_x_and_y() -> None:
     class Attack:
         def generate(self, *, x: Any, y: Any) -> Any:
             return x + y.reshape(-1, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -34,12 +34,14 @@ def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return draw(arrays), draw(arrays)
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_numpy(pair: tuple[np.ndarray, np.ndarray]) -> None:
     for norm, order in NORMS:
         np.testing.assert_allclose(norm(*pair), expected(*pair, order), rtol=1e-5)
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_torch(pair: tuple[np.ndarray, np.ndarray]) -> None:
     tensors = [torch.as_tensor(array) for array in pair]
@@ -77,6 +79,7 @@ def test_a_broadcast_is_refused() -> None:
         l2(np.zeros((2, 1)), np.zeros((2, 3)))
 
 
+@settings(deadline=None)
 @given(pairs(), st.integers(1, 5))
 def test_the_engine_reports_mean_and_largest(pair: Any, size: int) -> None:
     clean, perturbed = pair

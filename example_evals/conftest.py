@@ -1,0 +1,66 @@
+"""What the evaluations load: real data that scikit-learn brings along, and models made from it.
+
+Each fixture runs once a session. What it passes to `track_call` becomes parameters of every run
+whose test uses it, also through another fixture.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from art.estimators.classification import SklearnClassifier
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.svm import LinearSVC
+
+
+class Split(NamedTuple):
+    x_train: np.ndarray
+    x_test: np.ndarray
+    y_train: np.ndarray
+    y_test: np.ndarray
+
+
+def load_images(*, test_size, seed):
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype("float32")
+    return Split(*train_test_split(images, labels, test_size=test_size, random_state=seed))
+
+
+def load_table(*, loader, test_size, seed):
+    return Split(*train_test_split(*loader(return_X_y=True), test_size=test_size, random_state=seed))
+
+
+def train_classifier(*, kind, digits, defence=None, **settings):
+    model = kind(max_iter=1000, random_state=0, **settings)
+    classifier = SklearnClassifier(model, clip_values=(0, 1), preprocessing_defences=defence)
+    classifier.fit(digits.x_train, np.eye(10)[digits.y_train])
+    return classifier
+
+
+@pytest.fixture(scope="session")
+def digits(track_call):
+    return track_call(load_images, test_size=0.25, seed=0)
+
+
+@pytest.fixture(
+    scope="session", params=[LogisticRegression, LinearSVC], ids=lambda kind: kind.__name__
+)
+def classifier(request, track_call, digits):
+    return track_call(train_classifier, kind=request.param, digits=digits, C=0.1)
+
+
+@pytest.fixture(scope="session")
+def diabetes(track_call):
+    return track_call(load_table, loader=load_diabetes, test_size=0.25, seed=0)
+
+
+@pytest.fixture(scope="session")
+def breast_cancer(track_call):
+    return track_call(load_table, loader=load_breast_cancer, test_size=0.25, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    np.random.seed(0)  # ART's attacks draw from NumPy's global generator

@@ -1,0 +1,72 @@
+"""How far an attacker has to go to fool two classifiers of handwritten digits."""
+
+import pytest
+from art.attacks.evasion import HopSkipJump, ProjectedGradientDescent
+from matplotlib.figure import Figure
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from pytest_armory import Engine, Evaluation, l2, linf
+
+pytestmark = pytest.mark.evaluation(name="digits-robustness", tags={"dataset": "digits"})
+
+
+def pgd(classifier, eps):
+    return ProjectedGradientDescent(
+        classifier, eps=eps, eps_step=eps / 4, max_iter=10, verbose=False
+    )
+
+
+@pytest.mark.evaluation(description="White box: projected gradient descent within an L∞ budget")
+@pytest.mark.parametrize(("eps", "floor"), [(0.05, 0.8), (0.1, 0.6), (0.2, 0.1)])
+def test_pgd(digits, classifier, eps, floor):
+    evaluation = Evaluation(
+        name="pgd",
+        dataset=(digits.x_test, digits.y_test),
+        model=classifier.model,  # scikit-learn's own, which predicts labels
+        perturbations={"pgd": pgd(classifier, eps)},
+        metrics={"accuracy": accuracy_score, "confusion": confusion_matrix},
+        perturbation_metrics={"l2": l2, "linf": linf},
+        batch_size=150,
+    )
+    results = Engine(evaluation).run()
+
+    assert results.metrics["linf_max"] <= eps + 1e-6
+    assert results.metrics["accuracy"] >= floor
+
+
+@pytest.mark.evaluation(description="Black box: HopSkipJump, which sees nothing but labels")
+@pytest.mark.parametrize("iterations", [1, 4, 16])
+def test_hop_skip_jump(digits, classifier, iterations):
+    attack = HopSkipJump(
+        classifier, max_iter=iterations, max_eval=100, init_eval=20, verbose=False
+    )
+    evaluation = Evaluation(
+        name="hop-skip-jump",
+        dataset=(digits.x_test[:50], digits.y_test[:50]),
+        model=classifier.model,
+        perturbations={"hop_skip_jump": attack},
+        metrics={"accuracy": accuracy_score, "confusion": confusion_matrix},
+        perturbation_metrics={"l2": l2, "linf": linf},
+    )
+    results = Engine(evaluation).run()
+
+    # It fools every model sooner or later; what a good one costs it is distance.
+    assert results.metrics["l2"] > 0.3
+
+
+@pytest.mark.evaluation(description="Accuracy over the budget of the white-box attack, as a curve")
+def test_robustness_curve(digits, classifier, evaluation_run):
+    budgets, accuracies = [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3], []
+    for step, eps in enumerate(budgets):
+        attack = pgd(classifier, eps)
+        images = attack.generate(x=digits.x_test, y=digits.y_test) if eps else digits.x_test
+        accuracies.append(accuracy_score(digits.y_test, classifier.model.predict(images)))
+        evaluation_run.log_metrics({"eps": eps, "accuracy": accuracies[-1]}, step=step)
+
+    figure = Figure()  # not pyplot's, which would need a backend and keep the figure alive
+    axes = figure.subplots()
+    axes.plot(budgets, accuracies, marker="o")
+    axes.set(xlabel="L∞ budget", ylabel="accuracy", ylim=(0, 1))
+    evaluation_run.log_figure(figure, "robustness.png")
+
+    assert accuracies == sorted(accuracies, reverse=True)

@@ -1,0 +1,166 @@
+"""What all tests share: one prepared database per session, an Armory home per test, real pytest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+# pytest drops the modules that an in-process inner session imported; these are slow to import
+# and some cannot be imported twice.
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Run  # noqa: E402
+from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
+
+import pytest_armory.engine  # noqa: E402
+import pytest_armory.tracked  # noqa: E402, F401
+from pytest_armory.store import fluent, open_store  # noqa: E402
+from pytest_armory.store.database import (  # noqa: E402
+    ensure_database,
+    import_database_store,
+    sqlite_uri,
+)
+
+import_database_store()
+
+FOREIGN = ("MLFLOW_", "GITHUB_", "GITLAB_", "CI_", "ARMORY_", "MANTIK_")
+
+
+@pytest.fixture(scope="session")
+def database_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A ready database, made once for all workers of this test session."""
+    root = tmp_path_factory.getbasetemp()
+    folder = root if worker_id == "master" else root.parent
+    path = folder / "template" / "mlflow.db"
+    ensure_database(path, folder / "template" / "artifacts")
+    return path
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable of the machine's that we or MLflow read; MLflow's own state as it was."""
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) or name in ("CI", "JENKINS_URL", "TF_BUILD"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    yield
+    mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
+    fluent.forget_tracking_uri()
+    open_store.cache_clear()
+
+
+@pytest.fixture
+def armory_home(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    database_template: Path,
+    clean_environment: None,  # noqa: ARG001 - it works by being there
+) -> Path:
+    """An Armory home whose database is ready."""
+    home = tmp_path / "armory"
+    (home / "mlruns").mkdir(parents=True)
+    shutil.copy(database_template, home / "mlruns" / "mlflow.db")
+    monkeypatch.setenv("ARMORY_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def read_runs(armory_home: Path) -> Callable[..., list[Run]]:
+    """Read back every run of the home's database, or of another store, through MlflowClient."""
+
+    def read(uri: str | None = None) -> list[Run]:
+        client = MlflowClient(uri or sqlite_uri(armory_home / "mlruns" / "mlflow.db"))
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(ids, max_results=5000, order_by=["start_time ASC"]))
+
+    return read
+
+
+class Evals:
+    """A pytest session of its own, and what it left in the store."""
+
+    def __init__(self, pytester: pytest.Pytester, read: Callable[..., list[Run]]) -> None:
+        self.pytester = pytester
+        self.read = read
+
+    def write(self, source: str, **files: str) -> None:
+        """Write ``test_it.py`` and other Python files."""
+        self.pytester.makepyfile(test_it=source, **files)
+
+    def run(self, *args: str, track: bool = True, subprocess: bool = False) -> pytest.RunResult:
+        """Run pytest; tracked and in this process unless told otherwise."""
+        quiet = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+        args = (*(("--armory-track",) if track else ()), *quiet, *args)
+        if subprocess:
+            return self.pytester.runpytest_subprocess(*args)
+        return self.pytester.runpytest_inprocess(*args, no_reraise_ctrlc=True)
+
+    def runs(self, kind: str = "evaluation") -> dict[str, Run]:
+        """The runs of a kind by name; a second one of the same name is an error."""
+        found = [run for run in self.read() if run.data.tags.get("armory.kind") == kind]
+        names = [str(run.info.run_name) for run in found]
+        assert len(names) == len(set(names)), names
+        return dict(zip(names, found, strict=True))
+
+    def run_of(self, name: str) -> Run:
+        """The one evaluation of that name."""
+        return self.runs()[name]
+
+    def sessions(self) -> list[Run]:
+        """The session runs."""
+        return [run for run in self.read() if run.data.tags.get("armory.kind") == "session"]
+
+    def check_invariant(self, result: pytest.RunResult, attempts: int, lost: int = 0) -> None:
+        """The verdicts are those with the plugin off, and every attempt is accounted for."""
+        stored = [run for run in self.read() if run.data.tags.get("armory.kind") == "evaluation"]
+        assert len(stored) + lost == attempts
+        assert [run.info.status for run in self.read() if run.info.status == "RUNNING"] == []
+        copy = self.pytester.path / "off.db"
+        shutil.copy(os.environ["ARMORY_HOME"] + "/mlruns/mlflow.db", copy)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(copy))  # for what tests log themselves
+            off = self.run(track=False)
+        assert off.ret == result.ret
+        assert verdicts(off) == verdicts(result)
+
+
+def verdicts(result: pytest.RunResult) -> dict[str, int]:
+    """How many tests had which outcome."""
+    counts = result.parseoutcomes()
+    return {name: counts[name] for name in counts if name not in ("warnings", "warning")}
+
+
+@pytest.fixture
+def evals(pytester: pytest.Pytester, read_runs: Callable[..., list[Run]]) -> Evals:
+    """Write evaluations, run them with pytest, read their runs."""
+    return Evals(pytester, read_runs)
+
+
+@pytest.fixture(params=[("-p", "no:xdist"), ("-n0",), ("-n2",)], ids=["no-xdist", "n0", "n2"])
+def each_way(request: pytest.FixtureRequest) -> Sequence[str]:
+    """The arguments for each way of running: one process without and with xdist, two workers."""
+    arguments: Sequence[str] = request.param
+    return arguments
+
+
+def artifacts_of(run: Run) -> dict[str, Path]:
+    """A local run's artifacts by their path in the run."""
+    root = Path(run.info.artifact_uri.removeprefix("file://"))
+    return {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def text_of(run: Run, path: str) -> str:
+    """A local text artifact."""
+    return artifacts_of(run)[path].read_text(encoding="utf-8")
+
+
+def pytest_make_parametrize_id(val: Any) -> str | None:
+    """Readable ids for classes and functions in tables."""
+    return getattr(val, "__name__", None)

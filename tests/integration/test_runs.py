@@ -1,0 +1,306 @@
+"""What a run holds: section 2 of the design, read back through MlflowClient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from conftest import Evals, artifacts_of, text_of
+
+OUTCOMES = """
+import pytest
+
+@pytest.fixture
+def broken():
+    raise RuntimeError("no data")
+
+@pytest.fixture
+def breaks_later():
+    yield
+    raise RuntimeError("cannot clean up")
+
+@pytest.fixture
+def needs_gpu():
+    pytest.skip("no GPU")
+
+pytestmark = pytest.mark.evaluation
+
+def test_passed(): pass
+def test_failed(): print("seen on stdout"); assert 1 == 2, "worse than chance"
+def test_error_in_setup(broken): pass
+def test_error_in_teardown(breaks_later): pass
+@pytest.mark.skip(reason="later")
+def test_skipped_by_mark(): pass
+@pytest.mark.skipif(True, reason="later")
+def test_skipped_by_condition(): pass
+def test_skipped_in_body(): pytest.skip("no data today")
+def test_skipped_by_fixture(needs_gpu): pass
+@pytest.mark.xfail
+def test_xfailed(): assert 0
+@pytest.mark.xfail
+def test_xpassed(): pass
+@pytest.mark.xfail(strict=True)
+def test_xpassed_strictly(): pass
+@pytest.mark.xfail(run=False)
+def test_not_run(): pass
+def test_imperative_xfail(): pytest.xfail("known")
+"""
+
+EXPECTED = {
+    "test_passed": ("FINISHED", "passed"),
+    "test_failed": ("FAILED", "failed"),
+    "test_error_in_setup": ("FAILED", "error"),
+    "test_error_in_teardown": ("FAILED", "error"),
+    "test_skipped_in_body": ("FINISHED", "skipped"),
+    "test_skipped_by_fixture": ("FINISHED", "skipped"),
+    "test_xfailed": ("FINISHED", "xfailed"),
+    "test_xpassed": ("FINISHED", "xpassed"),
+    "test_xpassed_strictly": ("FAILED", "failed"),
+    "test_imperative_xfail": ("FINISHED", "xfailed"),
+}
+
+
+def test_every_outcome_has_its_status(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.write(OUTCOMES)
+    result = evals.run(*each_way)
+    found = {n: (r.info.status, r.data.tags["armory.outcome"]) for n, r in evals.runs().items()}
+    assert found == EXPECTED
+    assert all(run.data.metrics["duration_seconds"] >= 0 for run in evals.runs().values())
+    evals.check_invariant(result, attempts=len(EXPECTED))
+
+
+def test_the_session_run_is_the_parent_and_counts(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.write(OUTCOMES)
+    evals.run(*each_way)
+    (session,) = evals.sessions()
+    assert {r.data.tags["mlflow.parentRunId"] for r in evals.runs().values()} == {
+        session.info.run_id
+    }
+    assert session.info.status == "FAILED"
+    counts = {name: count for name, count in session.data.metrics.items() if count}
+    assert counts == {
+        "evaluations": 10, "passed": 1, "failed": 2, "error": 2, "skipped": 2, "xfailed": 2,
+        "xpassed": 1,
+    }  # fmt: skip
+    assert "test_error_in_setup" in text_of(session, "summary.md")
+    assert session.data.tags["mlflow.note.content"] == text_of(session, "summary.md")
+    assert session.data.tags["armory.command"].startswith("pytest --armory-track")
+    (identity,) = {r.data.tags["armory.session"] for r in evals.read()}
+    assert identity in session.info.run_name
+
+
+def test_a_failure_keeps_what_pytest_said(evals: Evals) -> None:
+    evals.write(OUTCOMES)
+    evals.run()
+    failed = evals.run_of("test_failed")
+    assert "worse than chance" in text_of(failed, "failure.txt")
+    assert "seen on stdout" in text_of(failed, "captured.txt")
+    assert "no data" in text_of(evals.run_of("test_error_in_setup"), "failure.txt")
+    assert "cannot clean up" in text_of(evals.run_of("test_error_in_teardown"), "failure.txt")
+    assert artifacts_of(evals.run_of("test_passed")) == {}
+
+
+@pytest.mark.parametrize("leave", ["pytest.exit('enough')", "raise KeyboardInterrupt"])
+@pytest.mark.parametrize("where", ["body", "fixture"])
+def test_leaving_the_session_interrupts_the_run(evals: Evals, leave: str, where: str) -> None:
+    body, fixture = (leave, "pass") if where == "body" else ("pass", leave)
+    evals.write(f"""
+        import pytest, mlflow
+        @pytest.fixture
+        def data():
+            mlflow.log_metric("seen", 1)
+            {fixture}
+        @pytest.mark.evaluation
+        def test_done(): pass
+        @pytest.mark.evaluation
+        def test_left(data):
+            {body}
+        @pytest.mark.evaluation
+        def test_never(): pass
+    """)
+    result = evals.run()
+    runs = evals.runs()
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "test_done": "FINISHED", "test_left": "KILLED",
+    }  # fmt: skip
+    assert runs["test_left"].data.tags["armory.outcome"] == "interrupted"
+    assert runs["test_left"].data.metrics["seen"] == 1
+    assert evals.sessions()[0].info.status == "KILLED"
+    result.stdout.fnmatch_lines(["*2 evaluations: 1 passed, 1 interrupted*"])
+    evals.check_invariant(result, attempts=2)
+
+
+def test_tags_say_what_ran_and_where_it_comes_from(evals: Evals) -> None:
+    evals.pytester.makepyfile(
+        conftest="def pytest_armory_tags(item): return {'gpu': 0, 'password': 'hunter2'}"
+    )
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(name="exp", description="a note", tags={"team": "vision"})
+        class TestIt:
+            @pytest.mark.evaluation(tags={"stage": 2})
+            @pytest.mark.parametrize("eps", [0.1])
+            def test_a(self, eps): pass
+    """)
+    evals.pytester.run("git", "init", "-q", "-b", "trunk")
+    evals.pytester.run("git", "-c", "user.name=x", "-c", "user.email=x@x", "add", "test_it.py")
+    evals.pytester.run("git", "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "one")
+    evals.pytester.run("git", "remote", "add", "origin", "https://me:s3cret@example.org/r.git")
+    commit = evals.pytester.run("git", "rev-parse", "HEAD").outlines[0]
+    evals.run()
+    tags = evals.run_of("test_a[0.1]").data.tags
+    assert tags["armory.nodeid"] == "test_it.py::TestIt::test_a[0.1]"
+    assert tags["mlflow.source.name"] == "test_it.py"
+    assert tags["mlflow.note.content"] == "a note"
+    assert (tags["team"], tags["stage"], tags["gpu"]) == ("vision", "2", "0")
+    assert tags["password"] == "[redacted]"
+    assert (tags["armory.attempt"], tags["armory.worker"]) == ("1", "main")
+    assert tags["mlflow.source.git.commit"] == commit
+    assert tags["mlflow.source.git.branch"] == "trunk"
+    assert tags["mlflow.source.git.repoURL"] == "https://[redacted]@example.org/r.git"
+    assert tags["armory.git.dirty"] == "false"
+    assert tags["armory.version"]
+
+
+def test_a_tag_hook_that_raises_costs_its_tags_only(evals: Evals) -> None:
+    evals.pytester.makepyfile(conftest="def pytest_armory_tags(item): raise KeyError('gpu')")
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    result = evals.run()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["warning: the hook pytest_armory_tags raised KeyError('gpu')*"])
+    assert evals.run_of("test_a").info.status == "FINISHED"
+
+
+def test_ci_tags(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_RUN_ID", "42")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "me/models")
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    evals.run()
+    tags = evals.run_of("test_a").data.tags
+    assert tags["armory.ci.provider"] == "github"
+    assert tags["armory.ci.url"] == "https://github.com/me/models/actions/runs/42"
+
+
+def test_values_are_stored_honestly(evals: Evals) -> None:
+    evals.write("""
+        import numpy as np, pytest
+        class Opaque: pass
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("value, array, what, api_key, long", [
+            (0.1, np.zeros((3, 2)), Opaque(), "sk-verysecret", "x" * 10_000)], ids=["one"])
+        def test_a(value, array, what, api_key, long): pass
+    """)
+    result = evals.run()
+    run = evals.run_of("test_a[one]")
+    assert run.data.params["value"] == "0.1"
+    assert run.data.params["array"] == "numpy.ndarray(shape=(3, 2), dtype=float64)"
+    assert run.data.params["what"] == "<test_it.Opaque>"
+    assert run.data.params["api_key"] == "[redacted]"
+    assert len(run.data.params["long"]) <= 6000
+    assert "x" * 10_000 in text_of(run, "params.json")
+    evals.check_invariant(result, attempts=1)
+
+
+def test_metrics_of_the_test_and_of_mlflow_land_in_the_run(
+    evals: Evals, each_way: Sequence[str]
+) -> None:
+    evals.write(
+        """
+        import mlflow, numpy as np, pytest
+        from pytest_armory import track_metrics
+        class Report:
+            score = 0.5
+        @pytest.mark.evaluation
+        def test_a(evaluation_run):
+            assert mlflow.active_run().info.run_id == evaluation_run.run_id
+            track_metrics({"accuracy": np.float32(0.5), "by class": {"a": 1}, "cm": np.eye(2)})
+            track_metrics({"foreign": Report()})
+            evaluation_run.log_metrics({"loss": 2.0}, step=7)
+            evaluation_run.set_tags({"extra": 1})
+            evaluation_run.log_dict({"a": [1, 2]}, "notes/it.json")
+            mlflow.log_metric("own", 3)
+            mlflow.log_text("hello", "own.txt")
+        """,
+        conftest="""
+        def pytest_armory_metrics(result):
+            if type(result).__name__ == "Report":
+                return {"score": result.score}
+        """,
+    )
+    result = evals.run(*each_way)
+    result.assert_outcomes(passed=1)
+    run = evals.run_of("test_a")
+    metrics = {k: v for k, v in run.data.metrics.items() if k != "duration_seconds"}
+    assert metrics == {
+        "accuracy": 0.5, "by class/a": 1.0, "foreign/score": 0.5, "loss": 2.0, "own": 3.0,
+    }  # fmt: skip
+    assert run.data.tags["extra"] == "1"
+    assert set(artifacts_of(run)) == {"metrics/cm.json", "notes/it.json", "own.txt"}
+
+
+def test_unittest_subtests_and_async_tests(evals: Evals) -> None:
+    evals.write("""
+        import asyncio, unittest, mlflow, pytest
+        from pytest_armory import track_call, track_metrics
+        def load(n): return n
+        @pytest.mark.evaluation
+        class TestOld(unittest.TestCase):
+            def setUp(self): track_call(load, n=1)
+            def test_one(self): track_metrics({"one": 1})
+            def test_two(self): self.fail("no")
+            def test_three(self): self.skipTest("no")
+        @pytest.mark.evaluation
+        def test_subtests(subtests):
+            for i in range(3):
+                with subtests.test(i=i):
+                    assert i != 1
+            track_metrics({"after": 1})
+        @pytest.mark.evaluation
+        def test_good_subtests(subtests):
+            with subtests.test(i=0):
+                pytest.skip("that one")
+        @pytest.mark.evaluation
+        @pytest.mark.asyncio
+        async def test_asyncio():
+            async def task(): track_metrics({"task": 1})
+            await asyncio.gather(asyncio.create_task(task()))
+            mlflow.log_metric("own", 1)
+        @pytest.mark.evaluation
+        @pytest.mark.anyio
+        async def test_anyio(anyio_backend):
+            track_metrics({"anyio": 1})
+        @pytest.fixture
+        def anyio_backend(): return "asyncio"
+    """)
+    result = evals.run()
+    runs = evals.runs()
+    assert {name: run.data.tags["armory.outcome"] for name, run in runs.items()} == {
+        "test_one": "passed", "test_two": "failed", "test_three": "skipped",
+        "test_subtests": "failed", "test_good_subtests": "passed", "test_asyncio": "passed",
+        "test_anyio": "passed",
+    }  # fmt: skip
+    assert runs["test_one"].data.metrics["one"] == 1
+    assert runs["test_one"].data.params["load.n"] == "1"
+    assert runs["test_subtests"].data.metrics["after"] == 1
+    assert runs["test_asyncio"].data.metrics.keys() >= {"task", "own"}
+    assert runs["test_anyio"].data.metrics["anyio"] == 1
+    assert result.ret == 1
+
+
+def test_tests_do_not_see_each_others_parameters(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        from pytest_armory import get_current_params, track_call, track_param
+        def load(n): return n
+        MODEL = track_call(load, n=0)
+        def test_unmarked(): track_param("stray", 1)
+        @pytest.mark.evaluation
+        def test_a(): track_param("a", 1)
+        @pytest.mark.evaluation
+        def test_b(): assert "a" not in get_current_params()
+    """)
+    evals.run().assert_outcomes(passed=3)
+    of_module = {"load._func": "test_it.load", "load.n": "0"}
+    assert evals.run_of("test_a").data.params == {"a": "1", **of_module}
+    assert evals.run_of("test_b").data.params == of_module
