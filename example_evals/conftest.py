@@ -1,18 +1,21 @@
-"""What the evaluations load: real data that scikit-learn brings along, and models made from it.
+"""What the evaluations load: real data that scikit-learn brings along, and models made of it.
 
-Each fixture runs once a session. What it passes to `track_call` becomes parameters of every run
-whose test uses it, also through another fixture.
+Each fixture runs once a session. What it passes on becomes parameters of every run whose test uses
+it, be it through another fixture.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from art.defences.preprocessor import FeatureSqueezing
 from art.estimators.classification import SklearnClassifier
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.svm import LinearSVC
+
+from pytest_armory import track_params
 
 
 class Split(NamedTuple):
@@ -29,7 +32,8 @@ def load_images(*, test_size, seed):
 
 
 def load_table(*, loader, test_size, seed):
-    return Split(*train_test_split(*loader(return_X_y=True), test_size=test_size, random_state=seed))
+    inputs, targets = loader(return_X_y=True)
+    return Split(*train_test_split(inputs, targets, test_size=test_size, random_state=seed))
 
 
 def train_classifier(*, kind, digits, defence=None, **settings):
@@ -44,11 +48,23 @@ def digits(track_call):
     return track_call(load_images, test_size=0.25, seed=0)
 
 
-@pytest.fixture(
-    scope="session", params=[LogisticRegression, LinearSVC], ids=lambda kind: kind.__name__
-)
+@pytest.fixture(scope="session", params=[LogisticRegression, LinearSVC], ids=["logistic", "svm"])
 def classifier(request, track_call, digits):
     return track_call(train_classifier, kind=request.param, digits=digits, C=0.1)
+
+
+# A test that uses both of these needs their parameters apart, hence the prefixes.
+@pytest.fixture(scope="session")
+def undefended(digits):
+    train = track_params(train_classifier, prefix="undefended")
+    return train(kind=LogisticRegression, digits=digits, C=1.0)
+
+
+@pytest.fixture(scope="session")
+def defended(track_call, digits):
+    squeezing = track_call(FeatureSqueezing, bit_depth=1, clip_values=(0, 1))
+    train = track_params(train_classifier, prefix="defended")
+    return train(kind=LogisticRegression, digits=digits, C=1.0, defence=squeezing)
 
 
 @pytest.fixture(scope="session")

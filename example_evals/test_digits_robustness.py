@@ -9,6 +9,8 @@ from pytest_armory import Engine, Evaluation, l2, linf
 
 pytestmark = pytest.mark.evaluation(name="digits-robustness", tags={"dataset": "digits"})
 
+FLOORS = {0.05: 0.8, 0.1: 0.6, 0.2: 0.1}
+
 
 def pgd(classifier, eps):
     return ProjectedGradientDescent(
@@ -17,8 +19,8 @@ def pgd(classifier, eps):
 
 
 @pytest.mark.evaluation(description="White box: projected gradient descent within an L∞ budget")
-@pytest.mark.parametrize(("eps", "floor"), [(0.05, 0.8), (0.1, 0.6), (0.2, 0.1)])
-def test_pgd(digits, classifier, eps, floor):
+@pytest.mark.parametrize("eps", FLOORS)
+def test_pgd(digits, classifier, eps):
     evaluation = Evaluation(
         name="pgd",
         dataset=(digits.x_test, digits.y_test),
@@ -31,15 +33,13 @@ def test_pgd(digits, classifier, eps, floor):
     results = Engine(evaluation).run()
 
     assert results.metrics["linf_max"] <= eps + 1e-6
-    assert results.metrics["accuracy"] >= floor
+    assert results.metrics["accuracy"] >= FLOORS[eps]
 
 
 @pytest.mark.evaluation(description="Black box: HopSkipJump, which sees nothing but labels")
 @pytest.mark.parametrize("iterations", [1, 4, 16])
 def test_hop_skip_jump(digits, classifier, iterations):
-    attack = HopSkipJump(
-        classifier, max_iter=iterations, max_eval=100, init_eval=20, verbose=False
-    )
+    attack = HopSkipJump(classifier, max_iter=iterations, max_eval=100, init_eval=20, verbose=False)
     evaluation = Evaluation(
         name="hop-skip-jump",
         dataset=(digits.x_test[:50], digits.y_test[:50]),
@@ -50,20 +50,23 @@ def test_hop_skip_jump(digits, classifier, iterations):
     )
     results = Engine(evaluation).run()
 
-    # It fools every model sooner or later; what a good one costs it is distance.
-    assert results.metrics["l2"] > 0.3
+    # It fools every model in the end; what a robust one costs it is distance.
+    assert results.metrics["l2"] > 0.5
 
 
-@pytest.mark.evaluation(description="Accuracy over the budget of the white-box attack, as a curve")
+@pytest.mark.evaluation(description="Accuracy over the budget of the white-box attack")
 def test_robustness_curve(digits, classifier, evaluation_run):
     budgets, accuracies = [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3], []
     for step, eps in enumerate(budgets):
-        attack = pgd(classifier, eps)
-        images = attack.generate(x=digits.x_test, y=digits.y_test) if eps else digits.x_test
+        images = digits.x_test
+        if eps:
+            images = pgd(classifier, eps).generate(x=images, y=digits.y_test)
         accuracies.append(accuracy_score(digits.y_test, classifier.model.predict(images)))
         evaluation_run.log_metrics({"eps": eps, "accuracy": accuracies[-1]}, step=step)
 
-    figure = Figure()  # not pyplot's, which would need a backend and keep the figure alive
+    evaluation_run.log_metrics({"mean_accuracy": sum(accuracies) / len(accuracies)})
+
+    figure = Figure()  # pyplot's would stay in memory, and may ask for a display
     axes = figure.subplots()
     axes.plot(budgets, accuracies, marker="o")
     axes.set(xlabel="L∞ budget", ylabel="accuracy", ylim=(0, 1))

@@ -103,9 +103,9 @@ class Attempts:
 
     def prepare(self, items: Sequence[pytest.Item]) -> None:
         """Open the store before the first test, for it takes seconds that are no test's."""
-        from pytest_armory.store import open_store
-
         if any(is_evaluation(item) for item in items):
+            from pytest_armory.store import open_store
+
             with suppress(TrackingError):  # tried again by each evaluation, which tells it
                 open_store(self.destination)
 

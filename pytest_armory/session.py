@@ -283,10 +283,10 @@ def _record_of(run: StoredRun, url: str | None) -> EvaluationRecord:
     )
 
 
-def write_summary(summary: Summary, settings: Settings) -> list[str]:
-    """Write the Markdown where it was asked for; returns what could not be written."""
+def write_summary(summary: Summary, settings: Settings) -> Summary:
+    """Write the Markdown where it was asked for; the summary, with what could not be written."""
     step = os.environ.get("GITHUB_STEP_SUMMARY")
-    problems = []
+    problems = list(summary.problems)
     for path, mode in ((settings.summary, "w"), (Path(step) if step else None, "a")):
         if path is None:
             continue
@@ -296,4 +296,4 @@ def write_summary(summary: Summary, settings: Settings) -> list[str]:
                 file.write(markdown(summary))
         except OSError as error:
             problems.append(f"the summary could not be written to {path}: {error.strerror}")
-    return problems
+    return replace(summary, problems=problems)

@@ -121,7 +121,7 @@ class Reports:
         interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
         self.summary = self.ledger.finish(interrupted)
         if self.summary is not None:
-            self.ledger.runs.problems += session.write_summary(self.summary, self.settings)
+            self.summary = session.write_summary(self.summary, self.settings)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.summary is None:

@@ -89,6 +89,7 @@ class Evals:
     def __init__(self, pytester: pytest.Pytester, read: Callable[..., list[Run]]) -> None:
         self.pytester = pytester
         self.read = read
+        self.home = Path(os.environ["ARMORY_HOME"])
 
     def write(self, source: str, **files: str) -> None:
         """Write ``test_it.py`` and other Python files."""
@@ -123,7 +124,7 @@ class Evals:
         assert len(stored) + lost == attempts
         assert [run.info.status for run in self.read() if run.info.status == "RUNNING"] == []
         copy = self.pytester.path / "off.db"
-        shutil.copy(os.environ["ARMORY_HOME"] + "/mlruns/mlflow.db", copy)
+        shutil.copy(self.home / "mlruns" / "mlflow.db", copy)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(copy))  # for what tests log themselves
             off = self.run(track=False)

@@ -812,7 +812,7 @@ def test_cycles_are_refused() -> None:
 
 
 def test_what_holds_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "_ARRAY_VALUES", 10_000)
+    monkeypatch.setattr("pytest_armory.values.results._ARRAY_VALUES", 10_000)
     doubled: list[Any] = [1.0]
     for _ in range(60):
         doubled = [doubled, doubled]

@@ -1,0 +1,28 @@
+"""Anything -> parameter strings; anything -> metrics and arrays; secrets -> `[redacted]`.
+
+NumPy, torch and pandas are known by what their objects answer to; none of them is imported. Kinds
+are looked up on `type(value)`, never on the value, so that a mock that answers everything is taken
+for nothing. Foreign code is met with `except Exception`: what is not an `Exception` (Ctrl-C, a
+timeout plugin's signal, a cancelled task) may come from outside the value and passes.
+"""
+
+from __future__ import annotations
+
+from pytest_armory.values.describe import clip, describe
+from pytest_armory.values.params import PARAM_LIMIT, legal_key, param_strings
+from pytest_armory.values.redaction import REDACTED, is_secret_key, redact_argv, redact_text
+from pytest_armory.values.results import MetricValues, metric_values
+
+__all__ = [
+    "PARAM_LIMIT",
+    "REDACTED",
+    "MetricValues",
+    "clip",
+    "describe",
+    "is_secret_key",
+    "legal_key",
+    "metric_values",
+    "param_strings",
+    "redact_argv",
+    "redact_text",
+]

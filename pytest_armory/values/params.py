@@ -1,0 +1,77 @@
+"""What MLflow takes as a parameter: legal keys, flat strings and their limits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_armory.values.describe import Members, Refused, describe, leaves, pairs_of
+from pytest_armory.values.redaction import REDACTED, hides, is_secret_key, redact_text, visible
+
+PARAM_LIMIT = 6000
+"""Characters of one parameter value; MLflow cuts a longer one without a word."""
+
+_KEY_LIMIT = 250
+
+
+def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str, str]:
+    """Parameters as flat strings, `prefix.key.inner`, redacted and of any length.
+
+    Mappings, dataclass instances and namedtuples are flattened; the keys are legal for MLflow and
+    the values encode as UTF-8. The caller cuts with `clip`, keeping the whole.
+    """
+    strings: dict[str, str] = {}
+    used: dict[str, int] = {}
+
+    def own(key: str) -> str:  # what the caller's prefix is called is not the value's secret
+        return key.removeprefix(prefix)
+
+    def look(key: str, value: Any) -> tuple[Any, Members]:
+        # An empty mapping under a key is a leaf, "{}".
+        secret = is_secret_key(own(key))
+        pairs = None if secret else pairs_of(value)
+        return value, pairs if pairs or value is params else None
+
+    for key, value in leaves(prefix or None, params, ".", look):
+        if type(value) is Refused:
+            text = str(value)
+        elif hides(own(key), value):
+            text = REDACTED
+        else:
+            text = visible(redact_text(describe(value)))
+        strings[unused(legal_key(key), used)] = text
+    return strings
+
+
+# MLflow itself refuses the colon on Windows, where a key may become a file's name.
+_ILLEGAL = re.compile(r"[^/\w.\- ]" if os.name == "nt" else r"[^/\w.\- :]")
+
+
+def legal_key(name: str) -> str:
+    """`name` as MLflow accepts it: at most 250 legal characters and a normalised path.
+
+    What is not legal becomes `_`; a name cut short ends with a hash of the whole.
+    """
+    parts = _ILLEGAL.sub("_", name).split("/")
+    parts = ["_" * max(len(part), 1) if part in ("", ".", "..") else part for part in parts]
+    key = "/".join(parts)
+    if key.startswith(".."):
+        key = "__" + key[2:]
+    if len(key) <= _KEY_LIMIT:
+        return key
+    digest = hashlib.blake2s(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{key[: _KEY_LIMIT - 9]}_{digest}"
+
+
+def unused(key: str, used: dict[str, int]) -> str:
+    """`key`, or the first of `key-2`, `key-3`, … that is free."""
+    name = key
+    while name in used:
+        used[key] += 1
+        suffix = f"-{used[key]}"
+        name = key[: _KEY_LIMIT - len(suffix)] + suffix
+    used[name] = 1
+    return name

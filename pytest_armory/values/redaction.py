@@ -1,0 +1,161 @@
+"""What a secret looks like, by its name or in a text, and what is shown in its place."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Sequence
+
+REDACTED = "[redacted]"
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_SECRET_WORDS = _words(
+    "password passwords passwd pwd passphrase secret secrets credential credentials creds auth"
+    " authorization bearer cookie cookies apikey apikeys apitoken authtoken accesstoken accesskey"
+    " secretkey privatekey clientsecret"
+)
+_SECRET_KEYS = _words(  # "… key"; a key alone sorts, seeds or looks up
+    "api access account anthropic auth deploy encryption master openai private secret signing ssh"
+    " subscription"
+)
+_SECRET_TOKENS = _words(  # "… tokens"; other tokens in the plural are counted
+    "access api auth bearer oauth personal refresh secret session"
+)
+_TEXT_TOKENS = _words(  # "… token" of a language model or a price
+    "additional adversarial answer assistant audio begin bod boi bos boundary class cls decoder"
+    " end eod eoi eom eos eot extra first image img input label last mask negative new newline"
+    " next no output pad padding per positive prefix prev previous prompt sep separator single"
+    " special start stop suffix system target text think tool trigger unk unknown video vision"
+    " word yes"
+)
+_COUNTS = _words("max min n num total")
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether the last words of `key` name a secret: `db.password`, `apiKey`, `X-Auth-Token`.
+
+    The tokens of a language model (`max_tokens`, `eos_token`, `token_count`) are none.
+    """
+    *_, before, last = ["", "", *(word.lower() for word in _WORD.findall(key))]
+    if before in _COUNTS:
+        return False
+    if last in ("key", "keys"):
+        return before in _SECRET_KEYS
+    if last == "tokens":
+        return before in _SECRET_TOKENS
+    return before not in _TEXT_TOKENS if last == "token" else last in _SECRET_WORDS
+
+
+def hides(key: str, value: object) -> bool:
+    """A secret's key with something to hide: that there is none, or that one is used, is none."""
+    return value is not None and value is not True and value is not False and is_secret_key(key)
+
+
+# Linear in the text, each for its own reason: a repetition is bounded, or cannot run across the
+# place where the next match might start. Longer runs start only at a word's own start.
+_LOOKS = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (
+            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-(?!----)[^-]*)*"
+            r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
+            REDACTED,
+        ),
+        # SQLAlchemy accepts `/`, `?` and `#` in a password; what is no port is taken for one.
+        (r'://[^\s/?#@:"<>]{0,200}:(?!\d*(?:[/?#]|$))[^\s@"<>]{0,200}@', f"://{REDACTED}@"),
+        (r'://[^\s/?#"<>]*@', f"://{REDACTED}@"),
+        (
+            r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
+            r"|hf_[A-Za-z0-9]{25,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}|xox[a-z]-[\w-]{10,}"
+            r"|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{35}|dapi[0-9a-f]{32})",
+            REDACTED,
+        ),
+        (r"(?<![\w-])sk-[\w-]{0,200}?[A-Za-z0-9]{16}[\w-]*", REDACTED),
+        (r"(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*){1,3}", REDACTED),
+        (r"(?<=[?&]sig=)[^\s&\"']+", REDACTED),
+        (
+            r"\b(Bearer +|(?i:bearer) +(?=[\w.~+/=-]{16}))(?!(?:tokens?|auth\w*)\b)[\w.~+/=-]+",
+            rf"\1{REDACTED}",
+        ),
+    )
+]
+_BASIC = re.compile(r"\b(Basic +)([A-Za-z0-9+/]{4,})=*")
+_NAME = re.compile(r"""(?<![\w.-])([\w.-]+)(\\*["'])?[ \t]{0,3}([=:])=?[ \t]{0,3}""")
+_VALUE = re.compile(
+    r"""(?i:(?:basic|bearer|digest|token)[ ]+)?(?:
+    "[^"\\]*(?:\\.[^"\\]*)*" | '[^'\\]*(?:\\.[^'\\]*)*' | \\+"[^"\\]*\\+"
+    | (?:\([^()]*\) | \[[^\[\]]*\] | \{[^{}]*\})[^\s&;,"')\]}]*
+    | (?P<bare>(?:\\*["'])?[^\s&;,"']+) )""",
+    re.VERBOSE | re.DOTALL,
+)
+_QUOTE = re.compile(r"""\\*["']""")
+_NO_SECRETS = _words("None True False null true false")
+
+
+def redact_text(text: str) -> str:
+    """`text` without userinfo in URLs, well-known tokens, private keys and `password=…` values."""
+    # One removal may complete another, as a quoted value inside a URL does; once is the rule.
+    for _ in range(4):
+        before = text
+        for look, replacement in _LOOKS:
+            text = look.sub(replacement, text)
+        text = _redact_pairs(_BASIC.sub(_redact_basic, text))
+        if text == before:
+            break
+    return text
+
+
+def _redact_basic(match: re.Match[str]) -> str:
+    # "Basic Iterative Method" is an attack: only base64 of "user:password" is a secret.
+    encoded = match[2][: len(match[2]) // 4 * 4]
+    return match[1] + REDACTED if b":" in base64.b64decode(encoded) else match[0]
+
+
+def _redact_pairs(text: str) -> str:
+    kept, end = [], 0
+    for name in _NAME.finditer(text):
+        if name.start() < end or not is_secret_key(name[1]):
+            continue
+        # `token: int` is code; a header's name has a hyphen or is one of these.
+        if name[3] == ":" and not (
+            name[2] or "-" in name[1] or name[1].lower() in ("authorization", "cookie", "password")
+        ):
+            continue
+        match = _VALUE.match(text, name.end())
+        value = match[0] if match else ""
+        if match and match["bare"]:
+            value = value.rstrip(")]}")  # the bracket that closes `f(token=x)` is not the value's
+        if value and value not in _NO_SECRETS:
+            quote = _QUOTE.match(value)
+            mark = f"{quote[0]}{REDACTED}{quote[0]}" if quote else REDACTED  # JSON stays JSON
+            kept += [text[end : name.end()], mark]
+            end = name.end() + len(value)
+    return "".join([*kept, text[end:]])
+
+
+def redact_argv(argv: Sequence[str]) -> str:
+    """A command line as one types it in a shell, secrets redacted."""
+    shown = []
+    hidden = False
+    for argument in map(visible, argv):
+        name, equals, value = argument.partition("=")
+        secret = re.fullmatch(r"[\w.\- ]+", name) is not None and is_secret_key(name)
+        if hidden and not argument.startswith("-"):
+            shown.append(REDACTED)
+        elif secret and value and value.strip() not in _NO_SECRETS:
+            shown.append(f"{name}={REDACTED}")
+        else:
+            shown.append(redact_text(argument))
+        hidden = secret and not equals and name.startswith("-")
+    return shlex.join(shown)
+
+
+def visible(text: str) -> str:
+    """Without what databases and HTTP refuse: NUL and lone surrogates, as visible escapes."""
+    return re.sub("[\x00\ud800-\udfff]", lambda m: ascii(m[0])[1:-1], text)

@@ -1,0 +1,81 @@
+"""Nothing when off: no import, no file, no line; the fixtures and the API work in memory."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Evals
+
+HEAVY = ("mlflow", "numpy", "sqlalchemy", "pytest_armory.store")
+
+SPY = f"""
+    import os, sys
+    def pytest_sessionfinish(session):
+        with open(os.environ["SPY"], "a") as file:
+            print(*[name for name in {HEAVY!r} if name in sys.modules], file=file)
+"""
+
+
+@pytest.mark.parametrize("track", [False, True], ids=["off", "nothing-selected"])
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["one", "n2"])
+def test_nothing_is_imported_written_or_printed(
+    evals: Evals,
+    track: bool,
+    workers: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SPY", str(tmp_path / "spy"))
+    evals.pytester.makepyfile(conftest=SPY)
+    evals.write("import pytest\ndef test_a(): pass\n@pytest.mark.evaluation\ndef test_b(): pass")
+    shutil.rmtree(evals.home)
+    before = files(evals)
+    result = evals.run(
+        "-k", "test_a", "-p", "no:hypothesispytest", *workers, track=track, subprocess=True
+    )
+    result.assert_outcomes(passed=1)
+    assert files(evals) == before
+    assert not evals.home.exists()
+    assert (tmp_path / "spy").read_text() == "\n" * (3 if workers else 1)
+    ours = [line for line in result.outlines if line.startswith("armory:")]
+    assert len(ours) == int(track)
+    assert "= evaluations =" not in result.stdout.str()
+
+
+def files(evals: Evals) -> set[Path]:
+    """Everything in the session's folder that is not pytester's own or compiled code."""
+    own = ("__pycache__", "stdout", "stderr", "runpytest-0", "runpytest-current")
+    return {p for p in evals.pytester.path.rglob("*") if not {*p.parts} & {*own}}
+
+
+def test_marked_tests_are_ordinary_tests_with_a_run_in_memory(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        from pytest_armory import get_current_params, track_metrics, track_param
+        def load(n): return n
+        @pytest.fixture
+        def data(track_call): return track_call(load, n=1)
+        @pytest.mark.evaluation
+        def test_a(data, evaluation_run):
+            track_metrics({"accuracy": 0.5})
+            evaluation_run.log_metrics({"loss": 1})
+            evaluation_run.log_params({"a": {"b": 1}})
+            evaluation_run.set_tags({"x": 1})
+            evaluation_run.log_dict({}, "x.json")
+            assert evaluation_run.run_id is evaluation_run.url is None
+            assert evaluation_run.experiment_id is None
+            assert evaluation_run.metrics == {"accuracy": 0.5, "loss": 1.0}
+            assert evaluation_run.params == {"a.b": "1"}
+            assert get_current_params()["load.n"] == 1
+        @pytest.mark.evaluation
+        def test_b(data): assert get_current_params() == {"load._func": "test_it.load", "load.n": 1}
+        def test_unmarked(data, evaluation_run):
+            track_metrics({"accuracy": 0.5})
+            assert evaluation_run.run_id is None
+    """)
+    result = evals.run("-W", "error", track=False)
+    result.assert_outcomes(passed=3)
+    assert evals.read() == []
+    assert "evaluations" not in result.stdout.str()
