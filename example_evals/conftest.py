@@ -14,6 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
 
 from pytest_armory import track_params
 
@@ -75,6 +76,13 @@ def diabetes(track_call):
 @pytest.fixture(scope="session")
 def breast_cancer(track_call):
     return track_call(load_table, loader=load_breast_cancer, test_size=0.25, seed=0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    # Arrays this small gain nothing from threads, and xdist's workers would fight over the cores.
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Does it help a classifier to see its images in black and white? That depends on the attacker."""
 
 import pytest
-from art.attacks.evasion import HopSkipJump, ProjectedGradientDescent
+from attacks import hop_skip_jump, pgd
 from sklearn.metrics import accuracy_score
 
 from pytest_armory import Engine, Evaluation, l2
@@ -32,9 +32,7 @@ def measure(name, classifier, attack, images, labels):
 def test_gradients(digits, undefended, defended, eps, evaluation_run):
     metrics = {}
     for name, classifier in {"undefended": undefended, "defended": defended}.items():
-        attack = ProjectedGradientDescent(
-            classifier, eps=eps, eps_step=eps / 4, max_iter=10, verbose=False
-        )
+        attack = pgd(classifier, eps)
         metrics |= measure(name, classifier, attack, digits.x_test, digits.y_test)
     gain = metrics["defended/accuracy"] - metrics["undefended/accuracy"]
     evaluation_run.log_metrics({"gain": gain})
@@ -47,8 +45,8 @@ def test_gradients(digits, undefended, defended, eps, evaluation_run):
 def test_queries(digits, undefended, defended, evaluation_run):
     metrics = {}
     for name, classifier in {"undefended": undefended, "defended": defended}.items():
-        attack = HopSkipJump(classifier, max_iter=20, max_eval=100, init_eval=20, verbose=False)
-        metrics |= measure(name, classifier, attack, digits.x_test[:50], digits.y_test[:50])
+        attack = hop_skip_jump(classifier, iterations=10)
+        metrics |= measure(name, classifier, attack, digits.x_test[:30], digits.y_test[:30])
     gain = metrics["defended/l2"] - metrics["undefended/l2"]
     evaluation_run.log_metrics({"gain": gain})
 

@@ -1,7 +1,7 @@
 """How far an attacker has to go to fool two classifiers of handwritten digits."""
 
 import pytest
-from art.attacks.evasion import HopSkipJump, ProjectedGradientDescent
+from attacks import hop_skip_jump, pgd
 from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, confusion_matrix
 
@@ -10,12 +10,6 @@ from pytest_armory import Engine, Evaluation, l2, linf
 pytestmark = pytest.mark.evaluation(name="digits-robustness", tags={"dataset": "digits"})
 
 FLOORS = {0.05: 0.8, 0.1: 0.6, 0.2: 0.1}
-
-
-def pgd(classifier, eps):
-    return ProjectedGradientDescent(
-        classifier, eps=eps, eps_step=eps / 4, max_iter=10, verbose=False
-    )
 
 
 @pytest.mark.evaluation(description="White box: projected gradient descent within an L∞ budget")
@@ -36,22 +30,21 @@ def test_pgd(digits, classifier, eps):
     assert results.metrics["accuracy"] >= FLOORS[eps]
 
 
-@pytest.mark.evaluation(description="Black box: HopSkipJump, which sees nothing but labels")
-@pytest.mark.parametrize("iterations", [1, 4, 16])
+@pytest.mark.evaluation(description="Black box: HopSkipJump within a budget of queries")
+@pytest.mark.parametrize("iterations", [1, 3, 10])
 def test_hop_skip_jump(digits, classifier, iterations):
-    attack = HopSkipJump(classifier, max_iter=iterations, max_eval=100, init_eval=20, verbose=False)
     evaluation = Evaluation(
         name="hop-skip-jump",
-        dataset=(digits.x_test[:50], digits.y_test[:50]),
+        dataset=(digits.x_test[:30], digits.y_test[:30]),
         model=classifier.model,
-        perturbations={"hop_skip_jump": attack},
+        perturbations={"hop_skip_jump": hop_skip_jump(classifier, iterations)},
         metrics={"accuracy": accuracy_score, "confusion": confusion_matrix},
         perturbation_metrics={"l2": l2, "linf": linf},
     )
     results = Engine(evaluation).run()
 
-    # It fools every model in the end; what a robust one costs it is distance.
-    assert results.metrics["l2"] > 0.5
+    # It fools every model at once; what a robust one costs it is distance.
+    assert results.metrics["l2"] > 0.7
 
 
 @pytest.mark.evaluation(description="Accuracy over the budget of the white-box attack")
@@ -63,7 +56,6 @@ def test_robustness_curve(digits, classifier, evaluation_run):
             images = pgd(classifier, eps).generate(x=images, y=digits.y_test)
         accuracies.append(accuracy_score(digits.y_test, classifier.model.predict(images)))
         evaluation_run.log_metrics({"eps": eps, "accuracy": accuracies[-1]}, step=step)
-
     evaluation_run.log_metrics({"mean_accuracy": sum(accuracies) / len(accuracies)})
 
     figure = Figure()  # pyplot's would stay in memory, and may ask for a display

@@ -15,6 +15,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
 T = TypeVar("T")
 
+_TRACKED = "_armory_tracked"
+"""Marks functions and classes that record their own calls, so that none is recorded twice."""
+
 
 @overload
 def track_params(
@@ -48,10 +51,12 @@ def track_params(
     Used bare, called, or wrapped round another's function: ``track_params(load)(split="test")``.
     ``prefix`` is the function's name unless given; ``ignore`` names arguments not to record;
     ``bound=True`` records positional arguments and defaults too, by parameter name.
+    What a :func:`functools.partial` was given counts as given in the call.
     ``{prefix}._func`` is the function's qualified name. A second call under the same prefix
-    replaces what the first recorded, with a :class:`ParameterWarning`.
+    replaces what the first recorded, with a :class:`ParameterWarning`. A function that is tracked
+    already stays as it is, unless an option is given.
     """
-    _check_options(prefix, ignore)
+    _check_options("track_params", prefix, ignore)
 
     def decorate(func: Any) -> Any:
         if isinstance(func, classmethod | staticmethod):
@@ -62,11 +67,16 @@ def track_params(
                 "function, or track_params(function)(argument=…)"
             )
 
+        if _is_tracked(func) and not (prefix or ignore or bound):
+            return func
+
         def record(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            arguments = _bound_arguments(func, args, kwargs) if bound else kwargs
+            arguments = _arguments(func, args, kwargs, bound)
             _record(prefix or _name(func), _qualified_name(func), arguments, ignore, stacklevel=4)
 
-        return _wrap(func, record)
+        wrapper = _wrap(func, record)
+        setattr(wrapper, _TRACKED, True)
+        return wrapper
 
     return decorate if _func is None else decorate(_func)
 
@@ -104,7 +114,7 @@ def track_init_params(
     nothing. To leave a third-party class as it was, make the one instance with
     :func:`track_call`. Options as for :func:`track_params`.
     """
-    _check_options(prefix, ignore)
+    _check_options("track_init_params", prefix, ignore)
 
     def decorate(cls: Any) -> Any:
         if not isinstance(cls, type):
@@ -112,9 +122,15 @@ def track_init_params(
                 f"track_init_params: got {cls!r}, which is not a class; for a function write "
                 "track_params"
             )
-        if "_armory_tracks_init" not in vars(cls):
-            cls.__init__ = _tracked_init(cls, prefix, ignore, bound)  # type: ignore[misc] # wraps it
-            cls._armory_tracks_init = True  # type: ignore[attr-defined] # our own mark
+        if not _is_tracked(cls):
+            try:
+                cls.__init__ = _tracked_init(cls, prefix, ignore, bound)  # type: ignore[misc] # wraps it
+            except TypeError:  # a class of C code
+                raise ArmoryUsageError(
+                    f"track_init_params: {_qualified_name(cls)} cannot be changed; make the one "
+                    f"instance with track_call({cls.__name__}, argument=…)"
+                ) from None
+            setattr(cls, _TRACKED, True)
         return cls
 
     return decorate if _cls is None else decorate(_cls)
@@ -123,14 +139,16 @@ def track_init_params(
 def track_call(func: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """Call a function or class and record the keyword arguments, as ``{name}.{argument}``.
 
-    The function or class is left as it was. Returns what the call returns.
+    The function or class is left as it was; one that is tracked already records as it was told to.
+    Returns what the call returns.
     """
     if not callable(func):
         raise ArmoryUsageError(
             f"track_call: got {func!r}, which cannot be called; write track_call(load, "
             "split='test') and not track_call(load(split='test'))"
         )
-    _record(_name(func), _qualified_name(func), kwargs)
+    if not _is_tracked(func):
+        _record(_name(func), _qualified_name(func), _arguments(func, args, kwargs))
     return func(*args, **kwargs)
 
 
@@ -157,41 +175,87 @@ def _record(
             params[f"{prefix}.{name}"] = value
 
 
-def _bound_arguments(
-    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+def _arguments(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], bound: bool = False
 ) -> Mapping[str, Any]:
-    """All arguments by parameter name, but ``self``; of a call that does not fit, its keywords."""
+    """What to record of a call: its keywords, or all arguments by parameter name but ``self``."""
+    while isinstance(func, functools.partial):
+        func, args, kwargs = func.func, (*func.args, *args), {**func.keywords, **kwargs}
+    if not bound:
+        return kwargs
+    signature = _signature(func)
+    first = next(iter(signature.parameters), None) if signature else None
+    *_, owner, _ = ("", "", *str(getattr(func, "__qualname__", "")).split("."))
+    if first in ("self", "cls") and owner not in ("", "<locals>"):
+        return _bound_arguments(signature, args, kwargs, without=first)
+    return _bound_arguments(signature, args, kwargs)
+
+
+def _bound_arguments(
+    signature: inspect.Signature | None,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    without: str | None = None,
+) -> Mapping[str, Any]:
+    """All arguments by parameter name; of a call that does not fit, its keywords."""
     try:
-        signature = inspect.signature(func)
-        binding = signature.bind(*args, **kwargs)
-    except (TypeError, ValueError):
-        return kwargs  # the call itself will say what is wrong with it
+        binding = signature.bind(*args, **kwargs) if signature else None
+    except TypeError:
+        binding = None  # the call itself will say what is wrong with it
+    if signature is None or binding is None:
+        return kwargs
     binding.apply_defaults()
     arguments = dict(binding.arguments)
-    first = next(iter(signature.parameters), None)
-    if first in ("self", "cls") and "." in getattr(func, "__qualname__", ""):
-        del arguments[first]
+    arguments.pop(without or "", None)
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             arguments.update(arguments.pop(name))
     return arguments
 
 
+def _signature(func: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(func)
+    except (TypeError, ValueError):  # C code that does not tell
+        return None
+
+
 def _tracked_init(
     cls: Any, prefix: str | None, ignore: Collection[str] | None, bound: bool
 ) -> Callable[..., None]:
-    init = cls.__init__
-    # object.__init__ refuses the arguments that __new__ took, once __init__ is overridden.
-    takes_arguments = init is not object.__init__ or cls.__new__ is object.__new__
+    inherited: Any = cls.__init__
+    own = inherited if "__init__" in vars(cls) else None
+    of_object: Any = object.__init__
+    signature = _signature(cls)
 
-    @functools.wraps(init)
+    @functools.wraps(inherited)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it is one
-        arguments = _bound_arguments(init, (self, *args), kwargs) if bound else kwargs
+        arguments = _bound_arguments(signature, args, kwargs) if bound else kwargs
         _record(prefix or cls.__name__, _qualified_name(cls), arguments, ignore)
-        if takes_arguments:
+        init: Any = own or super(cls, type(self)).__init__
+        if init is not of_object:
             init(self, *args, **kwargs)
+        elif type(self).__new__ is object.__new__:
+            _refuse_arguments(cls, args, kwargs)
 
+    if own is None and signature is not None:
+        # Else inspect finds that of whatever it wraps, which says nothing of a __new__.
+        receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        parameters = [receiver, *signature.parameters.values()]
+        __init__.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # inspect's
     return __init__
+
+
+def _refuse_arguments(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """What ``object.__init__`` does, which is silent or refuses all where it is overridden."""
+    if not args and not kwargs:
+        return
+    if hasattr(cls, "__dataclass_fields__"):
+        raise ArmoryUsageError(
+            f"track_init_params: {cls.__name__} had no __init__ yet when it was decorated; write "
+            "@track_init_params above @dataclass, not under it"
+        )
+    raise TypeError(f"{cls.__name__}() takes no arguments")
 
 
 def _wrap(func: Any, record: Callable[[tuple[Any, ...], Mapping[str, Any]], None]) -> Any:
@@ -249,14 +313,25 @@ def _qualified_name(func: Any) -> str:
     if isinstance(func, functools.partial):
         return _qualified_name(func.func)
     named = func if hasattr(func, "__qualname__") else type(func)
-    return f"{named.__module__}.{named.__qualname__}"
+    module = getattr(named, "__module__", None)  # a method of C code has none
+    return f"{module}.{named.__qualname__}" if module else str(named.__qualname__)
 
 
-def _check_options(prefix: object, ignore: object) -> None:
+def _is_tracked(func: Any) -> bool:
+    while isinstance(func, functools.partial):
+        func = func.func
+    # A class's mark is not that of the classes under it, and a mock has every attribute.
+    mark = vars(func).get(_TRACKED) if isinstance(func, type) else getattr(func, _TRACKED, None)
+    return mark is True
+
+
+def _check_options(who: str, prefix: object, ignore: object) -> None:
     if prefix is not None and not isinstance(prefix, str):
-        raise ArmoryUsageError(f"track_params: prefix must be a string, got {prefix!r}")
+        raise ArmoryUsageError(f"{who}: prefix must be a string, got {prefix!r}")
     if isinstance(ignore, str):
         raise ArmoryUsageError(
-            f"track_params: ignore must be a list of argument names, got the string {ignore!r}; "
+            f"{who}: ignore must be a list of argument names, got the string {ignore!r}; "
             f"write ignore=[{ignore!r}]"
         )
+    if ignore is not None and not isinstance(ignore, Collection):
+        raise ArmoryUsageError(f"{who}: ignore must be a list of argument names, got {ignore!r}")

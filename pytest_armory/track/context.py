@@ -1,21 +1,24 @@
 """Scopes in which parameters are recorded, and the run each belongs to.
 
 The current scope is a ``ContextVar``, so that asyncio tasks started inside a scope record to it.
-A new thread does not inherit a ``ContextVar``, and a long-lived task keeps the one it was started
-with: where the variable says nothing that is still open, the innermost scope that is open in this
-process is taken, if they are all of one thread, so that there is no doubt about which is meant.
+A new thread does not inherit a ``ContextVar``, nor does one of a pool, and a long-lived task keeps
+the one it was started with. Where the variable says nothing that is still open, the innermost open
+scope is taken that every other open one is inside of or around, so that there is no doubt which is
+meant. With two evaluations at once in two threads there is doubt about a third: what it records is
+nobody's, with a warning, unless it runs in a copy of the context (``contextvars.copy_context()``).
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from pytest_armory.errors import ParameterWarning
+from pytest_armory.errors import ArmoryUsageError, ParameterWarning, TrackingWarning
 
 if TYPE_CHECKING:
     from pytest_armory.track.run import EvaluationRun
@@ -30,13 +33,32 @@ class Scope:
         *,
         outer: Scope | None = None,
         run: EvaluationRun | None = None,
+        trackables: list[Trackable] | None = None,
     ) -> None:
+        inherited = outer.trackables if outer else None
         self.params: dict[str, Any] = {} if params is None else params
         self.outer = outer
         self.run: EvaluationRun | None = run if run is not None else (outer.run if outer else None)
-        self.trackables: list[Trackable] = []
+        # None outside every trackable context, so that nothing is kept alive there.
+        self.trackables: list[Trackable] | None = inherited if trackables is None else trackables
         self.is_open = True
         self.thread = threading.get_ident()
+        self.of_task = _in_task()
+
+    def lineage(self) -> Iterator[Scope]:
+        """This scope and those around it, innermost first."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.outer
+
+
+def _in_task() -> bool:
+    asyncio = sys.modules.get("asyncio")  # without it there is no task, and importing it is slow
+    try:
+        return asyncio is not None and asyncio.current_task() is not None
+    except RuntimeError:  # no event loop in this thread
+        return False
 
 
 _root = Scope()
@@ -46,14 +68,53 @@ _open: list[Scope] = []
 
 def current_scope() -> Scope:
     """The scope that records now: the root scope outside every other."""
-    scope: Scope | None = _current.get()
-    while scope is not None and not scope.is_open:
-        scope = scope.outer
-    if scope is not None and scope is not _root:
+    scope = _own_scope() or _lent_scope(tuple(_open))
+    if scope is not None:
         return scope
-    if _open and len({scope.thread for scope in _open}) == 1:
-        return _open[-1]
-    return _root
+    warnings.warn(
+        "several tracking contexts are open, and this thread was started in none that is known: "
+        "what it records belongs to no run; start it with `contextvars.copy_context().run`",
+        TrackingWarning,
+        stacklevel=4,
+    )
+    return Scope()
+
+
+def enclosing_scope() -> Scope:
+    """The scope that one opened now is inside of.
+
+    Two evaluations at once in a pool of threads are not inside one another: a thread without a
+    scope opens its first inside the main thread's.
+    """
+    main = threading.main_thread().ident
+    mains = [scope for scope in _open if scope.thread == main]
+    return _own_scope() or _lent_scope(mains) or _root
+
+
+def _own_scope() -> Scope | None:
+    innermost = next(scope for scope in _current.get().lineage() if scope.is_open)
+    return None if innermost is _root else innermost
+
+
+def _lent_scope(scopes: Sequence[Scope]) -> Scope | None:
+    """The one of several open scopes that is meant where none is known; None if that is unsure."""
+    here = threading.get_ident()
+    # What one task opened is not meant for the tasks beside it: its own would have inherited it.
+    own = [scope for scope in scopes if scope.thread == here and not scope.of_task]
+    if own or here == threading.main_thread().ident:
+        scopes = own
+    if not scopes:
+        return _root
+    for scope in scopes[-1].lineage():
+        if scope.is_open and scope is not _root and all(_holds(scope, s) for s in scopes):
+            return scope
+    return None
+
+
+def _holds(scope: Scope, other: Scope) -> bool:
+    """Whether ``other`` is inside of ``scope``, or around it in the same thread."""
+    around = scope.thread == other.thread and other in scope.lineage()
+    return around or scope in other.lineage()
 
 
 def root_params() -> dict[str, Any]:
@@ -93,6 +154,8 @@ def track_param(key: str, value: Any) -> None:
 
     A second value under the same key replaces the first, with a :class:`ParameterWarning`.
     """
+    if not isinstance(key, str):
+        raise ArmoryUsageError(f"track_param: the key must be a string, got {key!r}")
     params = get_current_params()
     if key in params:
         warnings.warn(
@@ -115,7 +178,7 @@ def tracking_context(nested: bool = False) -> Iterator[None]:
 
     ``nested=True`` starts from a copy of the surrounding context's parameters.
     """
-    outer = current_scope()
+    outer = enclosing_scope()
     with entered(Scope(dict(outer.params) if nested else {}, outer=outer)):
         yield
 
@@ -124,29 +187,41 @@ class Trackable:
     """A mixin whose instances get the parameters of the :func:`trackable_context` they are made in.
 
     ``tracked_params`` is empty until that context ends. A subclass with an ``__init__`` calls
-    ``super().__init__()``; a dataclass needs nothing, unless it has its own ``__post_init__``.
+    ``super().__init__()``, a dataclass with a ``__post_init__`` calls ``super().__post_init__()``.
+    Among several base classes it comes first.
     """
 
     tracked_params: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.__post_init__()
+        self._armory_register()
 
-    def __post_init__(self) -> None:
-        # A dataclass's generated __init__ calls this and not ours; it may be frozen.
-        object.__setattr__(self, "tracked_params", {})
-        current_scope().trackables.append(self)
+    # A dataclass's generated __init__ calls this and not ours.
+    def __post_init__(self, *args: Any) -> None:
+        after = getattr(super(), "__post_init__", None)
+        if after is not None:
+            after(*args)
+        self._armory_register()
+
+    def _armory_register(self) -> None:
+        object.__setattr__(self, "tracked_params", {})  # it may be frozen
+        trackables = current_scope().trackables
+        if trackables is not None:
+            trackables.append(self)
 
 
 @contextmanager
 def trackable_context(nested: bool = False) -> Iterator[None]:
     """A :func:`tracking_context` whose parameters are given to every Trackable made in it."""
-    outer = current_scope()
-    scope = Scope(dict(outer.params) if nested else {}, outer=outer)
-    with entered(scope):
+    outer = enclosing_scope()
+    made: list[Trackable] = []
+    with entered(
+        Scope(dict(outer.params) if nested else {}, outer=outer, trackables=made)
+    ) as scope:
         try:
             yield
         finally:
-            for trackable in scope.trackables:
+            for trackable in made:
                 object.__setattr__(trackable, "tracked_params", dict(scope.params))
+            made.clear()  # a task that outlives the scope still refers to it

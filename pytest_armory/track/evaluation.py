@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Any
 
 from pytest_armory import destination
 from pytest_armory.errors import ArmoryUsageError, MetricWarning, TrackingError, TrackingWarning
-from pytest_armory.track.context import Scope, current_run, current_scope, entered
-from pytest_armory.track.run import EvaluationRun, tag_strings
-from pytest_armory.values import metric_values, param_strings
+from pytest_armory.track.context import Scope, current_run, enclosing_scope, entered
+from pytest_armory.track.run import EvaluationRun, given_uri, tag_strings
+from pytest_armory.values import metric_values
 
 _converters: list[Callable[[object], object]] = []
+_chosen: set[str] = set()  # by init_tracking_uri, not by the user's environment
 
 
 @contextmanager
@@ -34,8 +35,9 @@ def track_evaluation(
     to track if ``MLFLOW_TRACKING_URI`` does not say (default: the database under the Armory home).
     Parameters recorded before it in the same tracking context, and all recorded inside it, are the
     run's. Inside, ``mlflow.log_*`` lands in the run. It ends ``FINISHED``, ``FAILED`` if an
-    exception leaves it, ``KILLED`` on Ctrl-C. In a run (a test's, or that of an MLflow Projects
-    job, ``MLFLOW_RUN_ID``), it is that run's child.
+    exception leaves it, ``KILLED`` on Ctrl-C or when its task is cancelled. In an evaluation or a
+    tracked test, it is that run's child, in the same store; in a job of MLflow Projects
+    (``MLFLOW_RUN_ID``), the job's.
 
     Raises :class:`TrackingError` if the store cannot be opened or written.
     """
@@ -43,11 +45,11 @@ def track_evaluation(
         raise ArmoryUsageError(
             f"track_evaluation: the name must be the experiment's name, got {name!r}"
         )
-    outer = current_scope()
+    outer = enclosing_scope()
     problems = outer.run.problems if outer.run is not None and not outer.run.raises else None
     try:
         run = open_run(
-            destination.resolve(_choose_uri(uri)),
+            _destination(uri, outer.run),
             experiment=name,
             name=run_name or name,
             tags=_script_tags(description, tags, outer.run),
@@ -60,19 +62,39 @@ def track_evaluation(
     if problems is not None:
         run.collect_problems(problems)
     with running(run, outer) as scope:
-        run.write(params=param_strings(scope.params))
-        status = "FINISHED"
         try:
+            run.record(scope.params)
             yield run
-        except Exception:
-            status = "FAILED"
+        except BaseException as error:
+            with _warning_of_failures():  # which must not hide the error itself
+                _end(run, scope, _status_of(error))
             raise
-        except BaseException:
-            status = "KILLED"
-            raise
-        finally:
-            run.write(params=param_strings(scope.params))
-            run.close(status)
+        _end(run, scope, "FINISHED")
+
+
+def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
+    try:
+        run.record(scope.params, final=True)
+    finally:
+        run.close(status)
+        run.settle()
+
+
+def _status_of(error: BaseException) -> str:
+    from asyncio import CancelledError
+
+    if isinstance(error, SystemExit):
+        return "FAILED" if error.code else "FINISHED"
+    interrupted = isinstance(error, KeyboardInterrupt | CancelledError | GeneratorExit)
+    return "KILLED" if interrupted else "FAILED"
+
+
+@contextmanager
+def _warning_of_failures() -> Iterator[None]:
+    try:
+        yield
+    except TrackingError as error:
+        warnings.warn(str(error), TrackingWarning, stacklevel=5)
 
 
 def open_run(
@@ -95,7 +117,7 @@ def open_run(
 @contextmanager
 def running(run: EvaluationRun, outer: Scope | None = None) -> Iterator[Scope]:
     """Make ``run`` the current run, and MLflow's active run, with a scope of its own."""
-    outer = outer or current_scope()
+    outer = outer or enclosing_scope()
     with run.active(), entered(Scope(dict(outer.params), outer=outer, run=run)) as scope:
         yield scope
 
@@ -104,8 +126,9 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     """Store results as metrics of the current run; outside every evaluation nothing happens.
 
     Takes numbers of Python, NumPy and torch, nested mappings (joined by slashes), a list of one
-    mapping, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. A list or tuple
-    of numbers is a metric with one value per step; an array becomes ``metrics/<name>.json``.
+    mapping, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. ``{name: list or
+    tuple of numbers}`` is a metric with one value per step, unless ``step`` is given; an array
+    becomes ``metrics/<name>.json``.
     What is none of these is left out with a :class:`MetricWarning`.
     """
     run = current_run()
@@ -114,23 +137,33 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     histories = _histories(metrics) if step is None else {}
     rest = {k: v for k, v in metrics.items() if k not in histories} if histories else metrics
     values = metric_values(rest, convert=convert_result)
-    warn_of_refused(values.refused, stacklevel=3)
-    for name, history in histories.items():
-        for index, number in enumerate(history):
-            run.log_step_metrics({name: float(number)}, step=index)
-            run.metrics[name] = float(number)
-    run.log_results(values.numbers, values.arrays, step=step or 0)
+    warn_of_refused(values.refused)
+    run.log_results(values.numbers, values.arrays, step=step or 0, histories=histories)
 
 
-def _histories(metrics: object) -> dict[str, Iterable[Any]]:
+def _histories(metrics: object) -> dict[Any, list[float]]:
     """Armory's form of a metric with several values: a list or tuple of plain numbers."""
     if not isinstance(metrics, Mapping):
         return {}
-    return {
-        str(name): values
+    found = {
+        name: [_number(value) for value in values]
         for name, values in metrics.items()
-        if isinstance(values, list | tuple) and values and all(isinstance(v, Real) for v in values)
+        if isinstance(values, list | tuple)
     }
+    return {
+        name: [number for number in numbers if number is not None]
+        for name, numbers in found.items()
+        if numbers and None not in numbers
+    }
+
+
+def _number(value: Any) -> float | None:
+    if getattr(value, "shape", None) == ():  # a scalar of NumPy or torch
+        value = value.item()
+    try:
+        return float(value) if isinstance(value, Real) else None
+    except OverflowError:
+        return None
 
 
 @contextmanager
@@ -144,15 +177,19 @@ def track_system_metrics(run_id: str | None) -> Iterator[None]:
     if not run_id:
         yield
         return
+    stop = None
     try:
         stop = system_metrics(run_id)
     except TrackingError as error:
         warnings.warn(str(error), TrackingWarning, stacklevel=3)
-        stop = lambda: None  # noqa: E731 - nothing to stop
     try:
         yield
     finally:
-        stop()
+        try:
+            if stop is not None:
+                stop()
+        except TrackingError as error:
+            warnings.warn(str(error), TrackingWarning, stacklevel=3)
 
 
 def init_tracking_uri(armory_home: str | Path | None = None) -> str:
@@ -165,8 +202,13 @@ def init_tracking_uri(armory_home: str | Path | None = None) -> str:
     environ = dict(os.environ)
     if armory_home is not None:
         environ["ARMORY_HOME"] = str(armory_home)
-    uri = open_store(destination.resolve(_choose_uri(None), environ)).uri
+    given = given_uri()
+    if given in _chosen:  # by an earlier call of this, which is no reason to stay there
+        given = None
+    uri = open_store(destination.resolve(given, environ)).uri
     fluent.use_tracking_uri(uri)
+    if given is None:
+        _chosen.add(uri)
     return uri
 
 
@@ -196,12 +238,11 @@ def warn_of_refused(refused: Mapping[str, str], stacklevel: int = 2) -> None:
         )
 
 
-def _choose_uri(uri: str | Path | None) -> str | None:
+def _destination(uri: str | Path | None, outer: EvaluationRun | None) -> destination.Destination:
     """Armory's precedence: the environment, then the argument, then the local database."""
-    environment = os.environ.get("MLFLOW_TRACKING_URI")
-    if environment:
-        return environment
-    return None if uri is None else str(uri)
+    if outer is not None and outer.destination is not None:
+        return outer.destination  # where its parent is
+    return destination.resolve(given_uri() or (None if uri is None else str(uri)))
 
 
 def _script_tags(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.errors import ArmoryUsageError, ParameterWarning, TrackingError
 from pytest_armory.values import PARAM_LIMIT, clip, legal_key, metric_values, param_strings
 
 if TYPE_CHECKING:
+    from pytest_armory.destination import Destination
     from pytest_armory.store import Store, StoreRun
+
+_URI = "MLFLOW_TRACKING_URI"
 
 
 class EvaluationRun:
@@ -28,7 +34,8 @@ class EvaluationRun:
         self._store = store
         self._run = run
         self._stored: dict[str, str] = {}
-        self._replaced: dict[str, str] = {}
+        self._replaced: set[str] = set()
+        self._recorded: set[str] = set()
         self._raises = True
         self.params: dict[str, str] = {}
         self.metrics: dict[str, float] = {}
@@ -51,11 +58,29 @@ class EvaluationRun:
             return None
         return self._store.run_url(self._run.experiment_id, self._run.run_id)
 
+    @property
+    def destination(self) -> Destination | None:
+        """Where the run is stored, or None when nothing is tracked."""
+        return self._store.destination if self._store else None
+
     # What users call
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Store parameters: any values, nested mappings joined by dots."""
-        self.write(params=param_strings(params))
+        """Store parameters: any values, nested mappings joined by dots.
+
+        MLflow never changes a parameter that is stored: another value for it is kept in
+        ``params.json``, with a :class:`~pytest_armory.errors.ParameterWarning`.
+        """
+        strings = param_strings(params)
+        changed = [k for k, v in strings.items() if self._stored.get(k, v) != v]
+        self.write(params=strings)
+        if changed:
+            warnings.warn(
+                f"MLflow keeps the first value of {', '.join(changed)}: it was stored already, and "
+                "the new one is only in the artifact params.json; log it under another name",
+                ParameterWarning,
+                stacklevel=2,
+            )
 
     def log_metrics(self, metrics: object, step: int | None = None) -> None:
         """Store metrics: numbers, nested mappings joined by slashes; arrays become artifacts.
@@ -66,7 +91,7 @@ class EvaluationRun:
         from pytest_armory.track.evaluation import convert_result, warn_of_refused
 
         values = metric_values(metrics, convert=convert_result)
-        warn_of_refused(values.refused, stacklevel=3)
+        warn_of_refused(values.refused)
         self.log_results(values.numbers, values.arrays, step=step or 0)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -113,19 +138,44 @@ class EvaluationRun:
     # What the engine and the sessions call
 
     def log_results(
-        self, numbers: Mapping[str, float], arrays: Mapping[str, object], step: int = 0
+        self,
+        numbers: Mapping[str, float],
+        arrays: Mapping[str, object],
+        step: int = 0,
+        histories: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
-        """Store numbers as metrics and arrays as ``metrics/<name>.json``, with what else waits."""
+        """Store numbers as metrics and arrays as ``metrics/<name>.json``, with what else waits.
+
+        ``histories`` are metrics with a value for each step, counted from 0.
+        """
         from pytest_armory.store.client import json_text
 
+        by_step = {legal_key(str(name)): values for name, values in (histories or {}).items()}
         self.metrics.update(numbers)
-        self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
+        self.metrics.update({name: values[-1] for name, values in by_step.items()})
+        self.write(
+            metrics=[
+                *((legal_key(name), value, step) for name, value in numbers.items()),
+                *((name, v, i) for name, values in by_step.items() for i, v in enumerate(values)),
+            ]
+        )
         if arrays:
             self.store_files({f"metrics/{_file(k)}.json": json_text(v) for k, v in arrays.items()})
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
         """Store numbers of a run that is still going, at a step."""
         self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
+
+    def record(self, params: Mapping[str, object], *, final: bool = False) -> None:
+        """Write the parameters of a tracking context; of those it has no longer, none is left."""
+        strings = param_strings(params)
+        for key in self._recorded - strings.keys():
+            self.params.pop(key, None)
+            self._replaced.add(key)
+        self._recorded = set(strings)
+        self.write(params=strings)
+        if final and self._replaced:
+            self.write(tags={"armory.replaced_params": ", ".join(self.replaced_params)})
 
     def write(
         self,
@@ -144,7 +194,9 @@ class EvaluationRun:
             if key not in self._stored:
                 fresh[key] = value
             elif self._stored[key] != value:
-                self._replaced[key] = value
+                self._replaced.add(key)
+            else:
+                self._replaced.discard(key)
         self._stored.update(fresh)
         metrics = list(metrics)
         if self._run is None or self._store is None or not (fresh or metrics or tags):
@@ -161,6 +213,11 @@ class EvaluationRun:
             now = any(isinstance(content, Path) for content in files.values())
             work = lambda: store.log_files(run, files)  # noqa: E731 - one of two ways to call it
             self._attempt(work if now else lambda: store.later(work, self._failed))
+
+    def settle(self) -> None:
+        """Wait for what is written in the background, if no session does that at its end."""
+        if self._store is not None and self._raises:
+            self._store.drain()
 
     def close(self, status: str) -> None:
         """Set the final status and end time, behind the next test where that hides latency."""
@@ -199,13 +256,12 @@ class EvaluationRun:
         if self._run is None or self._store is None:
             yield
             return
-        self._store.activate(self._run)
-        try:
-            yield
-        finally:
-            self._store.deactivate(self._run)
-            if self._raises:
-                self._store.drain()  # a script has no end of a session to wait for it
+        with _lent_uri(self._store.uri):
+            self._store.activate(self._run)
+            try:
+                yield
+            finally:
+                self._store.deactivate(self._run)
 
     def _attempt(self, work: Callable[[], None]) -> None:
         try:
@@ -217,6 +273,42 @@ class EvaluationRun:
         if self._raises:
             raise error
         self.problems.append(str(error))
+
+
+_lent_uris: list[str] = []
+_given: list[str | None] = []
+_lending = threading.Lock()
+
+
+@contextmanager
+def _lent_uri(uri: str) -> Iterator[None]:
+    """Let child processes find the store by their environment, which is given back at the end."""
+    with _lending:
+        if not _lent_uris:
+            _given[:] = [os.environ.get(_URI)]
+        _lent_uris.append(uri)
+        os.environ[_URI] = uri
+    try:
+        yield
+    finally:
+        with _lending:
+            _lent_uris.remove(uri)
+            back = _lent_uris[-1] if _lent_uris else _given[0]
+            if os.environ.get(_URI) == uri:  # else the code inside has changed it for good
+                _set_environment(back)
+
+
+def _set_environment(uri: str | None) -> None:
+    if uri is None:
+        os.environ.pop(_URI, None)
+    else:
+        os.environ[_URI] = uri
+
+
+def given_uri() -> str | None:
+    """``MLFLOW_TRACKING_URI`` as it was given, not as open runs lend it to child processes."""
+    uri = os.environ.get(_URI) or None
+    return _given[0] if uri in _lent_uris else uri
 
 
 def tag_strings(tags: Mapping[str, object]) -> dict[str, str]:

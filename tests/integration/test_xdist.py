@@ -1,0 +1,108 @@
+"""Every way of distributing gives the same runs, one session run, and a summary of all."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Evals
+
+MANY = """
+    import pytest
+    from pytest_armory import track_metrics
+    def load(n): return n
+    @pytest.fixture(scope="module")
+    def data(track_call): return track_call(load, n=1)
+    @pytest.mark.evaluation
+    @pytest.mark.parametrize("i", range(4))
+    def test_a(data, i): track_metrics({"accuracy": i / 4})
+    @pytest.mark.evaluation
+    class TestIt:
+        @pytest.mark.xdist_group("one")
+        def test_b(self, data): pass
+        @pytest.mark.xdist_group("one")
+        def test_c(self): assert 0
+    def test_plain(): pass
+"""
+
+MODES = [
+    ("-n2", "--dist=load"),
+    ("-n2", "--dist=loadscope"),
+    ("-n2", "--dist=loadfile"),
+    ("-n2", "--dist=loadgroup"),
+    ("-n2", "--dist=worksteal"),
+    ("-nauto", "--maxprocesses=2"),
+]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=" ".join)
+def test_the_same_runs_however_they_are_distributed(evals: Evals, mode: tuple[str, ...]) -> None:
+    evals.write(MANY)
+    result = evals.run(*mode)
+    result.assert_outcomes(passed=6, failed=1)
+    runs = evals.runs()
+    assert {name.partition("@")[0]: run.info.status for name, run in runs.items()} == {
+        **{f"test_a[{i}]": "FINISHED" for i in range(4)}, "test_b": "FINISHED", "test_c": "FAILED",
+    }  # fmt: skip
+    (session,) = evals.sessions()
+    assert session.data.metrics["evaluations"] == 6
+    for name, run in runs.items():
+        assert run.data.tags["mlflow.parentRunId"] == session.info.run_id
+        assert run.data.tags["armory.worker"] in ("gw0", "gw1")
+        assert run.data.params.get("load.n") == (None if "test_c" in name else "1")
+    result.stdout.fnmatch_lines(["*6 evaluations: 5 passed, 1 failed, tracked to *"])
+    evals.check_invariant(result, attempts=6)
+
+
+def test_each_worker_runs_everything(evals: Evals) -> None:
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    result = evals.run("--dist=each", "--tx", "2*popen")
+    result.assert_outcomes(passed=2)
+    runs = [r for r in evals.read() if r.data.tags["armory.kind"] == "evaluation"]
+    assert {run.data.tags["armory.worker"] for run in runs} == {"gw0", "gw1"}
+    assert len(evals.sessions()) == 1
+    result.stdout.fnmatch_lines(["*2 evaluations: 2 passed, tracked to *"])
+
+
+def test_the_summary_is_what_the_store_holds(evals: Evals) -> None:
+    """A run that somebody deleted meanwhile is not told as stored."""
+    evals.pytester.makepyfile(
+        conftest="""
+        import os, pytest
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_sessionfinish(session):
+            if hasattr(session.config, "workerinput"):
+                return
+            from mlflow import MlflowClient
+            client = MlflowClient(f"sqlite:///{os.environ['ARMORY_HOME']}/mlruns/mlflow.db")
+            for run in client.search_runs(["0", "1"], "attributes.run_name = 'test_gone'"):
+                client.delete_run(run.info.run_id)
+        """
+    )
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        def test_gone(): pass
+        def test_there(): pass
+    """)
+    for way in ((), ("-n2",)):
+        result = evals.run(*way)
+        result.assert_outcomes(passed=2)
+        result.stdout.fnmatch_lines(["not stored: 1 evaluation"])
+
+
+def test_a_worker_that_dies_leaves_no_run_open(evals: Evals) -> None:
+    evals.write("""
+        import os, pytest
+        pytestmark = pytest.mark.evaluation
+        def test_dies(evaluation_run):
+            evaluation_run.log_metrics({"before": 1})
+            os._exit(1)
+        def test_lives(): pass
+    """)
+    result = evals.run("-n1")
+    runs = evals.runs()
+    assert {name: (r.info.status, r.data.tags["armory.outcome"]) for name, r in runs.items()} == {
+        "test_dies": ("FAILED", "crashed"), "test_lives": ("FINISHED", "passed"),
+    }  # fmt: skip
+    assert runs["test_dies"].data.metrics["before"] == 1
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs.values()}) == 1
+    result.stdout.fnmatch_lines(["*2 evaluations: 1 passed, 1 crashed*"])
