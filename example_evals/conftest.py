@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from art.defences.preprocessor import FeatureSqueezing
-from art.estimators.classification import SklearnClassifier
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -17,6 +15,12 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from pytest_armory import track_params
+
+
+def pytest_configure(config):
+    # ART says so when it is imported, and nothing here needs PyTorch.
+    ignored = "ignore:PyTorch not found:UserWarning:art.estimators.certification"
+    config.addinivalue_line("filterwarnings", ignored)
 
 
 class Split(NamedTuple):
@@ -38,6 +42,9 @@ def load_table(*, loader, test_size, seed):
 
 
 def train_classifier(*, kind, digits, defence=None, **settings):
+    # Here, and not for every process that reads this file: ART takes seconds to import.
+    from art.estimators.classification import SklearnClassifier
+
     model = kind(max_iter=1000, random_state=0, **settings)
     classifier = SklearnClassifier(model, clip_values=(0, 1), preprocessing_defences=defence)
     classifier.fit(digits.x_train, np.eye(10)[digits.y_train])
@@ -63,6 +70,8 @@ def undefended(digits):
 
 @pytest.fixture(scope="session")
 def defended(track_call, digits):
+    from art.defences.preprocessor import FeatureSqueezing
+
     squeezing = track_call(FeatureSqueezing, bit_depth=1, clip_values=(0, 1))
     train = track_params(train_classifier, prefix="defended")
     return train(kind=LogisticRegression, digits=digits, C=1.0, defence=squeezing)

@@ -226,6 +226,7 @@ def _tracked_init(
     inherited: Any = cls.__init__
     own = inherited if "__init__" in vars(cls) else None
     of_object: Any = object.__init__
+    new_of_object: Any = object.__new__
     signature = _signature(cls)
 
     @functools.wraps(inherited)
@@ -235,7 +236,7 @@ def _tracked_init(
         init: Any = own or super(cls, type(self)).__init__
         if init is not of_object:
             init(self, *args, **kwargs)
-        elif type(self).__new__ is object.__new__:
+        elif type(self).__new__ is new_of_object:
             _refuse_arguments(cls, args, kwargs)
 
     if own is None and signature is not None:
