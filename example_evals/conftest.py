@@ -17,12 +17,6 @@ from threadpoolctl import threadpool_limits
 from pytest_armory import track_params
 
 
-def pytest_configure(config):
-    # ART says so when it is imported, and nothing here needs PyTorch.
-    ignored = "ignore:PyTorch not found:UserWarning:art.estimators.certification"
-    config.addinivalue_line("filterwarnings", ignored)
-
-
 class Split(NamedTuple):
     x_train: np.ndarray
     x_test: np.ndarray

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from filelock import FileLock, Timeout
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
-from pytest_armory.values import redact_text
+from pytest_armory.values import REDACTED, redact_text
 
 LOCAL = "local"
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
@@ -51,7 +51,13 @@ class Destination:
 def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
     """The Armory home: ``ARMORY_HOME``, else ``~/.armory``."""
     home = environ.get("ARMORY_HOME")
-    return Path(home).expanduser().absolute() if home else Path.home() / ".armory"
+    try:
+        return Path(home).expanduser().absolute() if home else Path.home() / ".armory"
+    except RuntimeError:  # a container's user without an entry and without HOME
+        raise ArmoryUsageError(
+            f"armory: the home folder of {home or 'this user'} is not known; set ARMORY_HOME to a "
+            "folder that can be written"
+        ) from None
 
 
 def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destination:
@@ -61,20 +67,30 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
     """
     if uri is None or uri == LOCAL:
         path = armory_home(environ) / "mlruns" / "mlflow.db"
+        if "?" in str(path) and not _sqlalchemy_quotes():
+            raise ArmoryUsageError(
+                f"armory: the local database cannot be at {path}: SQLAlchemy before 2.1 opens no "
+                "path with a question mark; set ARMORY_HOME to another folder"
+            )
         return Destination(uri=None, database=path, shown=_shorten(path))
-    scheme = urlsplit(uri).scheme.lower()
+    uri = uri.strip()
+    if "://" not in uri and re.match(r"[^/]*@|[\w.-]+:\d+(/|$)", uri):
+        raise _unusable(uri, f"it names no scheme, as in http://{_without_secrets(uri)}")
+    named = re.match(r"([A-Za-z][\w+.-]*):", uri)
+    scheme = named[1].lower() if named else ""
     if scheme.split("+")[0] == "sqlite":
-        path = _sqlite_path(uri)
-        return Destination(uri=uri, database=path, shown=f"sqlite:///{path}")
+        return _file_database(uri)
     if uri in _BARE or scheme.split("+")[0] in (*_SCHEMES, *_plugin_schemes()):
-        if scheme in ("http", "https") and not urlsplit(uri).hostname:
-            raise _unusable(uri, "it names no host, as in http://127.0.0.1:5000")
+        if scheme in ("http", "https"):
+            _check_server(uri)
         return Destination(uri=uri, database=None, shown=redact_text(uri))
     if scheme in ("", "file") or os.path.exists(uri):
+        path = Path(unquote(urlsplit(uri).path) or ".").absolute()
+        path = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
         raise _unusable(
             uri,
             "MLflow no longer tracks to plain folders; use a database file instead, as in "
-            f"sqlite:///{Path(unquote(urlsplit(uri).path) or '.').absolute() / 'mlflow.db'}",
+            f"sqlite:///{path}",
         )
     raise _unusable(uri, f"its scheme is none of {', '.join(_SCHEMES)}")
 
@@ -150,12 +166,36 @@ def _discard(path: Path) -> None:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def _sqlite_path(uri: str) -> Path:
-    match = re.fullmatch(r"sqlite(?:\+\w+)?:///(.+?)(?:\?.*)?", uri)
-    if not match or match.group(1) == ":memory:":
+def _file_database(uri: str) -> Destination:
+    """A SQLite database; its URI is made absolute, for a test may change the working folder."""
+    match = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^?]+)(\?.*)?", uri)
+    if not match or match[2].startswith((":memory:", "file:")):
         raise _unusable(uri, "it names no file, as in sqlite:////absolute/path/mlflow.db")
-    # SQLAlchemy takes the path as it stands: no percent sign in it is decoded.
-    return Path(match.group(1)).absolute()
+    start, written, query = match.groups("")
+    read, write = (unquote, quote) if _sqlalchemy_quotes() else (str, str)
+    path = Path(read(written))
+    if not path.is_absolute():
+        path = path.absolute()
+        written = write(str(path))
+    return Destination(f"{start}{written}{query}", path, shown=f"{start}{written}")
+
+
+def _sqlalchemy_quotes() -> bool:
+    """Whether a percent sign in a database's path means something: since SQLAlchemy 2.1."""
+    major, minor = metadata.version("sqlalchemy").split(".")[:2]
+    return (int(major), int(minor)) >= (2, 1)
+
+
+def _check_server(uri: str) -> None:
+    try:
+        host = urlsplit(uri).hostname
+        urlsplit(uri).port  # noqa: B018 - reading it is the check
+    except ValueError:  # whose text may hold a part of the password
+        raise _unusable(
+            uri, "its host and port cannot be read; write `#`, `/` and `?` in a password as %XX"
+        ) from None
+    if not host:
+        raise _unusable(uri, "it names no host, as in http://127.0.0.1:5000")
 
 
 def _plugin_schemes() -> tuple[str, ...]:
@@ -166,13 +206,17 @@ def _plugin_schemes() -> tuple[str, ...]:
 def _shorten(path: Path) -> str:
     try:
         return f"~/{path.relative_to(Path.home())}"
-    except ValueError:
+    except (ValueError, RuntimeError):  # elsewhere, or nobody's home
         return str(path)
+
+
+def _without_secrets(uri: str) -> str:
+    return redact_text(uri) if "://" in uri else re.sub(r"^(/*)[^/]*@", rf"\1{REDACTED}@", uri)
 
 
 def _unusable(uri: str, rule: str) -> ArmoryUsageError:
     return ArmoryUsageError(
-        f"armory: the tracking URI {redact_text(uri)!r} cannot be used: {rule}. Give "
+        f"armory: the tracking URI {_without_secrets(uri)!r} cannot be used: {rule}. Give "
         "--armory-tracking-uri (or MLFLOW_TRACKING_URI) `local`, http(s)://…, sqlite:///…, "
         "postgresql://… or databricks"
     )

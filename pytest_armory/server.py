@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pytest_armory import destination
 from pytest_armory.errors import ArmoryError, ArmoryUsageError
@@ -27,45 +28,57 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return _replace_by(_command(arguments))
     try:
-        host, port, line, command = plan(arguments)
-        _check_free(host, port)
+        planned = plan(arguments)
+        _check_free(planned.host, planned.port)
     except ArmoryError as error:
         print(f"{NAME}: {error}", file=sys.stderr)  # noqa: T201 - a command's own error
         return 2
-    print(line, flush=True)  # noqa: T201 - the URL comes first, before MLflow's own lines
+    print(planned.line, flush=True)  # noqa: T201 - the URL comes first, before MLflow's own lines
+    # Not as an argument: those of a process can be read by every user, and it may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = planned.store_uri
     # Two or more workers add 40 ms to each request, and jobs start processes nobody asked for.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    return _replace_by(command)
+    return _replace_by(planned.command)
 
 
-def plan(
-    arguments: Sequence[str], environ: Mapping[str, str] = os.environ
-) -> tuple[str, int, str, list[str]]:
-    """Host, port, the line to say first, and the command to run; makes a missing database."""
+class Plan(NamedTuple):
+    """What to serve, where, the line to say first, and the command to run."""
+
+    host: str
+    port: int
+    store_uri: str
+    line: str
+    command: list[str]
+
+
+def plan(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Plan:
+    """What the options and the environment ask for; makes a missing database."""
     parser = argparse.ArgumentParser(NAME, add_help=False, allow_abbrev=False)
     parser.add_argument("--armory-tracking-uri")
     parser.add_argument("--backend-store-uri", default=environ.get("MLFLOW_BACKEND_STORE_URI"))
     parser.add_argument("--host", "-h", default=environ.get("MLFLOW_HOST") or "127.0.0.1")
     parser.add_argument("--port", "-p", default=environ.get("MLFLOW_PORT") or "5000")
     known, rest = parser.parse_known_args(list(arguments))
-    if not known.port.isdigit():
-        raise ArmoryUsageError(f"the port must be a number, got {known.port!r}; as in --port 5001")
+    if not known.port.isdecimal() or not 0 < int(known.port) < 65536:
+        raise ArmoryUsageError(
+            f"the port must be a number from 1 to 65535, got {known.port!r}; as in --port 5001"
+        )
     where = _served(known.backend_store_uri or known.armory_tracking_uri, environ)
     options = ["--host", known.host, "--port", known.port]
+    store_uri = where.uri or ""
     if where.database is not None and where.artifacts is not None:
         from pytest_armory.store.database import ensure_database, sqlite_uri
 
         ensure_database(where.database, where.artifacts)
-        options += ["--backend-store-uri", where.uri or sqlite_uri(where.database)]
-        if not _given(rest, "--artifacts-destination"):
-            options += ["--artifacts-destination", str(where.artifacts)]
-    else:
-        options += ["--backend-store-uri", str(where.uri)]
-    if not _given(rest, "--workers", "-w"):
+        store_uri = where.uri or sqlite_uri(where.database)
+        if not _given(rest, environ, "--artifacts-destination"):
+            options += ["--artifacts-destination", where.artifacts.as_uri()]
+    if not _given(rest, environ, "--workers", "-w"):
         options += ["--workers", "1"]
-    line = f"{NAME}: http://{known.host}:{known.port} serves {where.shown} (Ctrl-C ends it)"
-    return known.host, int(known.port), line, _command([*options, *rest])
+    host = f"[{known.host}]" if ":" in known.host else known.host
+    line = f"{NAME}: http://{host}:{known.port} serves {where.shown} (Ctrl-C ends it)"
+    return Plan(known.host, int(known.port), store_uri, line, _command([*options, *rest]))
 
 
 def _served(uri: str | None, environ: Mapping[str, str]) -> destination.Destination:
@@ -81,8 +94,9 @@ def _served(uri: str | None, environ: Mapping[str, str]) -> destination.Destinat
     return where
 
 
-def _given(arguments: Sequence[str], *names: str) -> bool:
-    return any(argument.split("=")[0] in names for argument in arguments)
+def _given(arguments: Sequence[str], environ: Mapping[str, str], *names: str) -> bool:
+    variable = f"MLFLOW_{names[0].strip('-').upper().replace('-', '_')}"
+    return variable in environ or any(word.split("=")[0] in names for word in arguments)
 
 
 def _check_free(host: str, port: int) -> None:

@@ -97,7 +97,7 @@ class Evals:
 
     def run(self, *args: str, track: bool = True, subprocess: bool = False) -> pytest.RunResult:
         """Run pytest; tracked and in this process unless told otherwise."""
-        quiet = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+        quiet = ("-p", "no:cacheprovider", "-W", "ignore::pytest.PytestDeprecationWarning")
         args = (*(("--armory-track",) if track else ()), *quiet, *args)
         if subprocess:
             return self.pytester.runpytest_subprocess(*args)

@@ -44,25 +44,17 @@ def translated(doing: str, where: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_migration() -> Iterator[None]:
-    """MLflow reports every fresh database on stderr; nobody asked."""
-    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def unheard() -> Iterator[None]:
+    """What MLflow says of itself while it is imported and opened is nobody's, least a test's.
 
-
-@contextlib.contextmanager
-def unheard_warnings() -> Iterator[None]:
-    """Warnings of MLflow's own code while it is imported and opened are nobody's in a test.
-
-    Where the user's filter makes them errors, they would cost every run.
+    A warning would cost every run where the user's filter makes it an error; and alembic reports
+    each opening on stderr, whatever level its logger had before.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

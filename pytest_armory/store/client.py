@@ -17,7 +17,7 @@ from typing import Any
 from pytest_armory.destination import Destination
 from pytest_armory.errors import TrackingError
 from pytest_armory.store import fluent
-from pytest_armory.store._mlflow import import_mlflow, translated, unheard_warnings
+from pytest_armory.store._mlflow import import_mlflow, translated, unheard
 from pytest_armory.store.database import (
     ensure_database,
     import_database_store,
@@ -67,7 +67,7 @@ class Store:
         self._experiments: dict[str, str] = {}
         self._background: ThreadPoolExecutor | None = None
         self._pending: list[tuple[Future[None], Callable[[TrackingError], None]]] = []
-        with translated("opening the store", self.where), unheard_warnings():
+        with translated("opening the store", self.where), unheard():
             import_mlflow()
             from mlflow import MlflowClient
 
@@ -78,6 +78,8 @@ class Store:
             else:
                 self.uri = str(destination.uri)
             self.client = MlflowClient(self.uri)
+            if destination.database:
+                self.client.get_experiment("0")  # MLflow opens a database at its first query
         _stores.add(self)
 
     # Experiments

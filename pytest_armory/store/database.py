@@ -9,9 +9,8 @@ from typing import Any
 from pytest_armory.destination import prepare_database
 from pytest_armory.store._mlflow import (
     import_mlflow,
-    quiet_migration,
     translated,
-    unheard_warnings,
+    unheard,
 )
 
 
@@ -24,7 +23,7 @@ def sqlite_uri(path: Path) -> str:
 
 def import_database_store() -> Any:
     """MLflow's class for databases, imported early: it warns then, which is nobody's test's."""
-    with unheard_warnings():
+    with unheard():
         import_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     return SqlAlchemyStore
@@ -37,7 +36,7 @@ def ensure_database(path: Path, artifacts: Path) -> None:
 
 def _migrate(path: Path, *, artifacts: Path) -> None:
     database_store = import_database_store()
-    with quiet_migration(), translated("making the local database", str(path)):
+    with unheard(), translated("making the local database", str(path)):
         # The artifact root is that of the Default experiment, for ever: not beside the caller.
         store = database_store(sqlite_uri(path), artifacts.as_uri())
         store.engine.dispose()

@@ -239,9 +239,13 @@ def test_metrics_of_the_test_and_of_mlflow_land_in_the_run(
     assert set(artifacts_of(run)) == {"metrics/cm.json", "notes/it.json", "own.txt"}
 
 
-def test_unittest_subtests_and_async_tests(evals: Evals) -> None:
+def outcomes(evals: Evals) -> dict[str, str]:
+    return {name: run.data.tags["armory.outcome"] for name, run in evals.runs().items()}
+
+
+def test_unittest_classes(evals: Evals) -> None:
     evals.write("""
-        import asyncio, unittest, mlflow, pytest
+        import unittest, pytest
         from pytest_armory import track_call, track_metrics
         def load(n): return n
         @pytest.mark.evaluation
@@ -250,42 +254,64 @@ def test_unittest_subtests_and_async_tests(evals: Evals) -> None:
             def test_one(self): track_metrics({"one": 1})
             def test_two(self): self.fail("no")
             def test_three(self): self.skipTest("no")
-        @pytest.mark.evaluation
-        def test_subtests(subtests):
+    """)
+    evals.run().assert_outcomes(passed=1, failed=1, skipped=1)
+    assert outcomes(evals) == {"test_one": "passed", "test_two": "failed", "test_three": "skipped"}
+    assert evals.run_of("test_one").data.metrics["one"] == 1
+    assert evals.run_of("test_one").data.params["load.n"] == "1"
+
+
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="the subtests fixture came with pytest 9")
+@pytest.mark.parametrize("way", [(), ("-n2",)], ids=["one", "n2"])
+def test_a_failed_subtest_fails_its_evaluation(evals: Evals, way: tuple[str, ...]) -> None:
+    evals.write("""
+        import unittest, pytest
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation
+        def test_bad(subtests):
             for i in range(3):
                 with subtests.test(i=i):
                     assert i != 1
             track_metrics({"after": 1})
-        @pytest.mark.evaluation
-        def test_good_subtests(subtests):
+        def test_good(subtests):
             with subtests.test(i=0):
                 pytest.skip("that one")
-        @pytest.mark.evaluation
-        @pytest.mark.asyncio
-        async def test_asyncio():
-            async def task(): track_metrics({"task": 1})
-            await asyncio.gather(asyncio.create_task(task()))
-            mlflow.log_metric("own", 1)
-        @pytest.mark.evaluation
-        @pytest.mark.anyio
-        async def test_anyio(anyio_backend):
-            track_metrics({"anyio": 1})
-        @pytest.fixture
-        def anyio_backend(): return "asyncio"
+        class TestOld(unittest.TestCase):
+            def test_old(self):
+                with self.subTest(i=1): self.fail("no")
     """)
-    result = evals.run()
-    runs = evals.runs()
-    assert {name: run.data.tags["armory.outcome"] for name, run in runs.items()} == {
-        "test_one": "passed", "test_two": "failed", "test_three": "skipped",
-        "test_subtests": "failed", "test_good_subtests": "passed", "test_asyncio": "passed",
-        "test_anyio": "passed",
-    }  # fmt: skip
-    assert runs["test_one"].data.metrics["one"] == 1
-    assert runs["test_one"].data.params["load.n"] == "1"
-    assert runs["test_subtests"].data.metrics["after"] == 1
-    assert runs["test_asyncio"].data.metrics.keys() >= {"task", "own"}
-    assert runs["test_anyio"].data.metrics["anyio"] == 1
-    assert result.ret == 1
+    result = evals.run(*way)
+    assert outcomes(evals) == {"test_bad": "failed", "test_good": "passed", "test_old": "failed"}
+    assert evals.run_of("test_bad").data.metrics["after"] == 1
+    evals.check_invariant(result, attempts=3)
+
+
+ASYNC = """
+    import asyncio, mlflow, pytest
+    from pytest_armory import track_metrics
+    @pytest.mark.evaluation
+    @pytest.mark.{framework}
+    async def test_async({fixture}):
+        async def task(): track_metrics({{"task": 1}})
+        await asyncio.gather(asyncio.create_task(task()))
+        await asyncio.to_thread(track_metrics, {{"thread": 1}})
+        mlflow.log_metric("own", 1)
+    @pytest.fixture
+    def anyio_backend(): return "asyncio"
+"""
+
+
+@pytest.mark.parametrize(
+    ("framework", "fixture"),
+    [("asyncio", ""), ("anyio", "anyio_backend")],
+    ids=["asyncio", "anyio"],
+)
+def test_async_tests(evals: Evals, framework: str, fixture: str) -> None:
+    evals.write(ASYNC.format(framework=framework, fixture=fixture))
+    other = "asyncio" if framework == "anyio" else "anyio"
+    args = ("-o", "asyncio_default_fixture_loop_scope=function") if other == "anyio" else ()
+    evals.run("-p", f"no:{other}", *args).assert_outcomes(passed=1)
+    assert evals.run_of("test_async").data.metrics.keys() >= {"task", "thread", "own"}
 
 
 def test_tests_do_not_see_each_others_parameters(evals: Evals) -> None:

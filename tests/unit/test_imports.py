@@ -1,0 +1,232 @@
+"""The arrows between the rooms, read from the source: who may import whom, and what when."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import pytest_armory
+
+PACKAGE = Path(pytest_armory.__file__).parent
+
+ALLOWED = {
+    # The ground floor.
+    "errors": "",
+    "values": "",
+    "records": "values",
+    # Pure: no store, no pytest.
+    "lifecycle": "records",
+    "reports": "records",
+    "provenance": "values",
+    # Tracking without pytest.
+    "destination": "errors values",
+    "store": "errors values destination",
+    "track": "errors values destination provenance store",
+    "engine": "errors values track",
+    "server": "errors destination store",
+    # pytest's side.
+    "hookspecs": "",
+    "options": "values",
+    "scopes": "track",
+    "fixture_params": "values track",
+    "attempts": "errors values records lifecycle destination store track options fixture_params",
+    "session": "errors records reports provenance destination store options",
+    "tracked": "records reports store track options scopes attempts session",
+    "plugin": "track options hookspecs scopes session tracked",
+}
+"""Each room and the rooms it may import. A room that is missing here may import nothing."""
+
+WITHOUT_PYTEST = {
+    "errors", "values", "records", "lifecycle", "reports", "provenance", "destination", "store",
+    "track", "engine", "server",
+}  # fmt: skip
+
+STORE_LIBRARIES = {"mlflow", "sqlalchemy"}
+ARRAY_LIBRARIES = {"numpy", "torch", "pandas"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import. ``when`` is ``module``, ``function``, or ``typing``: for the type checker only.
+
+    ``source`` is the room of this package that it stands in, "" for the package's own
+    ``__init__``; ``target`` is the dotted name of what is imported.
+    """
+
+    place: str
+    source: str
+    target: str
+    when: str
+
+    @property
+    def library(self) -> str:
+        """The top of what is imported."""
+        return self.target.partition(".")[0]
+
+
+def imports_of(package: Path) -> Iterator[Import]:
+    """Every import of a package, by its text: nothing is run."""
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        place = "/".join(parts)
+        source = "" if parts == ("__init__",) else parts[0]
+        inside = (package.name, *parts[:-1])  # what a relative import starts from
+        for target, when in _walk(ast.parse(path.read_text(encoding="utf-8")), inside, "module"):
+            yield Import(place, source, target, when)
+
+
+def _walk(node: ast.AST, inside: tuple[str, ...], when: str) -> Iterator[tuple[str, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, when) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            above = inside[: len(inside) - child.level + 1] if child.level else ()
+            start = ".".join([*above, *filter(None, [child.module])])
+            yield from ((f"{start}.{alias.name}", when) for alias in child.names)
+        elif isinstance(child, ast.Call) and _is_import_by_name(child):
+            yield from ((str(name.value), when) for name in child.args[:1])  # type: ignore[attr-defined]
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from _walk(child, inside, "function")
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            yield from _walk(ast.Module(child.body, []), inside, "typing")
+            yield from _walk(ast.Module(child.orelse, []), inside, when)
+        else:
+            yield from _walk(child, inside, when)
+
+
+def _is_import_by_name(call: ast.Call) -> bool:
+    function = ast.unparse(call.func).rpartition(".")[2]
+    name = call.args[0] if call.args else None
+    return function in ("import_module", "__import__") and isinstance(name, ast.Constant)
+
+
+def violations(package: Path) -> list[str]:
+    """Every import of a package that breaks a rule, as a sentence."""
+    found = [text for one in imports_of(package) for text in _broken(one, package)]
+    for path in sorted(package.rglob("*.py")):
+        if path.name != "session.py" and "workerinput" in path.read_text(encoding="utf-8"):
+            found.append(f"{path.relative_to(package)} says workerinput; only session.py does")
+    return found
+
+
+def _broken(one: Import, package: Path) -> Iterator[str]:
+    if one.library == package.name:
+        yield from _wrong_arrow(one)
+    if one.source in WITHOUT_PYTEST and one.library in ("pytest", "_pytest", "xdist"):
+        yield f"{one.place} imports {one.library}, but {one.source} knows no pytest"
+    if one.library in STORE_LIBRARIES:
+        if one.source != "store":
+            yield f"{one.place} imports {one.library}; only store does"
+        elif one.when != "function":
+            yield f"{one.place} imports {one.library} outside a function"
+    if one.library in ARRAY_LIBRARIES and (one.source != "engine" or one.when != "function"):
+        yield f"{one.place} imports {one.library} at {one.when} level"
+
+
+def _wrong_arrow(one: Import) -> Iterator[str]:
+    _, *names = one.target.split(".")
+    room = names[0] if names and names[0] in ALLOWED else ""
+    if room in (one.source, "") and (room or names == ["__version__"]):
+        return
+    if not one.source:  # the package's __init__ gives out the public names, when first used
+        if one.when == "module" or room not in ("engine", "track"):
+            yield f"{one.place} imports {one.target} at {one.when} level"
+    elif room not in ALLOWED.get(one.source, "").split():
+        yield f"{one.place} imports {one.target}, but {one.source} may not import {room or 'it'}"
+
+
+def test_the_arrows_point_one_way() -> None:
+    assert violations(PACKAGE) == []
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/*.py")}
+    assert rooms - {"__init__", PACKAGE.name} == ALLOWED.keys()
+
+
+def test_the_table_has_no_circle() -> None:
+    left = {room: set(allowed.split()) for room, allowed in ALLOWED.items()}
+    while ready := [room for room, allowed in left.items() if not allowed & left.keys()]:
+        for room in ready:
+            del left[room]
+    assert left == {}
+
+
+PLANTED = [
+    ("engine/walk.py", "import mlflow", "engine/walk imports mlflow; only store does"),
+    ("engine/walk.py", "def f():\n    from mlflow import x", "engine/walk imports mlflow; only"),
+    ("engine/walk.py", "import numpy", "engine/walk imports numpy at module level"),
+    ("values/params.py", "def f():\n    import numpy", "values/params imports numpy at function"),
+    ("values/params.py", "import_module('torch')", "values/params imports torch at module level"),
+    ("store/client.py", "import mlflow.entities", "store/client imports mlflow outside a function"),
+    (
+        "store/client.py",
+        "class A:\n    import sqlalchemy",
+        "store/client imports sqlalchemy outside",
+    ),
+    ("track/run.py", "def f():\n    from _pytest import x", "track/run imports _pytest, but track"),
+    ("destination.py", "if TYPE_CHECKING:\n    import pytest", "destination imports pytest, but"),
+    ("records.py", "from pytest_armory.track import x", "records may not import track"),
+    ("records.py", "from pytest_armory import track", "records may not import track"),
+    ("records.py", "from . import session", "records may not import session"),
+    ("track/run.py", "from ..engine import Engine", "track may not import engine"),
+    ("store/client.py", "async def f():\n    import pytest_armory.plugin", "may not import plugin"),
+    ("reports.py", "from pytest_armory import Engine", "reports may not import it"),
+    ("utils.py", "from pytest_armory.errors import x", "utils may not import errors"),
+    (
+        "__init__.py",
+        "from pytest_armory.engine import Engine",
+        "__init__ imports pytest_armory.eng",
+    ),
+    ("plugin.py", "x.workerinput", "plugin.py says workerinput; only session.py does"),
+]
+
+
+@pytest.mark.parametrize(("path", "source", "expected"), PLANTED)
+def test_a_planted_violation_is_found(
+    tmp_path: Path, path: str, source: str, expected: str
+) -> None:
+    file = tmp_path / PACKAGE.name / path
+    file.parent.mkdir(parents=True)
+    file.write_text(source, encoding="utf-8")
+    (found,) = violations(tmp_path / PACKAGE.name)
+    assert expected in found
+
+
+def test_imports_are_told_apart_by_where_they_stand(tmp_path: Path) -> None:
+    package = tmp_path / PACKAGE.name
+    (package / "store").mkdir(parents=True)
+    (package / "store" / "it.py").write_text(
+        "import a.b\nif TYPE_CHECKING:\n    import c\nelse:\n    import d\n"
+        "def f():\n    from . import e\n    from .. import g as h\n    from i.j import k\n"
+    )
+    assert {(one.target, one.when) for one in imports_of(package)} == {
+        ("a.b", "module"), ("c", "typing"), ("d", "module"), ("i.j.k", "function"),
+        ("pytest_armory.store.e", "function"), ("pytest_armory.g", "function"),
+    }  # fmt: skip
+
+
+HEAVY = (
+    "mlflow", "numpy", "sqlalchemy", "filelock", "torch", "pandas", "xdist",
+    "pytest_armory.track", "pytest_armory.store", "pytest_armory.engine", "pytest_armory.session",
+)  # fmt: skip
+
+
+def test_the_plugin_starts_without_what_only_a_tracked_session_needs() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import pytest; import pytest_armory.plugin"],
+        env={k: v for k, v in os.environ.items() if not k.startswith("COV")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = {line.rpartition("|")[2].strip() for line in loaded.stderr.splitlines()}
+    assert {"pytest", "pytest_armory.plugin", "pytest_armory.options"} <= names
+    assert not names & set(HEAVY)
