@@ -106,22 +106,38 @@ def counted(records: Sequence[EvaluationRecord]) -> str:
 
 
 def _table(records: Sequence[EvaluationRecord], width: int, all_rows: bool) -> list[Line]:
-    shown = list(records) if all_rows else _most_telling(records)
+    shown = _by_file(records if all_rows else _most_telling(records))
     header = ("test", "outcome", "metrics", "duration")
     rows = [_row(record) for record in shown]
     widths = [max(columns(row[i]) for row in [header, *rows]) for i in range(4)]
-    # The test's name gives way first, then the metrics; outcome and duration never do.
+    # Where it is narrow the metrics give way first, then the test's name; the rest never does.
     spare = width - widths[1] - widths[3] - 7
-    widths[2] = min(widths[2], max(spare // 2, spare - widths[0], 10))
+    widths[2] = min(widths[2], max(spare - widths[0], min(spare // 2, 20), 10))
     widths[0] = min(widths[0], max(spare - widths[2], 12))
     lines = [_line(header, widths, None)]
+    file = None
     for record, row in zip(shown, rows, strict=True):
+        if _file(record) != file:
+            file = _file(record)
+            lines.append(Line([(shorten(printable(file), width), None)]))
         name = record.outcome.value if record.outcome else ""
         lines.append(_line(row, widths, _COLOUR.get(name, "red")))
     hidden = len(records) - len(shown)
     if hidden:
         lines.append(Line([(f"… {hidden:,} more, all of them good; -v shows every one", None)]))
     return lines
+
+
+def _file(record: EvaluationRecord) -> str:
+    return record.nodeid.partition("::")[0]
+
+
+def _by_file(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+    """In their order, but each file's together: workers start them in any order."""
+    files: dict[str, list[EvaluationRecord]] = {}
+    for record in records:
+        files.setdefault(_file(record), []).append(record)
+    return [record for group in files.values() for record in group]
 
 
 def _most_telling(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
@@ -144,7 +160,7 @@ def _is_good(record: EvaluationRecord) -> bool:
 def _row(record: EvaluationRecord) -> tuple[str, str, str, str]:
     metrics = chief_metrics(record.metrics).items()
     return (
-        title(record),
+        "  " + title(record).removeprefix(f"{printable(_file(record))}::"),
         record.outcome.value if record.outcome else "unknown",
         printable("  ".join(f"{name} {number(value)}" for name, value in metrics)),
         seconds(record.duration),
