@@ -18,7 +18,7 @@ import pytest
 from pytest_armory import __version__
 from pytest_armory.destination import Destination
 from pytest_armory.errors import TrackingError
-from pytest_armory.fixture_params import FixtureParams
+from pytest_armory.fixture_params import FixtureParams, merged
 from pytest_armory.lifecycle import Phase, outcome_of
 from pytest_armory.options import Mark, Settings, is_evaluation, merged_mark
 from pytest_armory.records import EvaluationRecord, Outcome
@@ -166,11 +166,9 @@ class Attempts:
 
     def _params(self, attempt: Attempt) -> dict[str, str]:
         callspec = getattr(attempt.item, "callspec", None)
-        params = param_strings(callspec.params) if callspec is not None else {}
-        params.update(self.fixtures.of(attempt.item))
-        if attempt.scope is not None:
-            params.update(param_strings(attempt.scope.params))
-        return params
+        own = param_strings(attempt.scope.params) if attempt.scope is not None else {}
+        recorded = merged([*self.fixtures.of(attempt.item), ("test", own)])
+        return {**(param_strings(callspec.params) if callspec is not None else {}), **recorded}
 
     def finish(self, attempt: Attempt) -> EvaluationRecord:
         """Write what became of it and close the run; the record for the session."""

@@ -8,7 +8,7 @@ asked for with ``request.getfixturevalue``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,9 @@ import pytest
 
 from pytest_armory.track.context import Scope, current_scope, entered
 from pytest_armory.values import param_strings
+
+Source = tuple[str, dict[str, str]]
+"""Who recorded, a fixture or ``test``, and the parameters."""
 
 
 @dataclass
@@ -51,16 +54,16 @@ class FixtureParams:
                 # As strings, now: what was loaded may change later, and must not be kept alive.
                 execution.params = param_strings(scope.params)
 
-    def of(self, item: pytest.Item) -> dict[str, str]:
-        """The parameters of all fixtures that a test has reached so far."""
-        found: dict[str, str] = {}
+    def of(self, item: pytest.Item) -> list[Source]:
+        """What each fixture recorded that a test has reached so far, those needed first."""
+        found: list[Source] = []
         seen: set[int] = set()
         for fixturedef in _active(item):
             self._collect(fixturedef, found, seen)
         return found
 
     def _collect(
-        self, fixturedef: pytest.FixtureDef[Any], found: dict[str, str], seen: set[int]
+        self, fixturedef: pytest.FixtureDef[Any], found: list[Source], seen: set[int]
     ) -> None:
         if id(fixturedef) in seen:
             return
@@ -69,7 +72,36 @@ class FixtureParams:
         if execution is not None:
             for needed in execution.needs:
                 self._collect(needed, found, seen)
-            found.update(execution.params)
+            found.append((fixturedef.argname, execution.params))
+
+
+def merged(sources: Sequence[Source]) -> dict[str, str]:
+    """Every source's parameters in one mapping, nothing lost.
+
+    Where two sources recorded different calls under one prefix, as a fixture for the training and
+    one for the test split do with one loader, each call is told apart by its source's name:
+    ``train.load.split`` and ``held_out.load.split``.
+    """
+    calls: dict[str, list[Source]] = {}
+    for name, params in sources:
+        for prefix, call in _calls(params).items():
+            calls.setdefault(prefix, []).append((name, call))
+    found: dict[str, str] = {}
+    for recorded in calls.values():
+        differ = any(call != recorded[0][1] for _, call in recorded)
+        for name, call in recorded:
+            found.update({f"{name}.{key}" if differ else key: call[key] for key in call})
+    return found
+
+
+def _calls(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Parameters by the tracked call that recorded them; one by itself where none did."""
+    prefixes = [key.removesuffix("._func") for key in params if key.endswith("._func")]
+    calls: dict[str, dict[str, str]] = {}
+    for key, value in params.items():
+        prefix = next((p for p in prefixes if key.startswith(f"{p}.")), key)
+        calls.setdefault(prefix, {})[key] = value
+    return calls
 
 
 def _active(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:

@@ -45,6 +45,10 @@ class Scope:
         self.thread = threading.get_ident()
         self.of_task = _in_task()
 
+    def is_around_loop(self) -> bool:
+        """Whether it was opened in this thread, and by no task."""
+        return self.thread == threading.get_ident() and not self.of_task
+
     def lineage(self) -> Iterator[Scope]:
         """This scope and those around it, innermost first."""
         scope: Scope | None = self
@@ -93,15 +97,19 @@ def enclosing_scope() -> Scope:
 
 def _own_scope() -> Scope | None:
     innermost = next(scope for scope in _current.get().lineage() if scope.is_open)
+    if _in_task():
+        # A test runner's task may be older than what is open around the loop that it runs in.
+        around = [scope for scope in _open if scope.is_around_loop()]
+        if around and innermost in around[-1].lineage():
+            innermost = around[-1]
     return None if innermost is _root else innermost
 
 
 def _lent_scope(scopes: Sequence[Scope]) -> Scope | None:
     """The one of several open scopes that is meant where none is known; None if that is unsure."""
-    here = threading.get_ident()
     # What one task opened is not meant for the tasks beside it: its own would have inherited it.
-    own = [scope for scope in scopes if scope.thread == here and not scope.of_task]
-    if own or here == threading.main_thread().ident:
+    own = [scope for scope in scopes if scope.is_around_loop()]
+    if own or threading.current_thread() is threading.main_thread():
         scopes = own
     if not scopes:
         return _root

@@ -47,12 +47,17 @@ def track_evaluation(
         )
     outer = enclosing_scope()
     problems = outer.run.problems if outer.run is not None and not outer.run.raises else None
+    in_memory = outer.run is not None and outer.run.run_id is None
     try:
-        run = open_run(
-            _destination(uri, outer.run),
-            experiment=name,
-            name=run_name or name,
-            tags=_script_tags(description, tags, outer.run),
+        run = (
+            EvaluationRun()
+            if in_memory
+            else open_run(
+                _destination(uri, outer.run),
+                experiment=name,
+                name=run_name or name,
+                tags=_script_tags(description, tags, outer.run),
+            )
         )
     except TrackingError as error:
         if problems is None:

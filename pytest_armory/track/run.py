@@ -35,7 +35,7 @@ class EvaluationRun:
         self._run = run
         self._stored: dict[str, str] = {}
         self._replaced: set[str] = set()
-        self._recorded: set[str] = set()
+        self._recorded: dict[str, str] = {}
         self._raises = True
         self.params: dict[str, str] = {}
         self.metrics: dict[str, float] = {}
@@ -167,13 +167,13 @@ class EvaluationRun:
         self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
 
     def record(self, params: Mapping[str, object], *, final: bool = False) -> None:
-        """Write the parameters of a tracking context; of those it has no longer, none is left."""
-        strings = param_strings(params)
-        for key in self._recorded - strings.keys():
+        """Write a tracking context's parameters as they are by now, each when it has changed."""
+        strings, before = param_strings(params), self._recorded
+        for key in before.keys() - strings.keys():
             self.params.pop(key, None)
             self._replaced.add(key)
-        self._recorded = set(strings)
-        self.write(params=strings)
+        self._recorded = strings
+        self.write(params={k: v for k, v in strings.items() if before.get(k) != v})
         if final and self._replaced:
             self.write(tags={"armory.replaced_params": ", ".join(self.replaced_params)})
 

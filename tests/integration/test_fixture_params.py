@@ -195,7 +195,35 @@ def test_a_failed_fixture_keeps_what_it_recorded(evals_with_loaders: Evals) -> N
     assert found == {"test_a": {"load.path": "/missing"}, "test_b": {"load.path": "/missing"}}
 
 
-def test_one_loader_in_two_fixtures_is_told_apart_by_prefix_only(evals_with_loaders: Evals) -> None:
+def test_one_loader_in_two_fixtures_is_told_apart_by_their_names(
+    evals_with_loaders: Evals,
+) -> None:
+    evals_with_loaders.write("""
+        import loaders, pytest
+        from pytest_armory import track_call as call
+        @pytest.fixture(scope="session")
+        def train(track_call): return track_call(loaders.load, split="a")
+        @pytest.fixture(scope="session")
+        def held_out(track_call): return track_call(loaders.load, split="b")
+        @pytest.fixture(scope="session")
+        def same(track_call): return track_call(loaders.load, split="a")
+        @pytest.mark.evaluation
+        def test_both(train, held_out): pass
+        @pytest.mark.evaluation
+        def test_same(train, same): pass
+        @pytest.mark.evaluation
+        def test_own(train): call(loaders.load, split="c")
+    """)
+    evals_with_loaders.run().assert_outcomes(passed=3)
+    assert params(evals_with_loaders) == {
+        "test_both": {"train.load.split": "a", "held_out.load.split": "b"},
+        "test_same": {"load.split": "a"},
+        # Written when setup ended, before anyone could know that the test loads too.
+        "test_own": {"load.split": "a", "train.load.split": "a", "test.load.split": "c"},
+    }
+
+
+def test_one_loader_in_two_fixtures_told_apart_by_prefix(evals_with_loaders: Evals) -> None:
     evals_with_loaders.write("""
         import loaders, pytest
         from pytest_armory import track_params

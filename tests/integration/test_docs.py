@@ -1,0 +1,182 @@
+"""The documentation is run: every Python block of every page, in order, and what it says comes out.
+
+Blocks that begin with ``# name.py`` are files; those with tests in them are run by pytest, tracked.
+``<!-- expect: 1 failed, 2 passed -->`` before one says what becomes of them. The other blocks of a
+page share one namespace, as in a script.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy  # noqa: F401 - kept from the inner sessions, which forget what they imported
+import pytest
+import yaml
+from conftest import Evals, verdicts
+
+import pytest_armory
+from pytest_armory import errors, hookspecs, options, plugin
+
+ROOT = Path(__file__).parents[2]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS]}
+
+LIBRARIES = {"engine": ("torch", "torchmetrics", "art.attacks.evasion", "art.estimators")}
+"""What a page needs that only the development extra installs."""
+
+_BLOCK = re.compile(
+    r"(?:<!-- expect: (?P<expect>.+?) -->\n)?^ *```(?P<language>\w+)\n(?P<text>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page; ``line`` is that of its first line of text."""
+
+    language: str
+    text: str
+    line: int
+    expect: str | None
+
+    @property
+    def file(self) -> str | None:
+        """The file it says to be, if it does."""
+        match = re.match(r"# (\w+\.py)\n", self.text)
+        return match[1] if match else None
+
+    @property
+    def is_test(self) -> bool:
+        """Whether pytest runs it."""
+        return self.language == "python" and "def test_" in self.text
+
+
+def blocks(page: str, *languages: str) -> Iterator[Block]:
+    """The blocks of a page, in order."""
+    text = PAGES[page]
+    for match in _BLOCK.finditer(text):
+        if match["language"] in languages:
+            line = text.count("\n", 0, match.start("text")) + 1
+            yield Block(match["language"], match["text"], line, match["expect"])
+
+
+@dataclass
+class Reader:
+    """Somebody who types a page's examples from top to bottom."""
+
+    page: str
+    evals: Evals
+    names: dict[str, object] = field(default_factory=lambda: {"__name__": "__main__"})
+    result: pytest.RunResult | None = None
+
+    def read(self, block: Block) -> None:
+        """Do what one block says."""
+        if block.language == "console":
+            self.compare(block)
+        elif block.is_test:
+            self.test(block)
+        elif block.file:
+            self.write(block)
+        else:
+            source = "\n" * (block.line - 1) + block.text
+            exec(compile(source, f"{self.page}.md", "exec"), self.names)
+
+    def write(self, block: Block) -> Path:
+        """Write a block's file where the page's tests run."""
+        path = self.evals.pytester.path / (block.file or f"test_line_{block.line}.py")
+        path.write_text(block.text, encoding="utf-8")
+        return path
+
+    def test(self, block: Block) -> None:
+        """Run a block's tests; all pass unless it says otherwise."""
+        self.result = self.evals.run(str(self.write(block)), "-W", "error", "-p", "no:asyncio")
+        found = verdicts(self.result)
+        if block.expect:
+            wanted = {name: int(n) for n, name in re.findall(r"(\d+) (\w+)", block.expect)}
+            assert found == wanted, self.result.stdout.str()
+        else:
+            assert set(found) == {"passed"}, self.result.stdout.str()
+
+    def compare(self, block: Block) -> None:
+        """A table of evaluations that the page shows is that of the tests it ran before."""
+        if "= evaluations =" not in block.text:
+            return
+        assert self.result is not None
+        assert _table(block.text) == _table(self.result.stdout.str())
+
+
+def _table(output: str) -> list[str]:
+    """The lines of the summary, without what differs from one session to the next."""
+    lines = output.partition("= evaluations =")[2].splitlines()[1:]
+    end = next((i for i, line in enumerate(lines) if line.startswith("=")), len(lines))
+    table = []
+    for line in lines[:end]:
+        line = re.sub(r"tracked to \S+", "tracked to #", line)
+        line = re.sub(r"experiments/\d+/runs/\w+", "#", line)
+        line = re.sub(r"[\d.]+ s$", "#", line)
+        table.append(" ".join(line.split()))
+    return table
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))])
+def test_the_examples_of_a_page_run(page: str, evals: Evals) -> None:
+    for library in LIBRARIES.get(page, ()):
+        pytest.importorskip(library)
+    for library in ("sklearn.datasets", "sklearn.linear_model", "sklearn.neighbors"):
+        pytest.importorskip(library)  # here, for the inner sessions forget what they imported
+    reader = Reader(page, evals)
+    for block in blocks(page, "python", "console"):
+        reader.read(block)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_yaml_blocks_are_yaml(page: str) -> None:
+    for block in blocks(page, "yaml"):
+        assert yaml.safe_load(block.text)
+
+
+def test_options_page_names_every_option_ini_key_keyword_fixture_and_hook() -> None:
+    source = inspect.getsource(options)
+    names = {*re.findall(r'"(--armory-[a-z-]+)"', source)}
+    assert len(names) >= 4
+    names |= {value for name, value in vars(options).items() if name.startswith("INI_")}
+    names |= set(re.findall(r'"(MLFLOW_[A-Z_]+)"', source)) | {"ARMORY_HOME"}
+    names |= set(options._TYPES)
+    names |= {name for name in vars(plugin) if name in ("track_call", "evaluation_run")}
+    names |= {name for name in vars(hookspecs) if name.startswith("pytest_armory_")}
+    assert {name for name in names if f"`{name}" not in PAGES["options"]} == set()
+
+
+def test_no_page_promises_an_option_that_is_not_there() -> None:
+    known = {*re.findall(r"--armory-[a-z-]+", inspect.getsource(options))}
+    for page, text in PAGES.items():
+        assert set(re.findall(r"--armory-[a-z-]+", text)) <= known, page
+
+
+def test_every_public_name_is_documented() -> None:
+    text = "".join(PAGES.values())
+    names = {*pytest_armory.__all__, *(name for name in vars(errors) if name.startswith("Armory"))}
+    assert {name for name in names if not re.search(rf"`{name}\b", text)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    folder = ROOT if page == "README" else ROOT / "docs"
+    for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", PAGES[page]):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        path = folder / file if file else folder / f"{page}.md"
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [_anchor(heading) for heading in headings], target
+
+
+def _anchor(heading: str) -> str:
+    """A heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -1,0 +1,60 @@
+"""What is in the wheel that people install."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from configparser import ConfigParser
+from email.parser import Parser
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import pytest_armory
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy: setuptools leaves files that it would take up the next time."""
+    pytest.importorskip("build")
+    pytest.importorskip("setuptools", minversion="77")
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("pytest_armory", "tests", "example_evals", "docs"):
+        ignored = shutil.ignore_patterns("__pycache__", "mlruns", "*.db")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist"],
+        cwd=source,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_the_plugin_and_nothing_else(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (info,) = {name.partition("/")[0] for name in names if ".dist-info/" in name}
+        entry_points = ConfigParser()
+        entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
+        metadata = Parser().parsestr(archive.read(f"{info}/METADATA").decode())
+    assert {name.partition("/")[0] for name in names} == {"pytest_armory", info}
+    sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "pytest_armory").rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == sources
+    assert "pytest_armory/py.typed" in names
+    assert any(name.startswith(f"{info}/") and name.endswith("/LICENSE") for name in names)
+    assert dict(entry_points["pytest11"]) == {"armory": "pytest_armory.plugin"}
+    assert dict(entry_points["console_scripts"]) == {
+        "armory-mlflow-server": "pytest_armory.server:main"
+    }
+    assert metadata["Version"] == pytest_armory.__version__
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert "# pytest-armory" in metadata.get_payload()
