@@ -44,7 +44,7 @@ def main():
     page = run.url or f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
     how = "" if run.url else "with `armory-mlflow-server` "
     accuracy = results.metrics["accuracy"]
-    print(f"accuracy {accuracy:.3f} in run {run.run_id}\nsee it {how}at {page}")  # noqa: T201
+    print(f"accuracy {accuracy:.3f} in run {run.run_id}\nsee it {how}at {page}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -106,12 +107,16 @@ def check_writable(destination: Destination) -> None:
             f"armory: the local database cannot be at {destination.database}: {existing} is a "
             "file, not a folder; set ARMORY_HOME to a folder that can be written"
         )
-    if not os.access(existing, os.W_OK | os.X_OK):
+    try:
+        # Asking for permission is no proof: root has it in /proc, everybody on a full quota.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
         raise ArmoryUsageError(
-            f"armory: the local database cannot be at {destination.database}: {existing} is not "
-            "writable for this user; set ARMORY_HOME to a folder that is, or name a server with "
-            "--armory-tracking-uri"
-        )
+            f"armory: the local database cannot be at {destination.database}: {existing} cannot "
+            f"be written ({error.strerror}); set ARMORY_HOME to a folder that can, or name a "
+            "server with --armory-tracking-uri"
+        ) from None
 
 
 def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float = 120.0) -> None:

@@ -129,6 +129,17 @@ def test_an_armory_home_that_is_a_file(one: Evals, monkeypatch: pytest.MonkeyPat
     result.stderr.fnmatch_lines(["ERROR: armory: *is a file, not a folder; set ARMORY_HOME*"])
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder nobody can write is needed")
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_an_armory_home_that_cannot_be_written(
+    one: Evals, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    monkeypatch.setenv("ARMORY_HOME", "/proc/armory")
+    result = one.run(workers)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: armory: */proc cannot be written*; set ARMORY_HOME*"])
+
+
 MARKERS = [
     ("nmae='x'", "*::test_a: @pytest.mark.evaluation has no keyword 'nmae'; did you mean 'name'?*"),
     ("name=3", "*@pytest.mark.evaluation(name=…) must be a string*got 3"),
