@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
-from pytest_armory.errors import TrackingError
+from pytest_armory.errors import RefusedError, TrackingError
 from pytest_armory.values import redact_text
 
 
@@ -40,7 +40,10 @@ def translated(doing: str, where: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - drivers and plugins raise what they like
         text = redact_text(" ".join(str(error).split()))[:500]
-        raise TrackingError(f"{doing} failed at {where}: {type(error).__name__}: {text}") from None
+        refused = getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+        raise (RefusedError if refused else TrackingError)(
+            f"{doing} failed at {where}: {type(error).__name__}: {text}"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_armory.errors import ArmoryUsageError, ParameterWarning, TrackingError
+from pytest_armory.errors import ArmoryUsageError, ParameterWarning, RefusedError, TrackingError
 from pytest_armory.values import PARAM_LIMIT, clip, legal_key, metric_values, param_strings
 
 if TYPE_CHECKING:
@@ -203,7 +204,18 @@ class EvaluationRun:
             return
         cut = {key: clip(value, PARAM_LIMIT) for key, value in fresh.items()}
         store, run_id = self._store, self._run.run_id
-        self._attempt(lambda: store.log_batch(run_id, params=cut, metrics=metrics, tags=tags))
+        try:
+            store.log_batch(run_id, params=cut, metrics=metrics, tags=tags)
+        except RefusedError:
+            # One refused item costs MLflow's whole batch: a parameter, say, that the test has
+            # logged itself with another value. Everything else shall not be lost with it.
+            for key, value in cut.items():
+                self._attempt(partial(store.log_batch, run_id, params={key: value}))
+            for metric in metrics:
+                self._attempt(partial(store.log_batch, run_id, metrics=[metric]))
+            self._attempt(partial(store.log_batch, run_id, tags=tags))
+        except TrackingError as error:
+            self._failed(error)
 
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts; in the background where that hides latency."""

@@ -239,6 +239,23 @@ def test_metrics_of_the_test_and_of_mlflow_land_in_the_run(
     assert set(artifacts_of(run)) == {"metrics/cm.json", "notes/it.json", "own.txt"}
 
 
+def test_one_refused_parameter_costs_no_other(evals: Evals) -> None:
+    """MLflow refuses a whole batch for one parameter that already has another value."""
+    evals.write("""
+        import mlflow, pytest
+        @pytest.fixture
+        def data(): mlflow.log_param("eps", "mine")
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("eps, steps", [(0.1, 7)])
+        def test_a(data, eps, steps): pass
+    """)
+    result = evals.run()
+    result.assert_outcomes(passed=1)
+    run = evals.run_of("test_a[0.1-7]")
+    assert run.data.params == {"eps": "mine", "steps": "7"}
+    result.stdout.fnmatch_lines(["warning: writing to a run failed at *"])
+
+
 def outcomes(evals: Evals) -> dict[str, str]:
     return {name: run.data.tags["armory.outcome"] for name, run in evals.runs().items()}
 
