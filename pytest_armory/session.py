@@ -26,7 +26,7 @@ from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.reports import Summary, markdown, outcome_counts
 
 if TYPE_CHECKING:
-    from pytest_armory.store import StoredRun
+    from pytest_armory.store import Store, StoredRun
 
 _WIRE = "armory"
 _REFUSED = "armory_refused"
@@ -200,6 +200,8 @@ class Ledger:
         self.runs = SessionRuns(where, identity)
         self._records: dict[tuple[str, int, str], EvaluationRecord] = {}
         self._linked: set[str] = set()
+        self.crashed = False
+        """Whether a worker died."""
 
     def take(self, record: EvaluationRecord) -> None:
         """Note an attempt, and put its run under the session's if it is not yet."""
@@ -222,49 +224,72 @@ class Ledger:
 
     def finish(self, interrupted: bool) -> Summary | None:
         """Close what is open, sum up from what the store holds; None without an evaluation."""
-        if not self._records:
+        if not self._records and not self._any_crashed():
             return None
+        told = list(self._records.values())
         stored = self._stored(interrupted)
-        ids = {record.run_id for record in stored}
-        lost = [record for record in self._records.values() if record.run_id not in ids]
+        if stored is None:  # it cannot be read: then what was told is the best there is
+            records, lost = told, [record for record in told if record.run_id is None]
+        else:
+            ids = {record.run_id for record in stored}
+            lost = [record for record in told if record.run_id not in ids]
+            records = [*stored, *lost]
         summary = Summary(
             session=self.identity.session,
             where=self.where.shown,
-            records=[*stored, *lost],
+            records=records,
             lost=len(lost),
             commit=self.identity.tags.get("mlflow.source.git.commit", ""),
             branch=self.identity.tags.get("mlflow.source.git.branch", ""),
         )
+        if not records:
+            return None
         status = "KILLED" if interrupted else ("FINISHED" if summary.is_good else "FAILED")
         self.runs.close(summary, status)
         return replace(summary, problems=self._problems(), open_with=self.runs.open_with())
+
+    def _any_crashed(self) -> bool:
+        """Whether a worker died that may have left a run nobody told of, in a store that exists."""
+        return self.crashed and (self.where.database is None or self.where.database.exists())
 
     def _problems(self) -> list[str]:
         every = [text for record in self._records.values() for text in record.problems]
         return list(dict.fromkeys([*self.runs.problems, *every]))
 
-    def _stored(self, interrupted: bool) -> list[EvaluationRecord]:
+    def _stored(self, interrupted: bool) -> list[EvaluationRecord] | None:
         """The session's evaluations as the store holds them, those left open closed first.
 
-        A worker that died says nothing any more, so whatever still runs by now was its.
+        A worker that died says nothing any more, so whatever still runs by now was its; one that
+        died before its first report has told of no run, so every experiment is searched for it.
         """
         from pytest_armory.store import open_store
 
-        outcome = Outcome.INTERRUPTED if interrupted else Outcome.CRASHED
         try:
             store = open_store(self.where)
             store.drain()
-            runs = store.session_runs(self.identity.session, self.runs.experiment_ids)
-            runs = [run for run in runs if run.tags.get("armory.kind") == "evaluation"]
-            for run in runs:
-                if run.status == "RUNNING":
-                    store.log_batch(run.run_id, tags={"armory.outcome": outcome.value})
-                    store.close_run(run.run_id, outcome.status)
-                    run.tags["armory.outcome"] = outcome.value
+            ids = store.experiment_ids() if self.crashed else self.runs.experiment_ids
+            runs = store.session_runs(self.identity.session, ids)
         except TrackingError as error:
             self._failed(error)
-            return []
+            return None
+        runs = [run for run in runs if run.tags.get("armory.kind") == "evaluation"]
+        for run in runs:
+            if run.status == "RUNNING":
+                self._close_left(store, run, interrupted)
+            if "mlflow.parentRunId" not in run.tags and run.run_id not in self._linked:
+                self._link(run.run_id, run.experiment_id)
+        store.drain()
         return [_record_of(run, store.run_url(run.experiment_id, run.run_id)) for run in runs]
+
+    def _close_left(self, store: Store, run: StoredRun, interrupted: bool) -> None:
+        """Close a run whose process is gone, by the outcome it had written, if it got so far."""
+        presumed = Outcome.INTERRUPTED if interrupted else Outcome.CRASHED
+        outcome = Outcome(run.tags.setdefault("armory.outcome", presumed.value))
+        try:
+            store.log_batch(run.run_id, tags={"armory.outcome": outcome.value})
+            store.close_run(run.run_id, outcome.status)
+        except TrackingError as error:
+            self._failed(error)
 
 
 def _record_of(run: StoredRun, url: str | None) -> EvaluationRecord:

@@ -110,6 +110,10 @@ class Reports:
     def pytest_configure_node(self, node: Any) -> None:
         session.hand_over(self.ledger.identity, node)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, error: object) -> None:
+        self.ledger.crashed |= error is not None
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         wire = getattr(report, WIRE, None)

@@ -210,7 +210,10 @@ class EvaluationRun:
             # One refused item costs MLflow's whole batch: a parameter, say, that the test has
             # logged itself with another value. Everything else shall not be lost with it.
             for key, value in cut.items():
-                self._attempt(partial(store.log_batch, run_id, params={key: value}))
+                try:
+                    store.log_batch(run_id, params={key: value})
+                except TrackingError as error:
+                    self._refused(key, error)
             for metric in metrics:
                 self._attempt(partial(store.log_batch, run_id, metrics=[metric]))
             self._attempt(partial(store.log_batch, run_id, tags=tags))
@@ -280,6 +283,17 @@ class EvaluationRun:
             work()
         except TrackingError as error:
             self._failed(error)
+
+    def _refused(self, key: str, error: TrackingError) -> None:
+        self._replaced.add(key)  # what it should have been is kept in params.json
+        if not self._raises:
+            self.problems.append(str(error))
+            return
+        warnings.warn(
+            f"the parameter {key!r} is only in the artifact params.json: {error}",
+            ParameterWarning,
+            stacklevel=2,
+        )
 
     def _failed(self, error: TrackingError) -> None:
         if self._raises:

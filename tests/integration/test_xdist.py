@@ -89,13 +89,20 @@ def test_the_summary_is_what_the_store_holds(evals: Evals) -> None:
         result.stdout.fnmatch_lines(["not stored: 1 evaluation"])
 
 
-def test_a_worker_that_dies_leaves_no_run_open(evals: Evals) -> None:
-    evals.write("""
-        import os, pytest
+@pytest.mark.parametrize("phase", ["setup", "call", "teardown"])
+def test_a_worker_that_dies_leaves_no_run_open(evals: Evals, phase: str) -> None:
+    evals.write(f"""
+        import os, signal, pytest
         pytestmark = pytest.mark.evaluation
-        def test_dies(evaluation_run):
-            evaluation_run.log_metrics({"before": 1})
-            os._exit(1)
+        def die(phase):
+            if phase == "{phase}": os.kill(os.getpid(), signal.SIGKILL)
+        @pytest.fixture
+        def data(evaluation_run):
+            evaluation_run.log_metrics({{"before": 1}})
+            die("setup")
+            yield
+            die("teardown")
+        def test_dies(data): die("call")
         def test_lives(): pass
     """)
     result = evals.run("-n1")
