@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,10 +201,14 @@ def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_written_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    def refuse(dir: Path) -> None:  # root may write almost anywhere
+        assert dir == tmp_path
+        raise OSError(errno.EROFS, "Read-only file system")
+
     where = resolve(None, {"ARMORY_HOME": str(tmp_path / "deep" / "home")})
     check_writable(where)
-    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)  # root may write anywhere
-    with pytest.raises(ArmoryUsageError, match=r"not writable .* set ARMORY_HOME .*tracking-uri"):
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ArmoryUsageError, match=r"\(Read-only file system\); set ARMORY_HOME"):
         check_writable(where)
     assert list(tmp_path.iterdir()) == []
 

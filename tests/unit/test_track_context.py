@@ -210,6 +210,17 @@ def test_a_third_thread_records_to_what_two_contexts_are_both_inside_of() -> Non
         assert get_current_params() == {"third": 1}
 
 
+def test_a_third_thread_does_not_record_to_what_another_opened_for_itself() -> None:
+    def second() -> None:
+        with tracking_context():
+            in_a_thread(lambda: track_param("third", 1))
+            assert get_current_params() == {}
+
+    with tracking_context():
+        in_a_thread(second)
+        assert get_current_params() == {"third": 1}
+
+
 def test_a_third_thread_of_which_nothing_is_known_records_nowhere_and_is_told() -> None:
     def third() -> None:
         with pytest.warns(TrackingWarning, match="copy_context"):
@@ -229,6 +240,7 @@ def test_a_third_thread_of_which_nothing_is_known_records_nowhere_and_is_told() 
     told: list[bool] = []
     assert two_at_once(work) == [{"a": 1}, {"b": 1}]
     assert told == [True]
+    assert get_current_params() == {}
 
 
 def test_the_main_thread_is_not_inside_the_context_of_another() -> None:
@@ -531,7 +543,9 @@ def test_trackables_are_not_kept_alive(context: Callable[[], Any]) -> None:
     outside = Bare()
     with context():
         inside = Bare()
+        outlives = contextvars.copy_context()  # as a task would
     gone = [weakref.ref(outside), weakref.ref(inside)]
     del outside, inside
     gc.collect()
     assert [ref() for ref in gone] == [None, None]
+    assert outlives

@@ -523,6 +523,19 @@ def test_another_value_for_a_stored_parameter_is_kept_whole(
     assert only().data.tags["armory.replaced_params"] == "p"
 
 
+def test_another_value_than_mlflow_was_told_is_kept_whole(only: Callable[..., Run]) -> None:
+    def body(_: EvaluationRun) -> None:
+        mlflow.log_param("p", 1)
+        track_param("p", 2)
+        track_param("q", 3)
+
+    with pytest.warns(ParameterWarning, match=r"'p' is only in the artifact params.json"):
+        evaluate(body)
+    assert only().data.params == {"p": "1", "q": "3"}
+    assert json.loads(text_of(only(), "params.json")) == {"p": "2", "q": "3"}
+    assert only().info.status == "FINISHED"
+
+
 def test_the_same_value_again_is_no_other(only: Callable[..., Run]) -> None:
     with track_evaluation("digits") as run:
         run.log_params({"p": 1})
