@@ -57,18 +57,18 @@ class Attempts:
     def __init__(
         self,
         settings: Settings,
-        where: Destination,
+        where: Destination | None,
         *,
-        open_tags: Mapping[str, str],
-        worker: str,
-        parent_of: Callable[[str], str | None],
         rootpath: Path,
+        open_tags: Mapping[str, str] | None = None,
+        worker: str = "main",
+        parent_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.destination = where
         self.settings = settings
         self.fixtures = FixtureParams()
         self.current: Attempt | None = None
-        self._open_tags = dict(open_tags)
+        self._open_tags = dict(open_tags or {})
         self._worker = worker
         self._parent_of = parent_of
         self._rootpath = rootpath
@@ -93,17 +93,17 @@ class Attempts:
 
     def end(self) -> EvaluationRecord | None:
         """End this process's part: close what Ctrl-C or ``pytest.exit`` left open, and wait."""
-        from pytest_armory.store import open_store
-
         record = self.finish(self.current) if self.current is not None else None
-        if self._counts:
+        if self._counts and self.destination is not None:
+            from pytest_armory.store import open_store
+
             with suppress(TrackingError):  # every attempt has told that it could not be opened
                 open_store(self.destination).drain()
         return record
 
     def prepare(self, items: Sequence[pytest.Item]) -> None:
         """Open the store before the first test, for it takes seconds that are no test's."""
-        if any(is_evaluation(item) for item in items):
+        if self.destination is not None and any(is_evaluation(item) for item in items):
             from pytest_armory.store import open_store
 
             with suppress(TrackingError):  # tried again by each evaluation, which tells it
@@ -132,6 +132,8 @@ class Attempts:
     def _open_run(
         self, item: pytest.Item, record: EvaluationRecord, problems: list[str]
     ) -> EvaluationRun:
+        if self.destination is None:
+            return EvaluationRun()
         from pytest_armory.store import open_store
 
         mark = merged_mark(item)
@@ -174,14 +176,11 @@ class Attempts:
         """Write what became of it and close the run; the record for the session."""
         outcome = outcome_of(attempt.phases)
         run = attempt.run
-        tags = {"armory.outcome": outcome.value}
-        if run.replaced_params:
-            tags["armory.replaced_params"] = ", ".join(run.replaced_params)
         run.metrics["duration_seconds"] = attempt.seconds
         run.write(
             params=self._params(attempt),
             metrics=[("duration_seconds", attempt.seconds, 0)],
-            tags=tags,
+            tags={"armory.outcome": outcome.value},
         )
         if not outcome.is_good:
             run.store_files(_failure_files(attempt))

@@ -6,7 +6,7 @@
     ├── ArmoryUsageError            the user's input is refused (also a ValueError)
     │   └── EvaluationError         an evaluation cannot be run as it was described
     └── TrackingError               the store could not be opened, read or written
-        └── RefusedError            the store answered, and refused what it was given
+        └── StoreRefusedError       the store answered, and refused what it was given
     ArmoryWarning                   everything this package warns about (a UserWarning)
     ├── ParameterWarning            a parameter was replaced, cut or not stored as given
     ├── MetricWarning               a result is not a metric and was left out
@@ -32,7 +32,7 @@ class TrackingError(ArmoryError):
     """The store could not be opened, read or written; no secret is in its text."""
 
 
-class RefusedError(TrackingError):
+class StoreRefusedError(TrackingError):
     """The store answered and refused what it was given; to ask again would not help."""
 
 

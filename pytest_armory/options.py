@@ -92,14 +92,16 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
             "track, but nothing is tracked without --armory-track; add --armory-track"
         )
     name, experiment_id = _experiment(config, environ)
-    summary = option.armory_summary or config.getini(INI_SUMMARY)
+    summary, base = option.armory_summary, config.invocation_params.dir
+    if not summary:
+        summary, base = config.getini(INI_SUMMARY), config.rootpath
     uri = option.armory_tracking_uri or environ.get("MLFLOW_TRACKING_URI") or config.getini(INI_URI)
     return Settings(
         track=track,
         uri=uri or None,
         experiment=name,
         experiment_id=experiment_id,
-        summary=config.invocation_params.dir / summary if summary else None,
+        summary=base / summary if summary else None,
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +41,19 @@ def pytest_configure(config: pytest.Config) -> None:
         tracked.register(config, settings)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Keep what a module records while it is imported for its own tests."""
+    report = yield
+    if "pytest_armory.track" in sys.modules:
+        from pytest_armory import scopes
+
+        scopes.keep_imported(collector)
+    return report
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse markers that cannot be used before the first test runs."""
     errors = options.marker_errors(items)
@@ -49,6 +61,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from pytest_armory import session
 
         session.refuse(config, items, errors)
+    elif not config.stash[_settings].track and any(map(options.is_evaluation, items)):
+        from pytest_armory import tracked
+
+        tracked.register_in_memory(config, config.stash[_settings])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -62,17 +78,12 @@ def pytest_testnodedown(node: object) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Keep each test's parameters apart from every other's."""
-    with _apart(item):
+    if "pytest_armory.track" not in sys.modules:
         return (yield)
-
-
-def _apart(item: pytest.Item) -> AbstractContextManager[object]:
-    if "pytest_armory.track" not in sys.modules and not options.is_evaluation(item):
-        return nullcontext()
     from pytest_armory import scopes
 
-    tracked = item.config.stash[_settings].track
-    return scopes.of_test(item, in_memory=options.is_evaluation(item) and not tracked)
+    with scopes.of_test(item):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ sequence: :func:`printable` and :func:`_text` see to that.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from pytest_armory.records import EvaluationRecord, Outcome, count_outcomes
@@ -108,7 +108,8 @@ def counted(records: Sequence[EvaluationRecord]) -> str:
 def _table(records: Sequence[EvaluationRecord], width: int, all_rows: bool) -> list[Line]:
     shown = _by_file(records if all_rows else _most_telling(records))
     header = ("test", "outcome", "metrics", "duration")
-    rows = [_row(record) for record in shown]
+    everywhere = _on_several_workers(records)
+    rows = [_row(record, everywhere) for record in shown]
     widths = [max(columns(row[i]) for row in [header, *rows]) for i in range(4)]
     # Where it is narrow the metrics give way first, then the test's name; the rest never does.
     spare = width - widths[1] - widths[3] - 7
@@ -157,10 +158,10 @@ def _is_good(record: EvaluationRecord) -> bool:
     return record.outcome is not None and record.outcome.is_good
 
 
-def _row(record: EvaluationRecord) -> tuple[str, str, str, str]:
+def _row(record: EvaluationRecord, everywhere: Set[str]) -> tuple[str, str, str, str]:
     metrics = chief_metrics(record.metrics).items()
     return (
-        "  " + title(record).removeprefix(f"{printable(_file(record))}::"),
+        "  " + title(record, everywhere).removeprefix(f"{printable(_file(record))}::"),
         record.outcome.value if record.outcome else "unknown",
         printable("  ".join(f"{name} {number(value)}" for name, value in metrics)),
         seconds(record.duration),
@@ -175,10 +176,19 @@ def _line(row: Sequence[str], widths: Sequence[int], colour: str | None) -> Line
     return Line([(f"{test}  ", None), (outcome, colour), (f"  {metrics}  {duration}", None)])
 
 
-def title(record: EvaluationRecord) -> str:
+def title(record: EvaluationRecord, everywhere: Set[str] = frozenset()) -> str:
     """An attempt's name in a table: its node id, worker and attempt only where they tell."""
     attempt = f" (attempt {record.attempt})" if record.attempt > 1 else ""
-    return printable(record.nodeid) + attempt
+    worker = f" ({printable(record.worker)})" if record.nodeid in everywhere else ""
+    return printable(record.nodeid) + worker + attempt
+
+
+def _on_several_workers(records: Iterable[EvaluationRecord]) -> Set[str]:
+    """The node ids that several workers ran, as ``--dist=each`` makes them."""
+    workers: dict[str, set[str]] = {}
+    for record in records:
+        workers.setdefault(record.nodeid, set()).add(record.worker)
+    return {nodeid for nodeid, names in workers.items() if len(names) > 1}
 
 
 def number(value: float) -> str:
@@ -258,20 +268,23 @@ def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
     lines += [f"\n⚠️ {_text(problem)}" for problem in summary.problems]
     bad = [record for record in summary.records if not _is_good(record)]
     good = [record for record in summary.records if _is_good(record)]
-    lines += _markdown_table(bad, limit // 2)
+    everywhere = _on_several_workers(summary.records)
+    lines += _markdown_table(bad, limit // 2, everywhere)
     if good:
-        table = _markdown_table(good, limit - sum(map(len, lines)) - 500)
+        table = _markdown_table(good, limit - sum(map(len, lines)) - 500, everywhere)
         folded = ["", f"<details><summary>{len(good):,} good</summary>", *table, "", "</details>"]
         lines += folded if bad or len(good) > ROWS else table
     return "\n".join(lines) + "\n"
 
 
-def _markdown_table(records: Sequence[EvaluationRecord], room: int) -> list[str]:
+def _markdown_table(
+    records: Sequence[EvaluationRecord], room: int, everywhere: Set[str]
+) -> list[str]:
     if not records:
         return []
     lines = ["", "| test | outcome | metrics | duration |", "| --- | --- | --- | ---: |"]
     for index, record in enumerate(records):
-        row = _markdown_row(record)
+        row = _markdown_row(record, everywhere)
         room -= len(row) + 1
         if room < 0:
             return [*lines, "", f"… and {_plural(len(records) - index, 'more row')} cut here."]
@@ -279,8 +292,8 @@ def _markdown_table(records: Sequence[EvaluationRecord], room: int) -> list[str]
     return lines
 
 
-def _markdown_row(record: EvaluationRecord) -> str:
-    name = _code(shorten(title(record), 200))
+def _markdown_row(record: EvaluationRecord, everywhere: Set[str]) -> str:
+    name = _code(shorten(title(record, everywhere), 200))
     linked = f"[{name}]({record.url})" if record.url else name
     metrics = chief_metrics(record.metrics).items()
     cells = (

@@ -9,33 +9,28 @@ from typing import Any
 import pytest
 
 from pytest_armory.track.context import Scope, current_scope, entered, root_params
-from pytest_armory.track.evaluation import running
-from pytest_armory.track.run import EvaluationRun
+from pytest_armory.track.evaluation import converting
 
 _collected: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
 
 @contextmanager
-def of_test(item: pytest.Item, in_memory: bool) -> Iterator[None]:
-    """One test, from what its ``conftest.py`` files and modules recorded when imported.
-
-    ``in_memory`` gives it an :class:`EvaluationRun` that stores nothing.
-    """
+def of_test(item: pytest.Item) -> Iterator[None]:
+    """One test, from what its ``conftest.py`` files and modules recorded when imported."""
     params = dict(root_params())
     for node in item.listchain():
         imported: dict[str, Any] | None = node.stash.get(_collected, None)
         params.update(imported or {})
-    with entered(Scope(params, outer=current_scope())) as scope:
-        if not in_memory:
-            yield
-            return
-        with running(EvaluationRun(), scope):
-            yield
-
-
-@contextmanager
-def of_collector(collector: pytest.Collector) -> Iterator[None]:
-    """One module, class or folder while it is collected."""
-    with entered(Scope(outer=current_scope())) as scope:
+    with (
+        entered(Scope(params, outer=current_scope())),
+        converting(lambda result: item.ihook.pytest_armory_metrics(result=result)),
+    ):
         yield
-    collector.stash[_collected] = scope.params
+
+
+def keep_imported(collector: pytest.Collector) -> None:
+    """Give a collector what was recorded while it was collected: its import, at module level."""
+    recorded = root_params()
+    if recorded:
+        collector.stash[_collected] = dict(recorded)
+        recorded.clear()

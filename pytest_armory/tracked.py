@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from pytest_armory import reports, scopes, session
+from pytest_armory import reports, session
 from pytest_armory.attempts import Attempts
 from pytest_armory.options import Settings, is_evaluation
 from pytest_armory.records import from_wire, to_wire
-from pytest_armory.track.evaluation import register_converter
 
 WIRE = "armory"
 """The attribute of a report that carries the record, as one string."""
@@ -24,9 +23,6 @@ def register(config: pytest.Config, settings: Settings) -> None:
     where = session.checked_destination(settings)
     identity = session.identify(config)
     config.add_cleanup(_environment_restorer())
-    config.add_cleanup(
-        register_converter(lambda result: config.hook.pytest_armory_metrics(result=result))
-    )
     manager = config.pluginmanager
     ledger = None if session.is_worker(config) else session.Ledger(where, identity)
     if not session.is_controller(config):
@@ -43,19 +39,18 @@ def register(config: pytest.Config, settings: Settings) -> None:
         manager.register(Reports(config, settings, ledger), "armory-reports")
 
 
+def register_in_memory(config: pytest.Config, settings: Settings) -> None:
+    """Give marked tests the same of everything where nothing is tracked, but for the store."""
+    attempts = Attempts(settings, None, rootpath=config.rootpath)
+    config.pluginmanager.register(RunsTests(attempts, None), "armory-runs-tests")
+
+
 class RunsTests:
     """A session of one process, or a worker."""
 
     def __init__(self, attempts: Attempts, ledger: session.Ledger | None) -> None:
         self.attempts = attempts
         self.ledger = ledger
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_make_collect_report(
-        self, collector: pytest.Collector
-    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        with scopes.of_collector(collector):
-            return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -81,7 +76,7 @@ class RunsTests:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         record = self.attempts.reported(item, report)
-        if record is not None:
+        if record is not None and self.attempts.destination is not None:
             setattr(report, WIRE, to_wire(record))
             report.user_properties += reports.junit_properties(record) if record.outcome else []
         return report

@@ -33,10 +33,10 @@ FOREIGN = ("MLFLOW_", "GITHUB_", "GITLAB_", "CI_", "ARMORY_", "MANTIK_")
 
 
 @pytest.fixture(scope="session")
-def database_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ready database, made once for all workers of this test session."""
     root = tmp_path_factory.getbasetemp()
-    folder = root if worker_id == "master" else root.parent
+    folder = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     path = folder / "template" / "mlflow.db"
     ensure_database(path, folder / "template" / "artifacts")
     return path
@@ -97,7 +97,9 @@ class Evals:
 
     def run(self, *args: str, track: bool = True, subprocess: bool = False) -> pytest.RunResult:
         """Run pytest; tracked and in this process unless told otherwise."""
-        quiet = ("-p", "no:cacheprovider", "-W", "ignore::pytest.PytestDeprecationWarning")
+        # Hypothesis imports itself anew in each inner session, which takes seconds.
+        without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+        quiet = (*without, "-W", "ignore::pytest.PytestDeprecationWarning")
         args = (*(("--armory-track",) if track else ()), *quiet, *args)
         if subprocess:
             return self.pytester.runpytest_subprocess(*args)

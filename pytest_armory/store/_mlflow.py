@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
-from pytest_armory.errors import RefusedError, TrackingError
+from pytest_armory.errors import StoreRefusedError, TrackingError
 from pytest_armory.values import redact_text
 
 
@@ -41,7 +41,7 @@ def translated(doing: str, where: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - drivers and plugins raise what they like
         text = redact_text(" ".join(str(error).split()))[:500]
         refused = getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-        raise (RefusedError if refused else TrackingError)(
+        raise (StoreRefusedError if refused else TrackingError)(
             f"{doing} failed at {where}: {type(error).__name__}: {text}"
         ) from None
 

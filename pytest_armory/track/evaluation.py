@@ -79,7 +79,7 @@ def track_evaluation(
 
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
-        run.record(scope.params, final=True)
+        run.record(scope.params)
     finally:
         run.close(status)
         run.settle()
@@ -226,10 +226,14 @@ def convert_result(value: object) -> object:
     return None
 
 
-def register_converter(converter: Callable[[object], object]) -> Callable[[], None]:
-    """Ask ``converter`` about results nobody knows; returns what takes it back."""
+@contextmanager
+def converting(converter: Callable[[object], object]) -> Iterator[None]:
+    """Ask ``converter`` meanwhile about results nobody knows."""
     _converters.append(converter)
-    return lambda: _converters.remove(converter)
+    try:
+        yield
+    finally:
+        _converters.remove(converter)
 
 
 def warn_of_refused(refused: Mapping[str, str], stacklevel: int = 2) -> None:
@@ -259,7 +263,8 @@ def _script_tags(
     given = {
         "armory.kind": "evaluation",
         "armory.version": __version__,
-        **provenance.source_tags(),
+        # A test's file, where there is one: the program is pytest, or a worker's `-c`.
+        **provenance.source_tags(os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]),
         **({"mlflow.parentRunId": parent} if parent else {}),
         **({"mlflow.note.content": description} if description else {}),
     }

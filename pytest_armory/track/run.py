@@ -12,7 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_armory.errors import ArmoryUsageError, ParameterWarning, RefusedError, TrackingError
+from pytest_armory.errors import (
+    ArmoryUsageError,
+    ParameterWarning,
+    StoreRefusedError,
+    TrackingError,
+)
 from pytest_armory.values import PARAM_LIMIT, clip, legal_key, metric_values, param_strings
 
 if TYPE_CHECKING:
@@ -36,6 +41,7 @@ class EvaluationRun:
         self._run = run
         self._stored: dict[str, str] = {}
         self._replaced: set[str] = set()
+        self._told_replaced: set[str] = set()
         self._recorded: dict[str, str] = {}
         self._raises = True
         self.params: dict[str, str] = {}
@@ -167,7 +173,7 @@ class EvaluationRun:
         """Store numbers of a run that is still going, at a step."""
         self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
 
-    def record(self, params: Mapping[str, object], *, final: bool = False) -> None:
+    def record(self, params: Mapping[str, object]) -> None:
         """Write a tracking context's parameters as they are by now, each when it has changed."""
         strings, before = param_strings(params), self._recorded
         for key in before.keys() - strings.keys():
@@ -175,8 +181,6 @@ class EvaluationRun:
             self._replaced.add(key)
         self._recorded = strings
         self.write(params={k: v for k, v in strings.items() if before.get(k) != v})
-        if final and self._replaced:
-            self.write(tags={"armory.replaced_params": ", ".join(self.replaced_params)})
 
     def write(
         self,
@@ -200,13 +204,16 @@ class EvaluationRun:
                 self._replaced.discard(key)
         self._stored.update(fresh)
         metrics = list(metrics)
+        if self._replaced != self._told_replaced:
+            self._told_replaced = set(self._replaced)
+            tags = {**(tags or {}), "armory.replaced_params": ", ".join(self.replaced_params)}
         if self._run is None or self._store is None or not (fresh or metrics or tags):
             return
         cut = {key: clip(value, PARAM_LIMIT) for key, value in fresh.items()}
         store, run_id = self._store, self._run.run_id
         try:
             store.log_batch(run_id, params=cut, metrics=metrics, tags=tags)
-        except RefusedError:
+        except StoreRefusedError:
             # One refused item costs MLflow's whole batch: a parameter, say, that the test has
             # logged itself with another value. Everything else shall not be lost with it.
             for key, value in cut.items():

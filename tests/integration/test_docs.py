@@ -95,14 +95,15 @@ class Reader:
     def test(self, block: Block) -> None:
         """Run a block's tests; all pass unless it says otherwise."""
         path = str(self.write(block))
-        self.result = self.evals.run(path, "-W", "error", "-p", "no:asyncio")
+        # The other plugins only cost time here: hypothesis imports itself anew each session.
+        args = (path, "-W", "error", "-p", "no:asyncio", "-p", "no:hypothesispytest")
+        self.result = self.evals.run(*args)
         found = verdicts(self.result)
         expect = block.expect or ""
         wanted = {name: int(count) for count, name in re.findall(r"(\d+) (\w+)", expect)}
         assert found == wanted or (not wanted and set(found) == {"passed"})
         if "tracked only" not in expect:
-            off = self.evals.run(path, "-W", "error", "-p", "no:asyncio", track=False)
-            assert verdicts(off) == found
+            assert verdicts(self.evals.run(*args, track=False)) == found
 
     def compare(self, block: Block) -> None:
         """A table of evaluations that the page shows is that of the tests it ran before."""

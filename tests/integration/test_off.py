@@ -51,12 +51,17 @@ def files(evals: Evals) -> set[Path]:
 
 
 def test_marked_tests_are_ordinary_tests_with_a_run_in_memory(evals: Evals) -> None:
-    evals.write("""
+    evals.write(
+        """
         import pytest
-        from pytest_armory import get_current_params, track_metrics, track_param
+        from pytest_armory import get_current_params, track_evaluation, track_metrics
+        class Report:
+            score = 0.5
         def load(n): return n
         @pytest.fixture
         def data(track_call): return track_call(load, n=1)
+        @pytest.fixture
+        def other(track_call): return track_call(load, n=2)
         @pytest.mark.evaluation
         def test_a(data, evaluation_run):
             track_metrics({"accuracy": 0.5})
@@ -67,15 +72,26 @@ def test_marked_tests_are_ordinary_tests_with_a_run_in_memory(evals: Evals) -> N
             assert evaluation_run.run_id is evaluation_run.url is None
             assert evaluation_run.experiment_id is None
             assert evaluation_run.metrics == {"accuracy": 0.5, "loss": 1.0}
-            assert evaluation_run.params == {"a.b": "1"}
-            assert get_current_params()["load.n"] == 1
+            assert evaluation_run.params.pop("load._func") == "test_it.load"
+            assert evaluation_run.params == {"a.b": "1", "load.n": "1"}
         @pytest.mark.evaluation
-        def test_b(data): assert get_current_params() == {"load._func": "test_it.load", "load.n": 1}
+        @pytest.mark.parametrize("eps", [1])
+        def test_b(data, other, eps, evaluation_run):
+            assert evaluation_run.params["data.load.n"] == "1"
+            assert evaluation_run.params["other.load.n"] == "2"
+            assert evaluation_run.params["eps"] == "1"
+            assert get_current_params() == {}
+            track_metrics({"foreign": Report()})
+            assert evaluation_run.metrics == {"foreign/score": 0.5}
+            with track_evaluation("nested") as nested:
+                assert nested.run_id is None
         def test_unmarked(data, evaluation_run):
             track_metrics({"accuracy": 0.5})
             assert evaluation_run.run_id is None
-    """)
-    result = evals.run("-W", "error", track=False)
+        """,
+        conftest="def pytest_armory_metrics(result): return {'score': result.score}",
+    )
+    result = evals.run(track=False)
     result.assert_outcomes(passed=3)
     assert evals.read() == []
     assert "evaluations" not in result.stdout.str()

@@ -60,6 +60,7 @@ def test_each_worker_runs_everything(evals: Evals) -> None:
     assert {run.data.tags["armory.worker"] for run in runs} == {"gw0", "gw1"}
     assert len(evals.sessions()) == 1
     result.stdout.fnmatch_lines(["*2 evaluations: 2 passed, tracked to *"])
+    result.stdout.fnmatch_lines_random(["  test_a (gw0)  passed *", "  test_a (gw1)  passed *"])
 
 
 def test_the_summary_is_what_the_store_holds(evals: Evals) -> None:

@@ -38,7 +38,7 @@ ALLOWED = {
     "fixture_params": "values track",
     "attempts": "errors values records lifecycle destination store track options fixture_params",
     "session": "errors records reports provenance destination store options",
-    "tracked": "records reports store track options scopes attempts session",
+    "tracked": "records reports store track options attempts session",
     "plugin": "track options hookspecs scopes session tracked",
 }
 """Each room and the rooms it may import. A room that is missing here may import nothing."""
