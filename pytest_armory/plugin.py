@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,12 +47,13 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Keep what a module records while it is imported for its own tests."""
-    report = yield
-    if "pytest_armory.track" in sys.modules:
-        from pytest_armory import scopes
-
-        scopes.keep_imported(collector)
-    return report
+    if "pytest_armory.track" not in sys.modules:
+        report = yield
+        if "pytest_armory.track" in sys.modules:  # the module has just imported it
+            _scopes().keep_first_imported(collector)
+        return report
+    with _scopes().of_collector(collector):
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -80,10 +82,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Keep each test's parameters apart from every other's."""
     if "pytest_armory.track" not in sys.modules:
         return (yield)
+    with _scopes().of_test(item):
+        return (yield)
+
+
+def _scopes() -> ModuleType:
     from pytest_armory import scopes
 
-    with scopes.of_test(item):
-        return (yield)
+    return scopes
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,16 @@ def of_test(item: pytest.Item) -> Iterator[None]:
         yield
 
 
-def keep_imported(collector: pytest.Collector) -> None:
-    """Give a collector what was recorded while it was collected: its import, at module level."""
+@contextmanager
+def of_collector(collector: pytest.Collector) -> Iterator[None]:
+    """One module, class or folder while it is collected, which imports it."""
+    with entered(Scope(outer=current_scope())) as scope:
+        yield
+    collector.stash[_collected] = scope.params
+
+
+def keep_first_imported(collector: pytest.Collector) -> None:
+    """Give a collector what was recorded before there could be a scope for it."""
     recorded = root_params()
-    if recorded:
-        collector.stash[_collected] = dict(recorded)
-        recorded.clear()
+    collector.stash[_collected] = dict(recorded)
+    recorded.clear()

@@ -252,6 +252,18 @@ def test_a_missing_database_is_made_in_wal_mode(path: Path) -> None:
     assert is_ready(path)
 
 
+def test_what_a_connection_left_open_has_written_is_in_it(path: Path) -> None:
+    left: list[sqlite3.Connection] = []
+
+    def migrate(path: Path) -> None:
+        left.append(sqlite3.connect(path))  # whose journal would keep the temporary name
+        left[0].execute("CREATE TABLE made (by INTEGER)")
+
+    prepare_database(path, migrate)
+    assert query(path, "SELECT count(*) FROM made") == [(0,)]
+    left[0].close()
+
+
 def test_a_database_that_is_there_is_left_alone(path: Path) -> None:
     prepare_database(path, fill)
     prepare_database(path, pytest.fail)
@@ -278,6 +290,12 @@ def test_waiting_for_another_process_ends(path: Path) -> None:
         pytest.raises(TrackingError, match=r"for more than 0 s; .* remove mlflow.db.lock"),
     ):
         prepare_database(path, fill, timeout=0.01)
+
+
+def fill_and_sign(path: Path) -> None:
+    fill(path)
+    with (path.parent.parent / "made by").open("a") as file:
+        file.write(".")
 
 
 def kill_oneself(path: Path) -> None:
@@ -319,8 +337,8 @@ def test_a_process_killed_in_the_middle_leaves_the_next_one_a_clean_start(path: 
 @FORKS
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_of_many_processes_one_makes_the_database(path: Path) -> None:
-    assert processes(prepare_database, path, fill, count=8) == [0] * 8
-    assert query(path, "SELECT count(*) FROM made") == [(1,)]
+    assert processes(prepare_database, path, fill_and_sign, count=8) == [0] * 8
+    assert len((path.parent.parent / "made by").read_text()) == 1
     assert is_ready(path)
 
 

@@ -48,7 +48,7 @@ from pytest_armory.track import (
     track_system_metrics,
     tracking_context,
 )
-from pytest_armory.track.evaluation import register_converter, running
+from pytest_armory.track.evaluation import converting, running
 
 pytestmark = pytest.mark.usefixtures("armory_home")
 
@@ -688,10 +688,11 @@ def test_a_converter_is_asked_about_foreign_results(only: Callable[..., Run]) ->
     class Foreign:
         score = 0.5
 
-    undo = register_converter(lambda v: {"score": v.score} if isinstance(v, Foreign) else None)
-    with track_evaluation("digits"):
+    def convert(value: object) -> object:
+        return {"score": value.score} if isinstance(value, Foreign) else None
+
+    with track_evaluation("digits"), converting(convert):
         track_metrics({"foreign": Foreign()})
-    undo()
     assert only().data.metrics == {"foreign/score": 0.5}
 
 
