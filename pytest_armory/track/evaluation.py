@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -254,6 +255,12 @@ def _destination(uri: str | Path | None, outer: EvaluationRun | None) -> destina
     return destination.resolve(given_uri() or (None if uri is None else str(uri)))
 
 
+def _test_file() -> str:
+    """The file of the test that runs in this process, where the program is pytest; else empty."""
+    current = os.environ.get("PYTEST_CURRENT_TEST", "") if "pytest" in sys.modules else ""
+    return current.partition("::")[0]
+
+
 def _script_tags(
     description: str | None, tags: Mapping[str, object] | None, outer: EvaluationRun | None
 ) -> dict[str, str]:
@@ -263,8 +270,7 @@ def _script_tags(
     given = {
         "armory.kind": "evaluation",
         "armory.version": __version__,
-        # A test's file, where there is one: the program is pytest, or a worker's `-c`.
-        **provenance.source_tags(os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]),
+        **provenance.source_tags(_test_file()),
         **({"mlflow.parentRunId": parent} if parent else {}),
         **({"mlflow.note.content": description} if description else {}),
     }
