@@ -25,7 +25,8 @@ def register(config: pytest.Config, settings: Settings) -> None:
     config.add_cleanup(_environment_restorer())
     manager = config.pluginmanager
     ledger = None if session.is_worker(config) else session.Ledger(where, identity)
-    if not session.is_controller(config):
+    # --setup-plan and --setup-only run no test, so there is no evaluation.
+    if not session.is_controller(config) and not config.option.setuponly:
         attempts = Attempts(
             settings,
             where,

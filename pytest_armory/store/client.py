@@ -222,14 +222,14 @@ class Store:
 
     # The fluent API of the test's own code
 
-    def activate(self, run: StoreRun) -> None:
+    def activate(self, run: StoreRun) -> tuple[int, int]:
         """Let ``mlflow.log_*`` of this thread land in the run."""
         fluent.use_tracking_uri(self.uri)
-        fluent.activate(run.entity)
+        return fluent.activate(run.entity)
 
-    def deactivate(self, run: StoreRun) -> list[str]:
+    def deactivate(self, run: StoreRun, place: tuple[int, int]) -> list[str]:
         """Take the run off again; returns the ids of runs the code left open inside it."""
-        return fluent.deactivate(run.run_id)
+        return fluent.deactivate(run.run_id, place)
 
     # Requests whose latency is hidden behind the next test
 

@@ -8,6 +8,7 @@ the newest supported version against it.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from pytest_armory.store._mlflow import import_mlflow
@@ -23,21 +24,27 @@ def forget_tracking_uri() -> None:
     import_mlflow().set_tracking_uri(None)
 
 
-def activate(run: Any) -> None:
-    """Make ``run``, an ``mlflow.entities.Run``, this thread's active run."""
-    from mlflow.tracking import fluent
-
-    fluent._active_run_stack.get().append(fluent.ActiveRun(run))
-
-
-def deactivate(run_id: str) -> list[str]:
-    """Take the run off this thread's stack; returns the ids of runs left open above it."""
+def activate(run: Any) -> tuple[int, int]:
+    """Make ``run``, an ``mlflow.entities.Run``, this thread's active run; its place for later."""
     from mlflow.tracking import fluent
 
     stack = fluent._active_run_stack.get()
-    ids = [run.info.run_id for run in stack]
-    if run_id not in ids:
-        return []  # the test ended it itself
-    above = ids[ids.index(run_id) + 1 :]
-    del stack[ids.index(run_id) :]
-    return above
+    stack.append(fluent.ActiveRun(run))
+    return threading.get_ident(), len(stack) - 1
+
+
+def deactivate(run_id: str, place: tuple[int, int]) -> list[str]:
+    """Take the run off its thread's stack again; returns the runs that were left open inside it.
+
+    They stand above it, or in its place where the code inside has ended it and logged on: a fluent
+    call without an active run opens one.
+    """
+    from mlflow.tracking import fluent
+
+    thread, depth = place
+    if thread != threading.get_ident():
+        return []
+    stack = fluent._active_run_stack.get()
+    left = [run.info.run_id for run in stack[depth:]]
+    del stack[depth:]
+    return [left_id for left_id in left if left_id != run_id]

@@ -279,11 +279,20 @@ class EvaluationRun:
             yield
             return
         with _lent_uri(self._store.uri):
-            self._store.activate(self._run)
+            place = self._store.activate(self._run)
             try:
                 yield
             finally:
-                self._store.deactivate(self._run)
+                for left in self._store.deactivate(self._run, place):
+                    self._close_stray(self._store, left)
+
+    def _close_stray(self, store: Store, run_id: str) -> None:
+        """Close a run that the code inside opened by itself and left open."""
+        self.problems.append(f"the MLflow run {run_id} was left open inside {self.run_id}: closed")
+        self._attempt(
+            partial(store.log_batch, run_id, tags={"armory.left_open_in": str(self.run_id)})
+        )
+        self._attempt(partial(store.close_run, run_id, "FINISHED"))
 
     def _attempt(self, work: Callable[[], None]) -> None:
         try:

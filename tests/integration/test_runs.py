@@ -256,6 +256,38 @@ def test_one_refused_parameter_costs_no_other(evals: Evals) -> None:
     result.stdout.fnmatch_lines(["warning: writing to a run failed at *"])
 
 
+def test_runs_that_a_test_leaves_open_are_closed_and_told(evals: Evals) -> None:
+    evals.write("""
+        import mlflow, pytest
+        pytestmark = pytest.mark.evaluation
+        def test_ends_ours():
+            mlflow.end_run()
+            mlflow.log_metric("in a run of its own", 1)
+        def test_opens_another():
+            mlflow.start_run(nested=True)
+            mlflow.log_metric("inner", 1)
+        def test_closes_its_own():
+            with mlflow.start_run(nested=True): pass
+        def test_after(): mlflow.log_metric("here", 1)
+    """)
+    result = evals.run()
+    result.assert_outcomes(passed=4)
+    assert {run.info.status for run in evals.read()} == {"FINISHED"}
+    left = [run for run in evals.read() if "armory.left_open_in" in run.data.tags]
+    assert {name for run in left for name in run.data.metrics} == {"in a run of its own", "inner"}
+    assert evals.run_of("test_after").data.metrics["here"] == 1
+    lines = [line for line in result.outlines if "was left open inside" in line]
+    assert len(lines) == 2
+    assert not (evals.pytester.path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("option", ["--setup-plan", "--setup-only", "--collect-only"])
+def test_what_runs_no_test_tracks_none(evals: Evals, option: str) -> None:
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    evals.run(option)
+    assert evals.read() == []
+
+
 def outcomes(evals: Evals) -> dict[str, str]:
     return {name: run.data.tags["armory.outcome"] for name, run in evals.runs().items()}
 

@@ -21,6 +21,7 @@ from servers import free_port
 from pytest_armory import server
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.server import plan
+from pytest_armory.store import database
 from pytest_armory.store.database import sqlite_uri
 from pytest_armory.track import track_evaluation, track_metrics
 
@@ -38,11 +39,11 @@ def options(command: list[str]) -> dict[str, str]:
 
 def test_the_home_is_served_on_loopback(armory_home: Path) -> None:
     planned = plan([])
-    database = armory_home / "mlruns" / "mlflow.db"
+    path = armory_home / "mlruns" / "mlflow.db"
     assert (planned.host, planned.port) == ("127.0.0.1", 5000)
-    assert planned.store_uri == sqlite_uri(database)
+    assert planned.store_uri == sqlite_uri(path)
     assert planned.line == (
-        f"armory-mlflow-server: http://127.0.0.1:5000 serves {database} (Ctrl-C ends it)"
+        f"armory-mlflow-server: http://127.0.0.1:5000 serves {path} (Ctrl-C ends it)"
     )
     assert options(planned.command) == {
         "--host": "127.0.0.1",
@@ -88,19 +89,31 @@ def test_mlflows_own_variables_hold(
     assert options(planned.command).get(option) == passed  # MLflow reads the others itself
 
 
-def test_another_database_is_served_with_artifacts_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "else where" / "runs.db"
-    for arguments, environ in (
-        (["--armory-tracking-uri", sqlite_uri(path)], {}),
-        (["--backend-store-uri", sqlite_uri(path)], {}),
-        ([], {"MLFLOW_BACKEND_STORE_URI": sqlite_uri(path)}),
-        ([], {"MLFLOW_TRACKING_URI": sqlite_uri(path)}),
-    ):
-        planned = plan(arguments, {**os.environ, **environ})
-        assert planned.store_uri == sqlite_uri(path)
-        beside = (tmp_path / "else where" / "artifacts").as_uri()
-        assert options(planned.command)["--artifacts-destination"] == beside
-    assert path.exists()
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [
+        (["--armory-tracking-uri", "{}"], {}),
+        (["--backend-store-uri", "{}"], {}),
+        ([], {"MLFLOW_BACKEND_STORE_URI": "{}"}),
+        ([], {"MLFLOW_TRACKING_URI": "{}"}),
+    ],
+    ids=["our option", "MLflow's option", "server's variable", "client's variable"],
+)
+def test_another_database_is_made_and_served_with_artifacts_beside_it(
+    arguments: list[str],
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(database, "ensure_database", lambda *paths: made.append(paths))
+    folder = tmp_path / "else where"
+    uri = sqlite_uri(folder / "runs.db")
+    given = {name: value.format(uri) for name, value in environ.items()}
+    planned = plan([word.format(uri) for word in arguments], {**os.environ, **given})
+    assert planned.store_uri == uri
+    assert options(planned.command)["--artifacts-destination"] == (folder / "artifacts").as_uri()
+    assert made == [(folder / "runs.db", folder / "artifacts")]
 
 
 def test_the_home_is_served_though_a_server_is_tracked_to(armory_home: Path) -> None:
