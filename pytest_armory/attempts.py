@@ -37,15 +37,22 @@ class Attempt:
         self.run = run
         self.scope: Scope | None = None
         self.phases: list[Phase] = []
-        self.seconds = 0.0
+        self.phase_seconds: dict[str, float] = {}
+        self.opening = 0.0
         self.failures: list[str] = []
         self.captured: dict[str, str] = {}
         self.stack = ExitStack()
 
+    @property
+    def seconds(self) -> float:
+        """The test's own time, over all phases: without the opening of its run, in its setup."""
+        return max(0.0, sum(self.phase_seconds.values()) - self.opening)
+
     def note(self, report: pytest.TestReport) -> None:
         """Take in one phase's report, or a subtest's."""
         self.phases.append(Phase(report.when or "?", report.outcome, hasattr(report, "wasxfail")))
-        self.seconds += report.duration
+        # A test's own call comes after its subtests, and its time includes theirs.
+        self.phase_seconds[report.when or "?"] = report.duration
         if report.failed:
             self.failures.append(f"{report.when}:\n{report.longreprtext}")
         self.captured.update(report.sections)
@@ -73,6 +80,9 @@ class Attempts:
         self._parent_of = parent_of
         self._rootpath = rootpath
         self._counts: Counter[str] = Counter()
+        self._left_open: dict[str, str] = {}
+        self.problems: list[str] = []
+        """What is not one attempt's."""
 
     def reported(self, item: pytest.Item, report: pytest.TestReport) -> EvaluationRecord | None:
         """Take in a phase's report of a test; the record to send with it, if there is one.
@@ -97,8 +107,12 @@ class Attempts:
         if self._counts and self.destination is not None:
             from pytest_armory.store import open_store
 
-            with suppress(TrackingError):  # every attempt has told that it could not be opened
-                open_store(self.destination).drain()
+            try:
+                store = open_store(self.destination)
+                self.problems += store.close_left_open(self._left_open)
+                store.drain()
+            except TrackingError as error:
+                self.problems.append(str(error))
         return record
 
     def prepare(self, items: Sequence[pytest.Item]) -> None:
@@ -125,7 +139,7 @@ class Attempts:
         run.collect_problems(problems)
         attempt = Attempt(item, record, run)
         attempt.scope = attempt.stack.enter_context(running(run))
-        attempt.seconds = started - time.perf_counter()  # pytest counts this hook to the setup
+        attempt.opening = time.perf_counter() - started
         self.current = attempt
         return attempt
 
@@ -145,7 +159,8 @@ class Attempts:
         parent = self._parent_of(experiment_id)
         if parent:
             tags["mlflow.parentRunId"] = parent
-        return open_run(self.destination, name=item.name, tags=tags, experiment_id=experiment_id)
+        name = tags.pop("mlflow.runName", item.name)
+        return open_run(self.destination, name=name, tags=tags, experiment_id=experiment_id)
 
     def _tags(self, item: pytest.Item, mark: Mark, record: EvaluationRecord) -> dict[str, str]:
         tags = {
@@ -185,6 +200,7 @@ class Attempts:
         if not outcome.is_good:
             run.store_files(_failure_files(attempt))
         attempt.stack.close()
+        self._left_open.update(run.left_open)
         run.close(outcome.status)
         self.current = None
         return self.record_of(attempt, outcome)

@@ -8,16 +8,19 @@ asked for with ``request.getfixturevalue``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import pytest
 
 from pytest_armory.track.context import Scope, current_scope, entered
 from pytest_armory.values import param_strings
+
+T = TypeVar("T")
 
 Source = tuple[str, dict[str, str]]
 """Who recorded, a fixture or ``test``, and the parameters."""
@@ -47,7 +50,8 @@ class FixtureParams:
         execution = _Execution()
         self._executions[fixturedef] = execution
         outer = current_scope()
-        with entered(Scope(outer=outer)) as scope, _noting(request, execution.needs):
+        _note(request, execution.needs)
+        with entered(Scope(outer=outer)) as scope:
             try:
                 yield
             finally:
@@ -83,9 +87,12 @@ def merged(sources: Sequence[Source]) -> dict[str, str]:
     ``train.load.split`` and ``held_out.load.split``.
     """
     calls: dict[str, list[Source]] = {}
+    names: Counter[str] = Counter()
     for name, params in sources:
-        for prefix, call in _calls(params).items():
-            calls.setdefault(prefix, []).append((name, call))
+        names[name] += 1  # a fixture that overrides another of its name may ask for that one
+        unique = name if names[name] == 1 else f"{name}.{names[name]}"
+        for prefix, call in calls_of(params).items():
+            calls.setdefault(prefix, []).append((unique, call))
     found: dict[str, str] = {}
     for recorded in calls.values():
         differ = any(call != recorded[0][1] for _, call in recorded)
@@ -94,10 +101,10 @@ def merged(sources: Sequence[Source]) -> dict[str, str]:
     return found
 
 
-def _calls(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def calls_of(params: Mapping[str, T]) -> dict[str, dict[str, T]]:
     """Parameters by the tracked call that recorded them; one by itself where none did."""
     prefixes = [key.removesuffix("._func") for key in params if key.endswith("._func")]
-    calls: dict[str, dict[str, str]] = {}
+    calls: dict[str, dict[str, T]] = {}
     for key, value in params.items():
         prefix = next((p for p in prefixes if key.startswith(f"{p}.")), key)
         calls.setdefault(prefix, {})[key] = value
@@ -118,8 +125,7 @@ def _active(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
     return list(handed_out.values())
 
 
-@contextmanager
-def _noting(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]]) -> Iterator[None]:
+def _note(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]]) -> None:
     """Note every fixture that one fixture asks its own request for.
 
     pytest itself goes through ``getfixturevalue`` for declared arguments, and the fixture's body
@@ -133,8 +139,5 @@ def _noting(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]])
             needs.append(request._get_active_fixturedef(argname))
         return value
 
-    request.getfixturevalue = getfixturevalue  # type: ignore[method-assign] # this instance only
-    try:
-        yield
-    finally:
-        del request.getfixturevalue
+    # This instance only, and for its whole life: what it made may ask it for more in a later test.
+    request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]

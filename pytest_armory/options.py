@@ -92,6 +92,11 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
             "track, but nothing is tracked without --armory-track; add --armory-track"
         )
     name, experiment_id = _experiment(config, environ)
+    if len(name) > NAME_LIMIT:
+        raise pytest.UsageError(
+            f"armory: the experiment's name must have at most {NAME_LIMIT} characters, got "
+            f"{len(name)}; give a shorter one with --armory-experiment"
+        )
     summary, base = option.armory_summary, config.invocation_params.dir
     if not summary:
         summary, base = config.getini(INI_SUMMARY), config.rootpath
@@ -103,6 +108,10 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         experiment_id=experiment_id,
         summary=base / summary if summary else None,
     )
+
+
+NAME_LIMIT = 500
+"""MLflow's limit on the name of an experiment, in characters."""
 
 
 def _experiment(config: pytest.Config, environ: Mapping[str, str]) -> tuple[str, str | None]:
@@ -174,6 +183,11 @@ def _mark_problems(mark: pytest.Mark, config: pytest.Config) -> list[str]:
             problems.append(
                 f"@pytest.mark.evaluation has no keyword {key!r}{_nearest(key, _TYPES)}; it takes "
                 f"{', '.join(_TYPES)}"
+            )
+        elif key == "name" and isinstance(value, str) and len(value) > NAME_LIMIT:
+            problems.append(
+                f"@pytest.mark.evaluation(name=…) must have at most {NAME_LIMIT} characters, "
+                f"as MLflow's experiments; got {len(value)}"
             )
         elif value is not None and not (isinstance(value, _TYPES[key][0]) and value != ""):
             problems.append(

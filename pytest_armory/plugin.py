@@ -63,7 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from pytest_armory import session
 
         session.refuse(config, items, errors)
-    elif not config.stash[_settings].track and any(map(options.is_evaluation, items)):
+    elif not config.stash[_settings].track and (
+        "pytest_armory.track" in sys.modules or any(map(options.is_evaluation, items))
+    ):
         from pytest_armory import tracked
 
         tracked.register_in_memory(config, config.stash[_settings])

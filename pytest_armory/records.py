@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from pytest_armory.values import metric_values
 
@@ -64,10 +64,6 @@ class EvaluationRecord:
     def key(self) -> tuple[str, int, str]:
         """What tells this attempt from every other of its session."""
         return (self.nodeid, self.attempt, self.worker)
-
-    def with_parent(self, parent_id: str) -> EvaluationRecord:
-        """The same attempt under a session run."""
-        return replace(self, parent_id=parent_id)
 
 
 def to_wire(record: EvaluationRecord) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pytest_armory.records import EvaluationRecord, Outcome, count_outcomes
 
@@ -38,7 +38,6 @@ class Summary:
     lost: int = 0
     commit: str = ""
     branch: str = ""
-    links: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_good(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pytest_armory.fixture_params import calls_of
 from pytest_armory.track.context import Scope, current_scope, entered, root_params
 from pytest_armory.track.evaluation import converting
 
@@ -17,10 +18,11 @@ _collected: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 @contextmanager
 def of_test(item: pytest.Item) -> Iterator[None]:
     """One test, from what its ``conftest.py`` files and modules recorded when imported."""
-    params = dict(root_params())
-    for node in item.listchain():
+    calls = calls_of(root_params())
+    for node in item.listchain():  # the nearest call under a prefix replaces one further away
         imported: dict[str, Any] | None = node.stash.get(_collected, None)
-        params.update(imported or {})
+        calls.update(calls_of(imported or {}))
+    params = {key: value for call in calls.values() for key, value in call.items()}
     with (
         entered(Scope(params, outer=current_scope())),
         converting(lambda result: item.ihook.pytest_armory_metrics(result=result)),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _WIRE = "armory"
 _REFUSED = "armory_refused"
+_PROBLEMS = "armory_problems"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ def is_worker(config: pytest.Config) -> bool:
 
 def is_controller(config: pytest.Config) -> bool:
     """Whether this process hands its tests to workers of pytest-xdist."""
-    return not is_worker(config) and getattr(config.option, "dist", "no") != "no"
+    # `--dist` alone, as in an ini file, distributes nothing: xdist asks for both as well.
+    option = config.option
+    return not is_worker(config) and getattr(option, "dist", "no") != "no" and bool(option.tx)
 
 
 def worker_name(config: pytest.Config) -> str:
@@ -97,6 +100,17 @@ def raise_refused(node: Any) -> None:
     text = getattr(node, "workeroutput", {}).get(_REFUSED)
     if text:
         raise pytest.UsageError(text)
+
+
+def tell_controller(config: pytest.Config, problems: list[str]) -> None:
+    """Hand what a worker has to say at its end over; nothing in a session without workers."""
+    if is_worker(config):
+        config.workeroutput[_PROBLEMS] = problems  # type: ignore[attr-defined] # xdist's
+
+
+def told_by_worker(node: Any) -> list[str]:
+    """What a worker said at its end."""
+    return list(getattr(node, "workeroutput", {}).get(_PROBLEMS, []))
 
 
 def checked_destination(settings: Settings) -> destination.Destination:
@@ -284,7 +298,9 @@ class Ledger:
     def _close_left(self, store: Store, run: StoredRun, interrupted: bool) -> None:
         """Close a run whose process is gone, by the outcome it had written, if it got so far."""
         presumed = Outcome.INTERRUPTED if interrupted else Outcome.CRASHED
-        outcome = Outcome(run.tags.setdefault("armory.outcome", presumed.value))
+        known = run.tags.get("armory.outcome")
+        outcome = Outcome(known) if known in set(Outcome) else presumed
+        run.tags["armory.outcome"] = outcome.value
         try:
             store.log_batch(run.run_id, tags={"armory.outcome": outcome.value})
             store.close_run(run.run_id, outcome.status)
@@ -296,16 +312,21 @@ def _record_of(run: StoredRun, url: str | None) -> EvaluationRecord:
     outcome = run.tags.get("armory.outcome")
     return EvaluationRecord(
         nodeid=run.tags.get("armory.nodeid", run.name),
-        attempt=int(run.tags.get("armory.attempt", "1")),
+        attempt=_attempt_number(run),
         worker=run.tags.get("armory.worker", ""),
         run_id=run.run_id,
         experiment_id=run.experiment_id,
         parent_id=run.tags.get("mlflow.parentRunId"),
         url=url,
-        outcome=Outcome(outcome) if outcome else None,
+        outcome=Outcome(outcome) if outcome in set(Outcome) else None,
         duration=run.metrics.get("duration_seconds", 0.0),
         metrics=run.metrics,
     )
+
+
+def _attempt_number(run: StoredRun) -> int:
+    number = run.tags.get("armory.attempt", "1")
+    return int(number) if number.isdigit() else 1  # anybody can set a tag
 
 
 def write_summary(summary: Summary, settings: Settings) -> Summary:

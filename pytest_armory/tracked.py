@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -13,6 +12,7 @@ from pytest_armory import reports, session
 from pytest_armory.attempts import Attempts
 from pytest_armory.options import Settings, is_evaluation
 from pytest_armory.records import from_wire, to_wire
+from pytest_armory.session import tell_controller, told_by_worker, write_summary
 
 WIRE = "armory"
 """The attribute of a report that carries the record, as one string."""
@@ -61,7 +61,7 @@ class RunsTests:
     # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
     @pytest.hookimpl
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if is_evaluation(item):
+        if is_evaluation(item) and not _skipped_by_unittest(item):
             self.attempts.open(item)
 
     @pytest.hookimpl(wrapper=True)
@@ -83,9 +83,13 @@ class RunsTests:
         return report
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         record = self.attempts.end()
-        if record is not None and self.ledger is not None:
+        if self.ledger is None:
+            tell_controller(session.config, self.attempts.problems)
+            return
+        self.ledger.runs.problems += self.attempts.problems
+        if record is not None:
             self.ledger.take(record)
 
 
@@ -107,8 +111,9 @@ class Reports:
         session.hand_over(self.ledger.identity, node)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, error: object) -> None:
+    def pytest_testnodedown(self, node: object, error: object) -> None:
         self.ledger.crashed |= error is not None
+        self.ledger.runs.problems += told_by_worker(node)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -117,11 +122,14 @@ class Reports:
             self.ledger.take(from_wire(wire))
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        # With workers `-x` and `--maxfail` interrupt the session too, by their own way out.
+        most = session.config.option.maxfail
+        enough = bool(most) and session.testsfailed >= most
+        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and not enough
         self.summary = self.ledger.finish(interrupted)
         if self.summary is not None:
-            self.summary = session.write_summary(self.summary, self.settings)
+            self.summary = write_summary(self.summary, self.settings)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.summary is None:
@@ -134,20 +142,27 @@ class Reports:
             terminalreporter.write_line("")
 
 
+def _skipped_by_unittest(item: pytest.Item) -> bool:
+    """Whether ``unittest.skip`` marks a test, which pytest sees only when it calls it."""
+    places = (getattr(item, "obj", None), getattr(item, "cls", None))
+    return any(getattr(place, "__unittest_skip__", False) for place in places)
+
+
 def _environment_restorer() -> Callable[[], None]:
     """Take the job's run out of the environment; what comes back puts everything as it was.
 
     ``mlflow.start_run`` in a test would otherwise resume the job's run instead of opening its own.
     """
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID")
+    names = (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_RUN_ID",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+    )
     before = {name: os.environ.get(name) for name in names}
     os.environ.pop("MLFLOW_RUN_ID", None)
 
     def restore() -> None:
-        if "pytest_armory.store" in sys.modules:
-            from pytest_armory.store import fluent
-
-            fluent.forget_tracking_uri()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -222,14 +222,25 @@ class Store:
 
     # The fluent API of the test's own code
 
-    def activate(self, run: StoreRun) -> tuple[int, int]:
+    def activate(self, run: StoreRun) -> fluent.Place:
         """Let ``mlflow.log_*`` of this thread land in the run."""
-        fluent.use_tracking_uri(self.uri)
-        return fluent.activate(run.entity)
+        return fluent.activate(run.entity, self.uri)
 
-    def deactivate(self, run: StoreRun, place: tuple[int, int]) -> list[str]:
+    def deactivate(self, run: StoreRun, place: fluent.Place) -> list[str]:
         """Take the run off again; returns the ids of runs the code left open inside it."""
-        return fluent.deactivate(run.run_id, place)
+        return fluent.deactivate(run.run_id, self.uri, place)
+
+    def close_left_open(self, left: Mapping[str, str]) -> list[str]:
+        """Close those of the runs, each by the run it was opened in, that nobody has ended yet.
+
+        Returns a sentence for each.
+        """
+        told = []
+        for run_id in fluent.take_open(left):
+            self.log_batch(run_id, tags={"armory.left_open_in": left[run_id]})
+            self.close_run(run_id, "FINISHED")
+            told.append(f"the MLflow run {run_id} was left open inside {left[run_id]}: closed")
+        return told
 
     # Requests whose latency is hidden behind the next test
 

@@ -2,20 +2,72 @@
 
 ``mlflow.start_run(run_id=…)`` would cost three requests and ``mlflow.end_run`` one that cannot be
 moved; so a run that was made through the client is put on, and taken off, the stack that
-``mlflow.active_run()`` reads. The stack is private to MLflow: the CI matrix runs the oldest and
+``mlflow.active_run()`` reads. The stack and the URI that was
+set are private to MLflow: the CI matrix runs the oldest and
 the newest supported version against it.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Collection
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from pytest_armory.store._mlflow import import_mlflow
 
+_URI = "MLFLOW_TRACKING_URI"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands among a thread's active runs, and MLflow's URI from before it."""
+
+    uri: str | None
+    thread: int
+    depth: int
+
+
+def activate(run: Any, uri: str) -> Place:
+    """Make ``run``, an ``mlflow.entities.Run``, this thread's active run, and ``uri`` MLflow's."""
+    stack = _stack()
+    place = Place(_given_uri(), threading.get_ident(), len(stack))
+    import_mlflow().set_tracking_uri(uri)
+    stack.append(_fluent().ActiveRun(run))
+    return place
+
+
+def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
+    """Take the run off its thread's stack and put MLflow's URI back, unless the code changed it.
+
+    Returns the runs that stand above it, or in its place where the code has ended it and logged on:
+    a fluent call without an active run opens one.
+    """
+    if _given_uri() == uri:
+        environment = os.environ.get(_URI)
+        import_mlflow().set_tracking_uri(place.uri)
+        if environment is not None:  # which that call sets and unsets as well
+            os.environ[_URI] = environment
+    if place.thread != threading.get_ident():
+        return []
+    stack = _stack()
+    left = [run.info.run_id for run in stack[place.depth :]]
+    stack[:] = [run for run in stack if run.info.run_id != run_id]
+    return [left_id for left_id in left if left_id != run_id]
+
+
+def take_open(run_ids: Collection[str]) -> list[str]:
+    """Those of the runs that are still active in this thread, no longer so."""
+    stack = _stack()
+    taken = [run.info.run_id for run in stack if run.info.run_id in run_ids]
+    stack[:] = [run for run in stack if run.info.run_id not in taken]
+    return taken
+
 
 def use_tracking_uri(uri: str) -> None:
-    """Let ``mlflow.*`` calls of this process, and of its children, go to ``uri``."""
+    """Let ``mlflow.*`` calls of this process, and of its children, go to ``uri`` from now on."""
     import_mlflow().set_tracking_uri(uri)
 
 
@@ -24,27 +76,21 @@ def forget_tracking_uri() -> None:
     import_mlflow().set_tracking_uri(None)
 
 
-def activate(run: Any) -> tuple[int, int]:
-    """Make ``run``, an ``mlflow.entities.Run``, this thread's active run; its place for later."""
+def _fluent() -> ModuleType:
     from mlflow.tracking import fluent
 
-    stack = fluent._active_run_stack.get()
-    stack.append(fluent.ActiveRun(run))
-    return threading.get_ident(), len(stack) - 1
+    module: ModuleType = fluent
+    return module
 
 
-def deactivate(run_id: str, place: tuple[int, int]) -> list[str]:
-    """Take the run off its thread's stack again; returns the runs that were left open inside it.
+def _stack() -> list[Any]:
+    stack: list[Any] = _fluent()._active_run_stack.get()
+    return stack
 
-    They stand above it, or in its place where the code inside has ended it and logged on: a fluent
-    call without an active run opens one.
-    """
-    from mlflow.tracking import fluent
 
-    thread, depth = place
-    if thread != threading.get_ident():
-        return []
-    stack = fluent._active_run_stack.get()
-    left = [run.info.run_id for run in stack[depth:]]
-    del stack[depth:]
-    return [left_id for left_id in left if left_id != run_id]
+def _given_uri() -> str | None:
+    """The URI that was set, or None: what ``mlflow.get_tracking_uri`` gives is chosen for none."""
+    from mlflow.tracking._tracking_service import utils
+
+    uri: str | None = utils._tracking_uri
+    return uri

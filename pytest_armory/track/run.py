@@ -47,6 +47,7 @@ class EvaluationRun:
         self.params: dict[str, str] = {}
         self.metrics: dict[str, float] = {}
         self.problems: list[str] = []
+        self.left_open: dict[str, str] = {}
 
     @property
     def run_id(self) -> str | None:
@@ -283,18 +284,12 @@ class EvaluationRun:
             try:
                 yield
             finally:
-                for left in self._store.deactivate(self._run, place):
-                    self._close_stray(self._store, left)
+                left = self._store.deactivate(self._run, place)
+                self.left_open = dict.fromkeys(left, self._run.run_id)
+                if self._raises:  # a session waits, for a fixture may still need its run
+                    self._attempt(partial(self._store.close_left_open, self.left_open))
 
-    def _close_stray(self, store: Store, run_id: str) -> None:
-        """Close a run that the code inside opened by itself and left open."""
-        self.problems.append(f"the MLflow run {run_id} was left open inside {self.run_id}: closed")
-        self._attempt(
-            partial(store.log_batch, run_id, tags={"armory.left_open_in": str(self.run_id)})
-        )
-        self._attempt(partial(store.close_run, run_id, "FINISHED"))
-
-    def _attempt(self, work: Callable[[], None]) -> None:
+    def _attempt(self, work: Callable[[], object]) -> None:
         try:
             work()
         except TrackingError as error:

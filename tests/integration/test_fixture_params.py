@@ -109,11 +109,20 @@ def test_an_override_in_a_nearer_conftest_is_the_one_that_counts(evals_with_load
     (over / "test_over.py").write_text(
         "import pytest\n@pytest.mark.evaluation\ndef test_over(data): pass\n"
     )
-    evals_with_loaders.run().assert_outcomes(passed=3)
+    same = evals_with_loaders.pytester.mkpydir("same")
+    (same / "test_same.py").write_text(
+        "import loaders, pytest\n"
+        "@pytest.fixture(scope='module')\n"
+        "def data(track_call, data): return track_call(loaders.load, which='same')\n"
+        "@pytest.mark.evaluation\n"
+        "def test_same(data): pass\n"
+    )
+    evals_with_loaders.run().assert_outcomes(passed=4)
     assert params(evals_with_loaders) == {
         "test_far": {"load.which": "far"},
         "test_near": {"train.which": "near"},
         "test_over": {"load.which": "far", "tune.which": "over"},
+        "test_same": {"data.load.which": "far", "data.2.load.which": "same"},
     }
 
 

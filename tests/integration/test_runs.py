@@ -256,7 +256,10 @@ def test_one_refused_parameter_costs_no_other(evals: Evals) -> None:
     result.stdout.fnmatch_lines(["warning: writing to a run failed at *"])
 
 
-def test_runs_that_a_test_leaves_open_are_closed_and_told(evals: Evals) -> None:
+@pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
+def test_runs_that_a_test_leaves_open_are_closed_and_told(
+    evals: Evals, way: tuple[str, ...]
+) -> None:
     evals.write("""
         import mlflow, pytest
         pytestmark = pytest.mark.evaluation
@@ -269,16 +272,40 @@ def test_runs_that_a_test_leaves_open_are_closed_and_told(evals: Evals) -> None:
         def test_closes_its_own():
             with mlflow.start_run(nested=True): pass
         def test_after(): mlflow.log_metric("here", 1)
+        @pytest.fixture(scope="session")
+        def spanning():
+            with mlflow.start_run(nested=True, run_name="spanning"): yield
+        def test_first(spanning): pass
+        def test_second(spanning): pass
     """)
-    result = evals.run()
-    result.assert_outcomes(passed=4)
+    result = evals.run(*way)
+    result.assert_outcomes(passed=6)
     assert {run.info.status for run in evals.read()} == {"FINISHED"}
     left = [run for run in evals.read() if "armory.left_open_in" in run.data.tags]
-    assert {name for run in left for name in run.data.metrics} == {"in a run of its own", "inner"}
+    metrics = {name for run in left for name in run.data.metrics}
+    assert metrics == {"in a run of its own", "inner"}
     assert evals.run_of("test_after").data.metrics["here"] == 1
     lines = [line for line in result.outlines if "was left open inside" in line]
-    assert len(lines) == 2
+    # The fixture's too: MLflow's `with` ends the run on top, which at its teardown is the test's.
+    assert len(lines) == 3
     assert not (evals.pytester.path / "mlflow.db").exists()
+
+
+def test_mlflow_is_as_it_was_between_evaluations(evals: Evals) -> None:
+    """A test that is no evaluation sees the tracking URI that its own code has set."""
+    evals.write("""
+        import mlflow, pathlib, pytest
+        USERS = f"sqlite:///{pathlib.Path(__file__).parent}/user.db"
+        mlflow.set_tracking_uri(USERS)
+        @pytest.mark.evaluation
+        def test_evaluation():
+            assert mlflow.get_tracking_uri() != USERS
+            assert mlflow.active_run() is not None
+        def test_plain():
+            assert mlflow.get_tracking_uri() == USERS
+            assert mlflow.active_run() is None
+    """)
+    evals.run().assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize("option", ["--setup-plan", "--setup-only", "--collect-only"])

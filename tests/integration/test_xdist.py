@@ -52,6 +52,25 @@ def test_the_same_runs_however_they_are_distributed(evals: Evals, mode: tuple[st
     evals.check_invariant(result, attempts=6)
 
 
+def test_dist_alone_distributes_nothing(evals: Evals) -> None:
+    """It stands in many an ini file, for the day that ``-n`` is given."""
+    evals.pytester.makeini("[pytest]\naddopts = --dist=loadgroup")
+    evals.write(MANY)
+    result = evals.run()
+    result.assert_outcomes(passed=6, failed=1)
+    evals.check_invariant(result, attempts=6)
+
+
+@pytest.mark.parametrize("way", [(), ("-n2",)], ids=["one", "n2"])
+def test_stopping_at_the_first_failure_is_no_interruption(
+    evals: Evals, way: tuple[str, ...]
+) -> None:
+    evals.write(MANY)
+    evals.run("-x", *way)
+    assert [run.info.status for run in evals.sessions()] == ["FAILED"]
+    assert "RUNNING" not in {run.info.status for run in evals.read()}
+
+
 def test_each_worker_runs_everything(evals: Evals) -> None:
     evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
     result = evals.run("--dist=each", "--tx", "2*popen")

@@ -34,7 +34,7 @@ ALLOWED = {
     # pytest's side.
     "hookspecs": "",
     "options": "values",
-    "scopes": "track",
+    "scopes": "track fixture_params",
     "fixture_params": "values track",
     "attempts": "errors values records lifecycle destination store track options fixture_params",
     "session": "errors records reports provenance destination store options",

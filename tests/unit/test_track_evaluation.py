@@ -223,6 +223,26 @@ def test_mlflows_active_run_is_as_before(read_runs: Read, armory_home: Path) -> 
     assert list(armory_home.iterdir()) == [armory_home / "mlruns"]
 
 
+def end_and_log_on() -> None:
+    mlflow.end_run()
+    mlflow.log_metric("late", 1)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [mlflow.end_run, end_and_log_on, lambda: mlflow.start_run(nested=True)],
+    ids=["ended", "ended and logged on", "left open"],
+)
+def test_mlflows_active_run_is_as_before_whatever_was_done_to_it(
+    inside: Callable[[], object], read_runs: Read
+) -> None:
+    init_tracking_uri()
+    with mlflow.start_run() as own:
+        evaluate(lambda _: inside())
+        assert mlflow.active_run().info.run_id == own.info.run_id
+    assert {run.info.status for run in read_runs()} == {"FINISHED"}
+
+
 def failing_store(monkeypatch: pytest.MonkeyPatch, run: EvaluationRun) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("no space left at http://user:secret@host")
