@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_armory.fixture_params import calls_of
-from pytest_armory.track.context import Scope, current_scope, entered, root_params
+from pytest_armory.track.context import Scope, entered, root_params, root_scope
 from pytest_armory.track.evaluation import converting
 
 _collected: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
@@ -17,14 +17,17 @@ _collected: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
 @contextmanager
 def of_test(item: pytest.Item) -> Iterator[None]:
-    """One test, from what its ``conftest.py`` files and modules recorded when imported."""
+    """One test, from what its ``conftest.py`` files and modules recorded when imported.
+
+    Below the root, whatever else is open: what a test inside a test records is not the outer's.
+    """
     calls = calls_of(root_params())
     for node in item.listchain():  # the nearest call under a prefix replaces one further away
         imported: dict[str, Any] | None = node.stash.get(_collected, None)
         calls.update(calls_of(imported or {}))
     params = {key: value for call in calls.values() for key, value in call.items()}
     with (
-        entered(Scope(params, outer=current_scope())),
+        entered(Scope(params, outer=root_scope())),
         converting(lambda result: item.ihook.pytest_armory_metrics(result=result)),
     ):
         yield
@@ -33,7 +36,7 @@ def of_test(item: pytest.Item) -> Iterator[None]:
 @contextmanager
 def of_collector(collector: pytest.Collector) -> Iterator[None]:
     """One module, class or folder while it is collected, which imports it."""
-    with entered(Scope(outer=current_scope())) as scope:
+    with entered(Scope(outer=root_scope())) as scope:
         yield
     collector.stash[_collected] = scope.params
 

@@ -125,6 +125,11 @@ def _holds(scope: Scope, other: Scope) -> bool:
     return around or scope in other.lineage()
 
 
+def root_scope() -> Scope:
+    """The scope outside every other."""
+    return _root
+
+
 def root_params() -> dict[str, Any]:
     """What was recorded outside every scope, as by a ``conftest.py`` while it is imported."""
     return _root.params

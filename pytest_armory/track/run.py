@@ -281,10 +281,14 @@ class EvaluationRun:
             return
         with _lent_uri(self._store.uri):
             place = self._store.activate(self._run)
+            _active.add(self._run.run_id)
             try:
                 yield
             finally:
+                _active.discard(self._run.run_id)
                 left = self._store.deactivate(self._run, place)
+                # Not those of a task beside this one, which opened later and is not at its end.
+                left = [run_id for run_id in left if run_id not in _active]
                 self.left_open = dict.fromkeys(left, self._run.run_id)
                 if self._raises:  # a session waits, for a fixture may still need its run
                     self._attempt(partial(self._store.close_left_open, self.left_open))
@@ -312,6 +316,7 @@ class EvaluationRun:
         self.problems.append(str(error))
 
 
+_active: set[str] = set()
 _lent_uris: list[str] = []
 _given: list[str | None] = []
 _lending = threading.Lock()

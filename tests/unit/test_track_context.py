@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import InitVar, asdict, dataclass, field
 from typing import Any
 
@@ -33,13 +33,20 @@ from pytest_armory.track.evaluation import running
 
 
 @pytest.fixture(autouse=True)
-def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Outside every context, the plugin's own for this test among them."""
-    monkeypatch.setattr(context, "_open", [])
-    token = context._current.set(context._root)
-    yield
-    reset_params()
-    context._current.reset(token)
+def apart() -> Iterator[None]:
+    with tracking_context():
+        yield
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Outside of every context, the plugin's own among them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context, "_open", [])
+        token = context._current.set(context._root)
+        yield
+        reset_params()
+        context._current.reset(token)
 
 
 # --- One thread ----------------------------------------------------------------------------------
@@ -102,6 +109,14 @@ def test_contexts_may_close_in_any_order() -> None:
     assert get_current_params() == {"a": 1}
     second.close()
     assert get_current_params() == {}
+
+
+def test_outside_of_every_context_parameters_are_kept_too() -> None:
+    with outside():
+        track_param("a", 1)
+        with tracking_context():
+            assert get_current_params() == {}
+        assert get_current_params() == {"a": 1}
 
 
 def test_a_generator_keeps_its_context_open_for_its_caller() -> None:
@@ -238,9 +253,10 @@ def test_a_third_thread_of_which_nothing_is_known_records_nowhere_and_is_told() 
             return dict(get_current_params())
 
     told: list[bool] = []
-    assert two_at_once(work) == [{"a": 1}, {"b": 1}]
-    assert told == [True]
-    assert get_current_params() == {}
+    with outside():
+        assert two_at_once(work) == [{"a": 1}, {"b": 1}]
+        assert told == [True]
+        assert get_current_params() == {}
 
 
 def test_the_main_thread_is_not_inside_the_context_of_another() -> None:
@@ -254,13 +270,14 @@ def test_the_main_thread_is_not_inside_the_context_of_another() -> None:
             seen.append(dict(get_current_params()))
 
     thread = threading.Thread(target=work)
-    thread.start()
-    inside.wait(20)
-    track_param("main", 1)
-    leave.set()
-    thread.join()
+    with outside():
+        thread.start()
+        inside.wait(20)
+        track_param("main", 1)
+        leave.set()
+        thread.join()
+        assert get_current_params() == {"main": 1}
     assert seen == [{}]
-    assert get_current_params() == {"main": 1}
 
 
 # --- Tasks ---------------------------------------------------------------------------------------

@@ -50,15 +50,26 @@ from pytest_armory.track import (
 )
 from pytest_armory.track.evaluation import converting, running
 
-pytestmark = pytest.mark.usefixtures("armory_home")
+pytestmark = pytest.mark.usefixtures("armory_home", "elsewhere")
 
 Read = Callable[..., list[Run]]
+Steps = Callable[[Run, str], list[tuple[int, float]]]
 
 
 @pytest.fixture(autouse=True)
 def apart() -> Iterator[None]:
     with tracking_context():
         yield
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working folder in which nothing may appear, as when MLflow falls back to its default."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield
+    assert list(folder.iterdir()) == []
 
 
 @pytest.fixture
@@ -90,15 +101,18 @@ def evaluate(body: Callable[[EvaluationRun], object] = lambda _: None, **options
         body(run)
 
 
-def experiment_of(run: Run) -> str:
-    client = MlflowClient()
-    return str(client.get_experiment(run.info.experiment_id).name)
+@pytest.fixture
+def client(armory_home: Path) -> MlflowClient:
+    """Asks the home's database."""
+    return MlflowClient(sqlite_uri(armory_home / "mlruns" / "mlflow.db"))
 
 
 # --- A run ---------------------------------------------------------------------------------------
 
 
-def test_a_run_holds_what_was_recorded_before_and_inside(only: Callable[..., Run]) -> None:
+def test_a_run_holds_what_was_recorded_before_and_inside(
+    only: Callable[..., Run], client: MlflowClient
+) -> None:
     track_param("before", 1)
     with track_evaluation("digits", description="A note.", run_name="first", tags={"n": 1}) as run:
         track_call(load, split="test")
@@ -107,7 +121,7 @@ def test_a_run_holds_what_was_recorded_before_and_inside(only: Callable[..., Run
     stored = only()
     assert stored.info.run_id == run.run_id
     assert (stored.info.status, stored.info.run_name) == ("FINISHED", "first")
-    assert experiment_of(stored) == "digits"
+    assert client.get_experiment(stored.info.experiment_id).name == "digits"
     assert stored.data.params == {
         "before": "1",
         "load._func": "test_track_evaluation.load",
@@ -215,6 +229,7 @@ def test_mlflows_active_run_is_as_before(read_runs: Read, armory_home: Path) -> 
             assert mlflow.active_run().info.run_id == inner.run_id
         assert mlflow.active_run().info.run_id == run.run_id
     assert mlflow.active_run() is None
+    init_tracking_uri()
     with mlflow.start_run() as own:
         with track_evaluation("digits"):
             mlflow.log_metric("a", 1)
@@ -334,6 +349,32 @@ def test_evaluations_at_once_in_a_pool_are_apart(read_runs: Read) -> None:
         assert "mlflow.parentRunId" not in run.data.tags
 
 
+def test_evaluations_at_once_in_two_tasks_end_in_any_order(read_runs: Read) -> None:
+    async def first(opened: asyncio.Event, other: asyncio.Event, ended: asyncio.Event) -> None:
+        with track_evaluation("digits", run_name="first"):
+            opened.set()
+            await other.wait()
+        ended.set()
+
+    async def second(opened: asyncio.Event, other: asyncio.Event, ended: asyncio.Event) -> None:
+        await opened.wait()
+        with track_evaluation("digits", run_name="second") as run:
+            other.set()
+            await ended.wait()
+            assert mlflow.active_run().info.run_id == run.run_id
+            assert [run.info.status for run in read_runs()] == ["FINISHED", "RUNNING"]
+
+    async def main() -> None:
+        events = [asyncio.Event() for _ in range(3)]
+        await asyncio.gather(first(*events), second(*events))
+
+    asyncio.run(main())
+    assert mlflow.active_run() is None
+    for run in read_runs():
+        assert run.info.status == "FINISHED"
+        assert not {"mlflow.parentRunId", "armory.left_open_in"} & run.data.tags.keys()
+
+
 # --- Which store ---------------------------------------------------------------------------------
 
 
@@ -435,8 +476,7 @@ def test_an_unusable_uri_is_refused(uri: Any) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_a_deleted_experiment_is_told(armory_home: Path) -> None:
-    client = MlflowClient(sqlite_uri(armory_home / "mlruns" / "mlflow.db"))
+def test_a_deleted_experiment_is_told(client: MlflowClient) -> None:
     client.delete_experiment(client.create_experiment("digits"))
     with pytest.raises(TrackingError, match=r"'digits' .* was deleted; .* experiments restore"):
         evaluate()
@@ -630,9 +670,15 @@ def test_numbers_of_every_kind(
     assert artifacts_of(only()) == {}
 
 
-def steps(run: Run, name: str) -> list[tuple[int, float]]:
-    history = MlflowClient().get_metric_history(run.info.run_id, name)
-    return [(metric.step, metric.value) for metric in history]
+@pytest.fixture
+def steps(client: MlflowClient) -> Steps:
+    """A metric's history in a run."""
+
+    def read(run: Run, name: str) -> list[tuple[int, float]]:
+        history = client.get_metric_history(run.info.run_id, name)
+        return [(metric.step, metric.value) for metric in history]
+
+    return read
 
 
 @pytest.mark.parametrize(
@@ -645,7 +691,9 @@ def steps(run: Run, name: str) -> list[tuple[int, float]]:
     ],
     ids=["list", "tuple", "NumPy", "torch"],
 )
-def test_a_list_of_numbers_is_one_value_per_step(values: Any, only: Callable[..., Run]) -> None:
+def test_a_list_of_numbers_is_one_value_per_step(
+    values: Any, only: Callable[..., Run], steps: Steps
+) -> None:
     with track_evaluation("digits") as run:
         track_metrics({"loss": values, 3: values})
     assert steps(only(), "loss") == steps(only(), "3") == [(0, 0.5), (1, 1.0), (2, 0.5)]
@@ -654,7 +702,7 @@ def test_a_list_of_numbers_is_one_value_per_step(values: Any, only: Callable[...
 
 
 @pytest.mark.parametrize("log", [track_metrics, None], ids=["track_metrics", "log_metrics"])
-def test_a_step_is_that_of_every_number(log: Any, only: Callable[..., Run]) -> None:
+def test_a_step_is_that_of_every_number(log: Any, only: Callable[..., Run], steps: Steps) -> None:
     with track_evaluation("digits") as run:
         for step, value in ((2, 0.5), (7, 0.25)):
             (log or run.log_metrics)({"loss": value}, step=step)
