@@ -39,6 +39,7 @@ class Attempt:
         self.phases: list[Phase] = []
         self.phase_seconds: dict[str, float] = {}
         self.opening = 0.0
+        self.described: dict[str, str] = {}
         self.failures: list[str] = []
         self.captured: dict[str, str] = {}
         self.stack = ExitStack()
@@ -179,7 +180,8 @@ class Attempts:
 
     def describe(self, attempt: Attempt) -> None:
         """Write the parameters that are known by now: fixtures', parametrization's, the test's."""
-        attempt.run.write(params=self._params(attempt))
+        attempt.described = self._params(attempt)
+        attempt.run.write(params=attempt.described)
 
     def _params(self, attempt: Attempt) -> dict[str, str]:
         callspec = getattr(attempt.item, "callspec", None)
@@ -192,8 +194,10 @@ class Attempts:
         outcome = outcome_of(attempt.phases)
         run = attempt.run
         run.metrics["duration_seconds"] = attempt.seconds
+        # Only what is new: the test may have logged another value for the rest meanwhile.
+        params = self._params(attempt).items()
         run.write(
-            params=self._params(attempt),
+            params={key: v for key, v in params if attempt.described.get(key) != v},
             metrics=[("duration_seconds", attempt.seconds, 0)],
             tags={"armory.outcome": outcome.value},
         )

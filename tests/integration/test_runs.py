@@ -256,6 +256,23 @@ def test_one_refused_parameter_costs_no_other(evals: Evals) -> None:
     result.stdout.fnmatch_lines(["warning: writing to a run failed at *"])
 
 
+def test_a_parameter_that_the_test_replaces_is_kept_whole(evals: Evals) -> None:
+    """MLflow keeps the first value for ever; the last one is beside it."""
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("eps", [1])
+        def test_a(eps, evaluation_run):
+            with pytest.warns(match="eps"):
+                evaluation_run.log_params({"eps": 2})
+    """)
+    evals.run().assert_outcomes(passed=1)
+    run = evals.run_of("test_a[1]")
+    assert run.data.params["eps"] == "1"
+    assert run.data.tags["armory.replaced_params"] == "eps"
+    assert '"eps": "2"' in text_of(run, "params.json")
+
+
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
 def test_runs_that_a_test_leaves_open_are_closed_and_told(
     evals: Evals, way: tuple[str, ...]
