@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,10 +213,8 @@ class Attempts:
     def record_of(self, attempt: Attempt, outcome: Outcome | None = None) -> EvaluationRecord:
         """What is known of an attempt by now."""
         run = attempt.run
-        return EvaluationRecord(
-            nodeid=attempt.record.nodeid,
-            attempt=attempt.record.attempt,
-            worker=attempt.record.worker,
+        return replace(
+            attempt.record,
             run_id=run.run_id,
             experiment_id=run.experiment_id,
             parent_id=run.parent_id,

@@ -14,13 +14,14 @@ pytest_plugins = ["pytester", "servers"]
 
 # pytest drops the modules that an in-process inner session imported; these are slow to import
 # and some cannot be imported twice.
+import mlflow  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
 
 import pytest_armory.engine  # noqa: E402
 import pytest_armory.tracked  # noqa: E402, F401
-from pytest_armory.store import fluent, open_store  # noqa: E402
+from pytest_armory.store import open_store  # noqa: E402
 from pytest_armory.store.database import (  # noqa: E402
     ensure_database,
     import_database_store,
@@ -52,7 +53,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     yield
     mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
-    fluent.forget_tracking_uri()
+    mlflow.set_tracking_uri(None)
     open_store.cache_clear()
 
 

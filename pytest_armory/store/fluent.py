@@ -71,11 +71,6 @@ def use_tracking_uri(uri: str) -> None:
     import_mlflow().set_tracking_uri(uri)
 
 
-def forget_tracking_uri() -> None:
-    """Let MLflow choose its URI again, by its environment."""
-    import_mlflow().set_tracking_uri(None)
-
-
 def _fluent() -> ModuleType:
     from mlflow.tracking import fluent
 
