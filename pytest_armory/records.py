@@ -40,6 +40,27 @@ class Outcome(str, enum.Enum):
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What one gate found of one metric.
+
+    ``rule`` is the gate as its user wrote it (``at_least 0.9``, ``baseline -2%``); ``state`` is
+    ``passed``, ``failed`` or ``unjudged``; ``value`` was logged (None: never) and compared with
+    ``limit`` (None: with nothing); ``baseline`` is the baseline run's value, if there is one;
+    ``text`` is the sentence that the metric's name begins. Numbers are builtin floats, NaN and
+    infinities among them.
+    """
+
+    metric: str
+    rule: str
+    state: str
+    value: float | None
+    limit: float | None
+    baseline: float | None = None
+    text: str = ""
+    higher_is_worse: bool | None = None
+
+
+@dataclass(frozen=True)
 class EvaluationRecord:
     """One attempt at one evaluation, as far as it is known.
 
@@ -59,6 +80,7 @@ class EvaluationRecord:
     duration: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -79,6 +101,7 @@ def from_wire(text: str) -> EvaluationRecord:
     fields = json.loads(text)
     fields["outcome"] = Outcome(fields["outcome"]) if fields["outcome"] else None
     fields["problems"] = tuple(fields["problems"])
+    fields["verdicts"] = tuple(Verdict(**verdict) for verdict in fields["verdicts"])
     return EvaluationRecord(**fields)
 
 

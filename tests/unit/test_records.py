@@ -11,9 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_armory.records import EvaluationRecord, Outcome, count_outcomes, from_wire, to_wire
+from pytest_armory.records import (
+    EvaluationRecord,
+    Outcome,
+    Verdict,
+    count_outcomes,
+    from_wire,
+    to_wire,
+)
 
 text = st.text(st.characters(), max_size=30)
+maybe_float = st.none() | st.floats()
+verdicts = st.builds(
+    Verdict,
+    metric=text,
+    rule=text,
+    state=st.sampled_from(["passed", "failed", "unjudged"]),
+    value=maybe_float,
+    limit=maybe_float,
+    baseline=maybe_float,
+    text=text,
+    higher_is_worse=st.none() | st.booleans(),
+)
 records = st.builds(
     EvaluationRecord,
     nodeid=text,
@@ -27,6 +46,7 @@ records = st.builds(
     duration=st.floats(0, 1e9),
     metrics=st.dictionaries(st.sampled_from(["a", "b/c", "d e"]), st.floats()),
     problems=st.lists(text, max_size=3).map(tuple),
+    verdicts=st.lists(verdicts, max_size=3).map(tuple),
 )
 
 
@@ -53,6 +73,13 @@ def test_foreign_numbers_become_builtins() -> None:
     assert back.metrics == {"a": 0.5, "b": math.inf}
     assert {type(value) for value in back.metrics.values()} == {float}
     assert json.loads(to_wire(record))["metrics"]["a"] == 0.5
+
+
+def test_verdicts_keep_what_is_no_finite_number() -> None:
+    verdict = Verdict("m", "at_most 2", "failed", math.nan, math.inf, -math.inf, "is é", True)
+    back = from_wire(to_wire(EvaluationRecord("n", verdicts=(verdict,))))
+    assert repr(back.verdicts) == repr((verdict,))
+    assert type(back.verdicts[0]) is Verdict
 
 
 @pytest.mark.parametrize("bad", ["", "{}", "[]", '{"nodeid": "a", "outcome": "odd"}'])
