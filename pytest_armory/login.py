@@ -1,0 +1,321 @@
+"""Logging in at a tracking platform, and staying logged in for as long as a session lasts.
+
+Mantik wants a bearer token that lives for an hour or so. It is made from ``MANTIK_USERNAME`` and
+``MANTIK_PASSWORD``, renewed before it expires, and given to every request by MLflow's own
+extension point, so that the tests' ``mlflow.*`` calls have it as well as ours. The protocol is
+that of Mantik's client (https://pypi.org/project/mantik, 0.5.11, ``utils/mantik_api/client.py``);
+the extension point is MLflow's ``RequestAuthProvider`` (``MLFLOW_TRACKING_AUTH``).
+
+Nothing here raises from a frame whose arguments or variables hold a secret: pytest shows both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from math import inf
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.values import REDACTED, redact_text
+
+PROVIDER = "armory"
+"""Our name among MLflow's providers, in ``MLFLOW_TRACKING_AUTH`` and in ``pyproject.toml``."""
+
+TRACKING_PATH = "/tracking"
+"""Where Mantik's API serves MLflow: its client's default is https://api.cloud.mantik.ai/tracking/"""
+
+HANDED_DOWN = "ARMORY_ACCESS_TOKENS"
+"""The variable by which child processes are logged in. An argument would show in every `ps`."""
+
+TIMEOUT = 10.0
+"""Seconds for the token service to take the connection, and to answer."""
+
+
+class Login(Protocol):
+    """Whatever knows a token that is valid now."""
+
+    def token(self) -> str:
+        """A bearer token. Asked before each request, from any thread: keep it, renew it."""
+
+
+def needed(uri: str) -> bool:
+    """Whether tracking to `uri` takes a login at Mantik: a server, a name, a password, no token.
+
+    A token, or another ``MLFLOW_TRACKING_AUTH``, is a login of the user's own. Raises
+    :class:`ArmoryUsageError` for a user name without a password and the reverse.
+    """
+    other = (os.environ.get("MLFLOW_TRACKING_AUTH") or PROVIDER) != PROVIDER
+    if other or os.environ.get("MLFLOW_TRACKING_TOKEN") or not re.match("https?://", uri.lower()):
+        return False
+    missing = [n for n in ("MANTIK_USERNAME", "MANTIK_PASSWORD") if not os.environ.get(n)]
+    if len(missing) == 1:
+        raise ArmoryUsageError(
+            f"armory: a login at Mantik takes MANTIK_USERNAME and MANTIK_PASSWORD, and {missing[0]}"
+            " is not set; set it, or unset the other one to track without a login"
+        )
+    return not missing
+
+
+def tracking_uri(uri: str) -> str:
+    """`uri` as MLflow needs it: a bare host gets the path at which the platform serves MLflow."""
+    return uri.rstrip("/") + TRACKING_PATH if urlsplit(uri).path in ("", "/") else uri
+
+
+class _Grant(NamedTuple):
+    """What a token service gave; times are seconds since the epoch."""
+
+    access: str
+    refresh: str
+    expires_at: float
+    renew_at: float
+
+    def __repr__(self) -> str:
+        return REDACTED
+
+
+class Tokens:
+    """A login at Mantik that renews itself; safe to share between threads.
+
+    ``token`` asks for a new token 60 s, or a tenth of its life, before the old one expires.
+    """
+
+    def __init__(self, api: str, user: str, password: str, grant: _Grant | None = None) -> None:
+        self.api, self.user = api.rstrip("/"), user
+        self._password, self._grant = password, grant
+        self._failure, self._pause_until = "", 0.0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_environment(cls, uri: str) -> Tokens:
+        """The login for tracking to `uri`: at ``MANTIK_API_URL``, else at the host of `uri`."""
+        scheme, host = uri.split("://", 1)
+        own = f"{scheme}://{re.split('[/?#]', host)[0].rpartition('@')[2]}"
+        return cls(
+            os.environ.get("MANTIK_API_URL") or own,
+            os.environ.get("MANTIK_USERNAME", ""),
+            os.environ.get("MANTIK_PASSWORD", ""),
+        )
+
+    def __repr__(self) -> str:
+        return f"<login of {self.user!r} at {redact_text(self.api)}>"
+
+    def token(self) -> str:
+        """A valid access token. Raises :class:`TrackingError` if there is none to be had."""
+        with self._lock:
+            grant, now = self._grant, time.time()
+            if grant and now < grant.renew_at:
+                return grant.access
+            if now >= self._pause_until:
+                answer = self._renewed(grant.refresh if grant else "")
+                if isinstance(answer, _Grant):
+                    self._grant = answer
+                    return answer.access
+                self._failure = answer
+                # Else each request of an outage would wait for the time-out.
+                margin = grant.expires_at - grant.renew_at if grant else 0.0
+                self._pause_until = time.time() + margin / 6
+            if grant and time.time() < grant.expires_at:
+                return grant.access
+            who = f"the login of {self.user!r} at {redact_text(self.api)}"
+            raise TrackingError(f"{who} {self._failure}")
+
+    def _renewed(self, refresh: str) -> _Grant | str:
+        """A new grant, or in words why there is none.
+
+        It never raises: the exceptions of `requests` carry the request, and so would whatever is
+        raised while one of them is handled.
+        """
+        import requests
+
+        failure, insecure = "", os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower()
+        secrets = {"refresh": {"refresh_token": refresh}, "create": {"password": self._password}}
+        for action in ("refresh", "create") if refresh else ("create",):
+            try:
+                response = requests.post(
+                    f"{self.api}/mantik/tokens/{action}",
+                    json={"username": self.user, **secrets[action]},
+                    timeout=TIMEOUT,
+                    allow_redirects=False,  # nobody else is to get the password
+                    auth=lambda request: request,  # else what ~/.netrc has for that host
+                    verify=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+                    or insecure not in ("true", "1"),
+                )
+            except (OSError, ValueError) as error:  # a second question would wait as long
+                return f"got no answer ({type(error).__name__}); {_WHERE}"
+            if response.status_code != 200:
+                failure = f"failed: HTTP {response.status_code}; {_advice(response.status_code)}"
+                continue
+            try:
+                return _granted(response.json(), refresh)
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+                failure = f"got an answer without a usable token; {_WHERE}"
+        return failure
+
+    def handed_down(self, uri: str) -> str:
+        """What a child process goes on from; the password is in its environment anyway."""
+        return json.dumps([uri, self.api, self.user, self._grant])
+
+
+_WHERE = "set MANTIK_API_URL to the address of Mantik's API"
+
+
+def _advice(status: int) -> str:
+    if status in (400, 401, 403, 422):
+        return "check MANTIK_USERNAME and MANTIK_PASSWORD"
+    if status == 429 or status >= 500:
+        return "try later, or set MLFLOW_TRACKING_TOKEN"
+    return _WHERE
+
+
+def _granted(answer: Any, old_refresh: str) -> _Grant:
+    access, expires_at = answer["AccessToken"], seconds(answer["ExpiresAt"])
+    if not re.fullmatch(r"[!-~]+", access):  # a header could not carry it, and would say so
+        raise ValueError
+    # Behind Mantik is AWS Cognito, whose answer to a refresh has no new refresh token.
+    refresh = answer.get("RefreshToken") or old_refresh
+    margin = max(0.0, min(60.0, (expires_at - time.time()) / 10))
+    return _Grant(access, refresh, expires_at, expires_at - margin)
+
+
+def seconds(when: str) -> float:
+    """An ISO 8601 date and time as seconds since the epoch; without an offset it is UTC.
+
+    Written out because ``datetime.fromisoformat`` of Python 3.10 knows no ``Z``, no ``+0200`` and
+    no fraction but of three or six digits. Raises ValueError.
+    """
+    match = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?"
+        r"(?:Z|([+-])([01]\d|2[0-3]):?([0-5]\d)?)?",
+        when.strip().upper(),
+    )
+    if not match:
+        raise ValueError("not a date and time of ISO 8601")
+    moment, fraction, sign, hours, minutes = match.groups("0")
+    offset = timedelta(hours=int(hours), minutes=int(minutes)) * (-1 if sign == "-" else 1)
+    utc = datetime.fromisoformat(moment).replace(tzinfo=timezone.utc) - offset
+    return utc.timestamp() + float(f"0.{fraction}")
+
+
+_current: tuple[str, Login] | None = None  # the tracking URI, and who is logged in there
+
+
+def _in_force() -> tuple[str, Login] | None:
+    handed = os.environ.get(HANDED_DOWN)
+    return _current or (_inherited(handed) if handed else None)
+
+
+@lru_cache(maxsize=4)  # a process that never called `_start` renews once, not each time
+def _inherited(text: str) -> tuple[str, Login]:
+    uri, api, user, grant = json.loads(text)
+    return uri, Tokens(api, user, os.environ.get("MANTIK_PASSWORD", ""), _Grant(*grant))
+
+
+def _start(uri: str, login: Login | None = None) -> str:
+    global _current
+    if login is None:
+        if not needed(uri):
+            return uri
+        uri = tracking_uri(uri)
+        login = Tokens.from_environment(uri)
+        where, old = _in_force() or ("", None)  # of this process, or of the one that started it
+        if isinstance(old, Tokens) and old.user == login.user and _origin(where) == _origin(uri):
+            login = old
+    token = login.token()  # a wrong password is to be seen here, not at the first run
+    _current = uri, login
+    # What is no login of ours is asked again in a worker; other children have this one token.
+    heir = login if isinstance(login, Tokens) else Tokens("", "", "", _Grant(token, "", inf, inf))
+    os.environ[HANDED_DOWN] = heir.handed_down(uri)
+    os.environ["MLFLOW_TRACKING_AUTH"] = PROVIDER
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    return uri
+
+
+def _restorer() -> Callable[[], None]:
+    """A function and no dictionary, whose secrets a traceback would show."""
+    names = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", HANDED_DOWN)
+    login, before = _current, {name: os.environ.get(name) for name in names}
+
+    def restore() -> None:
+        global _current
+        if _current is login:  # nobody has logged in since
+            return
+        _current = login
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+    return restore
+
+
+@contextmanager
+def logged_in(uri: str, login: Login | None = None) -> Iterator[str]:
+    """Log this process and its children in for tracking to `uri`; gives the URI to track to.
+
+    With a `login` that one is asked for tokens; without, Mantik is if it is :func:`needed`, and
+    otherwise nothing happens at all. At the end everything is as it was. Raises
+    :class:`TrackingError` for a login that fails.
+    """
+    restore = _restorer()
+    try:
+        yield _start(uri, login)
+    finally:
+        restore()
+
+
+def init_tracking(uri: str | None = None) -> str:
+    """Log a script in, for as long as it runs; returns the tracking URI in force.
+
+    `uri` defaults to ``MLFLOW_TRACKING_URI``, which is set to what is returned if a login took
+    place. Raises what :func:`logged_in` raises.
+    """
+    return _start(uri or os.environ.get("MLFLOW_TRACKING_URI") or "local")
+
+
+class AuthProvider:
+    """MLflow's way to us: an entry point of the group ``mlflow.request_auth_provider``.
+
+    A ``RequestAuthProvider`` by its two methods; to inherit from it would import MLflow.
+    """
+
+    def get_name(self) -> str:
+        """What ``MLFLOW_TRACKING_AUTH`` calls this provider."""
+        return PROVIDER
+
+    def get_auth(self) -> Bearer:
+        """The `auth` of one request. Raises :class:`TrackingError` if nobody has logged in."""
+        login = _in_force()
+        if login is None:
+            raise TrackingError(
+                f"MLFLOW_TRACKING_AUTH is {PROVIDER!r}, but nobody is logged in; call "
+                "pytest_armory.init_tracking() first, or unset it"
+            )
+        return Bearer(*login)
+
+
+class Bearer:
+    """Gives a request the token of the moment, if it goes to the server the token is for."""
+
+    def __init__(self, uri: str, login: Login) -> None:
+        self._origin, self._login = _origin(uri), login
+
+    def __call__(self, request: Any) -> Any:
+        """The request of `requests`, changed in place; what MLflow's basic auth put there goes."""
+        if _origin(request.url) == self._origin:
+            request.headers["Authorization"] = f"Bearer {self._login.token()}"
+        return request
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port

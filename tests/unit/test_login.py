@@ -1,0 +1,609 @@
+"""Logging in: what asks for it, tokens that renew themselves, and MLflow behind them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+
+import mantik
+import mlflow
+import pytest
+import requests
+from mantik import PASSWORD, USER, Mantik, mantik_platform
+from mlflow import MlflowClient
+
+from pytest_armory import login
+from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.login import Bearer, Tokens, init_tracking, logged_in, needed, tracking_uri
+
+pytestmark = pytest.mark.usefixtures("credentials")
+
+OURS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", login.HANDED_DOWN)
+
+
+@pytest.fixture
+def credentials(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """A user of the platform, who is not logged in."""
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    monkeypatch.setattr(login, "_current", None)
+    for name in OURS:  # so that what a test leaves there goes
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def platform() -> Iterator[Mantik]:
+    """The token service alone."""
+    with mantik_platform() as platform:
+        yield platform
+
+
+def tokens_for(platform: Mantik) -> Tokens:
+    return Tokens.from_environment(platform.url)
+
+
+def age(tokens: Tokens, **times: float) -> None:
+    """Let a token be due for renewal, or expired."""
+    assert tokens._grant
+    tokens._grant = tokens._grant._replace(**times)
+
+
+def header(uri: str, login: login.Login, url: str) -> str | None:
+    """What a request to `url` says of who sends it."""
+    request = requests.Request("GET", url, auth=Bearer(uri, login)).prepare()
+    return request.headers.get("Authorization")
+
+
+# --- What asks for it ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "expected"),
+    [
+        ("https://api.cloud.mantik.ai/tracking/", {}, True),
+        ("HTTP://127.0.0.1:5000", {}, True),
+        ("local", {}, False),
+        ("sqlite:////tmp/mlflow.db", {}, False),
+        ("databricks", {}, False),
+        ("https://host", {"MLFLOW_TRACKING_TOKEN": "t"}, False),
+        ("https://host", {"MLFLOW_TRACKING_TOKEN": ""}, True),
+        ("https://host", {"MLFLOW_TRACKING_AUTH": "kubernetes"}, False),
+        ("https://host", {"MLFLOW_TRACKING_AUTH": "armory"}, True),
+        ("https://host", {"MLFLOW_TRACKING_USERNAME": "u", "MLFLOW_TRACKING_PASSWORD": "p"}, True),
+        ("https://host", {"MANTIK_USERNAME": "", "MANTIK_PASSWORD": ""}, False),
+        ("local", {"MANTIK_USERNAME": ""}, False),
+        ("https://host", {"MANTIK_USERNAME": "", "MLFLOW_TRACKING_TOKEN": "t"}, False),
+    ],
+)
+def test_who_needs_a_login(
+    monkeypatch: pytest.MonkeyPatch, uri: str, environment: dict[str, str], expected: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert needed(uri) is expected
+
+
+@pytest.mark.parametrize("missing", ["MANTIK_USERNAME", "MANTIK_PASSWORD"])
+def test_half_a_login_names_the_other_half(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.delenv(missing)
+    with pytest.raises(ArmoryUsageError, match=f"{missing} is not set") as caught:
+        needed("https://host")
+    assert_no_secret(caught.value, [PASSWORD])
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("https://api.cloud.mantik.ai", "https://api.cloud.mantik.ai/tracking"),
+        ("https://api.cloud.mantik.ai/", "https://api.cloud.mantik.ai/tracking"),
+        ("http://user:pass@[::1]:5000", "http://user:pass@[::1]:5000/tracking"),
+        ("https://api.cloud.mantik.ai/tracking/", "https://api.cloud.mantik.ai/tracking/"),
+        ("https://host/mlflow", "https://host/mlflow"),
+    ],
+)
+def test_a_bare_host_gets_the_platforms_path(uri: str, expected: str) -> None:
+    assert tracking_uri(uri) == tracking_uri(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "api", "expected"),
+    [
+        ("https://api.cloud.mantik.ai/tracking/", None, "https://api.cloud.mantik.ai"),
+        ("http://user:p@ss@[::1]:5000/x?y", None, "http://[::1]:5000"),
+        ("https://host", "https://api.host/v1/", "https://api.host/v1"),
+    ],
+)
+def test_where_the_tokens_are_made(
+    monkeypatch: pytest.MonkeyPatch, uri: str, api: str | None, expected: str
+) -> None:
+    if api:
+        monkeypatch.setenv("MANTIK_API_URL", api)
+    assert Tokens.from_environment(uri).api == expected
+
+
+# --- Tokens --------------------------------------------------------------------------------------
+
+
+def test_a_token_is_made_once_and_kept(platform: Mantik) -> None:
+    tokens = tokens_for(platform)
+    assert tokens.token() == tokens.token() == next(iter(platform.valid))
+    assert platform.asked == ["create"]
+
+
+@pytest.mark.parametrize("rotates", [True, False])
+def test_a_token_is_refreshed_before_it_expires(platform: Mantik, rotates: bool) -> None:
+    platform.life, platform.rotates = 0.5, rotates
+    tokens = tokens_for(platform)
+    end = time.monotonic() + 1.6
+    while time.monotonic() < end:
+        assert platform.lets_in(f"Bearer {tokens.token()}")
+        time.sleep(0.01)
+    assert platform.asked[0] == "create"
+    assert set(platform.asked[1:]) == {"refresh"}
+    assert 3 <= len(platform.asked) <= 5
+
+
+@pytest.mark.parametrize(("life", "margin"), [(3600, 60), (100, 10), (-5, 0)])
+def test_the_margin(platform: Mantik, life: float, margin: float) -> None:
+    platform.life = life
+    tokens = tokens_for(platform)
+    tokens.token()
+    assert tokens._grant
+    assert tokens._grant.expires_at - tokens._grant.renew_at == pytest.approx(margin, abs=0.5)
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_a_refused_refresh_is_a_new_login(platform: Mantik, status: int) -> None:
+    platform.life, platform.answer = 0.05, {"refresh": status}
+    tokens = tokens_for(platform)
+    first = tokens.token()
+    time.sleep(0.06)
+    assert tokens.token() != first
+    assert platform.asked == ["create", "refresh", "create"]
+
+
+def test_a_token_that_cannot_be_renewed_serves_until_it_expires(platform: Mantik) -> None:
+    tokens = tokens_for(platform)
+    first = tokens.token()
+    platform.answer = {"refresh": 503, "create": 503}
+    age(tokens, renew_at=0.0)
+    assert tokens.token() == tokens.token() == first
+    age(tokens, expires_at=0.0)
+    for _ in range(2):
+        with pytest.raises(TrackingError, match=r"HTTP 503; try later"):
+            tokens.token()
+    assert platform.asked == ["create", "refresh", "create"]  # and no more for a while
+    platform.answer = {}
+    tokens._pause_until = 0.0
+    assert tokens.token() != first
+
+
+def test_threads_that_ask_at_once_make_one_request(platform: Mantik) -> None:
+    platform.delay = 0.1
+    tokens = tokens_for(platform)
+    for _ in range(3):
+        barrier = threading.Barrier(4)
+
+        def ask(barrier: threading.Barrier = barrier) -> str:
+            barrier.wait()
+            return tokens.token()
+
+        with ThreadPoolExecutor(4) as pool:
+            given = [pool.submit(ask) for _ in range(4)]
+        assert len({future.result() for future in given}) == 1
+        age(tokens, renew_at=0.0, expires_at=0.0)
+    assert platform.asked == ["create", "refresh", "refresh"]
+
+
+MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-03-04T05:06:07", MOMENT),
+        ("2026-03-04 05:06:07", MOMENT),
+        ("2026-03-04T05:06", MOMENT - 7),
+        ("2026-03-04T05:06:07Z", MOMENT),
+        ("2026-03-04T05:06:07z", MOMENT),
+        ("2026-03-04T05:06:07.5Z", MOMENT + 0.5),
+        ("2026-03-04T05:06:07,123456789Z", MOMENT + 0.123456789),
+        ("2026-03-04T05:06:07.250", MOMENT + 0.25),
+        ("2026-03-04T07:36:07+02:30", MOMENT),
+        ("2026-03-04T07:06:07+02", MOMENT),
+        ("2026-03-03T23:06:07.1-0600", MOMENT + 0.1),
+    ],
+)
+def test_times(text: str, expected: float) -> None:
+    assert login.seconds(text) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "1772600767", "2026-13-04T05:06:07Z", "05:06"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - whichever it is, an answer with it is refused
+        login.seconds(text)
+
+
+@pytest.mark.parametrize("hours", [None, 0, 5.5, -8])
+def test_a_token_lives_as_long_as_the_service_says(platform: Mantik, hours: float | None) -> None:
+    if hours is not None:
+        zone = timezone(timedelta(hours=hours))
+        platform.write_time = lambda moment: datetime.fromtimestamp(moment, zone).isoformat()
+    tokens = tokens_for(platform)
+    tokens.token()
+    assert tokens._grant
+    assert tokens._grant.expires_at == pytest.approx(time.time() + 3600, abs=5)
+
+
+# --- What goes wrong -----------------------------------------------------------------------------
+
+
+def assert_no_secret(error: BaseException, secrets: list[str]) -> None:
+    """Neither in the text nor wherever a traceback looks: causes, contexts, local variables."""
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    shown = "".join(
+        traceback.TracebackException.from_exception(error, capture_locals=True).format()
+    )
+    _, *ours = shown.split('/pytest_armory/login.py"')  # the first frame is the test's own
+    assert ours
+    for secret in secrets:
+        assert secret not in f"{error!r} {ours}"
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "check MANTIK_USERNAME and MANTIK_PASSWORD"),
+        (422, "check MANTIK_USERNAME and MANTIK_PASSWORD"),
+        (404, "set MANTIK_API_URL to the address of Mantik's API"),
+        (302, "set MANTIK_API_URL to the address of Mantik's API"),
+        (307, "set MANTIK_API_URL to the address of Mantik's API"),
+        (502, "try later, or set MLFLOW_TRACKING_TOKEN"),
+    ],
+)
+def test_a_login_that_is_refused(platform: Mantik, status: int, advice: str) -> None:
+    platform.answer = {"create": status}
+    with pytest.raises(TrackingError) as caught, logged_in(platform.url):
+        pytest.fail("this is not reached")
+    expected = f"the login of 'jane' at {platform.url} failed: HTTP {status}; {advice}"
+    assert str(caught.value) == expected
+    assert_no_secret(caught.value, [PASSWORD])
+    assert not {*OURS} & os.environ.keys()
+
+
+def test_a_wrong_password(platform: Mantik, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANTIK_PASSWORD", "wrong-secret")
+    with pytest.raises(TrackingError, match="HTTP 401; check MANTIK_USERNAME and") as caught:
+        init_tracking(platform.url)
+    assert_no_secret(caught.value, ["wrong-secret"])
+    assert platform.asked == ["create"]
+
+
+def test_an_expired_token_that_cannot_be_renewed_shows_no_secret(platform: Mantik) -> None:
+    platform.life = 0.05
+    tokens = tokens_for(platform)
+    tokens.token()
+    time.sleep(0.06)
+    platform.answer = {"refresh": 401, "create": 401}
+    with pytest.raises(TrackingError, match="HTTP 401") as caught:
+        tokens.token()
+    assert_no_secret(caught.value, platform.secrets)
+    for secret in platform.secrets:
+        assert secret not in f"{tokens!r} {tokens._grant!r}"
+
+
+@pytest.mark.parametrize(
+    "api", ["http://127.0.0.1:1", "api.cloud.mantik.ai", "http://[", "http://u:hidden@127.0.0.1:1"]
+)
+def test_an_api_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, api: str) -> None:
+    monkeypatch.setenv("MANTIK_API_URL", api)
+    with pytest.raises(TrackingError, match=r"got no answer \(\w+\); set MANTIK_API_URL") as caught:
+        init_tracking("http://127.0.0.1:1")
+    assert_no_secret(caught.value, [PASSWORD, "hidden"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "when", ["", "soon", "2026-03-04T05:06:07+99:99", "9999-12-31T23:59-23:59"]
+)
+def test_an_answer_without_a_usable_time(platform: Mantik, when: str) -> None:
+    platform.write_time = lambda _: when
+    with pytest.raises(TrackingError, match="got an answer without a usable token") as caught:
+        tokens_for(platform).token()
+    assert_no_secret(caught.value, platform.secrets)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {},
+        {"AccessToken": "a"},
+        {"AccessToken": "", "ExpiresAt": "2026-03-04T05:06:07"},
+        {"AccessToken": "a\r\nX: y", "ExpiresAt": "2026-03-04T05:06:07"},
+        {"AccessToken": None, "ExpiresAt": "2026-03-04T05:06:07"},
+        {"AccessToken": "a", "ExpiresAt": 1772600767},
+    ],
+)
+def test_an_answer_that_is_none(
+    platform: Mantik, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    monkeypatch.setattr(platform, "grant", lambda *_: (200, answer))
+    with pytest.raises(TrackingError, match="got an answer without a usable token"):
+        tokens_for(platform).token()
+
+
+def test_the_password_in_netrc_is_not_sent(
+    platform: Mantik, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    tokens_for(platform).token()
+    assert platform.basic == []
+
+
+# --- In this process, and in its children --------------------------------------------------------
+
+
+def test_everything_is_put_back(platform: Mantik, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "basic-user")
+    before = dict(os.environ)
+    with logged_in(platform.url) as uri:
+        assert uri == os.environ["MLFLOW_TRACKING_URI"] == f"{platform.url}/tracking"
+        assert os.environ["MLFLOW_TRACKING_AUTH"] == "armory"
+        assert before.items() <= {**os.environ, "MLFLOW_TRACKING_URI": platform.url}.items()
+        assert PASSWORD not in os.environ[login.HANDED_DOWN]
+    assert dict(os.environ) == before
+    assert login._current is None
+    with pytest.raises(TrackingError, match="nobody is logged in; call"):
+        login.AuthProvider().get_auth()
+
+
+def test_a_job_of_the_platform_asks_for_nothing(
+    platform: Mantik, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "MLFLOW_TRACKING_URI": platform.url,
+        "MLFLOW_TRACKING_TOKEN": "given",
+        "MLFLOW_EXPERIMENT_ID": "1",
+        "MLFLOW_RUN_ID": "f" * 32,
+    }.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    with logged_in(platform.url) as uri:
+        assert uri == init_tracking() == platform.url
+        assert dict(os.environ) == before
+    assert platform.asked == []
+
+
+@pytest.mark.parametrize("uri", ["local", "sqlite:////tmp/mlflow.db"])
+def test_a_database_asks_for_nothing(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    before = dict(os.environ)
+    with logged_in(uri) as given:
+        assert given == uri
+        assert dict(os.environ) == before
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////tmp/other.db")
+    assert os.environ["MLFLOW_TRACKING_URI"] == "sqlite:////tmp/other.db"
+    assert init_tracking(uri) == uri
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert init_tracking() == "local"
+
+
+def test_a_second_login_goes_on_from_the_first(platform: Mantik) -> None:
+    assert init_tracking(platform.url) == init_tracking() == init_tracking(platform.url)
+    with logged_in(platform.url):
+        pass
+    assert login._current
+    assert platform.asked == ["create"]
+
+
+@pytest.mark.parametrize("change", ["user", "host"])
+def test_another_user_or_host_is_another_login(
+    platform: Mantik, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    init_tracking(platform.url)
+    if change == "user":
+        monkeypatch.setenv("MANTIK_USERNAME", "joe")
+        with pytest.raises(TrackingError, match="of 'joe' at"):
+            init_tracking(platform.url)
+        assert platform.asked == ["create", "create"]
+    else:
+        with mantik_platform() as other:
+            assert init_tracking(other.url) == f"{other.url}/tracking"
+            assert other.asked == ["create"]
+
+
+def test_the_token_goes_to_its_server_only(platform: Mantik) -> None:
+    tokens = SimpleNamespace(token=lambda: "t")
+    own = "https://Host.example/tracking"
+    assert header(own, tokens, "https://host.example/tracking/api/2.0/x") == "Bearer t"
+    assert header(own, tokens, "https://host.example:443/") == "Bearer t"
+    for other in (
+        "http://host.example/tracking",
+        "https://host.example:8443/tracking",
+        "https://storage.example/bucket?to=https://host.example/tracking",
+        "https://host.example.evil.example/tracking",
+        "https://host.example@evil.example/tracking",
+    ):
+        assert header(own, tokens, other) is None
+    assert header(platform.url, tokens, f"{platform.url}/tracking") == "Bearer t"
+    # and MLflow's own basic auth stays as it is for another server
+    request = requests.Request(
+        "GET", "https://other.example", auth=Bearer(own, tokens), headers={"Authorization": "B"}
+    )
+    assert request.prepare().headers["Authorization"] == "B"
+
+
+def test_a_login_of_ones_own(platform: Mantik) -> None:
+    mine = SimpleNamespace(token=lambda: "mine")
+    with logged_in("http://tracker/mlflow", mine) as uri:
+        assert uri == os.environ["MLFLOW_TRACKING_URI"] == "http://tracker/mlflow"
+        request = requests.Request("GET", f"{uri}/x", auth=login.AuthProvider().get_auth())
+        assert request.prepare().headers["Authorization"] == "Bearer mine"
+        assert in_a_child(
+            """
+            from pytest_armory.login import AuthProvider
+            auth = AuthProvider().get_auth()
+            print(requests.Request("GET", "http://tracker/x", auth=auth).prepare().headers)
+            """
+        ) == ("{'Authorization': 'Bearer mine'}")
+    assert platform.asked == []
+
+
+def in_a_child(code: str, **environment: str) -> str:
+    """What a process prints that this one starts."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            "import os, requests, time\n" + textwrap.dedent(code),
+        ],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_child_goes_on_from_its_parent(platform: Mantik) -> None:
+    with logged_in(platform.url):
+        printed = in_a_child(
+            """
+            from pytest_armory import login
+            with login.logged_in(os.environ["MLFLOW_TRACKING_URI"]):
+                tokens = login._current[1]
+                print(tokens.token())
+                tokens._grant = tokens._grant._replace(renew_at=0.0)
+                print(tokens.token())
+            print(login.AuthProvider().get_auth()._login.token())
+            """
+        ).split()
+    assert platform.asked == ["create", "refresh"]
+    assert printed[:2] == list(platform.valid)
+    assert printed[2] in platform.valid  # without the login, from the variable again
+
+
+def test_the_room_is_light() -> None:
+    heavy = "print({'mlflow', 'requests', 'pytest'} & sys.modules.keys())"
+    command = f"import sys; import pytest_armory.login; {heavy}"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
+
+
+# --- MLflow --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tracked(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mantik]:
+    """The platform in front of a real MLflow server; its tokens live for a second."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with mantik_platform(mlflow_server, life=1.0) as platform:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.url)
+        yield platform
+
+
+@pytest.mark.xdist_group("server")
+def test_a_run_over_three_lives_of_a_token(
+    tracked: Mantik, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "basic-user")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "basic-password")
+    (tmp_path / "notes.txt").write_text("from here")
+    with logged_in(tracked.url) as uri:
+        client = MlflowClient(uri)
+        run_id = client.create_run(client.create_experiment("login")).info.run_id
+        end = time.monotonic() + 3.2
+        step = 0
+        while time.monotonic() < end:
+            client.log_metric(run_id, "step", step, step=step)
+            step += 1
+            time.sleep(0.1)
+        client.log_artifact(run_id, str(tmp_path / "notes.txt"))
+        client.set_terminated(run_id)
+        assert len(client.get_metric_history(run_id, "step")) == step
+        assert [file.path for file in client.list_artifacts(run_id)] == ["notes.txt"]
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "basic-password"
+    assert tracked.refused == 0
+    assert tracked.asked[0] == "create"
+    assert len(tracked.asked) >= 4
+    assert set(tracked.asked[1:]) == {"refresh"}
+    assert len({sender for _, sender in tracked.tracked}) == len(tracked.asked)
+    assert all(sender.startswith("Bearer access-") for _, sender in tracked.tracked)
+    with pytest.raises(mlflow.exceptions.MlflowException):  # logged out; the door is shut
+        client.get_run(run_id)
+    assert tracked.refused == 1
+
+
+@pytest.mark.xdist_group("server")
+def test_the_tests_own_calls_in_a_child(tracked: Mantik) -> None:
+    with logged_in(tracked.url):
+        run_id = in_a_child(
+            """
+            import mlflow
+            mlflow.set_experiment("login-child")
+            with mlflow.start_run() as run:
+                for step in range(16):
+                    mlflow.log_metric("step", step, step=step)
+                    time.sleep(0.2)
+            print(run.info.run_id)
+            """,
+            PYTHONWARNINGS="error",
+        ).split()[-1]
+        history = MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).get_metric_history(run_id, "step")
+    assert len(history) == 16
+    assert tracked.refused == 0
+    assert tracked.asked.count("create") + tracked.asked.count("refresh") >= 4
+
+
+@pytest.mark.xdist_group("server")
+def test_a_login_that_ends_in_mid_run_is_one_line_from_mlflow(tracked: Mantik) -> None:
+    with logged_in(tracked.url) as uri:
+        client = MlflowClient(uri)
+        client.search_experiments()
+        tracked.answer = {"refresh": 401, "create": 401}
+        time.sleep(1.1)
+        with pytest.raises(mlflow.exceptions.MlflowException, match="HTTP 401; check") as caught:
+            client.search_experiments()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert not [secret for secret in tracked.secrets if secret in shown]
+    assert tracked.refused == 0
+
+
+@pytest.mark.xdist_group("server")
+def test_a_script(tracked: Mantik) -> None:
+    printed = in_a_child(
+        """
+        from pytest_armory.login import init_tracking
+        uri = init_tracking()
+        import mlflow
+        assert mlflow.get_tracking_uri() == uri, mlflow.get_tracking_uri()
+        with mlflow.start_run():
+            mlflow.log_metric("m", 1)
+        print(uri)
+        """
+    )
+    assert printed.split()[-1] == f"{tracked.url}/tracking"
+    assert tracked.asked[0] == "create"
+    assert tracked.refused == 0
+
+
+def test_the_double_writes_times_as_the_platform_does() -> None:
+    assert mantik.naive(MOMENT) == "2026-03-04T05:06:07"
