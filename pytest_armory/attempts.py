@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,9 @@ from pytest_armory import __version__
 from pytest_armory.destination import Destination
 from pytest_armory.errors import TrackingError
 from pytest_armory.fixture_params import FixtureParams, merged
+from pytest_armory.ledger import process_tags
 from pytest_armory.lifecycle import Phase, outcome_of
-from pytest_armory.options import Mark, Settings, is_evaluation, merged_mark
+from pytest_armory.options import Mark, Settings, merged_mark
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import open_run, running
@@ -103,6 +104,16 @@ class Attempts:
             return self.record_of(attempt)
         return None
 
+    def cut_short(self) -> EvaluationRecord | None:
+        """Close the run that is open, from another thread, before this process dies of a signal."""
+        attempt = self.current
+        if attempt is None:
+            return None
+        outcome = Outcome.INTERRUPTED
+        attempt.run.write(tags={"armory.outcome": outcome.value})
+        attempt.run.close(outcome.status)
+        return self.record_of(attempt, outcome)
+
     def end(self) -> EvaluationRecord | None:
         """End this process's part: close what Ctrl-C or ``pytest.exit`` left open, and wait."""
         record = self.finish(self.current) if self.current is not None else None
@@ -117,9 +128,9 @@ class Attempts:
                 self.problems.append(str(error))
         return record
 
-    def prepare(self, items: Sequence[pytest.Item]) -> None:
+    def prepare(self) -> None:
         """Open the store before the first test, for it takes seconds that are no test's."""
-        if self.destination is not None and any(is_evaluation(item) for item in items):
+        if self.destination is not None:
             from pytest_armory.store import open_store
 
             with suppress(TrackingError):  # tried again by each evaluation, which tells it
@@ -167,6 +178,7 @@ class Attempts:
     def _tags(self, item: pytest.Item, mark: Mark, record: EvaluationRecord) -> dict[str, str]:
         tags = {
             **self._open_tags,
+            **process_tags(),
             "armory.kind": "evaluation",
             "armory.version": __version__,
             "armory.nodeid": record.nodeid,

@@ -6,6 +6,7 @@ its own migration to :func:`prepare_database`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sqlite3
@@ -59,6 +60,17 @@ def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
             f"armory: the home folder of {home or 'this user'} is not known; set ARMORY_HOME to a "
             "folder that can be written"
         ) from None
+
+
+def lease_folder(destination: Destination, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the processes that track to a destination keep their leases.
+
+    Beside a database, for whoever opens it shall see them; for a server under the Armory home.
+    """
+    if destination.database is not None:
+        return destination.database.parent / "leases"
+    digest = hashlib.sha256(destination.shown.encode()).hexdigest()[:12]
+    return armory_home(environ) / "leases" / digest
 
 
 def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destination:

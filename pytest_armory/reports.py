@@ -7,6 +7,7 @@ sequence: :func:`printable` and :func:`_text` see to that.
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -35,7 +36,9 @@ class Summary:
     records: Sequence[EvaluationRecord]
     open_with: Sequence[str] = ()
     problems: Sequence[str] = ()
+    notes: Sequence[str] = ()
     lost: int = 0
+    not_run: int = 0
     commit: str = ""
     branch: str = ""
 
@@ -57,11 +60,16 @@ class Line:
         return "".join(text for text, _ in self.parts)
 
 
-def latest(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
-    """The last attempt of every evaluation on every worker kind; an earlier one was rerun."""
+def latest(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+    """The last attempt at every evaluation; those before it were rerun.
+
+    Where several workers ran the same attempt, as ``--dist=each`` has it, each counts.
+    """
+    times = Counter((record.nodeid, record.attempt) for record in records)
+    parallel = {nodeid for (nodeid, _), count in times.items() if count > 1}
     last: dict[tuple[str, str], EvaluationRecord] = {}
     for record in records:
-        last[(record.nodeid, record.worker)] = record
+        last[(record.nodeid, record.worker if record.nodeid in parallel else "")] = record
     return list(last.values())
 
 
@@ -86,21 +94,22 @@ def junit_properties(record: EvaluationRecord) -> list[tuple[str, str]]:
 def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
     """The lines under the summary's title: a table, then where to look."""
     lines = _table(summary.records, width, all_rows=verbosity > 0) if verbosity >= 0 else []
-    counts = counted(summary.records)
-    lines.append(Line([(f"{counts}, tracked to {printable(summary.where)}", None)]))
-    lines += [Line([(printable(text), None)]) for text in summary.open_with]
+    lines.append(Line([(f"{counted(summary)}, tracked to {printable(summary.where)}", None)]))
+    lines += [Line([(printable(text), None)]) for text in (*summary.open_with, *summary.notes)]
     if summary.lost:
         lines.append(Line([(f"not stored: {_plural(summary.lost, 'evaluation')}", "red")]))
     lines += [Line([(f"warning: {printable(text)}", "yellow")]) for text in summary.problems]
     return lines
 
 
-def counted(records: Sequence[EvaluationRecord]) -> str:
-    """``3 evaluations: 2 passed, 1 failed``, reruns apart."""
-    last = latest(records)
-    outcomes = ", ".join(f"{count} {name}" for name, count in count_outcomes(last).items())
-    text = f"{_plural(len(last), 'evaluation')}: {outcomes}"
-    reruns = len(records) - len(last)
+def counted(summary: Summary) -> str:
+    """``3 evaluations: 2 passed, 1 failed``; reruns and what was never started apart."""
+    last = latest(summary.records)
+    outcomes = [f"{count:,} {name}" for name, count in count_outcomes(last).items()]
+    if summary.not_run:
+        outcomes.append(f"{summary.not_run:,} not run")
+    text = f"{_plural(len(last) + summary.not_run, 'evaluation')}: {', '.join(outcomes)}"
+    reruns = len(summary.records) - len(last)
     return f"{text} ({_plural(reruns, 'earlier attempt')})" if reruns else text
 
 
@@ -256,7 +265,7 @@ def _plural(count: int, noun: str) -> str:
 def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
     """The session's summary: verdict first, then what failed, then passes folded."""
     verdict = "✅" if summary.is_good else "❌"
-    lines = [f"## {verdict} {_text(counted(summary.records))}", ""]
+    lines = [f"## {verdict} {_text(counted(summary))}", ""]
     state = " on ".join(_code(part) for part in (summary.commit[:12], summary.branch) if part)
     lines.append(
         f"Session {_code(summary.session)}{f', commit {state}' if state else ''}, tracked to "
@@ -323,8 +332,9 @@ def _text(text: str) -> str:
     return printable(text).translate(_ENTITIES)
 
 
-def outcome_counts(records: Sequence[EvaluationRecord]) -> dict[str, float]:
+def outcome_counts(summary: Summary) -> dict[str, float]:
     """A session run's metrics: how many evaluations there were and how each ended."""
-    counts = count_outcomes(latest(records))
-    every = {outcome.value: float(counts.get(outcome.value, 0)) for outcome in Outcome}
-    return {"evaluations": float(len(latest(records))), **every}
+    last = latest(summary.records)
+    counts = {"not_run": summary.not_run, **count_outcomes(last)}
+    every = {name: float(counts.get(name, 0)) for name in (*(o.value for o in Outcome), "not_run")}
+    return {"evaluations": float(len(last) + summary.not_run), **every}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
-from pytest_armory import reports, session
+from pytest_armory import leases, reports, session, signals
 from pytest_armory.attempts import Attempts
+from pytest_armory.destination import Destination, lease_folder
+from pytest_armory.errors import ArmoryError
+from pytest_armory.ledger import Ledger
 from pytest_armory.options import Settings, is_evaluation
 from pytest_armory.records import from_wire, to_wire
 from pytest_armory.session import tell_controller, told_by_worker, write_summary
 
 WIRE = "armory"
 """The attribute of a report that carries the record, as one string."""
+
+PLANNED = "armory_planned"
+"""That of a process's first report, which carries the node ids of all evaluations it collected."""
 
 
 def register(config: pytest.Config, settings: Settings) -> None:
@@ -24,10 +32,16 @@ def register(config: pytest.Config, settings: Settings) -> None:
     identity = session.identify(config)
     config.add_cleanup(_environment_restorer())
     manager = config.pluginmanager
-    ledger = None if session.is_worker(config) else session.Ledger(where, identity)
+    ledger = None
+    if not session.is_worker(config):
+        ledger = Ledger(where, identity, each=session.runs_each_test_everywhere(config))
+    process = Process(where, ledger)
+    config.add_cleanup(signals.before_dying(process.die))
+    if ledger is not None:
+        manager.register(Reports(config, settings, ledger, process), "armory-reports")
     # --setup-plan and --setup-only run no test, so there is no evaluation.
     if not session.is_controller(config) and not config.option.setuponly:
-        attempts = Attempts(
+        process.attempts = Attempts(
             settings,
             where,
             open_tags=identity.tags,
@@ -35,34 +49,106 @@ def register(config: pytest.Config, settings: Settings) -> None:
             parent_of=ledger.runs.parent_of if ledger else session.linked_by_controller,
             rootpath=config.rootpath,
         )
-        manager.register(RunsTests(attempts, ledger), "armory-runs-tests")
-    if ledger is not None:
-        manager.register(Reports(config, settings, ledger), "armory-reports")
+        manager.register(RunsTests(process.attempts, process), "armory-runs-tests")
 
 
 def register_in_memory(config: pytest.Config, settings: Settings) -> None:
     """Give marked tests the same of everything where nothing is tracked, but for the store."""
     attempts = Attempts(settings, None, rootpath=config.rootpath)
-    config.pluginmanager.register(RunsTests(attempts, None), "armory-runs-tests")
+    config.pluginmanager.register(RunsTests(attempts, Process(None, None)), "armory-runs-tests")
+
+
+class Process:
+    """What a process of a tracked session is besides its role: alive, and mortal.
+
+    ``busy`` is held while a hook of ours is at work, so that dying of a signal waits for it.
+    """
+
+    def __init__(self, where: Destination | None, ledger: Ledger | None) -> None:
+        self.where = where
+        self.ledger = ledger
+        self.attempts: Attempts | None = None
+        self.busy = threading.RLock()
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.print_summary: Callable[[], None] = lambda: None
+        self._lease: leases.Lease | None = None
+
+    def begin(self) -> None:
+        """Take this process's lease; and where it reports, close what killed sessions left."""
+        if self.where is None or self._lease is not None:
+            return
+        from pytest_armory import recovery
+
+        try:
+            self._lease = leases.hold(lease_folder(self.where))
+            if self.ledger is not None:
+                own = self.ledger.identity.session
+                self.notes += recovery.told(recovery.recover_dead(self.where, own=own))
+        except (OSError, ArmoryError) as error:
+            self.problems.append(f"runs of killed sessions cannot be looked after: {error}")
+
+    def beat(self) -> None:
+        """Say that this process is at work."""
+        if self._lease is not None:
+            self._lease.beat()
+
+    def end(self) -> None:
+        """Give the lease back, unless something is left open that others shall close."""
+        if self._lease is None:
+            return
+        if self.ledger is None or self.ledger.is_whole:
+            self._lease.release()
+        else:
+            self._lease.leave()
+        self._lease = None
+        if self.where is not None and self.ledger is not None and self.ledger.crashed:
+            self._bury(self.where)
+
+    def _bury(self, where: Destination) -> None:
+        """Remove the leases of workers that died; their runs are closed by now."""
+        from pytest_armory import recovery
+
+        try:
+            recovery.recover_dead(where)
+        except (OSError, ArmoryError) as error:
+            self.problems.append(str(error))
+
+    def die(self) -> None:
+        """Close what is open. The main thread may go on, but not into a hook of ours."""
+        self.busy.acquire()
+        record = self.attempts.cut_short() if self.attempts is not None else None
+        if self.ledger is not None:
+            if record is not None:
+                self.ledger.take(record)
+            self.print_summary()
+        self.end()
 
 
 class RunsTests:
     """A session of one process, or a worker."""
 
-    def __init__(self, attempts: Attempts, ledger: session.Ledger | None) -> None:
+    def __init__(self, attempts: Attempts, process: Process) -> None:
         self.attempts = attempts
-        self.ledger = ledger
+        self.process = process
+        self._planned: list[str] | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        if not session.config.option.collectonly and not session.testsfailed:
-            self.attempts.prepare(session.items)
+        if session.config.option.collectonly or session.testsfailed:
+            return
+        self._planned = [item.nodeid for item in session.items if is_evaluation(item)]
+        if self._planned:
+            self.attempts.prepare()
+            self.process.begin()
 
     # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
     @pytest.hookimpl
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if is_evaluation(item) and not _skipped_by_unittest(item):
-            self.attempts.open(item)
+            with self.process.busy:
+                self.process.beat()
+                self.attempts.open(item)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -76,31 +162,49 @@ class RunsTests:
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        record = self.attempts.reported(item, report)
-        if record is not None and self.attempts.destination is not None:
+        with self.process.busy:
+            record = self.attempts.reported(item, report)
+        if self.attempts.destination is None:
+            return report
+        if self._planned:
+            setattr(report, PLANNED, json.dumps(self._planned))
+            self._planned = None
+        if record is not None:
             setattr(report, WIRE, to_wire(record))
             report.user_properties += reports.junit_properties(record) if record.outcome else []
         return report
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    # Innermost, so that a second Ctrl-C while fixtures are torn down does not leave a run open.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            with signals.interrupt_deferred(), self.process.busy:
+                self._end(session.config)
+
+    def _end(self, config: pytest.Config) -> None:
         record = self.attempts.end()
-        if self.ledger is None:
-            tell_controller(session.config, self.attempts.problems)
-            return
-        self.ledger.runs.problems += self.attempts.problems
-        if record is not None:
-            self.ledger.take(record)
+        self.process.problems += self.attempts.problems
+        if self.process.ledger is None:
+            tell_controller(config, self.process.problems)
+            self.process.end()
+        elif record is not None:
+            self.process.ledger.take(record)
 
 
 class Reports:
     """A session of one process, or the controller of workers."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, ledger: session.Ledger) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, ledger: Ledger, process: Process
+    ) -> None:
         self.config = config
         self.settings = settings
         self.ledger = ledger
+        self.process = process
         self.summary: reports.Summary | None = None
+        process.print_summary = self._print_cut_short
 
     def pytest_report_header(self) -> str:
         shown = reports.printable(self.ledger.where.shown)
@@ -117,29 +221,59 @@ class Reports:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        wire = getattr(report, WIRE, None)
+        planned, wire = getattr(report, PLANNED, None), getattr(report, WIRE, None)
+        self.ledger.reported.add(report.nodeid)
+        if planned is not None:
+            self.ledger.planned.update(json.loads(planned))
         if wire is not None:
-            self.ledger.take(from_wire(wire))
+            with self.process.busy:
+                self.process.begin()
+                self.process.beat()
+                self.ledger.take(from_wire(wire))
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    # Inside the terminal's own, which prints the summary; outside of what runs tests.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
+        try:
+            result = yield
+        except BaseException:  # then pytest prints no summary
+            with signals.interrupt_deferred(), self.process.busy:
+                self._finish(interrupted=True)
+            self._print()
+            raise
         # With workers `-x` and `--maxfail` interrupt the session too, by their own way out.
         most = session.config.option.maxfail
         enough = bool(most) and session.testsfailed >= most
-        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED and not enough
-        self.summary = self.ledger.finish(interrupted)
+        with signals.interrupt_deferred(), self.process.busy:
+            self._finish(exitstatus == pytest.ExitCode.INTERRUPTED and not enough)
+        return result
+
+    def _finish(self, interrupted: bool) -> None:
+        self.ledger.runs.problems += self.process.problems
+        self.summary = self.ledger.finish(interrupted, self.process.notes)
         if self.summary is not None:
             self.summary = write_summary(self.summary, self.settings)
+        self.process.end()
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.summary is None:
+    def pytest_terminal_summary(self) -> None:
+        self._print()
+
+    def _print_cut_short(self) -> None:
+        self._finish(interrupted=True)
+        self._print()
+
+    def _print(self) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if self.summary is None or terminal is None:
             return
-        terminalreporter.write_sep("=", "evaluations")
-        width = terminalreporter._tw.fullwidth
+        terminal.write_sep("=", "evaluations")
+        width = terminal._tw.fullwidth
         for line in reports.terminal_lines(self.summary, width, self.config.get_verbosity()):
             for text, colour in line.parts:
-                terminalreporter.write(text, **({colour: True} if colour else {}))
-            terminalreporter.write_line("")
+                terminal.write(text, **({colour: True} if colour else {}))
+            terminal.write_line("")
 
 
 def _skipped_by_unittest(item: pytest.Item) -> bool:

@@ -30,6 +30,9 @@ from pytest_armory.store.database import (  # noqa: E402
 
 import_database_store()
 
+# Plugins that are here to be tested with: each is on where a test asks for it.
+UNASKED = ("-p", "no:randomly", "-p", "no:rerunfailures", "-p", "no:cov")
+
 FOREIGN = ("MLFLOW_", "GITHUB_", "GITLAB_", "CI_", "ARMORY_", "MANTIK_")
 
 
@@ -99,7 +102,7 @@ class Evals:
     def run(self, *args: str, track: bool = True, subprocess: bool = False) -> pytest.RunResult:
         """Run pytest; tracked and in this process unless told otherwise."""
         # Hypothesis imports itself anew in each inner session, which takes seconds.
-        without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+        without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *UNASKED)
         quiet = (*without, "-W", "ignore::pytest.PytestDeprecationWarning")
         args = (*(("--armory-track",) if track else ()), *quiet, *args)
         if subprocess:

@@ -53,6 +53,7 @@ class StoredRun:
     status: str
     start: int
     end: int | None
+    artifact_uri: str
     metrics: dict[str, float]
     params: dict[str, str]
     tags: dict[str, str]
@@ -77,10 +78,24 @@ class Store:
                 import_database_store()
             else:
                 self.uri = str(destination.uri)
-            self.client = MlflowClient(self.uri)
+            self._client = MlflowClient(self.uri)
+            self._pid = os.getpid()
             if destination.database:
                 self.client.get_experiment("0")  # MLflow opens a database at its first query
         _stores.add(self)
+
+    @property
+    def client(self) -> Any:
+        """MLflow's client, for the process that opened it."""
+        self._check_process()
+        return self._client
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise TrackingError(
+                f"process {os.getpid()} was forked from the one that tracks to {self.where}, and "
+                "does not write there; return what it measured, and log it in the parent process"
+            )
 
     # Experiments
 
@@ -178,10 +193,11 @@ class Store:
         with translated("closing a run", self.where):
             self.client.set_terminated(run_id, status, end)
 
-    def log_files(self, run: StoreRun, files: Mapping[str, str | bytes | Path]) -> None:
+    def log_files(self, run: StoreRun | StoredRun, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts by their path in the run, from text, bytes or a file on disk."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+        self._check_process()
         with translated("storing artifacts", self.where), tempfile.TemporaryDirectory() as folder:
             repository = get_artifact_repository(run.artifact_uri, tracking_uri=self.uri)
             for path, content in files.items():
@@ -195,6 +211,14 @@ class Store:
 
     def session_runs(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
         """Every run of a session, session runs included, by start; one request per 1,000 runs."""
+        return self._search(experiment_ids, f"tags.`armory.session` = '{session}'")
+
+    def open_runs(self) -> list[StoredRun]:
+        """Every run of any session that is still ``RUNNING``."""
+        mine = "tags.`armory.session` LIKE '%'"
+        return self._search(self.experiment_ids(), f"attributes.status = 'RUNNING' AND {mine}")
+
+    def _search(self, experiment_ids: Iterable[str], condition: str) -> list[StoredRun]:
         found: list[StoredRun] = []
         ids = list(experiment_ids)
         token: str | None = None
@@ -202,7 +226,7 @@ class Store:
             while ids:
                 page = self.client.search_runs(
                     ids,
-                    filter_string=f"tags.`armory.session` = '{session}'",
+                    filter_string=condition,
                     max_results=1000,
                     order_by=["attributes.start_time ASC"],
                     page_token=token,
@@ -220,6 +244,12 @@ class Store:
         base = _without_userinfo(self.uri).rstrip("/")
         return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
 
+    def close_stray(self, run_id: str, opened_in: str, end: int | None = None) -> str:
+        """Close a run that was left open inside another; returns what is to be told of it."""
+        self.log_batch(run_id, tags={"armory.left_open_in": opened_in})
+        self.close_run(run_id, "FINISHED", end)
+        return f"the MLflow run {run_id} was left open inside {opened_in}: closed"
+
     # The fluent API of the test's own code
 
     def activate(self, run: StoreRun) -> fluent.Place:
@@ -235,12 +265,7 @@ class Store:
 
         Returns a sentence for each.
         """
-        told = []
-        for run_id in fluent.take_open(left):
-            self.log_batch(run_id, tags={"armory.left_open_in": left[run_id]})
-            self.close_run(run_id, "FINISHED")
-            told.append(f"the MLflow run {run_id} was left open inside {left[run_id]}: closed")
-        return told
+        return [self.close_stray(run_id, left[run_id]) for run_id in fluent.take_open(left)]
 
     # Requests whose latency is hidden behind the next test
 
@@ -315,6 +340,7 @@ def _stored(run: Any) -> StoredRun:
         status=run.info.status,
         start=run.info.start_time,
         end=run.info.end_time,
+        artifact_uri=run.info.artifact_uri,
         metrics=dict(run.data.metrics),
         params=dict(run.data.params),
         tags=dict(run.data.tags),

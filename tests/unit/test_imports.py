@@ -22,30 +22,40 @@ ALLOWED = {
     "values": "",
     "records": "values",
     # Pure: no store, no pytest.
+    "gates": "errors records",
     "lifecycle": "records",
     "reports": "records",
     "provenance": "values",
     # Tracking without pytest.
     "destination": "errors values",
+    "login": "errors values",
     "store": "errors values destination",
     "track": "errors values destination provenance store",
     "engine": "errors values track",
     "server": "errors destination store",
+    "leases": "",
+    "ledger": "errors records reports destination leases store",
+    "recovery": "records reports destination leases ledger store",
+    "signals": "",
     # pytest's side.
     "hookspecs": "",
     "options": "values",
     "scopes": "track fixture_params",
     "fixture_params": "values track",
-    "attempts": "errors values records lifecycle destination store track options fixture_params",
-    "session": "errors records reports provenance destination store options",
-    "tracked": "records reports store track options attempts session",
+    "attempts": (
+        "errors values records lifecycle destination store track options fixture_params ledger"
+    ),
+    "session": "errors reports provenance destination options leases ledger",
+    "tracked": (
+        "errors records reports destination options attempts session leases ledger recovery signals"
+    ),
     "plugin": "track options hookspecs scopes session tracked",
 }
 """Each room and the rooms it may import. A room that is missing here may import nothing."""
 
 WITHOUT_PYTEST = {
-    "errors", "values", "records", "lifecycle", "reports", "provenance", "destination", "store",
-    "track", "engine", "server",
+    "errors", "values", "records", "gates", "lifecycle", "reports", "provenance", "destination",
+    "store", "track", "engine", "server", "login", "leases", "ledger", "recovery", "signals",
 }  # fmt: skip
 
 STORE_LIBRARIES = {"mlflow", "sqlalchemy"}

@@ -113,7 +113,9 @@ def test_markdown_puts_what_failed_first_and_folds_the_rest() -> None:
 def test_reruns_are_counted_apart() -> None:
     first = EvaluationRecord("t", attempt=1, outcome=Outcome.FAILED)
     second = EvaluationRecord("t", attempt=2, outcome=Outcome.PASSED)
-    assert counted([first, second]) == "1 evaluation: 1 passed (1 earlier attempt)"
+    assert (
+        counted(Summary("s", "w", [first, second])) == "1 evaluation: 1 passed (1 earlier attempt)"
+    )
     assert summary([first, second]).is_good
     assert "t (attempt 2)" in terminal_lines(summary([first, second]), 80, 0)[3].text
 

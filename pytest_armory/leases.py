@@ -1,0 +1,136 @@
+"""Leases: files that say by their lock whether the process that made them is alive.
+
+A process of a tracked session keeps its file locked for as long as it lives; the kernel lets go of
+the lock however the process dies. A process ID would say less: another process, or another
+container, may have it by now.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+_SUFFIX = ".lease"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease that this process has locked.
+
+    ``process`` is its owner's :func:`process_name`; ``seen`` is when the owner was last at work, in
+    milliseconds since the epoch.
+    """
+
+    path: Path
+    descriptor: int
+    process: str
+    seen: int
+
+    def beat(self) -> None:
+        """Say that this process is at work: who closes its runs later knows until when it was."""
+        os.utime(self.path)
+
+    def release(self) -> None:
+        """Remove the file and let go of its lock."""
+        if self.descriptor not in _held:  # a forked child has let go already
+            return
+        if sys.platform == "win32":  # which removes no open file
+            self.leave()
+        self.path.unlink(missing_ok=True)
+        if sys.platform != "win32":
+            self.leave()
+
+    def leave(self) -> None:
+        """Let go of the lock but leave the file, for somebody to try again."""
+        if self.descriptor in _held:
+            _held.remove(self.descriptor)
+            os.close(self.descriptor)
+
+
+def host_name() -> str:
+    """This machine's name, as in the tag ``armory.host``."""
+    return socket.gethostname() or "localhost"
+
+
+@lru_cache(maxsize=1)
+def process_name() -> str:
+    """A name for this process that no other has: ``host:pid:random``."""
+    return f"{host_name()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def hold(folder: Path) -> Lease:
+    """Make this process's lease in a folder, locked. Raises ``OSError``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (quote(process_name(), safe="") + _SUFFIX)
+    while True:
+        lease = _lock(path, os.O_CREAT)
+        # Whoever looks for the dead may have locked it in between, or removed it.
+        if lease is not None and path.exists():
+            return lease
+
+
+def survey(folder: Path) -> tuple[list[Lease], set[str]]:
+    """The leases of processes that have died, locked by this one; and the names of the living."""
+    dead, alive = [], set()
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        lease = _lock(path)
+        if lease is not None:
+            dead.append(lease)
+        elif path.exists():
+            alive.add(_owner(path))
+    return dead, alive
+
+
+def _owner(path: Path) -> str:
+    return unquote(path.name.removesuffix(_SUFFIX))
+
+
+def _lock(path: Path, flags: int = 0) -> Lease | None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | flags, 0o644)
+    except FileNotFoundError:  # its owner has just ended
+        return None
+    if not _flock(descriptor):
+        os.close(descriptor)
+        return None
+    _held.add(descriptor)
+    return Lease(path, descriptor, _owner(path), os.fstat(descriptor).st_mtime_ns // 1_000_000)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _flock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _flock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+# A child would keep the lock after its parent's death; to close its copy leaves the parent's.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -1,0 +1,136 @@
+"""Closing what a process left open that was killed: ``pytest-armory recover``, and every session.
+
+Only a run whose process is known to be dead is closed, and its lease tells that. Runs of other
+machines, or of another Armory home, are for somebody who knows: they are named, and closed by
+their session's ID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_armory import leases
+from pytest_armory.destination import Destination, lease_folder
+from pytest_armory.ledger import close_left, close_session_run, record_of
+from pytest_armory.records import Outcome
+from pytest_armory.reports import Summary
+from pytest_armory.store import Store, StoredRun, open_store
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was closed, and what is still open: by a living process, or by one nobody here knows."""
+
+    closed: Sequence[StoredRun] = ()
+    alive: Sequence[StoredRun] = ()
+    unknown: Sequence[StoredRun] = ()
+
+
+def recover(where: Destination, session: str | None = None) -> Recovery:
+    """Close the runs whose processes died on this machine, as ``KILLED``; safe at any time.
+
+    With ``session``, close every run of that session which no living process here holds, wherever
+    it was opened. Raises :class:`TrackingError`, and what was left may be recovered later.
+    """
+    if where.database is not None and not where.database.exists():
+        return Recovery()
+    dead, alive = leases.survey(lease_folder(where))
+    return _recover(where, dead, alive, session)
+
+
+def recover_dead(where: Destination, own: str | None = None) -> Recovery:
+    """The same for a session at work, without a request when no process has died.
+
+    What died of the session ``own`` itself is left: how it ended is decided at its end.
+    """
+    dead, alive = leases.survey(lease_folder(where))
+    return _recover(where, dead, alive, own=own) if dead else Recovery()
+
+
+def _recover(
+    where: Destination,
+    dead: Sequence[leases.Lease],
+    alive: set[str],
+    session: str | None = None,
+    own: str | None = None,
+) -> Recovery:
+    left = set(dead)
+    try:
+        store = open_store(where)
+        runs = store.open_runs()
+        kept = {r.tags.get("armory.process") for r in runs if r.tags["armory.session"] == own}
+        seen = {one.process: one.seen for one in dead if one.process not in kept}
+        found = _closed(store, runs, seen, alive, session)
+        for lease in dead:
+            if lease.process in seen:
+                left.remove(lease)
+                lease.release()
+        return found
+    finally:
+        for lease in left:
+            lease.leave()
+
+
+def _closed(
+    store: Store,
+    runs: Sequence[StoredRun],
+    dead: Mapping[str, int],
+    alive: set[str],
+    session: str | None,
+) -> Recovery:
+    closed, living, unknown = [], [], []
+    for run in runs:
+        process = run.tags.get("armory.process", "")
+        if process in alive:
+            living.append(run)
+        elif process in dead or run.tags["armory.session"] == session:
+            closed.append(run)
+        else:
+            unknown.append(run)
+    # The session's own last: it holds the sum of the others.
+    closed.sort(key=_is_session)
+    for run in closed:
+        end = dead.get(run.tags.get("armory.process", ""))
+        _close(store, run, None if end is None else max(end, run.start))
+    return Recovery(closed, living, unknown)
+
+
+def _is_session(run: StoredRun) -> bool:
+    return run.tags.get("armory.kind") == "session"
+
+
+def _close(store: Store, run: StoredRun, end: int | None) -> None:
+    store.log_batch(run.run_id, tags={"armory.recovered": "true"})
+    if not _is_session(run):
+        close_left(store, run, Outcome.INTERRUPTED, end)
+        return
+    session = run.tags["armory.session"]
+    runs = store.session_runs(session, [run.experiment_id])
+    records = [
+        record_of(one, store.run_url(one.experiment_id, one.run_id))
+        for one in runs
+        if one.tags.get("armory.kind") == "evaluation"
+    ]
+    summary = Summary(
+        session=session,
+        where=store.where,
+        records=records,
+        commit=run.tags.get("mlflow.source.git.commit", ""),
+        branch=run.tags.get("mlflow.source.git.branch", ""),
+    )
+    close_session_run(store, run, summary, "KILLED", end)
+
+
+def told(recovery: Recovery) -> list[str]:
+    """What a session says that has closed runs of earlier ones."""
+    sessions = dict.fromkeys(run.tags["armory.session"] for run in recovery.closed)
+    return [
+        f"session {session} was killed: closed {_count(recovery.closed, session)} it left open"
+        for session in sessions
+    ]
+
+
+def _count(runs: Sequence[StoredRun], session: str) -> str:
+    count = sum(run.tags["armory.session"] == session for run in runs)
+    return f"{count:,} run" if count == 1 else f"{count:,} runs"
