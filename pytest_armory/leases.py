@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,7 +50,7 @@ class Lease:
     def leave(self) -> None:
         """Let go of the lock but leave the file, for somebody to try again."""
         if self.descriptor in _held:
-            _held.remove(self.descriptor)
+            del _held[self.descriptor]
             os.close(self.descriptor)
 
 
@@ -64,15 +65,22 @@ def process_name() -> str:
     return f"{host_name()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def hold(folder: Path) -> Lease:
-    """Make this process's lease in a folder, locked. Raises ``OSError``."""
+def hold(folder: Path) -> Lease | None:
+    """Make this process's lease in a folder, locked; None if it holds that already.
+
+    A pytest session may run inside a test of another one. Raises ``OSError``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (quote(process_name(), safe="") + _SUFFIX)
-    while True:
+    if path in _held.values():
+        return None
+    for _ in range(1000):
         lease = _lock(path, os.O_CREAT)
         # Whoever looks for the dead may have locked it in between, or removed it.
         if lease is not None and path.exists():
             return lease
+        time.sleep(0.01)
+    raise OSError(f"{path} is locked by another process")
 
 
 def survey(folder: Path) -> tuple[list[Lease], set[str]]:
@@ -99,7 +107,7 @@ def _lock(path: Path, flags: int = 0) -> Lease | None:
     if not _flock(descriptor):
         os.close(descriptor)
         return None
-    _held.add(descriptor)
+    _held[descriptor] = path
     return Lease(path, descriptor, _owner(path), os.fstat(descriptor).st_mtime_ns // 1_000_000)
 
 
@@ -123,12 +131,12 @@ else:
         return True
 
 
-_held: set[int] = set()
+_held: dict[int, Path] = {}
 
 
 def _let_go() -> None:
     while _held:
-        os.close(_held.pop())
+        os.close(_held.popitem()[0])
 
 
 # A child would keep the lock after its parent's death; to close its copy leaves the parent's.

@@ -218,6 +218,21 @@ def seconds(duration: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def age(elapsed: float) -> str:
+    """How long ago in one unit, from seconds: ``just now``, ``5 min ago``, ``3 h ago``."""
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if elapsed >= unit:
+            return f"{int(elapsed // unit):,} {name} ago"
+    return "just now"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines with aligned columns, whatever stands in them."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*shown, strict=True)]
+    return ["  ".join(map(_pad, row, widths)).rstrip() for row in shown]
+
+
 def printable(text: str) -> str:
     """Text on one line without control characters: each is shown as Python would write it."""
     if text.isprintable():

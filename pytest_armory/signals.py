@@ -65,6 +65,23 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
+def alarm_paused() -> Iterator[None]:
+    """Stop the clock of an alarm that times the test, as pytest-timeout's: the work is not its."""
+    if threading.current_thread() is not threading.main_thread() or not _ALARMS:
+        yield
+        return
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield
+    finally:
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
+
+
+_ALARMS = hasattr(signal, "setitimer")  # not on Windows
+
+
+@contextmanager
 def interrupt_deferred() -> Iterator[None]:
     """Let a Ctrl-C wait until the code inside is done; a second one does not."""
     python = signal.default_int_handler

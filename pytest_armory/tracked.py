@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -72,12 +73,22 @@ class Process:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.print_summary: Callable[[], None] = lambda: None
+        self._begun = False
         self._lease: leases.Lease | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """For a hook of ours: no signal cuts it in half, but for a second Ctrl-C."""
+        with signals.interrupt_deferred(), signals.alarm_paused(), self.busy:
+            if self._lease is not None:
+                self._lease.beat()
+            yield
 
     def begin(self) -> None:
         """Take this process's lease; and where it reports, close what killed sessions left."""
-        if self.where is None or self._lease is not None:
+        if self.where is None or self._begun:
             return
+        self._begun = True
         from pytest_armory import recovery
 
         try:
@@ -88,20 +99,14 @@ class Process:
         except (OSError, ArmoryError) as error:
             self.problems.append(f"runs of killed sessions cannot be looked after: {error}")
 
-    def beat(self) -> None:
-        """Say that this process is at work."""
-        if self._lease is not None:
-            self._lease.beat()
-
     def end(self) -> None:
         """Give the lease back, unless something is left open that others shall close."""
-        if self._lease is None:
-            return
-        if self.ledger is None or self.ledger.is_whole:
-            self._lease.release()
-        else:
-            self._lease.leave()
-        self._lease = None
+        if self._lease is not None:
+            if self.ledger is None or self.ledger.is_whole:
+                self._lease.release()
+            else:
+                self._lease.leave()
+            self._lease = None
         if self.where is not None and self.ledger is not None and self.ledger.crashed:
             self._bury(self.where)
 
@@ -139,15 +144,15 @@ class RunsTests:
             return
         self._planned = [item.nodeid for item in session.items if is_evaluation(item)]
         if self._planned:
-            self.attempts.prepare()
-            self.process.begin()
+            with self.process.at_work():
+                self.attempts.prepare()
+                self.process.begin()
 
     # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
     @pytest.hookimpl
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if is_evaluation(item) and not _skipped_by_unittest(item):
-            with self.process.busy:
-                self.process.beat()
+            with self.process.at_work():
                 self.attempts.open(item)
 
     @pytest.hookimpl(wrapper=True)
@@ -162,7 +167,7 @@ class RunsTests:
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        with self.process.busy:
+        with self.process.at_work():
             record = self.attempts.reported(item, report)
         if self.attempts.destination is None:
             return report
@@ -180,7 +185,7 @@ class RunsTests:
         try:
             return (yield)
         finally:
-            with signals.interrupt_deferred(), self.process.busy:
+            with self.process.at_work():
                 self._end(session.config)
 
     def _end(self, config: pytest.Config) -> None:
@@ -226,9 +231,8 @@ class Reports:
         if planned is not None:
             self.ledger.planned.update(json.loads(planned))
         if wire is not None:
-            with self.process.busy:
+            with self.process.at_work():
                 self.process.begin()
-                self.process.beat()
                 self.ledger.take(from_wire(wire))
 
     # Inside the terminal's own, which prints the summary; outside of what runs tests.
@@ -239,14 +243,14 @@ class Reports:
         try:
             result = yield
         except BaseException:  # then pytest prints no summary
-            with signals.interrupt_deferred(), self.process.busy:
+            with self.process.at_work():
                 self._finish(interrupted=True)
             self._print()
             raise
         # With workers `-x` and `--maxfail` interrupt the session too, by their own way out.
         most = session.config.option.maxfail
         enough = bool(most) and session.testsfailed >= most
-        with signals.interrupt_deferred(), self.process.busy:
+        with self.process.at_work():
             self._finish(exitstatus == pytest.ExitCode.INTERRUPTED and not enough)
         return result
 
@@ -262,7 +266,10 @@ class Reports:
 
     def _print_cut_short(self) -> None:
         self._finish(interrupted=True)
-        self._print()
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        # A test is running, so what is written goes to its captured output.
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            self._print()
 
     def _print(self) -> None:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -274,6 +281,7 @@ class Reports:
             for text, colour in line.parts:
                 terminal.write(text, **({colour: True} if colour else {}))
             terminal.write_line("")
+        terminal.flush()  # this process may be about to die
 
 
 def _skipped_by_unittest(item: pytest.Item) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["pytester", "servers"]
+pytest_plugins = ["pytester", "servers", "faults"]
 
 # pytest drops the modules that an in-process inner session imported; these are slow to import
 # and some cannot be imported twice.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import sys
 import tempfile
 import time
 import weakref
@@ -39,8 +41,13 @@ class StoreRun:
     run_id: str
     experiment_id: str
     artifact_uri: str
-    parent_id: str | None
+    tags: Mapping[str, str]
     entity: Any
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the run it was opened under, if any."""
+        return self.tags.get("mlflow.parentRunId")
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class Store:
                 self.uri = str(destination.uri)
             self._client = MlflowClient(self.uri)
             self._pid = os.getpid()
+            self._told: set[int] = set()
             if destination.database:
                 self.client.get_experiment("0")  # MLflow opens a database at its first query
         _stores.add(self)
@@ -91,11 +99,16 @@ class Store:
         return self._client
 
     def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise TrackingError(
-                f"process {os.getpid()} was forked from the one that tracks to {self.where}, and "
-                "does not write there; return what it measured, and log it in the parent process"
-            )
+        if os.getpid() == self._pid:
+            return
+        text = (
+            f"process {os.getpid()} was forked from the one that tracks to {self.where}, and does "
+            "not write there; return what it measured, and log it in the parent process"
+        )
+        if os.getpid() not in self._told:  # who waits for the parent's summary hears nothing of it
+            self._told.add(os.getpid())
+            sys.stderr.write(f"armory: {text}\n")
+        raise TrackingError(text)
 
     # Experiments
 
@@ -161,7 +174,7 @@ class Store:
             run_id=run.info.run_id,
             experiment_id=run.info.experiment_id,
             artifact_uri=run.info.artifact_uri,
-            parent_id=tags.get("mlflow.parentRunId"),
+            tags=dict(tags),
             entity=run,
         )
 
@@ -218,7 +231,18 @@ class Store:
         mine = "tags.`armory.session` LIKE '%'"
         return self._search(self.experiment_ids(), f"attributes.status = 'RUNNING' AND {mine}")
 
-    def _search(self, experiment_ids: Iterable[str], condition: str) -> list[StoredRun]:
+    def latest_sessions(self, most: int) -> list[StoredRun]:
+        """The session runs that started last, the newest first."""
+        condition = "tags.`armory.kind` = 'session'"
+        return self._search(self.experiment_ids(), condition, "DESC", most)
+
+    def _search(
+        self,
+        experiment_ids: Iterable[str],
+        condition: str,
+        order: str = "ASC",
+        most: int | None = None,
+    ) -> list[StoredRun]:
         found: list[StoredRun] = []
         ids = list(experiment_ids)
         token: str | None = None
@@ -227,15 +251,15 @@ class Store:
                 page = self.client.search_runs(
                     ids,
                     filter_string=condition,
-                    max_results=1000,
-                    order_by=["attributes.start_time ASC"],
+                    max_results=min(most or 1000, 1000),
+                    order_by=[f"attributes.start_time {order}"],
                     page_token=token,
                 )
                 found.extend(_stored(run) for run in page)
                 token = page.token
-                if not token:
+                if not token or (most and len(found) >= most):
                     break
-        return found
+        return found[:most]
 
     def run_url(self, experiment_id: str, run_id: str) -> str | None:
         """Where a browser shows the run, if the destination is a server that has pages."""
@@ -341,10 +365,15 @@ def _stored(run: Any) -> StoredRun:
         start=run.info.start_time,
         end=run.info.end_time,
         artifact_uri=run.info.artifact_uri,
-        metrics=dict(run.data.metrics),
+        metrics={name: _finite_or_not(value) for name, value in run.data.metrics.items()},
         params=dict(run.data.params),
         tags=dict(run.data.tags),
     )
+
+
+def _finite_or_not(value: float) -> float:
+    """MLflow's databases hold the largest float for an infinity."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
 def _without_userinfo(uri: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import threading
 import warnings
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_armory.store import Store, StoreRun
 
 _URI = "MLFLOW_TRACKING_URI"
+_RUN_CONTEXT = "MLFLOW_RUN_CONTEXT"
+_CONTEXT = ("armory.session", "armory.shard", "armory.process")
 
 
 class EvaluationRun:
@@ -43,6 +47,7 @@ class EvaluationRun:
         self._replaced: set[str] = set()
         self._told_replaced: set[str] = set()
         self._recorded: dict[str, str] = {}
+        self._infinite: set[str] = set()
         self._raises = True
         self.params: dict[str, str] = {}
         self.metrics: dict[str, float] = {}
@@ -191,6 +196,7 @@ class EvaluationRun:
     ) -> None:
         """Write everything given in one request, the parameters cut to what a store takes.
 
+        A database holds the largest float for an infinity, so a tag says which metrics are one.
         MLflow never changes a parameter that is stored, and refuses the whole batch that tries;
         so only new ones are sent, and one with another value is kept whole in ``params.json``.
         """
@@ -205,6 +211,11 @@ class EvaluationRun:
                 self._replaced.discard(key)
         self._stored.update(fresh)
         metrics = list(metrics)
+        infinite = {f"{name}={value}" for name, value, _ in metrics if math.isinf(value)}
+        if not infinite <= self._infinite:
+            self._infinite |= infinite
+            told = ", ".join(sorted(self._infinite))
+            tags = {**(tags or {}), "armory.infinite_metrics": told}
         if self._replaced != self._told_replaced:
             self._told_replaced = set(self._replaced)
             tags = {**(tags or {}), "armory.replaced_params": ", ".join(self.replaced_params)}
@@ -279,7 +290,7 @@ class EvaluationRun:
         if self._run is None or self._store is None:
             yield
             return
-        with _lent_uri(self._store.uri):
+        with _lend(_lendable(self._store.uri, self._run)):
             place = self._store.activate(self._run)
             _active.add(self._run.run_id)
             try:
@@ -317,40 +328,60 @@ class EvaluationRun:
 
 
 _active: set[str] = set()
-_lent_uris: list[str] = []
-_given: list[str | None] = []
+_lent: list[dict[str, str | None]] = []
+_given: dict[str, str | None] = {}
 _lending = threading.Lock()
 
 
+def _lendable(uri: str, run: StoreRun) -> dict[str, str | None]:
+    """What lets runs that the code opens itself find their place, in child processes too.
+
+    They go to the same store and experiment, and MLflow tags each of them with its run context: so
+    one that a thread or a forked process leaves open is found again.
+    """
+    context = {name: run.tags[name] for name in _CONTEXT if name in run.tags}
+    try:
+        context = {**json.loads(os.environ.get(_RUN_CONTEXT) or "{}"), **context}
+    except (ValueError, TypeError):
+        context = {}  # the user's own is none; MLflow says so where it reads it
+    return {
+        _URI: uri,
+        "MLFLOW_EXPERIMENT_ID": run.experiment_id,
+        "MLFLOW_EXPERIMENT_NAME": None,  # beside another ID, MLflow raises
+        _RUN_CONTEXT: json.dumps({**context, "armory.opened_in": run.run_id}),
+    }
+
+
 @contextmanager
-def _lent_uri(uri: str) -> Iterator[None]:
-    """Let child processes find the store by their environment, which is given back at the end."""
+def _lend(variables: dict[str, str | None]) -> Iterator[None]:
+    """Set environment variables meanwhile; one that the code inside changes stays as it is."""
     with _lending:
-        if not _lent_uris:
-            _given[:] = [os.environ.get(_URI)]
-        _lent_uris.append(uri)
-        os.environ[_URI] = uri
+        if not _lent:
+            _given.update({name: os.environ.get(name) for name in variables})
+        _lent.append(variables)
+        _set_environment(variables)
     try:
         yield
     finally:
         with _lending:
-            _lent_uris.remove(uri)
-            back = _lent_uris[-1] if _lent_uris else _given[0]
-            if os.environ.get(_URI) == uri:  # else the code inside has changed it for good
-                _set_environment(back)
+            _lent[:] = [other for other in _lent if other is not variables]
+            back = _lent[-1] if _lent else _given
+            unchanged = [name for name in variables if os.environ.get(name) == variables[name]]
+            _set_environment({name: back[name] for name in unchanged})
 
 
-def _set_environment(uri: str | None) -> None:
-    if uri is None:
-        os.environ.pop(_URI, None)
-    else:
-        os.environ[_URI] = uri
+def _set_environment(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def given_uri() -> str | None:
     """``MLFLOW_TRACKING_URI`` as it was given, not as open runs lend it to child processes."""
     uri = os.environ.get(_URI) or None
-    return _given[0] if uri in _lent_uris else uri
+    return _given[_URI] if uri in [variables[_URI] for variables in _lent] else uri
 
 
 def tag_strings(tags: Mapping[str, object]) -> dict[str, str]:

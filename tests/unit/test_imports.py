@@ -37,6 +37,7 @@ ALLOWED = {
     "ledger": "errors records reports destination leases store",
     "recovery": "records reports destination leases ledger store",
     "signals": "",
+    "commands": "errors records reports destination store recovery",
     # pytest's side.
     "hookspecs": "",
     "options": "values",
@@ -56,6 +57,7 @@ ALLOWED = {
 WITHOUT_PYTEST = {
     "errors", "values", "records", "gates", "lifecycle", "reports", "provenance", "destination",
     "store", "track", "engine", "server", "login", "leases", "ledger", "recovery", "signals",
+    "commands",
 }  # fmt: skip
 
 STORE_LIBRARIES = {"mlflow", "sqlalchemy"}

@@ -1,0 +1,112 @@
+"""pytest sessions in processes of their own, to be interrupted, terminated and killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import UNASKED
+
+PATIENCE = 90.0
+"""Seconds until what should have happened is taken to have failed, on a busy machine."""
+
+
+class Session:
+    """A pytest process with its workers, as a process group of its own like a CI job's."""
+
+    number = 1
+    """Which of its test's sessions it is."""
+
+    def __init__(self, folder: Path, *args: str, track: bool = True) -> None:
+        self.folder = folder
+        self.log = folder / f"log-{time.monotonic_ns()}.txt"
+        self.marks = folder / "marks"
+        self.marks.mkdir(exist_ok=True)
+        for mark in self.marks.iterdir():
+            mark.unlink()
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *UNASKED, *args]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command + ["--armory-track"] * track,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_for(self, *marks: str) -> None:
+        """Wait until tests have said that they got somewhere, with ``mark(name)``."""
+        deadline = time.monotonic() + PATIENCE
+        while not all((self.marks / mark).exists() for mark in marks):
+            ended = self.process.poll() is not None
+            assert not ended, self.output
+            assert time.monotonic() < deadline, (marks, self.output)
+            time.sleep(0.02)
+
+    def send(self, number: int, group: bool = True) -> None:
+        """Send a signal to the whole group, as a terminal and a CI runner do, or to one process."""
+        (os.killpg if group else os.kill)(self.process.pid, number)
+
+    def wait(self) -> int:
+        """The exit status; negative for the signal that killed it."""
+        return self.process.wait(PATIENCE)
+
+    def gone(self) -> None:
+        """Wait until no process of the group is left."""
+        self.process.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(self.process.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.05)
+        pytest.fail(f"processes are left of:\n{self.output}")
+
+
+CONFTEST = """
+    import time
+    from pathlib import Path
+    import pytest
+    MARKS = Path(__file__).parent / "marks"
+    @pytest.fixture(scope="session")
+    def mark():
+        return lambda name: (MARKS / name).touch()
+    @pytest.fixture(scope="session")
+    def stay():
+        def stay(seconds=120):
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                time.sleep(0.02)
+        return stay
+"""
+
+
+@pytest.fixture
+def start(pytester: pytest.Pytester, armory_home: Path) -> Iterator[Callable[..., Session]]:  # noqa: ARG001 - its environment
+    """Start a session of ``test_it.py``; what is left of it is killed at the end."""
+    pytester.makeconftest(CONFTEST)
+    sessions: list[Session] = []
+
+    def start(*args: str, track: bool = True) -> Session:
+        sessions.append(Session(pytester.path, *args, track=track))
+        sessions[-1].number = len(sessions)
+        return sessions[-1]
+
+    yield start
+    for session in sessions:
+        try:
+            os.killpg(session.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        session.process.wait(PATIENCE)

@@ -1,0 +1,250 @@
+"""Sessions that are interrupted, terminated and killed; docs/reliability.md is their table."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Evals
+from faults import PATIENCE, Session
+from mlflow.entities import Run
+
+from pytest_armory import commands
+
+Start = Callable[..., Session]
+
+LONG = """
+    import pytest
+    from pytest_armory import track_metrics
+    pytestmark = pytest.mark.evaluation
+    def test_done(): track_metrics({"accuracy": 1})
+    def test_long(mark, stay):
+        track_metrics({"seen": 1})
+        mark("long")
+        stay()
+    def test_never(mark, stay):
+        mark("other")
+        stay()
+"""
+
+WAYS = [("-p", "no:xdist"), ("-n2", "--dist=load")]
+IDS = ["one", "n2"]
+
+
+def states(evals: Evals) -> dict[str, tuple[str, str | None]]:
+    """Status and outcome of every evaluation."""
+    runs = evals.runs().items()
+    return {name: (r.info.status, r.data.tags.get("armory.outcome")) for name, r in runs}
+
+
+def leases(evals: Evals) -> list[Path]:
+    return sorted((evals.home / "mlruns" / "leases").glob("*"))
+
+
+PASSED = ("FINISHED", "passed")
+INTERRUPTED = ("KILLED", "interrupted")
+CRASHED = ("FAILED", "crashed")
+
+
+def until_long(evals: Evals, session: Session, way: tuple[str, ...]) -> None:
+    """Wait until the long tests run, and the reporting process knows."""
+    session.wait_for("long", *(["other"] if "-n2" in way else []))
+    deadline = time.monotonic() + PATIENCE
+    while len(evals.sessions()) < session.number and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
+def test_a_signal_that_ends_the_job(
+    evals: Evals, start: Start, way: tuple[str, ...], number: signal.Signals
+) -> None:
+    """A CI runner's time-out: every open run is closed within a second, and the job dies of it."""
+    if number == signal.SIGHUP and way != WAYS[0]:
+        pytest.skip("one way is enough for the second signal")
+    evals.write(LONG)
+    session = start(*way)
+    until_long(evals, session, way)
+    sent = time.time()
+    session.send(number)
+    assert session.wait() == -number
+    session.gone()
+    found = states(evals)
+    assert found.pop("test_done") == PASSED
+    assert set(found) == ({"test_long"} if way == WAYS[0] else {"test_long", "test_never"})
+    assert set(found.values()) == {INTERRUPTED}
+    for run in [*evals.runs().values(), *evals.sessions()]:
+        assert run.info.end_time / 1000 - sent < 4  # 0.1 on an idle machine
+    assert evals.run_of("test_long").data.metrics["seen"] == 1
+    (sum_of_all,) = evals.sessions()
+    assert sum_of_all.info.status == "KILLED"
+    assert sum_of_all.data.metrics["not_run"] == (1 if way == WAYS[0] else 0)
+    assert "1 passed, " in session.output
+    assert leases(evals) == []
+
+
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) -> None:
+    """Twice: while a fixture is torn down, or xdist waits for its workers."""
+    evals.write(
+        LONG
+        + """
+    @pytest.fixture(scope="session", autouse=True)
+    def slow(stay, mark):
+        yield
+        mark("tearing")
+        stay(SECONDS)
+    """.replace("SECONDS", "1" if times == 1 else "20")
+    )
+    session = start(*way)
+    until_long(evals, session, way)
+    session.send(signal.SIGINT)
+    if times == 2:
+        session.wait_for("tearing")
+        session.send(signal.SIGINT)
+    status = session.wait()
+    session.gone()
+    assert status in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT)
+    found = states(evals)
+    assert found.pop("test_done") == PASSED
+    assert set(found.values()) == {INTERRUPTED}
+    assert [run.info.status for run in evals.sessions()] == ["KILLED"]
+    assert "1 passed, " in session.output
+    assert leases(evals) == []
+
+
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+def test_killed_for_good(
+    evals: Evals, start: Start, way: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing can be caught; what tells the truth afterwards is `recover`, or the next session."""
+    evals.write(LONG)
+    alive = start(*way)
+    until_long(evals, alive, way)
+    killed = start(*way)
+    until_long(evals, killed, way)
+    died = time.time()
+    killed.send(signal.SIGKILL)
+    killed.gone()
+
+    def runs_of(session: Session) -> list[Run]:
+        (name,) = [line for line in session.output.splitlines() if ", session " in line]
+        session_id = name.rpartition(" ")[2]
+        return [run for run in evals.read() if run.data.tags["armory.session"] == session_id]
+
+    before = {run.info.run_id: run.info.status for run in runs_of(alive)}
+    assert "RUNNING" in before.values()
+    if way == WAYS[0]:
+        assert commands.main(["recover"]) == 0
+        told = capsys.readouterr().out
+        assert "test_long, interrupted" in told
+        assert "at work on this machine" in told
+    else:
+        result = evals.run("-k", "test_done")
+        result.stdout.fnmatch_lines(["session * was killed: closed 3 runs it left open"])
+    closed = {run.info.run_name: run for run in runs_of(killed)}
+    assert {run.info.status for run in closed.values()} == {"FINISHED", "KILLED"}
+    assert closed["test_long"].data.tags["armory.outcome"] == "interrupted"
+    assert closed["test_long"].data.tags["armory.recovered"] == "true"
+    assert closed["test_long"].info.end_time / 1000 <= died  # not when somebody looked
+    assert {run.info.run_id: run.info.status for run in runs_of(alive)} == before
+    assert commands.main(["recover"]) == 0
+    assert "nothing to close" in capsys.readouterr().out
+    (sum_of_all,) = [run for name, run in closed.items() if name.startswith("session ")]
+    assert sum_of_all.info.status == "KILLED"
+    assert sum_of_all.data.metrics["passed"] == 1
+
+
+def test_runs_of_another_machine_are_named_and_left(
+    evals: Evals, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evals.write(LONG)
+    session = start()
+    until_long(evals, session, ())
+    session.send(signal.SIGKILL)
+    session.gone()
+    for lease in leases(evals):  # as if the database had been copied here
+        lease.unlink()
+    assert commands.main(["recover"]) == 0
+    told = capsys.readouterr().out
+    assert "nothing to close" in told
+    assert "2 open runs of " in told
+    (session_id,) = {run.data.tags["armory.session"] for run in evals.read()}
+    assert f"pytest-armory recover --session {session_id}" in told
+    assert commands.main(["recover", "--session", session_id]) == 0
+    assert "RUNNING" not in {run.info.status for run in evals.read()}
+    assert commands.main(["sessions"]) == 0
+    told = capsys.readouterr().out
+    assert "interrupted" in told
+    assert "1 passed, 1 interrupted" in told
+
+
+DYING = """
+    import ctypes, os, pytest
+    pytestmark = pytest.mark.evaluation
+    def test_before(): pass
+    def test_dies(evaluation_run):
+        evaluation_run.log_metrics({"before": 1})
+        WAY
+    def test_after(): pass
+"""
+
+
+@pytest.mark.parametrize("way", ["os._exit(0)", "ctypes.string_at(0)"])
+def test_a_test_that_takes_its_worker_along(evals: Evals, way: str) -> None:
+    evals.write(DYING.replace("WAY", way))
+    result = evals.run("-n1", "-p", "no:faulthandler")
+    assert states(evals) == {"test_before": PASSED, "test_dies": CRASHED, "test_after": PASSED}
+    assert evals.run_of("test_dies").data.metrics["before"] == 1
+    result.stdout.fnmatch_lines(["*3 evaluations: 2 passed, 1 crashed, tracked to *"])
+    assert leases(evals) == []
+    off = evals.run("-n1", "-p", "no:faulthandler", track=False)
+    assert (result.ret, result.parseoutcomes()) == (off.ret, off.parseoutcomes())
+
+
+LOOP = """
+    import os, pytest
+    pytestmark = pytest.mark.evaluation
+    @pytest.mark.parametrize("i", range(6))
+    def test_a(i):
+        if i == 1: os._exit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--dist=loadscope", "--max-worker-restart=2"),
+        ("--dist=loadfile", "--max-worker-restart=1"),
+        ("--max-worker-restart=0",),
+        ("--maxfail=1", "--max-worker-restart=0"),
+    ],
+    ids=" ".join,
+)
+def test_crash_loops(evals: Evals, args: tuple[str, ...]) -> None:
+    """By scope and by file xdist gives the test that crashed to the next worker, every time."""
+    args = ("-n1", *args)
+    evals.write(LOOP)
+    result = evals.run(*args)
+    crashes = result.stdout.str().count("crashed while running 'test_it.py::test_a[1]'")
+    found = [run for run in evals.read() if run.data.tags["armory.kind"] == "evaluation"]
+    crashed = [run for run in found if run.data.tags["armory.outcome"] == "crashed"]
+    assert {run.info.status for run in crashed} == {"FAILED"}
+    assert {run.info.run_name for run in crashed} == {"test_a[1]"}
+    attempts = [run.data.tags["armory.attempt"] for run in crashed]
+    assert attempts == [str(i + 1) for i in range(len(crashed))]
+    assert len(crashed) >= max(crashes // 2, 1)  # each is in the short summary again
+    started = {run.data.tags["armory.nodeid"] for run in found}
+    (session,) = evals.sessions()
+    assert session.data.metrics["evaluations"] == 6
+    assert session.data.metrics["not_run"] == 6 - len(started)
+    if len(started) < 6:
+        result.stdout.fnmatch_lines([f"*6 evaluations: *, {6 - len(started)} not run*"])
+    assert session.info.status == "FAILED"
+    assert leases(evals) == []
+    off = evals.run(*args, track=False)
+    assert (result.ret, result.parseoutcomes()) == (off.ret, off.parseoutcomes())

@@ -1,0 +1,252 @@
+"""What tests and machines do to a session besides dying: forks, locks, crowds, absurd values."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Evals
+from faults import Session
+from mlflow.entities import Run
+
+
+def evaluations(evals: Evals) -> list[Run]:
+    return [run for run in evals.read() if run.data.tags.get("armory.kind") == "evaluation"]
+
+
+STRAYS = """
+    import os, subprocess, sys, threading
+    import mlflow, pytest
+    from pytest_armory import track_metrics
+    pytestmark = pytest.mark.evaluation
+    def test_thread():
+        thread = threading.Thread(target=lambda: mlflow.log_metric("in_thread", 1))
+        thread.start()
+        thread.join()
+    def test_nested():
+        with mlflow.start_run(nested=True):
+            mlflow.log_metric("nested", 1)
+    def test_fork():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                mlflow.log_metric("in_child", 1)
+                track_metrics({"never": 1})
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        track_metrics({"in_parent": 1})
+    def test_multiprocessing():
+        import multiprocessing
+        child = multiprocessing.get_context("fork").Process(
+            target=track_metrics, args=({"never": 1},)
+        )
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+    def test_subprocess():
+        script = "import mlflow; mlflow.log_metric('in_subprocess', 1)"
+        subprocess.run([sys.executable, "-c", script], check=True)
+"""
+
+
+def test_what_a_test_starts_finds_its_place_and_ends(evals: Evals) -> None:
+    """Runs that threads and children open are the test's own, in its experiment, and closed."""
+    evals.write(STRAYS)
+    result = evals.run(subprocess=True)
+    result.assert_outcomes(passed=5)
+    runs = {run.info.run_id: run for run in evals.read()}
+    mine = {run.info.run_name: run for run in evaluations(evals)}
+    opened = {
+        runs[run.data.tags["armory.opened_in"]].info.run_name: run
+        for run in runs.values()
+        if "armory.opened_in" in run.data.tags
+    }
+    logged = {name: set(run.data.metrics) for name, run in opened.items()}
+    assert logged == {
+        "test_thread": {"in_thread"}, "test_nested": {"nested"}, "test_fork": {"in_child"},
+        "test_subprocess": {"in_subprocess"},
+    }  # fmt: skip
+    assert {run.info.experiment_id for run in opened.values()} == {
+        run.info.experiment_id for run in mine.values()
+    }
+    left = {name for name, run in opened.items() if "armory.left_open_in" in run.data.tags}
+    assert left == {"test_thread", "test_fork"}
+    result.stdout.fnmatch_lines_random(
+        [f"warning: the MLflow run {opened[name].info.run_id} was left open *" for name in left]
+    )
+    assert {name: set(run.data.metrics) - {"duration_seconds"} for name, run in mine.items()} == {
+        "test_thread": set(), "test_nested": set(), "test_fork": {"in_parent"},
+        "test_multiprocessing": set(), "test_subprocess": set(),
+    }  # fmt: skip
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_a_forked_child_says_what_it_does_not_write(evals: Evals) -> None:
+    evals.write(STRAYS.replace("def test_", "def _").replace("def _fork", "def test_fork"))
+    result = evals.run("-s", subprocess=True)
+    result.stderr.fnmatch_lines(["armory: process * was forked from the one that tracks to *"])
+
+
+def test_a_child_that_comes_back_into_pytest_writes_nothing(evals: Evals) -> None:
+    evals.write("""
+        import os, pytest
+        pytestmark = pytest.mark.evaluation
+        def test_returns_twice():
+            if os.fork():
+                os.wait()
+        def test_after(): pass
+    """)
+    evals.run(subprocess=True)
+    assert sorted(run.info.run_name for run in evaluations(evals)) == [
+        "test_after", "test_returns_twice",
+    ]  # fmt: skip
+    assert {run.info.status for run in evals.read()} == {"FINISHED"}
+
+
+def test_pytest_inside_a_test(evals: Evals) -> None:
+    """A tracked session inside another one is a session of its own, and both are whole."""
+    evals.write(
+        """
+        import pytest
+        from pytest_armory import track_metrics
+        pytest_plugins = "pytester"
+        @pytest.mark.evaluation
+        def test_outer(pytester):
+            pytester.makepyfile(test_in='''
+                import pytest
+                from pytest_armory import track_metrics
+                @pytest.mark.evaluation
+                def test_inner(): track_metrics({"inner": 1})
+            ''')
+            result = pytester.runpytest_inprocess(
+                "--armory-track", "-p", "no:cacheprovider", "-p", "no:hypothesispytest",
+                "-p", "no:randomly", "-W", "ignore::pytest.PytestDeprecationWarning",
+            )
+            result.assert_outcomes(passed=1)
+            track_metrics({"outer": 1})
+        """
+    )
+    result = evals.run()
+    result.assert_outcomes(passed=1)
+    metrics = {run.info.run_name: run.data.metrics for run in evaluations(evals)}
+    assert set(metrics["test_outer"]) == {"outer", "duration_seconds"}
+    assert set(metrics["test_inner"]) == {"inner", "duration_seconds"}
+    assert len(evals.sessions()) == 2
+    assert {run.info.status for run in evals.read()} == {"FINISHED"}
+
+
+def test_a_crowd_on_a_fresh_database(
+    evals: Evals, start: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two sessions at once with four workers each, on a machine that has no database yet."""
+    evals.home = tmp_path / "fresh"
+    monkeypatch.setenv("ARMORY_HOME", str(evals.home))
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(12))
+        def test_a(i, evaluation_run):
+            assert evaluation_run.run_id
+            evaluation_run.log_metrics({"i": i})
+    """)
+    sessions = [start("-n4"), start("-n4")]
+    for session in sessions:
+        assert session.wait() == 0, session.output
+        assert "12 evaluations: 12 passed, tracked to" in session.output
+        assert "warning: " not in session.output
+    database = evals.home / "mlruns" / "mlflow.db"
+    with sqlite3.connect(database) as connection:
+        ((whole,),) = connection.execute("PRAGMA integrity_check")
+        stored = connection.execute("SELECT status, count(*) FROM runs GROUP BY status")
+        assert dict(stored.fetchall()) == {"FINISHED": 26}
+    assert whole == "ok"
+
+
+def locked(database: Path, seconds: float) -> threading.Thread:
+    """Hold the database's write lock, as another process would."""
+    script = (
+        "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+        "c.execute('BEGIN IMMEDIATE'); print('locked', flush=True); time.sleep(float(sys.argv[2]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(database), str(seconds)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    thread = threading.Thread(target=process.communicate)
+    thread.start()
+    return thread
+
+
+def test_a_database_locked_for_seconds(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        def test_a(evaluation_run): evaluation_run.log_metrics({"a": 1})
+    """)
+    holder = locked(evals.home / "mlruns" / "mlflow.db", 3)
+    result = evals.run()
+    holder.join()
+    result.assert_outcomes(passed=1)
+    assert "warning" not in result.stdout.str()
+    assert evals.run_of("test_a").data.metrics["a"] == 1
+    evals.check_invariant(result, attempts=1)
+
+
+def test_many_and_absurd_values(evals: Evals) -> None:
+    evals.write("""
+        import math, pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation
+        def test_many(evaluation_run):
+            evaluation_run.log_metrics({f"m{i}": i for i in range(5000)})
+            evaluation_run.log_params({f"p{i}": "x" * 100 for i in range(500)})
+        @pytest.mark.evaluation
+        @pytest.mark.filterwarnings("ignore:.*is no metric")
+        def test_absurd(evaluation_run):
+            track_metrics({
+                "nan": math.nan, "up": math.inf, "down": -math.inf, "none": None, "text": "a", "a": 1
+            })
+            loop = {}
+            loop["loop"] = loop
+            class Bad:
+                def __repr__(self): raise RuntimeError("no")
+            evaluation_run.log_params({
+                "loop": loop, "bad": Bad(), "big": "x" * 1_000_000, "nul": "a\\0b",
+                "surrogate": "\\ud800", "fine": 1,
+            })
+    """)
+    result = evals.run()
+    result.assert_outcomes(passed=2)
+    many, absurd = evals.run_of("test_many"), evals.run_of("test_absurd")
+    assert len(many.data.metrics) == 5001
+    assert len(many.data.params) == 500
+    assert set(absurd.data.metrics) == {"nan", "up", "down", "a", "duration_seconds"}
+    assert absurd.data.tags["armory.infinite_metrics"] == "down=-inf, up=inf"
+    assert set(absurd.data.params) == {"loop.loop", "bad", "big", "nul", "surrogate", "fine"}
+    assert len(absurd.data.params["big"]) <= 6000
+    result.stdout.fnmatch_lines(["*test_absurd  passed * down -inf *"])
+    evals.check_invariant(result, attempts=2)
+
+
+@pytest.mark.skipif(
+    "CI_SCALE" not in os.environ, reason="a minute; benchmarks/scale.py measures it"
+)
+def test_two_thousand_evaluations(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(2000))
+        def test_a(i): pass
+    """)
+    started = time.monotonic()
+    evals.run("-n2")
+    print(time.monotonic() - started)  # noqa: T201
