@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Evals
 from faults import Session
 from mlflow.entities import Run
+
+from pytest_armory.destination import resolve
+from pytest_armory.ledger import Identity, Ledger
+from pytest_armory.records import EvaluationRecord, Outcome, from_wire, to_wire
 
 
 def evaluations(evals: Evals) -> list[Run]:
@@ -60,7 +64,7 @@ STRAYS = """
 def test_what_a_test_starts_finds_its_place_and_ends(evals: Evals) -> None:
     """Runs that threads and children open are the test's own, in its experiment, and closed."""
     evals.write(STRAYS)
-    result = evals.run(subprocess=True)
+    result = evals.run("-s", subprocess=True)
     result.assert_outcomes(passed=5)
     runs = {run.info.run_id: run for run in evals.read()}
     mine = {run.info.run_name: run for run in evaluations(evals)}
@@ -87,11 +91,6 @@ def test_what_a_test_starts_finds_its_place_and_ends(evals: Evals) -> None:
         "test_multiprocessing": set(), "test_subprocess": set(),
     }  # fmt: skip
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-
-
-def test_a_forked_child_says_what_it_does_not_write(evals: Evals) -> None:
-    evals.write(STRAYS.replace("def test_", "def _").replace("def _fork", "def test_fork"))
-    result = evals.run("-s", subprocess=True)
     result.stderr.fnmatch_lines(["armory: process * was forked from the one that tracks to *"])
 
 
@@ -146,7 +145,7 @@ def test_pytest_inside_a_test(evals: Evals) -> None:
 def test_a_crowd_on_a_fresh_database(
     evals: Evals, start: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Two sessions at once with four workers each, on a machine that has no database yet."""
+    """Two sessions at once of four processes each, on a machine that has no database yet."""
     evals.home = tmp_path / "fresh"
     monkeypatch.setenv("ARMORY_HOME", str(evals.home))
     evals.write("""
@@ -157,7 +156,7 @@ def test_a_crowd_on_a_fresh_database(
             assert evaluation_run.run_id
             evaluation_run.log_metrics({"i": i})
     """)
-    sessions = [start("-n4"), start("-n4")]
+    sessions = [start("-n3"), start("-n3")]
     for session in sessions:
         assert session.wait() == 0, session.output
         assert "12 evaluations: 12 passed, tracked to" in session.output
@@ -213,7 +212,8 @@ def test_many_and_absurd_values(evals: Evals) -> None:
         @pytest.mark.filterwarnings("ignore:.*is no metric")
         def test_absurd(evaluation_run):
             track_metrics({
-                "nan": math.nan, "up": math.inf, "down": -math.inf, "none": None, "text": "a", "a": 1
+                "nan": math.nan, "up": math.inf, "down": -math.inf,
+                "none": None, "text": "a", "a": 1,
             })
             loop = {}
             loop["loop"] = loop
@@ -237,16 +237,34 @@ def test_many_and_absurd_values(evals: Evals) -> None:
     evals.check_invariant(result, attempts=2)
 
 
-@pytest.mark.skipif(
-    "CI_SCALE" not in os.environ, reason="a minute; benchmarks/scale.py measures it"
-)
-def test_two_thousand_evaluations(evals: Evals) -> None:
+def test_what_the_controller_keeps_of_an_evaluation(evals: Evals) -> None:
+    """Two thousand evaluations must not fill it: under 4 kB each, and pytest keeps more itself."""
+    identity = Identity("s", "p")
+    ledger = Ledger(resolve(None), identity)
+    tracemalloc.start()
+    for i in range(2000):
+        record = EvaluationRecord(
+            f"test_it.py::test_a[{i}]", run_id=f"{i:032}", parent_id="p", metrics={"accuracy": i}
+        )
+        ledger.planned.add(record.nodeid)
+        ledger.reported.add(record.nodeid)
+        ledger.take(from_wire(to_wire(record)))
+        ledger.take(from_wire(to_wire(replace(record, outcome=Outcome.PASSED))))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept / 2000 < 4000
+    assert evals.home.exists()
+
+
+def test_hundreds_of_evaluations(evals: Evals) -> None:
     evals.write("""
         import pytest
+        from pytest_armory import track_metrics
         @pytest.mark.evaluation
-        @pytest.mark.parametrize("i", range(2000))
-        def test_a(i): pass
+        @pytest.mark.parametrize("i", range(200))
+        def test_a(i): track_metrics({"accuracy": i})
     """)
-    started = time.monotonic()
-    evals.run("-n2")
-    print(time.monotonic() - started)  # noqa: T201
+    result = evals.run("-n2")
+    result.stdout.fnmatch_lines(["… 160 more, all of them good; *", "200 evaluations: 200 passed*"])
+    assert {run.data.metrics["accuracy"] for run in evaluations(evals)} == set(range(200))
+    evals.check_invariant(result, attempts=200)
