@@ -150,9 +150,9 @@ def evals(pytester: pytest.Pytester, read_runs: Callable[..., list[Run]]) -> Eva
     return Evals(pytester, read_runs)
 
 
-@pytest.fixture(params=[("-p", "no:xdist"), ("-n0",), ("-n2",)], ids=["no-xdist", "n0", "n2"])
+@pytest.fixture(params=[("-p", "no:xdist"), ("-n0",), ("-n1",)], ids=["no-xdist", "n0", "n1"])
 def each_way(request: pytest.FixtureRequest) -> Sequence[str]:
-    """The arguments for each way of running: one process without and with xdist, two workers."""
+    """The arguments for each way of running: one process without and with xdist, a worker."""
     arguments: Sequence[str] = request.param
     return arguments
 

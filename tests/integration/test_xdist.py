@@ -25,11 +25,8 @@ MANY = """
 
 MODES = [
     ("-n2", "--dist=load"),
-    ("-n2", "--dist=loadscope"),
-    ("-n2", "--dist=loadfile"),
     ("-n2", "--dist=loadgroup"),
-    ("-n2", "--dist=worksteal"),
-    ("-nauto", "--maxprocesses=2"),
+    ("-nauto", "--maxprocesses=2", "--dist=worksteal"),
 ]
 
 
@@ -103,7 +100,7 @@ def test_the_summary_is_what_the_store_holds(evals: Evals) -> None:
         def test_gone(): pass
         def test_there(): pass
     """)
-    for way in ((), ("-n2",)):
+    for way in ((), ("-n1",)):
         result = evals.run(*way)
         result.assert_outcomes(passed=2)
         result.stdout.fnmatch_lines(["not stored: 1 evaluation"])
