@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_armory import __version__
+from pytest_armory import __version__, gates
+from pytest_armory.baselines import Baseline
 from pytest_armory.destination import Destination
 from pytest_armory.errors import TrackingError
 from pytest_armory.fixture_params import FixtureParams, merged
-from pytest_armory.ledger import process_tags
+from pytest_armory.ledger import gate_tags, process_tags
 from pytest_armory.lifecycle import Phase, outcome_of
 from pytest_armory.options import Mark, Settings, merged_mark
-from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
-from pytest_armory.track.evaluation import open_run, running
+from pytest_armory.track.evaluation import logged_metrics, open_run, running
 from pytest_armory.track.run import EvaluationRun, tag_strings
-from pytest_armory.values import param_strings
+from pytest_armory.values import metric_values, param_strings
 
 
 class Attempt:
@@ -44,6 +45,10 @@ class Attempt:
         self.described: dict[str, str] = {}
         self.failures: list[str] = []
         self.captured: dict[str, str] = {}
+        self.verdicts: list[Verdict] = []
+        self.baseline: Mapping[str, float] | None = None
+        self.chief: tuple[str, ...] = ()
+        self.started = time.time()
         self.stack = ExitStack()
 
     @property
@@ -84,6 +89,7 @@ class Attempts:
         self._rootpath = rootpath
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
+        self.baseline = Baseline("none")
         self.problems: list[str] = []
         """What is not one attempt's."""
 
@@ -191,6 +197,42 @@ class Attempts:
             tags["mlflow.note.content"] = mark.description
         return tags
 
+    def judge(self, item: pytest.Item) -> str:
+        """Judge a test whose body has passed by its gates: what it fails with, or nothing."""
+        attempt = self.current
+        if attempt is None or attempt.item is not item:
+            return ""
+        mark = merged_mark(item)
+        gated = mark.at_least or mark.at_most or mark.baseline or self.settings.tolerances
+        attempt.baseline = self._baseline_of(attempt)
+        if not gated:
+            return ""
+        elapsed = time.time() - attempt.started - attempt.opening
+        metrics = {"duration_seconds": elapsed, **attempt.run.metrics, **self._own(attempt)}
+        attempt.verdicts = gates.judge(
+            metrics,
+            at_least=mark.at_least,
+            at_most=mark.at_most,
+            tolerances={name: gates.parse_tolerance(t) for name, t in mark.baseline.items()},
+            session_tolerances=self.settings.tolerances,
+            baseline=attempt.baseline,
+        )
+        return gates.failure_text(attempt.verdicts)
+
+    def _own(self, attempt: Attempt) -> Mapping[str, float]:
+        """What the test has logged by ``mlflow.*`` itself; only MLflow knows."""
+        try:
+            return logged_metrics(attempt.run, attempt.started)
+        except TrackingError as error:
+            attempt.run.problems.append(str(error))
+            return {}
+
+    def _baseline_of(self, attempt: Attempt) -> Mapping[str, float] | None:
+        given = _answer(attempt, "pytest_armory_baseline")
+        if isinstance(given, Mapping):
+            return metric_values(given).numbers
+        return self.baseline.of(attempt.run.experiment_id, attempt.record.nodeid)
+
     def describe(self, attempt: Attempt) -> None:
         """Write the parameters that are known by now: fixtures', parametrization's, the test's."""
         attempt.described = self._params(attempt)
@@ -212,8 +254,10 @@ class Attempts:
         run.write(
             params={key: v for key, v in params if attempt.described.get(key) != v},
             metrics=[("duration_seconds", attempt.seconds, 0)],
-            tags={"armory.outcome": outcome.value},
+            tags={"armory.outcome": outcome.value, **gate_tags(attempt.verdicts)},
         )
+        chief = _answer(attempt, "pytest_armory_chief_metrics", metrics=dict(run.metrics))
+        attempt.chief = tuple(map(str, chief)) if isinstance(chief, Sequence) else ()
         if not outcome.is_good:
             run.store_files(_failure_files(attempt))
         attempt.stack.close()
@@ -235,6 +279,9 @@ class Attempts:
             duration=attempt.seconds,
             metrics=dict(run.metrics) if outcome else {},
             problems=tuple(run.problems),
+            chief=attempt.chief,
+            baseline=dict(attempt.baseline or {}) if outcome else {},
+            verdicts=tuple(attempt.verdicts),
         )
 
 
@@ -247,6 +294,15 @@ def _extra_tags(item: pytest.Item, mark: Mark, problems: list[str]) -> dict[str,
     except Exception as error:  # noqa: BLE001 - anybody's code; it is told in the summary
         problems.append(f"the hook pytest_armory_tags raised {error!r}; its tags are left out")
     return tags
+
+
+def _answer(attempt: Attempt, hook: str, **arguments: object) -> object:
+    """The answer of somebody's hook; one that raises must not fail the test."""
+    try:
+        return getattr(attempt.item.ihook, hook)(item=attempt.item, **arguments)
+    except Exception as error:  # noqa: BLE001 - anybody's code; it is told in the summary
+        attempt.run.problems.append(f"the hook {hook} raised {error!r}")
+        return None
 
 
 def _failure_files(attempt: Attempt) -> dict[str, str | bytes | Path]:

@@ -27,6 +27,8 @@ NAMED = 5
 _TOLERANCE = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*(%?)", re.A | re.I)
 _KINDS = ("branch", "commit")
 _SHA = re.compile("[0-9a-f]{4,40}", re.I)
+# MLflow's filter strings know no escapes; git's branches and our IDs have none of these.
+_UNQUOTABLE = re.compile(r"[\"\s\x00-\x1f\x7f]")
 # As a session's ID these would never be found, and the gates say so at best in the summary.
 _ALMOST = re.compile(r"latest|(branch|commit)\s*(:.*)?", re.I | re.S)
 
@@ -131,11 +133,11 @@ def parse_reference(text: str) -> Reference:
     kind, _, value = (part.strip() for part in given.partition(":"))
     if given == "latest":
         return Reference("latest")
-    if kind == "branch" and value:
+    if kind == "branch" and value and not _UNQUOTABLE.search(value):
         return Reference("branch", value)
     if kind == "commit" and _SHA.fullmatch(value):
         return Reference("commit", value.lower())
-    if given and not _ALMOST.fullmatch(given):
+    if given and not _ALMOST.fullmatch(given) and not _UNQUOTABLE.search(given):
         return Reference("session", given)
     raise ArmoryUsageError(
         "--armory-baseline must be latest, branch:NAME, commit:SHA (4 to 40 hexadecimal digits) or "
@@ -325,12 +327,15 @@ def failure_text(verdicts: Iterable[Verdict]) -> str:
         rows[(name, value, verdict.text)] = None
     if not rows:
         return ""
+    missed = f"{len(failed)} gate{'s' * (len(failed) != 1)} missed"
+    if len(rows) == 1:  # then it all fits in pytest's short summary
+        return f"{missed}: {' '.join(filter(None, next(iter(rows))))}"
     names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
     lines = [
         f"  {name:{names}}  {f'{value:{values}}  ' if value else ''}{text}"
         for name, value, text in rows
     ]
-    return "\n".join([f"{len(failed)} gate{'s' * (len(failed) != 1)} missed:", *lines])
+    return "\n".join([f"{missed}: {', '.join(dict.fromkeys(row[0] for row in rows))}", *lines])
 
 
 # Numbers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +20,44 @@ def pytest_armory_tags(item: pytest.Item) -> Mapping[str, object] | None:
 
         def pytest_armory_tags(item):
             return {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "none")}
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_armory_chief_metrics(
+    item: pytest.Item, metrics: Mapping[str, float]
+) -> Sequence[str] | None:
+    """Name the few metrics of an evaluation that tables show, the first one first.
+
+    Return None for evaluations that are not yours. The first answer is taken. For instance::
+
+        def pytest_armory_chief_metrics(item, metrics):
+            return [name for name in metrics if name.endswith("f1-score")]
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_armory_baseline(item: pytest.Item) -> Mapping[str, float] | None:
+    """The metrics to compare an evaluation with, from elsewhere than an earlier session.
+
+    Return None for evaluations that are not yours. The first answer is taken. For instance, from a
+    file that is kept with the tests::
+
+        import json
+
+        def pytest_armory_baseline(item):
+            path = item.path.with_suffix(".baseline.json")
+            return json.loads(path.read_text()).get(item.name) if path.exists() else None
+    """
+
+
+def pytest_armory_summary(lines: list[str]) -> None:
+    """Edit the session's summary in Markdown, in place, where it is written.
+
+    Every implementation is asked, in the process that reports. For instance::
+
+        def pytest_armory_summary(lines):
+            lines.append("Questions about these numbers? Ask #model-quality.")
     """
 
 

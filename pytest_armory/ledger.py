@@ -5,14 +5,16 @@ It knows no pytest: a session that was killed is closed by the same means, see :
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory import __version__, destination, leases
+from pytest_armory.baselines import Baseline
 from pytest_armory.errors import TrackingError
-from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.reports import Summary, markdown, outcome_counts
 
 if TYPE_CHECKING:
@@ -23,15 +25,20 @@ if TYPE_CHECKING:
 class Identity:
     """What every process of a session knows of it.
 
-    ``shard`` is the :func:`~pytest_armory.leases.process_name` of the process that reports, and
-    ``tags`` are for each of the session's runs.
+    ``shard`` names the process that reports, and the session in it; ``shared`` says that others may contribute to the session as well; ``tags`` are for each of its
+    runs.
     """
 
     session: str
     shard: str = ""
+    shared: bool = False
     tags: dict[str, str] = field(default_factory=dict)
     command: str = ""
     job_run: str | None = None
+
+
+CLOSINGS = 5
+"""How often a session's run is closed again because another of its jobs has ended meanwhile."""
 
 
 def process_tags() -> dict[str, str]:
@@ -54,14 +61,46 @@ class SessionRuns:
 
         if experiment_id not in self._runs:
             try:
-                self._runs[experiment_id] = open_store(self.where).create_run(
-                    experiment_id, f"session {self.identity.session}", self._tags()
-                )
+                self._runs[experiment_id] = self._open(open_store(self.where), experiment_id)
             except TrackingError as error:
                 self.problems.append(str(error))
                 self._runs[experiment_id] = None
         run = self._runs[experiment_id]
         return run.run_id if run is not None else None
+
+    def _open(self, store: Store, experiment_id: str) -> StoreRun | StoredRun:
+        """The session's run: its own, or the one that another job of it has opened."""
+        there = self._of_others(store, experiment_id) if self.identity.shared else []
+        if there:
+            return there[0]
+        name = f"session {self.identity.session}"
+        run = store.create_run(experiment_id, name, self._tags())
+        there = self._of_others(store, experiment_id) if self.identity.shared else []
+        if there and there[0].run_id != run.run_id:  # opened at the same moment: the first stays
+            store.delete_run(run.run_id)
+            return there[0]
+        return run
+
+    def _of_others(self, store: Store, experiment_id: str) -> list[StoredRun]:
+        runs = store.session_runs(self.identity.session, [experiment_id])
+        mine = [run for run in runs if run.tags.get("armory.kind") == "session"]
+        return sorted(mine, key=lambda run: (run.start, run.run_id))
+
+    def become_one(self, store: Store, runs: Sequence[StoredRun]) -> None:
+        """Keep one run for the session in each experiment, where two jobs opened theirs at once."""
+        for experiment_id, own in list(self._runs.items()):
+            here = [run for run in runs if run.experiment_id == experiment_id]
+            sessions = [run for run in here if run.tags.get("armory.kind") == "session"]
+            if own is None or len(sessions) < 2:
+                continue
+            first = min(sessions, key=lambda run: (run.start, run.run_id))
+            if first.run_id == own.run_id:
+                continue
+            for run in here:
+                if run.tags.get("mlflow.parentRunId") == own.run_id:
+                    store.log_batch(run.run_id, tags={"mlflow.parentRunId": first.run_id})
+            self._runs[experiment_id] = first
+            store.delete_run(own.run_id)
 
     def _tags(self) -> dict[str, str]:
         job = {"mlflow.parentRunId": self.identity.job_run} if self.identity.job_run else {}
@@ -130,13 +169,19 @@ class Ledger:
         """Whether a worker died."""
         self.is_whole = True
         """Whether the store holds the session as it was told at the end."""
+        self.baseline: Baseline | None = None
+        self.edit: Callable[[list[str]], object] = lambda _: None
+        """What others change of the summary's Markdown."""
         self._each = each
         self._records: dict[tuple[str, int, str], EvaluationRecord] = {}
+        self._told: dict[str, EvaluationRecord] = {}
         self._linked: set[str] = set()
 
     def take(self, record: EvaluationRecord) -> None:
         """Note an attempt, and put its run under the session's if it is not yet."""
         self._records[record.key] = record
+        if record.run_id:
+            self._told[record.run_id] = record
         if record.run_id and not record.parent_id and record.run_id not in self._linked:
             self._linked.add(record.run_id)
             self._link(record.run_id, str(record.experiment_id))
@@ -157,29 +202,87 @@ class Ledger:
     def finish(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
         """Close what is open, sum up from what the store holds; None without an evaluation."""
         told = list(self._records.values())
-        stored = self._stored(interrupted) if told or self._any_crashed() else []
+        stored = self._stored(interrupted) if told or self._any_crashed() else _Stored()
         if stored is None:  # it cannot be read: then what was told is the best there is
+            stored = _Stored(own=told)
             records, lost = told, [record for record in told if record.run_id is None]
         else:
-            ids = {record.run_id for record in stored}
+            ids = {record.run_id for record in stored.own}
             lost = [record for record in told if record.run_id not in ids]
-            records = [*stored, *lost]
+            records = [*stored.own, *lost]
         not_run = len(self.planned - self.reported - {record.nodeid for record in records})
         if not records and not not_run:
             return None
         summary = Summary(
             session=self.identity.session,
             where=self.where.shown,
-            records=records,
+            records=[self._with_what_was_told(record) for record in records],
+            whole=[
+                self._with_what_was_told(record)
+                for record in [*stored.others, *records]
+                if stored.others
+            ],
             lost=len(lost),
             not_run=not_run,
             notes=notes,
             commit=self.identity.tags.get("mlflow.source.git.commit", ""),
             branch=self.identity.tags.get("mlflow.source.git.branch", ""),
+            baseline=self.baseline.told if self.baseline else "",
         )
-        status = "KILLED" if interrupted else ("FINISHED" if summary.is_good else "FAILED")
-        self.runs.close(summary, status)
-        return replace(summary, problems=self._problems(), open_with=self.runs.open_with())
+        summary = replace(summary, text=self._text(summary))
+        summary = self._close(summary, interrupted)
+        summary = replace(summary, problems=self._problems(), open_with=self.runs.open_with())
+        return replace(summary, text=self._text(summary))
+
+    def _text(self, summary: Summary) -> str:
+        lines = markdown(summary).splitlines()
+        try:
+            self.edit(lines)
+        except Exception as error:  # noqa: BLE001 - anybody's code; it is told in the summary
+            self.runs.problems.append(f"the hook pytest_armory_summary raised {error!r}")
+        return "\n".join(lines) + "\n"
+
+    def _with_what_was_told(self, record: EvaluationRecord) -> EvaluationRecord:
+        """What only the process that ran a test knows is not all in the store."""
+        told = self._told.get(record.run_id or "")
+        if told is not None:
+            return replace(record, verdicts=told.verdicts, baseline=told.baseline, chief=told.chief)
+        if self.baseline is None:
+            return record
+        found = self.baseline.of(record.experiment_id, record.nodeid) or {}
+        return replace(record, baseline={k: v for k, v in found.items() if k in record.metrics})
+
+    def _close(self, summary: Summary, interrupted: bool) -> Summary:
+        """Close the session's runs; where several jobs contribute, whoever ends last has it all.
+
+        Another one may end between our reading and our writing, so what was read is read again.
+        """
+        for _ in range(CLOSINGS):
+            status = "KILLED" if interrupted else ("FINISHED" if summary.is_good else "FAILED")
+            self.runs.close(summary, status)
+            again = self._others() if self.identity.shared else []
+            if {(r.run_id, r.outcome) for r in again} <= {
+                (r.run_id, r.outcome) for r in summary.every
+            }:
+                break
+            whole = [*again, *summary.records]
+            summary = replace(summary, whole=[self._with_what_was_told(r) for r in whole])
+            summary = replace(summary, text=self._text(summary))
+        return summary
+
+    def _others(self) -> list[EvaluationRecord]:
+        """The evaluations of the session's other jobs, as they are by now."""
+        from pytest_armory.store import open_store
+
+        try:
+            store = open_store(self.where)
+            runs = store.session_runs(self.identity.session, self.runs.experiment_ids)
+        except TrackingError as error:
+            self._failed(error)
+            return []
+        evaluations = [run for run in runs if run.tags.get("armory.kind") == "evaluation"]
+        mine = self.identity.shard
+        return [_record(store, r) for r in evaluations if r.tags.get("armory.shard") != mine]
 
     def _any_crashed(self) -> bool:
         """Whether a worker died that may have left a run nobody told of, in a store that exists."""
@@ -189,7 +292,7 @@ class Ledger:
         every = [text for record in self._records.values() for text in record.problems]
         return list(dict.fromkeys([*self.runs.problems, *every]))
 
-    def _stored(self, interrupted: bool) -> list[EvaluationRecord] | None:
+    def _stored(self, interrupted: bool) -> _Stored | None:
         """The session's evaluations as the store holds them, those left open closed first.
 
         A worker that died says nothing any more, so whatever still runs by now was its; one that
@@ -202,8 +305,9 @@ class Ledger:
             store.drain()
             everywhere = self.crashed or not self.where.is_remote
             ids = store.experiment_ids() if everywhere else self.runs.experiment_ids
-            runs = store.session_runs(self.identity.session, ids)
-            runs = [run for run in runs if run.tags.get("armory.kind") != "session"]
+            every = store.session_runs(self.identity.session, ids)
+            runs = [run for run in every if run.tags.get("armory.kind") != "session"]
+            self.runs.become_one(store, every)
             for run in runs:
                 self._settle(store, run, Outcome.INTERRUPTED if interrupted else Outcome.CRASHED)
             runs = [run for run in runs if run.tags.get("armory.kind") == "evaluation"]
@@ -213,7 +317,11 @@ class Ledger:
         except TrackingError as error:
             self._failed(error)
             return None
-        return [record_of(run, store.run_url(run.experiment_id, run.run_id)) for run in runs]
+        mine = self.identity.shard
+        return _Stored(
+            [_record(store, run) for run in runs if run.tags.get("armory.shard") == mine],
+            [_record(store, run) for run in runs if run.tags.get("armory.shard") != mine],
+        )
 
     def _settle(self, store: Store, run: StoredRun, presumed: Outcome) -> None:
         if run.tags.get("armory.shard") != self.identity.shard:
@@ -225,6 +333,18 @@ class Ledger:
                 self._failed(error)
         if "mlflow.parentRunId" not in run.tags and run.run_id not in self._linked:
             self._link(run.run_id, run.experiment_id)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A session's evaluations in the store: this job's own, and those of its other jobs."""
+
+    own: Sequence[EvaluationRecord] = ()
+    others: Sequence[EvaluationRecord] = ()
+
+
+def _record(store: Store, run: StoredRun) -> EvaluationRecord:
+    return record_of(run, store.run_url(run.experiment_id, run.run_id))
 
 
 # What a session that ends and one that was killed are closed by
@@ -253,7 +373,7 @@ def close_session_run(
     store: Store, run: StoreRun | StoredRun, summary: Summary, status: str, end: int | None = None
 ) -> None:
     """Write counts and summary to a session run and close it."""
-    text = markdown(summary)
+    text = summary.text or markdown(summary)
     counts = [(name, value, 0) for name, value in outcome_counts(summary).items()]
     store.log_batch(run.run_id, metrics=counts, tags={"mlflow.note.content": text})
     store.log_files(run, {"summary.md": text})
@@ -289,7 +409,27 @@ def record_of(run: StoredRun, url: str | None) -> EvaluationRecord:
         outcome=Outcome(outcome) if outcome in set(Outcome) else None,
         duration=run.metrics.get("duration_seconds", 0.0),
         metrics=run.metrics,
+        verdicts=_verdicts(run.tags.get("armory.gates", "")),
     )
+
+
+def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """The tag that keeps what gates said, as far as a tag can hold it."""
+    text = json.dumps([asdict(verdict) for verdict in verdicts])
+    if len(text) > GATES_LIMIT:
+        text = json.dumps([asdict(v) for v in verdicts if v.state == "failed"])
+    return {"armory.gates": text} if verdicts and len(text) <= GATES_LIMIT else {}
+
+
+GATES_LIMIT = 8000
+"""MLflow's limit on a tag's value, in characters."""
+
+
+def _verdicts(text: str) -> tuple[Verdict, ...]:
+    try:
+        return tuple(Verdict(**fields) for fields in json.loads(text or "[]"))
+    except (ValueError, TypeError):  # anybody can set a tag
+        return ()
 
 
 def _attempt_number(run: StoredRun) -> int:

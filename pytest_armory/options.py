@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +12,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_armory.gates import Reference, Tolerance
+
 MARKER = "evaluation"
 
 MARKER_HELP = (
-    "evaluation(*, name=None, description=None, tags=None): with --armory-track this test is "
-    "tracked as one MLflow run. name: the MLflow experiment, the same between runs; description: "
-    "the run's note; tags: a mapping of extra tags. Markers on function, class and module merge, "
-    "the closest wins key by key."
+    "evaluation(*, name=None, description=None, tags=None, at_least=None, at_most=None, "
+    "baseline=None): with --armory-track this test is tracked as one MLflow run. name: the MLflow "
+    "experiment, the same between runs; description: the run's note; tags: a mapping of extra "
+    "tags; at_least, at_most: {metric: number}, bounds that the test fails outside of; baseline: "
+    '{metric: "-2%"}, the worst change against --armory-baseline that still passes. Markers on '
+    "function, class and module merge, the closest wins key by key."
 )
 
 INI_TRACK = "armory_track"
 INI_URI = "armory_tracking_uri"
 INI_EXPERIMENT = "armory_experiment"
 INI_SUMMARY = "armory_summary"
+INI_SESSION = "armory_session"
+INI_BASELINE = "armory_baseline"
+INI_TOLERANCES = "armory_tolerances"
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,9 @@ class Settings:
     experiment: str
     experiment_id: str | None
     summary: Path | None
+    session: str | None = None
+    baseline: Reference | None = None
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,9 @@ class Mark:
     name: str | None = None
     description: str | None = None
     tags: Mapping[str, object] = field(default_factory=dict)
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    at_most: Mapping[str, float] = field(default_factory=dict)
+    baseline: Mapping[str, str] = field(default_factory=dict)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -74,10 +88,30 @@ def add_options(parser: pytest.Parser) -> None:
         help="write the session's summary to PATH as Markdown (the file that GITHUB_STEP_SUMMARY "
         "names gets it without asking)",
     )
+    group.addoption(
+        "--armory-session",
+        metavar="ID",
+        help="the session this process contributes to: jobs of a CI matrix that give the same ID "
+        "share one session run (environment: ARMORY_SESSION; default: a fresh one)",
+    )
+    group.addoption(
+        "--armory-baseline",
+        metavar="REF",
+        help="compare each evaluation with its run in an earlier session: `latest`, branch:NAME, "
+        "commit:SHA or a session's ID (environment: ARMORY_BASELINE)",
+    )
     parser.addini(INI_TRACK, "the same as --armory-track", type="bool", default=False)
     parser.addini(INI_URI, "the same as --armory-tracking-uri", default="")
     parser.addini(INI_EXPERIMENT, "the same as --armory-experiment", default="")
     parser.addini(INI_SUMMARY, "the same as --armory-summary", default="")
+    parser.addini(INI_SESSION, "the same as --armory-session", default="")
+    parser.addini(INI_BASELINE, "the same as --armory-baseline", default="")
+    parser.addini(
+        INI_TOLERANCES,
+        "lines of `metric: tolerance`, as `accuracy: -2%`: the worst change against the baseline "
+        "that still passes, for every evaluation that logs the metric",
+        type="linelist",
+    )
 
 
 def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -90,6 +124,11 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         raise pytest.UsageError(
             f"armory: --armory-tracking-uri {_safe(option.armory_tracking_uri)} says where to "
             "track, but nothing is tracked without --armory-track; add --armory-track"
+        )
+    if option.armory_baseline and not track:
+        raise pytest.UsageError(
+            f"armory: --armory-baseline {option.armory_baseline} compares with what was tracked, "
+            "but nothing is tracked without --armory-track; add --armory-track"
         )
     name, experiment_id = _experiment(config, environ)
     if len(name) > NAME_LIMIT:
@@ -107,8 +146,44 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         experiment=name,
         experiment_id=experiment_id,
         summary=base / summary if summary else None,
+        **_comparison(config, environ, track),
     )
 
+
+def _comparison(config: pytest.Config, environ: Mapping[str, str], track: bool) -> dict[str, Any]:
+    """The session's ID, and what it is compared with."""
+    import pytest
+
+    option = config.option
+    session = option.armory_session or environ.get("ARMORY_SESSION") or config.getini(INI_SESSION)
+    given = option.armory_baseline or environ.get("ARMORY_BASELINE") or config.getini(INI_BASELINE)
+    lines = config.getini(INI_TOLERANCES)
+    if not (session or given or lines):
+        return {}
+    from pytest_armory.errors import ArmoryUsageError
+    from pytest_armory.gates import parse_reference, parse_tolerances
+
+    if session and not _SESSION.fullmatch(session):
+        raise pytest.UsageError(
+            f"armory: a session's ID must be 1 to 100 letters, digits and . _ - /, got "
+            f"{session!r}; as in --armory-session nightly-42"
+        )
+    try:
+        if session and parse_reference(session).kind != "session":
+            raise ArmoryUsageError(
+                f"a session's ID must not be {session!r}, for --armory-baseline means something "
+                "else by it"
+            )
+        return {
+            "session": session or None,
+            "baseline": parse_reference(given) if given and track else None,
+            "tolerances": parse_tolerances(lines),
+        }
+    except ArmoryUsageError as error:
+        raise pytest.UsageError(f"armory: {error}") from None
+
+
+_SESSION = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 
 NAME_LIMIT = 500
 """MLflow's limit on the name of an experiment, in characters."""
@@ -138,6 +213,9 @@ _TYPES: dict[str, tuple[type, str]] = {
     "tags": (Mapping, 'a mapping, as in tags={"team": "vision"}'),
 }
 
+_GATES = ("at_least", "at_most", "baseline")
+_KEYWORDS = (*_TYPES, *_GATES)
+
 
 def is_evaluation(item: pytest.Item) -> bool:
     """Whether a test is marked as an evaluation."""
@@ -165,6 +243,10 @@ def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
         for mark in item.iter_markers():
             for problem in _mark_problems(mark, item.config):
                 errors[f"{item.nodeid.split('[')[0]}: {problem}"] = None
+        if is_evaluation(item) and not errors:
+            clash = _contradiction(merged_mark(item))
+            if clash:
+                errors[f"{item.nodeid}: @pytest.mark.evaluation {clash}"] = None
     return list(errors)
 
 
@@ -179,11 +261,15 @@ def _mark_problems(mark: pytest.Mark, config: pytest.Config) -> list[str]:
             f"@pytest.mark.evaluation(name={mark.args[0]!r})"
         )
     for key, value in mark.kwargs.items():
-        if key not in _TYPES:
+        if key not in _KEYWORDS:
             problems.append(
-                f"@pytest.mark.evaluation has no keyword {key!r}{_nearest(key, _TYPES)}; it takes "
-                f"{', '.join(_TYPES)}"
+                f"@pytest.mark.evaluation has no keyword {key!r}{_nearest(key, _KEYWORDS)}; it "
+                f"takes {', '.join(_KEYWORDS)}"
             )
+        elif key in _GATES:
+            problem = _gate_problem(key, value) if value is not None else None
+            if problem:
+                problems.append(f"@pytest.mark.evaluation({key}=…) {problem}")
         elif key == "name" and isinstance(value, str) and len(value) > NAME_LIMIT:
             problems.append(
                 f"@pytest.mark.evaluation(name=…) must have at most {NAME_LIMIT} characters, "
@@ -194,6 +280,20 @@ def _mark_problems(mark: pytest.Mark, config: pytest.Config) -> list[str]:
                 f"@pytest.mark.evaluation({key}=…) must be {_TYPES[key][1]}; got {value!r}"
             )
     return problems
+
+
+def _gate_problem(key: str, value: object) -> str | None:
+    from pytest_armory import gates
+
+    return (gates.tolerances_problem if key == "baseline" else gates.bounds_problem)(value)
+
+
+def _contradiction(mark: Mark) -> str | None:
+    if not mark.at_least or not mark.at_most:
+        return None
+    from pytest_armory import gates
+
+    return gates.contradiction(mark.at_least, mark.at_most)
 
 
 def _misspelt(name: str, config: pytest.Config) -> list[str]:

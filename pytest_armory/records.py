@@ -66,7 +66,8 @@ class EvaluationRecord:
 
     ``outcome`` is None while the attempt is under way, ``run_id`` None where no run could be
     opened; ``duration`` is in seconds, over setup, call and teardown; ``problems`` are the
-    sentences that say what of it was not stored.
+    sentences that say what of it was not stored. ``chief`` names the metrics that tables show, none
+    for the usual choice; ``baseline`` holds those of the run it is compared with.
     """
 
     nodeid: str
@@ -80,6 +81,8 @@ class EvaluationRecord:
     duration: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    chief: tuple[str, ...] = ()
+    baseline: dict[str, float] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
 
     @property
@@ -92,6 +95,7 @@ def to_wire(record: EvaluationRecord) -> str:
     """A record as one JSON string of ASCII characters; NaN and infinities keep their JSON names."""
     fields = asdict(record)
     fields["metrics"] = metric_values(record.metrics).numbers
+    fields["baseline"] = metric_values(record.baseline).numbers
     fields["outcome"] = record.outcome.value if record.outcome else None
     return str(json.dumps(fields))
 
@@ -101,6 +105,7 @@ def from_wire(text: str) -> EvaluationRecord:
     fields = json.loads(text)
     fields["outcome"] = Outcome(fields["outcome"]) if fields["outcome"] else None
     fields["problems"] = tuple(fields["problems"])
+    fields["chief"] = tuple(fields["chief"])
     fields["verdicts"] = tuple(Verdict(**verdict) for verdict in fields["verdicts"])
     return EvaluationRecord(**fields)
 

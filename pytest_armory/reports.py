@@ -9,9 +9,9 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pytest_armory.records import EvaluationRecord, Outcome, count_outcomes
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
 
 ROWS = 40
 """How many rows a table has unless asked for more: what still fits on a screen."""
@@ -29,7 +29,11 @@ _COLOUR = {"passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped
 
 @dataclass(frozen=True)
 class Summary:
-    """What a session's end knows. ``records`` are as the store holds them, in order of start."""
+    """What a session's end knows. ``records`` are as the store holds them, in order of start.
+
+    ``whole`` are the records of all jobs that contribute to the session, where there are several;
+    ``text`` is the Markdown as others may have edited it.
+    """
 
     session: str
     where: str
@@ -41,11 +45,19 @@ class Summary:
     not_run: int = 0
     commit: str = ""
     branch: str = ""
+    baseline: str = ""
+    whole: Sequence[EvaluationRecord] = ()
+    text: str = ""
 
     @property
     def is_good(self) -> bool:
         """Whether every attempt that counts passed, was skipped or failed as expected."""
-        return all(record.outcome and record.outcome.is_good for record in latest(self.records))
+        return all(record.outcome and record.outcome.is_good for record in latest(self.every))
+
+    @property
+    def every(self) -> Sequence[EvaluationRecord]:
+        """The records of all jobs."""
+        return self.whole or self.records
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,67 @@ def junit_properties(record: EvaluationRecord) -> list[tuple[str, str]]:
     """The properties of an evaluation's test case in ``--junitxml``."""
     found = [("armory_run_id", record.run_id), ("armory_run_url", record.url)]
     properties = [(name, value) for name, value in found if value]
-    chief = chief_metrics(record.metrics, most=8)
+    chief = chief_of(record, most=8)
     return properties + [(f"armory_metric_{n}", number(v)) for n, v in chief.items()]
+
+
+def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
+    """The metrics a table shows of an evaluation: those somebody chose, else those with a gate."""
+    gated = [verdict.metric for verdict in record.verdicts]
+    chosen = record.chief or (*dict.fromkeys(gated), *chief_metrics(record.metrics, most))
+    names = [name for name in dict.fromkeys(chosen) if name in record.metrics]
+    return {name: record.metrics[name] for name in names[:most]}
+
+
+def metric_parts(record: EvaluationRecord) -> list[tuple[str, str | None]]:
+    """An evaluation's chief metrics and their changes, each with the colour a gate gives it."""
+    worse = {v.metric: v.higher_is_worse for v in record.verdicts}
+    parts: list[tuple[str, str | None]] = []
+    for name, value in chief_of(record).items():
+        gap = "  " if parts else ""
+        parts.append((printable(f"{gap}{name} {number(value)}"), None))
+        shown = change(value, record.baseline[name]) if name in record.baseline else ""
+        if shown:
+            higher = shown.startswith("↑")
+            known = worse.get(name) is not None and shown[0] in "↑↓"
+            colour = ("red" if worse[name] == higher else "green") if known else None
+            parts += [(" (", None), (shown, colour), (")", None)]
+    return parts
+
+
+def change(value: float, base: float) -> str:
+    """A metric's way from the baseline's: ``↑0.02``, ``↓0.02``, ``=``; empty where NaN is."""
+    if value != value or base != base:
+        return ""
+    if value == base:
+        return "="
+    return f"{'↑' if value > base else '↓'}{number(float(f'{abs(value - base):.9g}'))}"
+
+
+def gate_lines(records: Sequence[EvaluationRecord], baseline: str) -> list[str]:
+    """What gates could not judge, one line for each reason, with the evaluations it is of."""
+    reasons: dict[str, list[str]] = {}
+    for record in records:
+        for verdict in record.verdicts:
+            if verdict.state == "unjudged":
+                reason = f"{verdict.metric} {verdict.text}"
+                if verdict.baseline is None and not baseline:
+                    reason = f"{verdict.metric}, for no baseline is given; add {_ADVICE}"
+                reasons.setdefault(reason, []).append(record.nodeid.rpartition("::")[2])
+    return [
+        f"not judged: {reason} ({', '.join(tests[:3])}"
+        f"{f' and {len(tests) - 3:,} more' if len(tests) > 3 else ''})"
+        for reason, tests in reasons.items()
+    ]
+
+
+_ADVICE = "--armory-baseline latest"
+
+
+def _missed(records: Sequence[EvaluationRecord]) -> list[tuple[EvaluationRecord, Verdict]]:
+    """The gates that failed a test; where it was expected to fail they did not."""
+    bad = [record for record in records if not _is_good(record)]
+    return [(r, v) for r in bad for v in r.verdicts if v.state == "failed"]
 
 
 # Terminal
@@ -95,6 +166,12 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
     """The lines under the summary's title: a table, then where to look."""
     lines = _table(summary.records, width, all_rows=verbosity > 0) if verbosity >= 0 else []
     lines.append(Line([(f"{counted(summary)}, tracked to {printable(summary.where)}", None)]))
+    if summary.whole:
+        whole = counted(replace(summary, records=summary.whole))
+        lines.append(Line([(f"session {summary.session} over all its jobs: {whole}", None)]))
+    compared = [summary.baseline] if summary.baseline else []
+    compared += gate_lines(latest(summary.records), summary.baseline)
+    lines += [Line([(printable(text), None)]) for text in compared]
     lines += [Line([(printable(text), None)]) for text in (*summary.open_with, *summary.notes)]
     if summary.lost:
         lines.append(Line([(f"not stored: {_plural(summary.lost, 'evaluation')}", "red")]))
@@ -106,6 +183,9 @@ def counted(summary: Summary) -> str:
     """``3 evaluations: 2 passed, 1 failed``; reruns and what was never started apart."""
     last = latest(summary.records)
     outcomes = [f"{count:,} {name}" for name, count in count_outcomes(last).items()]
+    running = sum(record.outcome is None for record in last)
+    if running:
+        outcomes.append(f"{running:,} running")
     if summary.not_run:
         outcomes.append(f"{summary.not_run:,} not run")
     text = f"{_plural(len(last) + summary.not_run, 'evaluation')}: {', '.join(outcomes)}"
@@ -123,14 +203,14 @@ def _table(records: Sequence[EvaluationRecord], width: int, all_rows: bool) -> l
     spare = width - widths[1] - widths[3] - 7
     widths[2] = min(widths[2], max(spare - widths[0], min(spare // 2, 20), 10))
     widths[0] = min(widths[0], max(spare - widths[2], 12))
-    lines = [_line(header, widths, None)]
+    lines = [_line(header, widths, None, [(header[2], None)])]
     file = None
     for record, row in zip(shown, rows, strict=True):
         if _file(record) != file:
             file = _file(record)
             lines.append(Line([(shorten(printable(file), width), None)]))
         name = record.outcome.value if record.outcome else ""
-        lines.append(_line(row, widths, _COLOUR.get(name, "red")))
+        lines.append(_line(row, widths, _COLOUR.get(name, "red"), metric_parts(record)))
     hidden = len(records) - len(shown)
     if hidden:
         lines.append(Line([(f"… {hidden:,} more, all of them good; -v shows every one", None)]))
@@ -167,21 +247,38 @@ def _is_good(record: EvaluationRecord) -> bool:
 
 
 def _row(record: EvaluationRecord, everywhere: Set[str]) -> tuple[str, str, str, str]:
-    metrics = chief_metrics(record.metrics).items()
     return (
         "  " + title(record, everywhere).removeprefix(f"{printable(_file(record))}::"),
         record.outcome.value if record.outcome else "unknown",
-        printable("  ".join(f"{name} {number(value)}" for name, value in metrics)),
+        "".join(text for text, _ in metric_parts(record)),
         seconds(record.duration),
     )
 
 
-def _line(row: Sequence[str], widths: Sequence[int], colour: str | None) -> Line:
+def _line(
+    row: Sequence[str],
+    widths: Sequence[int],
+    colour: str | None,
+    metrics: Sequence[tuple[str, str | None]],
+) -> Line:
     test = _pad(shorten(row[0], widths[0]), widths[0])
-    metrics = _pad(shorten(row[2], widths[2], keep_start=True), widths[2])
-    duration = row[3].rjust(widths[3])
     outcome = _pad(row[1], widths[1])
-    return Line([(f"{test}  ", None), (outcome, colour), (f"  {metrics}  {duration}", None)])
+    start = [(f"{test}  ", None), (outcome, colour), ("  ", None)]
+    end = [(f"  {row[3].rjust(widths[3])}", None)]
+    return Line([*start, *_fitted(metrics, widths[2]), *end])
+
+
+def _fitted(parts: Sequence[tuple[str, str | None]], width: int) -> list[tuple[str, str | None]]:
+    """Coloured parts cut or padded to a width."""
+    fitted: list[tuple[str, str | None]] = []
+    room = width - (columns("".join(text for text, _ in parts)) > width)
+    for text, colour in parts:
+        shown = text if columns(text) <= room else shorten(text, room + 1, keep_start=True)[:-1]
+        fitted.append((shown, colour))
+        room -= columns(shown)
+        if shown != text:
+            return [*fitted, ("…" + " " * room, None)]
+    return [*fitted, (" " * room, None)]
 
 
 def title(record: EvaluationRecord, everywhere: Set[str] = frozenset()) -> str:
@@ -280,7 +377,8 @@ def _plural(count: int, noun: str) -> str:
 def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
     """The session's summary: verdict first, then what failed, then passes folded."""
     verdict = "✅" if summary.is_good else "❌"
-    lines = [f"## {verdict} {_text(counted(summary))}", ""]
+    records = summary.every
+    lines = [f"## {verdict} {_text(counted(replace(summary, records=records)))}", ""]
     state = " on ".join(_code(part) for part in (summary.commit[:12], summary.branch) if part)
     lines.append(
         f"Session {_code(summary.session)}{f', commit {state}' if state else ''}, tracked to "
@@ -288,16 +386,34 @@ def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
     )
     if summary.lost:
         lines.append(f"\n**Not stored: {_plural(summary.lost, 'evaluation')}.**")
+    if summary.baseline:
+        lines.append(f"\n{_text(summary.baseline[0].upper() + summary.baseline[1:])}.")
     lines += [f"\n⚠️ {_text(problem)}" for problem in summary.problems]
-    bad = [record for record in summary.records if not _is_good(record)]
-    good = [record for record in summary.records if _is_good(record)]
-    everywhere = _on_several_workers(summary.records)
+    lines += _markdown_gates(latest(records), summary.baseline)
+    bad = [record for record in records if not _is_good(record)]
+    good = [record for record in records if _is_good(record)]
+    everywhere = _on_several_workers(records)
     lines += _markdown_table(bad, limit // 2, everywhere)
     if good:
         table = _markdown_table(good, limit - sum(map(len, lines)) - 500, everywhere)
         folded = ["", f"<details><summary>{len(good):,} good</summary>", *table, "", "</details>"]
         lines += folded if bad or len(good) > ROWS else table
     return "\n".join(lines) + "\n"
+
+
+def _markdown_gates(records: Sequence[EvaluationRecord], baseline: str) -> list[str]:
+    """Missed gates first, then what could not be judged."""
+    missed = _missed(records)
+    lines = ["", f"**{_plural(len(missed), 'gate')} missed**", ""] if missed else []
+    for record, verdict in missed[:ROWS]:
+        value = "" if verdict.value is None else f" {number(verdict.value)}"
+        name = _code(shorten(title(record), 200))
+        lines.append(f"- {name}: {_text(verdict.metric)}{value} {_text(verdict.text)}")
+    if len(missed) > ROWS:
+        lines.append(f"- … and {len(missed) - ROWS:,} more")
+    return lines + [
+        f"\n{_text(line[0].upper() + line[1:])}." for line in gate_lines(records, baseline)
+    ]
 
 
 def _markdown_table(
@@ -318,11 +434,10 @@ def _markdown_table(
 def _markdown_row(record: EvaluationRecord, everywhere: Set[str]) -> str:
     name = _code(shorten(title(record, everywhere), 200))
     linked = f"[{name}]({record.url})" if record.url else name
-    metrics = chief_metrics(record.metrics).items()
     cells = (
         linked,
         record.outcome.value if record.outcome else "unknown",
-        ", ".join(f"{_text(name)} {number(value)}" for name, value in metrics),
+        _text("".join(text for text, _ in metric_parts(record))).replace("  ", ", "),
         seconds(record.duration),
     )
     return f"| {' | '.join(cells)} |"
@@ -349,7 +464,12 @@ def _text(text: str) -> str:
 
 def outcome_counts(summary: Summary) -> dict[str, float]:
     """A session run's metrics: how many evaluations there were and how each ended."""
-    last = latest(summary.records)
-    counts = {"not_run": summary.not_run, **count_outcomes(last)}
-    every = {name: float(counts.get(name, 0)) for name in (*(o.value for o in Outcome), "not_run")}
+    last = latest(summary.every)
+    counts = {
+        **count_outcomes(last),
+        "not_run": summary.not_run,
+        "gates_missed": len(_missed(last)),
+    }
+    names = (*(outcome.value for outcome in Outcome), "not_run", "gates_missed")
+    every = {name: float(counts.get(name, 0)) for name in names}
     return {"evaluations": float(len(last) + summary.not_run), **every}

@@ -20,14 +20,16 @@ from typing import Any
 import pytest
 
 from pytest_armory import destination, leases, provenance
+from pytest_armory.baselines import Baseline
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.ledger import Identity
 from pytest_armory.options import Settings
-from pytest_armory.reports import Summary, markdown
+from pytest_armory.reports import Summary
 
 _WIRE = "armory"
 _REFUSED = "armory_refused"
 _PROBLEMS = "armory_problems"
+_BASELINE = "armory_baseline"
 
 
 # Roles
@@ -55,26 +57,35 @@ def worker_name(config: pytest.Config) -> str:
     return str(config.workerinput["workerid"]) if hasattr(config, "workerinput") else "main"
 
 
-def identify(config: pytest.Config) -> Identity:
-    """A fresh identity, or in a worker that of its session."""
+def identify(config: pytest.Config, given: str | None = None) -> Identity:
+    """A fresh identity, with the ID that was given; in a worker that of its session."""
     if hasattr(config, "workerinput"):
         return Identity(**json.loads(config.workerinput[_WIRE]))
-    session = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    shard = leases.process_name()
+    session = given or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    shard = f"{leases.process_name()}:{secrets.token_hex(2)}"
     source = provenance.source_tags(name="", folder=config.rootpath)
     tags = {key: value for key, value in source.items() if value}
     return Identity(
         session=session,
         shard=shard,
+        shared=given is not None,
         tags={**tags, "armory.session": session, "armory.shard": shard},
         command=provenance.command_line(["pytest", *config.invocation_params.args]),
         job_run=os.environ.get("MLFLOW_RUN_ID") or None,
     )
 
 
-def hand_over(identity: Identity, node: Any) -> None:
-    """Give a worker what it needs, as one string of JSON."""
+def hand_over(identity: Identity, baseline: Baseline | None, node: Any) -> None:
+    """Give a worker what it needs, as strings of JSON."""
     node.workerinput[_WIRE] = json.dumps(asdict(identity))
+    if baseline is not None:
+        node.workerinput[_BASELINE] = json.dumps(asdict(baseline))
+
+
+def given_baseline(config: pytest.Config) -> Baseline | None:
+    """What the controller found, in a worker of a session that is compared with an earlier one."""
+    text = getattr(config, "workerinput", {}).get(_BASELINE)
+    return Baseline(**json.loads(text)) if text else None
 
 
 def refuse(config: pytest.Config, items: list[pytest.Item], errors: Sequence[str]) -> None:
@@ -132,7 +143,7 @@ def write_summary(summary: Summary, settings: Settings) -> Summary:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open(mode, encoding="utf-8") as file:
-                file.write(markdown(summary))
+                file.write(summary.text)
         except OSError as error:
             problems.append(f"the summary could not be written to {path}: {error.strerror}")
     return replace(summary, problems=problems)

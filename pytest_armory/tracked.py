@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from pytest_armory import leases, reports, session, signals
+from pytest_armory import baselines, leases, reports, session, signals
 from pytest_armory.attempts import Attempts
+from pytest_armory.baselines import Baseline
 from pytest_armory.destination import Destination, lease_folder
 from pytest_armory.errors import ArmoryError
+from pytest_armory.gates import Reference
 from pytest_armory.ledger import Ledger
 from pytest_armory.options import Settings, is_evaluation
 from pytest_armory.records import from_wire, to_wire
@@ -30,13 +32,13 @@ PLANNED = "armory_planned"
 def register(config: pytest.Config, settings: Settings) -> None:
     """Register what this process needs for its role. Raises ``pytest.UsageError``."""
     where = session.checked_destination(settings)
-    identity = session.identify(config)
+    identity = session.identify(config, settings.session)
     config.add_cleanup(_environment_restorer())
     manager = config.pluginmanager
     ledger = None
     if not session.is_worker(config):
         ledger = Ledger(where, identity, each=session.runs_each_test_everywhere(config))
-    process = Process(where, ledger)
+    process = Process(where, ledger, settings.baseline)
     config.add_cleanup(signals.before_dying(process.die))
     if ledger is not None:
         manager.register(Reports(config, settings, ledger, process), "armory-reports")
@@ -50,6 +52,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
             parent_of=ledger.runs.parent_of if ledger else session.linked_by_controller,
             rootpath=config.rootpath,
         )
+        process.attempts.baseline = session.given_baseline(config) or Baseline("none")
         manager.register(RunsTests(process.attempts, process), "armory-runs-tests")
 
 
@@ -65,9 +68,15 @@ class Process:
     ``busy`` is held while a hook of ours is at work, so that dying of a signal waits for it.
     """
 
-    def __init__(self, where: Destination | None, ledger: Ledger | None) -> None:
+    def __init__(
+        self,
+        where: Destination | None,
+        ledger: Ledger | None,
+        reference: Reference | None = None,
+    ) -> None:
         self.where = where
         self.ledger = ledger
+        self.reference = reference
         self.attempts: Attempts | None = None
         self.busy = threading.RLock()
         self.problems: list[str] = []
@@ -98,6 +107,15 @@ class Process:
                 self.notes += recovery.told(recovery.recover_dead(self.where, own=own))
         except (OSError, ArmoryError) as error:
             self.problems.append(f"runs of killed sessions cannot be looked after: {error}")
+
+    def find_baseline(self) -> Baseline | None:
+        """Look up what the session is compared with, once, in the process that reports."""
+        if self.ledger is None or self.where is None or self.reference is None:
+            return None
+        if self.ledger.baseline is None:
+            own = self.ledger.identity.session
+            self.ledger.baseline = baselines.find(self.where, self.reference, own)
+        return self.ledger.baseline
 
     def end(self) -> None:
         """Give the lease back, unless something is left open that others shall close."""
@@ -147,6 +165,7 @@ class RunsTests:
             with self.process.at_work():
                 self.attempts.prepare()
                 self.process.begin()
+                self.attempts.baseline = self.process.find_baseline() or self.attempts.baseline
 
     # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
     @pytest.hookimpl
@@ -161,6 +180,16 @@ class RunsTests:
     ) -> Generator[None, object, object]:
         with self.attempts.fixtures.recording(fixturedef, request):
             return (yield)
+
+    # Innermost: what a gate raises is the test's own failure to everybody else.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        result = yield
+        with self.process.at_work():
+            missed = self.attempts.judge(item)
+        if missed:
+            pytest.fail(missed, pytrace=False)
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -210,6 +239,7 @@ class Reports:
         self.process = process
         self.summary: reports.Summary | None = None
         process.print_summary = self._print_cut_short
+        ledger.edit = lambda lines: config.hook.pytest_armory_summary(lines=lines)
 
     def pytest_report_header(self) -> str:
         shown = reports.printable(self.ledger.where.shown)
@@ -217,7 +247,7 @@ class Reports:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        session.hand_over(self.ledger.identity, node)
+        session.hand_over(self.ledger.identity, self.process.find_baseline(), node)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object, error: object) -> None:

@@ -206,6 +206,11 @@ class Store:
         with translated("closing a run", self.where):
             self.client.set_terminated(run_id, status, end)
 
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
+        with translated("deleting a run", self.where):
+            self.client.delete_run(run_id)
+
     def log_files(self, run: StoreRun | StoredRun, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts by their path in the run, from text, bytes or a file on disk."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -222,27 +227,33 @@ class Store:
                     local.write_text(content, encoding="utf-8", errors="backslashreplace")
                 repository.log_artifact(str(local), path.rpartition("/")[0] or None)
 
+    def metrics_of(self, run_id: str) -> Mapping[str, float]:
+        """The last value of each of a run's metrics."""
+        with translated("reading a run", self.where):
+            return _stored(self.client.get_run(run_id)).metrics
+
     def session_runs(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
         """Every run of a session, session runs included, by start; one request per 1,000 runs."""
-        return self._search(experiment_ids, f"tags.`armory.session` = '{session}'")
+        return self.search(experiment_ids, f"tags.`armory.session` = '{session}'")
 
     def open_runs(self) -> list[StoredRun]:
         """Every run of any session that is still ``RUNNING``."""
         mine = "tags.`armory.session` LIKE '%'"
-        return self._search(self.experiment_ids(), f"attributes.status = 'RUNNING' AND {mine}")
+        return self.search(self.experiment_ids(), f"attributes.status = 'RUNNING' AND {mine}")
 
     def latest_sessions(self, most: int) -> list[StoredRun]:
         """The session runs that started last, the newest first."""
         condition = "tags.`armory.kind` = 'session'"
-        return self._search(self.experiment_ids(), condition, "DESC", most)
+        return self.search(self.experiment_ids(), condition, newest=True, most=most)
 
-    def _search(
+    def search(
         self,
         experiment_ids: Iterable[str],
         condition: str,
-        order: str = "ASC",
+        newest: bool = False,
         most: int | None = None,
     ) -> list[StoredRun]:
+        """Runs by MLflow's filter string, the oldest or the newest first."""
         found: list[StoredRun] = []
         ids = list(experiment_ids)
         token: str | None = None
@@ -252,7 +263,7 @@ class Store:
                     ids,
                     filter_string=condition,
                     max_results=min(most or 1000, 1000),
-                    order_by=[f"attributes.start_time {order}"],
+                    order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
                     page_token=token,
                 )
                 found.extend(_stored(run) for run in page)
@@ -318,6 +329,29 @@ class Store:
         self._pending = [entry for entry in self._pending if not entry[0].done()]
         for future, failed in done:
             _attempt(future.result, failed)
+
+    # What sync asks of the local database
+
+    def runs_with_tag(self, tag: str) -> list[StoredRun]:
+        """Every run that carries a tag, by start; one request per 1,000 runs."""
+        return self.search(self.experiment_ids(), f"tags.`{tag}` LIKE '%'")
+
+    def runs_inside(self, run: StoredRun) -> list[StoredRun]:
+        """The children of a run that are in its experiment."""
+        return self.search([run.experiment_id], f"tags.`mlflow.parentRunId` = '{run.run_id}'")
+
+    def find_run(self, run_id: str) -> StoredRun | None:
+        """The run of that id, or None."""
+        from mlflow.exceptions import MlflowException
+
+        with translated("reading a run", self.where):
+            try:
+                run = self.client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+                return None
+        return _stored(run) if run.info.lifecycle_stage == "active" else None
 
 
 def _attempt(work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:

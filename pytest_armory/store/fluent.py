@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from pytest_armory.store._mlflow import import_mlflow
+from pytest_armory.store._mlflow import import_mlflow, translated
 
 _URI = "MLFLOW_TRACKING_URI"
 
@@ -64,6 +64,19 @@ def take_open(run_ids: Collection[str]) -> list[str]:
     taken = [run.info.run_id for run in stack if run.info.run_id in run_ids]
     stack[:] = [run for run in stack if run.info.run_id not in taken]
     return taken
+
+
+def own_metrics(since: float) -> dict[str, float]:
+    """The metrics of the run that this thread's own code has opened last, since then.
+
+    In seconds since the epoch. Raises :class:`TrackingError`.
+    """
+    mlflow = import_mlflow()
+    with translated("reading a run", "MLflow's tracking URI"):
+        run = mlflow.active_run() or mlflow.last_active_run()
+        if run is None or run.info.start_time < since * 1000 - 1:
+            return {}
+        return dict(mlflow.get_run(run.info.run_id).data.metrics)
 
 
 def use_tracking_uri(uri: str) -> None:

@@ -248,6 +248,12 @@ class EvaluationRun:
             work = lambda: store.log_files(run, files)  # noqa: E731 - one of two ways to call it
             self._attempt(work if now else lambda: store.later(work, self._failed))
 
+    def stored_metrics(self) -> Mapping[str, float]:
+        """Its metrics as the store holds them, those that ``mlflow.log_metric`` wrote included."""
+        if self._run is None or self._store is None:
+            return {}
+        return self._store.metrics_of(self._run.run_id)
+
     def settle(self) -> None:
         """Wait for what is written in the background, if no session does that at its end."""
         if self._store is not None and self._raises:

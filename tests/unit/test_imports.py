@@ -23,6 +23,7 @@ ALLOWED = {
     "records": "values",
     # Pure: no store, no pytest.
     "gates": "errors records",
+    "baselines": "errors gates destination store",
     "lifecycle": "records",
     "reports": "records",
     "provenance": "values",
@@ -34,21 +35,23 @@ ALLOWED = {
     "engine": "errors values track",
     "server": "errors destination store",
     "leases": "",
-    "ledger": "errors records reports destination leases store",
+    "ledger": "errors records reports baselines destination leases store",
     "recovery": "records reports destination leases ledger store",
     "signals": "",
     "commands": "errors records reports destination store recovery",
     # pytest's side.
     "hookspecs": "",
-    "options": "values",
+    "options": "errors values gates",
     "scopes": "track fixture_params",
     "fixture_params": "values track",
     "attempts": (
-        "errors values records lifecycle destination store track options fixture_params ledger"
+        "errors values records gates baselines lifecycle destination store track options "
+        "fixture_params ledger"
     ),
-    "session": "errors reports provenance destination options leases ledger",
+    "session": "errors reports baselines provenance destination options leases ledger",
     "tracked": (
-        "errors records reports destination options attempts session leases ledger recovery signals"
+        "errors records reports gates baselines destination options attempts session leases ledger "
+        "recovery signals"
     ),
     "plugin": "track options hookspecs scopes session tracked",
 }

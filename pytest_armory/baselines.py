@@ -1,0 +1,103 @@
+"""Baselines: which earlier run an evaluation is compared with, looked up once for a session.
+
+The controller of xdist looks, and hands what it found to its workers as builtins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_armory.destination import Destination
+from pytest_armory.errors import TrackingError
+from pytest_armory.gates import Reference
+
+MOST = 5000
+"""How many passed runs of a branch or commit are looked through, the newest first."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a reference named: the metrics of runs by experiment id and node id, and in words.
+
+    ``sessions`` are the sessions these runs are of; ``problem`` says why there are none.
+    """
+
+    reference: str
+    sessions: Sequence[str] = ()
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    problem: str = ""
+
+    def of(self, experiment_id: str | None, nodeid: str) -> Mapping[str, float] | None:
+        """The metrics of the run to compare with, or None."""
+        return self.metrics.get(experiment_id or "", {}).get(nodeid)
+
+    @property
+    def told(self) -> str:
+        """The baseline in words, for the summary."""
+        if self.problem:
+            return f"baseline {self.reference}: {self.problem}"
+        if self.sessions == [self.reference]:
+            return f"baseline: session {self.reference}"
+        some = ", ".join(self.sessions[:3]) + (", …" if len(self.sessions) > 3 else "")
+        word = "session" if len(self.sessions) == 1 else "sessions"
+        return f"baseline {self.reference}: {word} {some}"
+
+
+def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
+    """Look a reference up; what cannot be found is a :class:`Baseline` with a ``problem``.
+
+    For ``latest`` it is, in each experiment, the last session that finished well: a session that
+    failed is no measure, or running it again would pass. ``own`` is the session that asks.
+    """
+    from pytest_armory.store import open_store
+
+    shown = str(reference)
+    if where.database is not None and not where.database.exists():
+        return Baseline(shown, problem=f"there is no session at {where.shown} yet")
+    try:
+        store = open_store(where)
+        experiments = store.experiment_ids()
+        if reference.kind == "session":
+            conditions = [(experiments, f"tags.`armory.session` = {quoted(reference.value)}")]
+        elif reference.kind == "latest":
+            ended = store.search(experiments, _SESSIONS, newest=True, most=MOST)
+            latest: dict[str, str] = {}
+            for run in ended:
+                if run.tags.get("armory.session") != own:
+                    latest.setdefault(run.experiment_id, run.tags["armory.session"])
+            conditions = [([e], f"tags.`armory.session` = {quoted(s)}") for e, s in latest.items()]
+        elif reference.kind == "branch":
+            named = f"tags.`mlflow.source.git.branch` = {quoted(reference.value)}"
+            conditions = [(experiments, named)]
+        else:
+            named = f"tags.`mlflow.source.git.commit` LIKE '{reference.value}%'"
+            conditions = [(experiments, named)]
+        runs = [
+            run
+            for ids, condition in conditions
+            for run in store.search(ids, f"{_PASSED} AND {condition}", newest=True, most=MOST)
+            if run.tags.get("armory.session") != own
+        ]
+    except TrackingError as error:
+        return Baseline(shown, problem=str(error))
+    if not runs:
+        return Baseline(shown, problem=f"no passed evaluation of it is at {where.shown}")
+    found: dict[str, dict[str, Mapping[str, float]]] = {}
+    for run in runs:  # the newest first
+        nodeid = run.tags.get("armory.nodeid", "")
+        found.setdefault(run.experiment_id, {}).setdefault(nodeid, run.metrics)
+    return Baseline(shown, _sessions(run.tags.get("armory.session", "") for run in runs), found)
+
+
+_SESSIONS = "tags.`armory.kind` = 'session' AND attributes.status = 'FINISHED'"
+_PASSED = "tags.`armory.kind` = 'evaluation' AND tags.`armory.outcome` = 'passed'"
+
+
+def quoted(text: str) -> str:
+    """A value in MLflow's filter strings, which know no escapes."""
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def _sessions(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))

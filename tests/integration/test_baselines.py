@@ -1,0 +1,322 @@
+"""Bounds, baselines, shared sessions, and what is shown of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from conftest import Evals, text_of
+from faults import Session
+
+from pytest_armory import provenance
+
+BOUNDS = """
+    import mlflow, pytest
+    from pytest_armory import Engine, Evaluation, track_metrics
+    pytestmark = pytest.mark.evaluation(at_least={"accuracy": 0.5})
+    def test_good(): track_metrics({"accuracy": 0.5})
+    def test_bad(): track_metrics({"accuracy": 0.4})
+    @pytest.mark.evaluation(at_least={"f1": 0.9, "recal": 1}, at_most={"loss": 0.1})
+    def test_several():
+        track_metrics({"accuracy": 1, "f1": 0.8, "loss": 0.3, "recall": 1})
+    def test_body():
+        track_metrics({"accuracy": 0.1})
+        assert 0, "its own reason"
+    def test_skips():
+        track_metrics({"accuracy": 0.1})
+        pytest.skip("no data")
+    @pytest.mark.xfail
+    def test_expected(): track_metrics({"accuracy": 0.1})
+    @pytest.mark.xfail(strict=True)
+    def test_unexpected(): track_metrics({"accuracy": 1})
+    def test_from_the_run(evaluation_run): evaluation_run.log_metrics({"accuracy": 1})
+    @pytest.mark.evaluation(at_least={"own": 1, "accuracy": 0}, at_most={"duration_seconds": 60})
+    def test_own():
+        mlflow.log_metrics({"own": 2, "accuracy": 0})
+    def test_from_the_engine():
+        Engine(Evaluation(
+            name="e", dataset=[([1, 0], [1, 1])], model=lambda x: x,
+            metrics={"accuracy": lambda p, y: sum(a == b for a, b in zip(p, y)) / len(y)},
+        )).run()
+"""
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_bounds(evals: Evals, each_way: Sequence[str], track: bool) -> None:
+    """A missed bound is the test's own failure, tracked or not."""
+    evals.write(BOUNDS)
+    if not track:  # MLflow then opens a run of the test's own, somewhere
+        evals.pytester.makeconftest(
+            f"import mlflow\\nmlflow.set_tracking_uri('sqlite:///{evals.home}/mlruns/mlflow.db')".replace(
+                "\\n", "\n"
+            )
+        )
+    result = evals.run("-rf", *each_way, track=track)
+    result.assert_outcomes(passed=4, failed=4, skipped=1, xfailed=1)
+    result.stdout.fnmatch_lines_random([
+        "1 gate missed: accuracy 0.4 is below at_least 0.5 by 0.1",
+        "3 gates missed: f1, recal, loss",
+        "  f1     0.8  is below at_least 0.9 by 0.1",
+        "  recal  was never logged; did you mean 'recall'?",
+        "  loss   0.3  is above at_most 0.1 by 0.2",
+        "*its own reason*",
+        "FAILED *test_bad* - Failed: 1 gate missed: accuracy*",
+    ])  # fmt: skip
+    if track:
+        outcomes = {n: r.data.tags["armory.outcome"] for n, r in evals.runs().items()}
+        assert outcomes == {
+            "test_good": "passed", "test_bad": "failed", "test_several": "failed",
+            "test_body": "failed", "test_skips": "skipped", "test_expected": "xfailed",
+            "test_unexpected": "failed", "test_from_the_run": "passed", "test_own": "passed",
+            "test_from_the_engine": "passed",
+        }  # fmt: skip
+        assert "gate" in text_of(evals.run_of("test_bad"), "failure.txt")
+        (session,) = evals.sessions()
+        assert session.data.metrics["gates_missed"] == 4
+        evals.check_invariant(result, attempts=10)
+
+
+@pytest.mark.parametrize(
+    ("mark", "told"),
+    [
+        ("at_least={'a': '1'}", "*(at_least=…) must be a mapping of metric names to finite numb*"),
+        ("at_most=3", "*(at_most=…) must be a mapping *got 3*"),
+        ("at_leats={'a': 1}", "*no keyword 'at_leats'; did you mean 'at_least'?*"),
+        ("baseline={'a': '2%'}", '*write "-2%" if lower is worse, "+2%" if higher is worse*'),
+        ("baseline={'a': -0.1}", '*write "-0.1"*'),
+        ("at_least={'a': 2}, at_most={'a': 1}", "*asks 'a' to be at least 2 and at most 1*"),
+    ],
+)
+@pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
+def test_gates_that_cannot_be_used(
+    evals: Evals, mark: str, told: str, way: tuple[str, ...]
+) -> None:
+    if way and "at_most=3" not in mark:
+        pytest.skip("one is enough")
+    evals.write(f"import pytest\n@pytest.mark.evaluation({mark})\ndef test_a(): assert 0")
+    result = evals.run(*way)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([told])
+    assert evals.read() == []
+
+
+@pytest.mark.parametrize(
+    ("args", "ini", "told"),
+    [
+        (("--armory-baseline", "Latest"), "", "*--armory-baseline must be latest, branch:NAME*"),
+        (("--armory-baseline", "commit:xyz"), "", "*--armory-baseline must be latest*"),
+        ((), "armory_tolerances = accuracy: 2%", '*write "-2%" if lower is worse*'),
+        ((), "armory_tolerances = accuracy", "*must be lines of `metric: tolerance`*"),
+        (("--armory-session", "a b"), "", "*a session's ID must be 1 to 100 letters*"),
+        (("--armory-session", "latest"), "", None),
+    ],
+)
+def test_references_that_cannot_be_used(
+    evals: Evals, args: tuple[str, ...], ini: str, told: str | None
+) -> None:
+    evals.pytester.makeini(f"[pytest]\n{ini}")
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): assert 0")
+    result = evals.run(*args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([told or "*a session's ID must not be 'latest'*"])
+    assert evals.read() == []
+
+
+def test_a_baseline_without_tracking_is_refused(evals: Evals) -> None:
+    evals.write("def test_a(): pass")
+    result = evals.run("--armory-baseline", "latest", track=False)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*nothing is tracked without --armory-track; add --armory-track"])
+
+
+MODEL = """
+    import json, pytest
+    from pathlib import Path
+    from pytest_armory import track_metrics
+    METRICS = json.loads(Path(__file__).with_name("metrics.json").read_text())
+    pytestmark = pytest.mark.evaluation(name="model", baseline={"accuracy": "-2%"})
+    @pytest.mark.parametrize("eps", [0, 1])
+    def test_pgd(eps): track_metrics({name: value - eps / 10 for name, value in METRICS.items()})
+"""
+
+
+def model(evals: Evals, **metrics: float) -> None:
+    (evals.pytester.path / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_a_worse_model_fails(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.write(MODEL)
+    model(evals, accuracy=0.9, loss=0.2)
+    first = evals.run("--armory-baseline=latest", "--armory-session=first", *each_way)
+    first.assert_outcomes(passed=2)
+    first.stdout.fnmatch_lines([
+        "baseline latest: no passed evaluation of it is at *",
+        "not judged: accuracy has no baseline run (test_pgd[[]0[]], test_pgd[[]1[]])",
+    ])  # fmt: skip
+    model(evals, accuracy=0.85, loss=0.3)
+    junit = evals.pytester.path / "junit.xml"
+    args = ("--armory-baseline=latest", f"--junitxml={junit}", *each_way)
+    worse = evals.run(*args, "--armory-summary=summary.md", "--color=yes")
+    worse.assert_outcomes(failed=2)
+    text = worse.stdout.str()
+    assert '0.85 fell 5.6 % below the baseline\'s 0.9; "-2%" allows 0.882' in text
+    assert "accuracy 0.85 (\x1b[31m↓0.05\x1b[0m)  loss 0.3 (↑0.1)" in text
+    assert "baseline latest: session first" in text
+    markdown = (evals.pytester.path / "summary.md").read_text()
+    assert markdown.index("2 gates missed") < markdown.index("| test |")
+    assert "| failed | accuracy 0.85 (↓0.05), loss 0.3 (↑0.1) |" in markdown
+    cases = ElementTree.parse(junit).iter("testcase")
+    for case in cases:
+        named = {p.get("name"): p.get("value") for p in case.iter("property")}
+        assert set(named) == {"armory_run_id", "armory_metric_accuracy", "armory_metric_loss"}
+    (latest,) = [run for run in evals.sessions() if run.data.tags["armory.session"] != "first"]
+    assert "2 gates missed" in text_of(latest, "summary.md")
+    # A session that failed is no measure: running it again does not pass.
+    again = evals.run(*args)
+    again.assert_outcomes(failed=2)
+    model(evals, accuracy=0.95, loss=0.3)
+    better = evals.run(*args)
+    better.assert_outcomes(passed=2)
+    better.stdout.fnmatch_lines(["*accuracy 0.95 (↑0.05)*"])
+
+
+def test_what_a_baseline_is_named_by(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+    evals.write(MODEL)
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
+    for args in (("init", "-q", "-b", "main"), ("commit", "-q", "--allow-empty", "-m", "one")):
+        evals.pytester.run(*git, *args)
+    model(evals, accuracy=0.9)
+    evals.run("--armory-session", "on-main").assert_outcomes(passed=2)
+    commit = evals.run_of("test_pgd[0]").data.tags["mlflow.source.git.commit"]
+    evals.pytester.run(*git, "checkout", "-q", "-b", "it's/mine")
+    evals.pytester.run(*git, "commit", "-q", "--allow-empty", "-m", "two")
+    provenance.git_tags.cache_clear()  # as in another process
+    model(evals, accuracy=0.5)
+    evals.run("--armory-session", "worse").assert_outcomes(passed=2)
+    for reference, failed in (
+        ("branch:main", 2), (f"commit:{commit[:8]}", 2), ("on-main", 2), ("worse", 0),
+        ("branch:it's/mine", 0), ("latest", 0), ("branch:nobody's", None), ("no-such", None),
+    ):  # fmt: skip
+        monkeypatch.setenv("ARMORY_BASELINE", reference)
+        result = evals.run()
+        result.assert_outcomes(failed=failed or 0, passed=2 - (failed or 0))
+        if failed is None:
+            result.stdout.fnmatch_lines([f"baseline {reference}: no passed evaluation of it *"])
+
+
+def test_tolerances_of_the_session(evals: Evals) -> None:
+    evals.pytester.makeini(
+        "[pytest]\narmory_tolerances =\n  loss: +10%\n  accuracy: -1%\n  f1: -1%"
+    )
+    evals.write(MODEL)
+    model(evals, accuracy=0.9, loss=0.2)
+    evals.run().assert_outcomes(passed=2)
+    model(evals, accuracy=0.89, loss=0.25)  # within the marker's own tolerance of accuracy
+    result = evals.run("--armory-baseline", "latest")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["1 gate missed: loss 0.25 rose 25 % above *"])
+
+
+def test_jobs_that_share_a_session(evals: Evals, start: Callable[..., Session]) -> None:
+    """One session run with everybody's counts; a terminal shows its own part and the whole."""
+    evals.write("""
+        import pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation
+        def test_a(): pass
+        def test_b(mark, stay):
+            mark("b")
+            while not Path("go").exists(): stay(0.05)
+        def test_c(): assert 0
+    """)
+    slow = start("--armory-session=nightly", "-k", "test_b")
+    slow.wait_for("b")
+    evals.run("--armory-session=nightly", "-k", "test_a").assert_outcomes(passed=1)
+    result = evals.run("--armory-session=nightly", "-k", "test_c", "-n1")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["1 evaluation: 1 failed, tracked to *"])
+    (evals.pytester.path / "go").touch()
+    assert slow.wait() == 0
+    assert "1 evaluation: 1 passed, tracked to" in slow.output
+    assert "session nightly over all its jobs: 3 evaluations: 2 passed, 1 failed" in slow.output
+    (session,) = evals.sessions()
+    assert session.data.metrics["evaluations"] == 3
+    assert session.data.metrics["failed"] == 1
+    assert session.info.status == "FAILED"
+    assert "3 evaluations: 2 passed, 1 failed" in text_of(session, "summary.md")
+    parents = {run.data.tags["mlflow.parentRunId"] for run in evals.runs().values()}
+    assert parents == {session.info.run_id}
+
+
+def test_jobs_that_start_at_once(evals: Evals, start: Callable[..., Session]) -> None:
+    evals.write(
+        "import pytest\n@pytest.mark.evaluation\n@pytest.mark.parametrize('i', range(3))\n"
+        "def test_a(i): pass"
+    )
+    jobs = [start("--armory-session=s", "-k", f"test_a[{i}]") for i in range(3)]
+    assert [job.wait() for job in jobs] == [0, 0, 0], [job.output for job in jobs]
+    (session,) = [run for run in evals.sessions() if run.info.lifecycle_stage == "active"]
+    assert session.data.metrics["evaluations"] == 3
+    parents = {run.data.tags["mlflow.parentRunId"] for run in evals.runs().values()}
+    assert parents == {session.info.run_id}
+
+
+HOOKS = """
+    import json
+    def pytest_armory_tags(item):
+        return {"gpu": "none"}
+    def pytest_armory_chief_metrics(item, metrics):
+        return [name for name in metrics if name.endswith("f1")]
+    def pytest_armory_baseline(item):
+        path = item.path.with_suffix(".baseline.json")
+        return json.loads(path.read_text()).get(item.name) if path.exists() else None
+    def pytest_armory_summary(lines):
+        lines.append("Ask #model-quality.")
+"""
+
+
+def test_hooks(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.pytester.makeconftest(HOOKS)
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(baseline={"accuracy": "-0.1"})
+        def test_a(): track_metrics({"accuracy": 0.5, "cat/f1": 0.25})
+    """)
+    (evals.pytester.path / "test_it.baseline.json").write_text('{"test_a": {"accuracy": 0.9}}')
+    result = evals.run(*each_way)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([
+        "*accuracy 0.5 fell 0.4 below the baseline's 0.9; \"-0.1\" allows 0.8*",
+        "  test_a  failed   cat/f1 0.25 *",
+    ])  # fmt: skip
+    (session,) = evals.sessions()
+    assert text_of(session, "summary.md").endswith("Ask #model-quality.\n")
+    assert evals.run_of("test_a").data.tags["gpu"] == "none"
+
+
+def test_hooks_that_raise_change_no_verdict(evals: Evals) -> None:
+    names = ("chief_metrics(item)", "baseline(item)", "summary(lines)")
+    evals.pytester.makeconftest(
+        "\n".join(f"def pytest_armory_{name}: raise RuntimeError('no')" for name in names)
+    )
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    result = evals.run()
+    result.assert_outcomes(passed=1)
+    for name in names:
+        hook = name.partition("(")[0]
+        result.stdout.fnmatch_lines([f"warning: the hook pytest_armory_{hook} raised *"])
+
+
+def test_the_summary_of_github(
+    evals: Evals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    evals.write(BOUNDS)
+    evals.run()
+    text = (tmp_path / "step.md").read_text()
+    assert text.startswith("## ❌ 10 evaluations: ")
+    assert text.index("**4 gates missed**") < text.index("| test |") < text.index("<details>")
