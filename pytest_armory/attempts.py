@@ -7,19 +7,21 @@ three still says what it was; the engine writes its metrics itself; *finish* aft
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_armory import __version__, gates
 from pytest_armory.baselines import Baseline
-from pytest_armory.destination import Destination
-from pytest_armory.errors import TrackingError
+from pytest_armory.destination import Destination, resolve
+from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.fixture_params import FixtureParams, merged
 from pytest_armory.ledger import gate_tags, process_tags
 from pytest_armory.lifecycle import Phase, outcome_of
@@ -29,6 +31,9 @@ from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import logged_metrics, open_run, running
 from pytest_armory.track.run import EvaluationRun, tag_strings
 from pytest_armory.values import metric_values, param_strings
+
+if TYPE_CHECKING:
+    from pytest_armory.store import Store, StoreRun
 
 
 class Attempt:
@@ -77,7 +82,7 @@ class Attempts:
         rootpath: Path,
         open_tags: Mapping[str, str] | None = None,
         worker: str = "main",
-        parent_of: Callable[[str], str | None] = lambda _: None,
+        parent_of: Callable[[str, bool], str | None] = lambda _, __: None,
     ) -> None:
         self.destination = where
         self.settings = settings
@@ -90,6 +95,7 @@ class Attempts:
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
         self.baseline = Baseline("none")
+        self._told: dict[str, None] = {}
         self.problems: list[str] = []
         """What is not one attempt's."""
 
@@ -167,19 +173,62 @@ class Attempts:
     ) -> EvaluationRun:
         if self.destination is None:
             return EvaluationRun()
+        mark = merged_mark(item)
+        tags = {**_extra_tags(item, mark, problems), **self._tags(item, mark, record)}
+        name = tags.pop("mlflow.runName", item.name)
+        experiment = mark.name or self.settings.experiment
+        if not self.destination.is_remote:
+            return self._open_at(self.destination, name, tags, experiment, None)
+        tags["armory.key"] = secrets.token_hex(16)
+
+        def fallback(run: StoreRun) -> tuple[Store, StoreRun]:
+            begun = {**tags, **run.tags, "armory.remote_run_id": run.run_id}
+            return self._open_locally(name, begun, experiment)
+
+        try:
+            return self._open_at(self.destination, name, tags, experiment, fallback)
+        except StoreUnreachableError as error:
+            self._told.setdefault(str(error))
+            problems.extend(self._told)
+            run = EvaluationRun(*self._open_locally(name, tags, experiment))
+            run.is_waiting = True
+            return run
+
+    def _open_at(
+        self,
+        where: Destination,
+        name: str,
+        tags: dict[str, str],
+        experiment: str,
+        fallback: Callable[[StoreRun], tuple[Store, StoreRun]] | None,
+    ) -> EvaluationRun:
         from pytest_armory.store import open_store
 
-        mark = merged_mark(item)
-        store = open_store(self.destination)
-        experiment_id = None if mark.name else self.settings.experiment_id
+        experiment_id = self.settings.experiment_id if not experiment else None
         if experiment_id is None:
-            experiment_id = store.experiment_id(mark.name or self.settings.experiment)
-        tags = {**_extra_tags(item, mark, problems), **self._tags(item, mark, record)}
-        parent = self._parent_of(experiment_id)
-        if parent:
-            tags["mlflow.parentRunId"] = parent
-        name = tags.pop("mlflow.runName", item.name)
-        return open_run(self.destination, name=name, tags=tags, experiment_id=experiment_id)
+            experiment_id = open_store(where).experiment_id(experiment)
+        parent = self._parent_of(experiment_id, False)
+        linked = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
+        return open_run(
+            where, name=name, tags=linked, experiment_id=experiment_id, fallback=fallback
+        )
+
+    def _open_locally(
+        self, name: str, tags: Mapping[str, str], experiment: str
+    ) -> tuple[Store, StoreRun]:
+        """Open a run in the local database that waits for the server."""
+        from pytest_armory.store import open_store
+
+        assert self.destination is not None
+        store = open_store(resolve(None))
+        experiment_id = store.experiment_id(
+            experiment or f"experiment {self.settings.experiment_id}"
+        )
+        waiting = {**tags, "armory.destination": self.destination.shown}
+        if "armory.remote_run_id" not in tags:
+            parent = self._parent_of(experiment_id, True)
+            waiting.update({"mlflow.parentRunId": parent} if parent else {})
+        return store, store.create_run(experiment_id, name, waiting)
 
     def _tags(self, item: pytest.Item, mark: Mark, record: EvaluationRecord) -> dict[str, str]:
         tags = {
@@ -275,6 +324,7 @@ class Attempts:
             experiment_id=run.experiment_id,
             parent_id=run.parent_id,
             url=run.url,
+            waiting=run.is_waiting,
             outcome=outcome,
             duration=attempt.seconds,
             metrics=dict(run.metrics) if outcome else {},

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from pytest_armory import destination, recovery
 from pytest_armory.destination import Destination
-from pytest_armory.errors import ArmoryError
+from pytest_armory.errors import ArmoryError, ArmoryUsageError, TrackingError
 from pytest_armory.records import Outcome
-from pytest_armory.reports import age, printable, table
-from pytest_armory.store import StoredRun, open_store
+from pytest_armory.reports import age, columns, printable, shorten, table
+from pytest_armory.store import StoredRun, open_store, sync
+from pytest_armory.store.sync import Delivery, Step
 
 NAME = "pytest-armory"
 
@@ -24,18 +26,27 @@ _URI_HELP = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one of the commands; its exit status is 0, or 2 with an error on stderr."""
+    """Run one of the commands; its exit status is 0, or 2 with an error on stderr.
+
+    That of ``sync`` is 1 if something is left to upload.
+    """
     arguments = _parser().parse_args(argv)
+    is_sync = arguments.run is _sync
     uri = arguments.armory_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     try:
         lines = arguments.run(destination.resolve(uri), arguments)
         for line in lines:
-            print(printable(line))  # noqa: T201 - a command talks on stdout
+            print(printable(line), flush=True)  # noqa: T201 - a command talks on stdout
     except ArmoryError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)  # noqa: T201 - a command's own error
-        return 2
+        text = printable(str(error))
+        print(f"{NAME}: {text}", file=sys.stderr)  # noqa: T201 - a command's own error
+        return 1 if is_sync and not isinstance(error, ArmoryUsageError) else 2
+    except KeyboardInterrupt:
+        print(f"{NAME}: interrupted", file=sys.stderr)  # noqa: T201 - a command's own error
+        return 130
     except BrokenPipeError:  # `| head` has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if is_sync else 0
     return 0
 
 
@@ -60,6 +71,19 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "-n", "--most", type=_positive, default=20, help="how many (default: 20)"
             )
+    command = commands.add_parser(
+        "sync", help="upload what was recorded locally", description=_sync.__doc__
+    )
+    command.add_argument(
+        "--to",
+        metavar="URI",
+        help="upload every session's runs that are not there yet to this MLflow tracking URI, "
+        "not only what was meant for a server and waits for it",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="list what would be uploaded; no server is asked"
+    )
+    command.set_defaults(run=_sync, armory_tracking_uri=destination.LOCAL)
     return parser
 
 
@@ -102,7 +126,7 @@ def _row(session: str, runs: Sequence[StoredRun]) -> tuple[str, ...]:
         ", ".join(counts),
         commit + dirty,
         run.tags.get("mlflow.source.git.branch", ""),
-        age(time.time() - min(one.start for one in runs) / 1000),
+        _began(min(one.start for one in runs)),
     )
 
 
@@ -132,6 +156,121 @@ def _recover(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
 def _of_sessions(runs: Sequence[StoredRun]) -> str:
     sessions = ", ".join(dict.fromkeys(run.tags["armory.session"] for run in runs))
     return f"{len(runs):,} open run{'' if len(runs) == 1 else 's'} of {sessions}"
+
+
+def _sync(source: Destination, arguments: argparse.Namespace) -> Iterator[str]:
+    """Upload the runs of the local database that wait for a server, or with --to all it has.
+
+    What is there already is not uploaded again. Safe to stop at any time, and to run again.
+    """
+    to = None if arguments.to is None else destination.resolve(arguments.to)
+    if arguments.dry_run:
+        found = sync.deliveries(source, to)
+        for delivery in found:
+            yield from _would_upload(delivery)
+    else:
+        with sync.alone(source):
+            found = sync.deliveries(source, to)
+            problems = []
+            for delivery in found:
+                problems += yield from _upload(source, delivery)
+        if problems:
+            raise TrackingError("; ".join(problems))
+    if not found:
+        where = f"waits in {source.shown}" if to is None else f"in {source.shown} is not there yet"
+        yield f"nothing {where}"
+
+
+def _would_upload(delivery: Delivery) -> Iterator[str]:
+    yield f"{_runs(len(delivery.runs))} would be uploaded to {delivery.shown}"
+    if delivery.refused:
+        yield f"but {delivery.refused}"
+    if delivery.runs:
+        rows = [
+            (run.name, run.tags.get("armory.session", ""), run.status.lower(), _began(run.start))
+            for run in delivery.runs
+        ]
+        yield from table([("run", "session", "status", "began"), *rows])
+    if delivery.unfinished:
+        yield _not_ended(delivery)
+
+
+def _upload(source: Destination, delivery: Delivery) -> Generator[str, None, list[str]]:
+    """Upload to one place; returns what is to be told of what is left, if anything."""
+    total, uploaded, reason = len(delivery.runs), 0, ""
+    line = _ProgressLine()
+    try:
+        for step in sync.upload(source, delivery):
+            which = f"[{step.index:,}/{total:,}] {step.run.name}"
+            if step.state == "at":
+                line.show(f"{which}: {step.text}")
+                continue
+            line.clear()
+            uploaded += step.state == "done"
+            yield from _told(step, which, line.rewrites)
+    except TrackingError as error:
+        reason = f": {error}"
+    finally:
+        line.clear()
+    if uploaded:
+        yield f"uploaded {_runs(uploaded)} to {delivery.shown}"
+    left = total - uploaded
+    problems = [f"{_runs(left)} left for {delivery.shown}, run this again{reason}"] if left else []
+    if delivery.unfinished:
+        problems.append(_not_ended(delivery))
+    return problems
+
+
+def _told(step: Step, which: str, rewrites: bool) -> Iterator[str]:
+    """What is said of a run that is over; where a line rewrites itself, only what matters."""
+    if step.state == "left":
+        yield f"{which}: left: {step.text}"
+    elif step.notes or not rewrites or step.run.tags.get("armory.kind") == "session":
+        yield f"{which}: uploaded{f', see {step.url}' if step.url else ''}"
+    for note in step.notes:
+        yield f"  note: {note}"
+
+
+def _not_ended(delivery: Delivery) -> str:
+    return (
+        f"{_runs(len(delivery.unfinished))} not ended yet, or inside one that has not; if a "
+        f"process was killed, `{NAME} recover --armory-tracking-uri local` and sync again"
+    )
+
+
+class _ProgressLine:
+    """A line on a terminal that rewrites itself; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self.rewrites = sys.stdout.isatty()
+        self._width = 0
+
+    def show(self, text: str) -> None:
+        """Put a text in the place of the one before."""
+        if self.rewrites:
+            room = shutil.get_terminal_size().columns - 1
+            shown = shorten(printable(text), room, keep_start=True)
+            self._write(shown + " " * (self._width - columns(shown)))
+            self._width = columns(shown)
+
+    def clear(self) -> None:
+        """Make room for a line that stays."""
+        if self._width:
+            self._write(" " * self._width + "\r")
+            self._width = 0
+
+    @staticmethod
+    def _write(text: str) -> None:
+        sys.stdout.write(f"\r{text}")
+        sys.stdout.flush()
+
+
+def _began(start: int) -> str:
+    return age(time.time() - start / 1000)
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} run" if count == 1 else f"{count:,} runs"
 
 
 def _exists(where: Destination) -> bool:

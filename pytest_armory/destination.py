@@ -27,6 +27,14 @@ _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databric
 _BARE = ("databricks", "databricks-uc", "uc")
 
 
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""For the tests' own calls in a session; MLflow would try for minutes."""
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where this process tracks to.

@@ -6,7 +6,9 @@
     ├── ArmoryUsageError            the user's input is refused (also a ValueError)
     │   └── EvaluationError         an evaluation cannot be run as it was described
     └── TrackingError               the store could not be opened, read or written
-        └── StoreRefusedError       the store answered, and refused what it was given
+        ├── StoreRefusedError       the store answered, and refused what it was given
+        └── StoreUnreachableError   the store did not answer in time, or is none
+            └── LoginRefusedError   it let nobody in
     ArmoryWarning                   everything this package warns about (a UserWarning)
     ├── ParameterWarning            a parameter was replaced, cut or not stored as given
     ├── MetricWarning               a result is not a metric and was left out
@@ -34,6 +36,14 @@ class TrackingError(ArmoryError):
 
 class StoreRefusedError(TrackingError):
     """The store answered and refused what it was given; to ask again would not help."""
+
+
+class StoreUnreachableError(TrackingError):
+    """The store did not answer within its budget, or it is no MLflow server."""
+
+
+class LoginRefusedError(StoreUnreachableError):
+    """The store refused the login; the text says which variables to look at."""
 
 
 class ArmoryWarning(UserWarning):

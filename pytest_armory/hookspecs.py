@@ -10,6 +10,8 @@ import pytest
 if TYPE_CHECKING:
     from typing import Any
 
+    from pytest_armory.login import Login
+
 
 def pytest_armory_tags(item: pytest.Item) -> Mapping[str, object] | None:
     """Tags for the run of one evaluation, when it opens.
@@ -48,6 +50,23 @@ def pytest_armory_baseline(item: pytest.Item) -> Mapping[str, float] | None:
         def pytest_armory_baseline(item):
             path = item.path.with_suffix(".baseline.json")
             return json.loads(path.read_text()).get(item.name) if path.exists() else None
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_armory_login(uri: str) -> Login | None:
+    """Log in to a tracking server in your own way: an object whose ``token()`` gives a token.
+
+    It is asked before each request, so that it can keep the token fresh. Return None for servers
+    that are not yours. The first answer is taken. For instance::
+
+        class Login:
+            def token(self):
+                with open("/run/secrets/mlflow-token") as file:
+                    return file.read().strip()
+
+        def pytest_armory_login(uri):
+            return Login() if uri.startswith("https://mlflow.example.org") else None
     """
 
 

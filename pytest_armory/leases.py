@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +36,8 @@ class Lease:
 
     def beat(self) -> None:
         """Say that this process is at work: who closes its runs later knows until when it was."""
-        os.utime(self.path)
+        with suppress(OSError):  # a file system gone read-only; then the end is told less exactly
+            os.utime(self.path)
 
     def release(self) -> None:
         """Remove the file and let go of its lock."""
@@ -43,7 +45,8 @@ class Lease:
             return
         if sys.platform == "win32":  # which removes no open file
             self.leave()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink()
         if sys.platform != "win32":
             self.leave()
 
@@ -102,7 +105,7 @@ def _owner(path: Path) -> str:
 def _lock(path: Path, flags: int = 0) -> Lease | None:
     try:
         descriptor = os.open(path, os.O_RDWR | flags, 0o644)
-    except FileNotFoundError:  # its owner has just ended
+    except OSError:  # its owner has just ended; or it is another user's, or no file
         return None
     if not _flock(descriptor):
         os.close(descriptor)
@@ -126,7 +129,7 @@ else:
     def _flock(descriptor: int) -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # held; or a file system without locks
             return False
         return True
 

@@ -6,8 +6,9 @@ It knows no pytest: a session that was killed is closed by the same means, see :
 from __future__ import annotations
 
 import json
+import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,15 @@ from pytest_armory.reports import Summary, markdown, outcome_counts
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun, StoreRun
+    from pytest_armory.store.circuit import Circuit
 
 
 @dataclass(frozen=True)
 class Identity:
     """What every process of a session knows of it.
 
-    ``shard`` names the process that reports, and the session in it; ``shared`` says that others may contribute to the session as well; ``tags`` are for each of its
-    runs.
+    ``shard`` names the process that reports, and the session in it; ``shared`` says that others may
+    contribute to the session as well; ``tags`` are for each of its runs.
     """
 
     session: str
@@ -49,10 +51,17 @@ def process_tags() -> dict[str, str]:
 class SessionRuns:
     """The session run of each experiment: opened with its first evaluation, closed at the end."""
 
-    def __init__(self, where: destination.Destination, identity: Identity) -> None:
+    def __init__(
+        self,
+        where: destination.Destination,
+        identity: Identity,
+        problems: list[str],
+        waits_for: str = "",
+    ) -> None:
         self.where = where
         self.identity = identity
-        self.problems: list[str] = []
+        self.problems = problems
+        self._waits_for = waits_for
         self._runs: dict[str, Any] = {}
 
     def parent_of(self, experiment_id: str) -> str | None:
@@ -108,12 +117,17 @@ class SessionRuns:
             **self.identity.tags,
             **job,
             **process_tags(),
+            **({"armory.destination": self._waits_for} if self._waits_for else {}),
+            **({"armory.key": secrets.token_hex(16)} if self._is_remote() else {}),
             "armory.kind": "session",
             "armory.version": __version__,
             "armory.command": self.identity.command,
             "mlflow.source.name": self.identity.command,
             "mlflow.source.type": "LOCAL",
         }
+
+    def _is_remote(self) -> bool:
+        return self.where.is_remote or bool(self._waits_for)
 
     def close(self, summary: Summary, status: str) -> None:
         """Write counts and summary to every session run and close it."""
@@ -160,7 +174,9 @@ class Ledger:
     ) -> None:
         self.where = where
         self.identity = identity
-        self.runs = SessionRuns(where, identity)
+        self.problems: list[str] = []
+        self.runs = SessionRuns(where, identity, self.problems)
+        self._waiting: SessionRuns | None = None
         self.planned: set[str] = set()
         """The node ids of every evaluation that was collected, as far as it was told."""
         self.reported: set[str] = set()
@@ -184,32 +200,49 @@ class Ledger:
             self._told[record.run_id] = record
         if record.run_id and not record.parent_id and record.run_id not in self._linked:
             self._linked.add(record.run_id)
-            self._link(record.run_id, str(record.experiment_id))
+            self._link(self._place(record.waiting), record.run_id, str(record.experiment_id))
 
-    def _link(self, run_id: str, experiment_id: str) -> None:
+    @property
+    def out_of_reach(self) -> str:
+        """Why the server is not tried at the moment, or empty."""
+        return _circuit(self.where).reason if self.where.is_remote else ""
+
+    def parent_of(self, experiment_id: str, waiting: bool) -> str | None:
+        """The session run of an experiment, of the server or of what waits for it."""
+        return self._place(waiting).parent_of(experiment_id)
+
+    def _place(self, waiting: bool) -> SessionRuns:
+        """The session's runs at the destination, or those recorded locally meanwhile."""
+        if not waiting:
+            return self.runs
+        if self._waiting is None:
+            local = destination.resolve(None)
+            self._waiting = SessionRuns(local, self.identity, self.problems, self.where.shown)
+            # Somebody has spent the budget on it already.
+            _circuit(self.where).trip(f"{self.where.shown} is out of reach")
+        return self._waiting
+
+    def _link(self, place: SessionRuns, run_id: str, experiment_id: str) -> None:
         from pytest_armory.store import open_store
 
-        parent = self.runs.parent_of(experiment_id)
+        parent = place.parent_of(experiment_id)
         if parent is not None:
-            store = open_store(self.where)
+            store = open_store(place.where)
             tag = {"mlflow.parentRunId": parent}
             store.later(lambda: store.log_batch(run_id, tags=tag), self._failed)
 
     def _failed(self, error: TrackingError) -> None:
         self.is_whole = False
-        self.runs.problems.append(str(error))
+        self.problems.append(str(error))
 
     def finish(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
         """Close what is open, sum up from what the store holds; None without an evaluation."""
         told = list(self._records.values())
         stored = self._stored(interrupted) if told or self._any_crashed() else _Stored()
-        if stored is None:  # it cannot be read: then what was told is the best there is
-            stored = _Stored(own=told)
-            records, lost = told, [record for record in told if record.run_id is None]
-        else:
-            ids = {record.run_id for record in stored.own}
-            lost = [record for record in told if record.run_id not in ids]
-            records = [*stored.own, *lost]
+        ids = {record.run_id for record in stored.own}
+        lost = [r for r in told if r.run_id not in ids | stored.unread]
+        unread = [r for r in told if r.run_id in stored.unread - ids]
+        records = [*stored.own, *unread, *lost]
         not_run = len(self.planned - self.reported - {record.nodeid for record in records})
         if not records and not not_run:
             return None
@@ -223,6 +256,7 @@ class Ledger:
                 if stored.others
             ],
             lost=len(lost),
+            waiting=sum(record.waiting for record in records),
             not_run=not_run,
             notes=notes,
             commit=self.identity.tags.get("mlflow.source.git.commit", ""),
@@ -231,15 +265,22 @@ class Ledger:
         )
         summary = replace(summary, text=self._text(summary))
         summary = self._close(summary, interrupted)
-        summary = replace(summary, problems=self._problems(), open_with=self.runs.open_with())
+        summary = replace(summary, problems=self._problems(), open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
+
+    def _open_with(self, summary: Summary) -> list[str]:
+        """Where to look, and the command that brings what waits to its server."""
+        if not summary.waiting:
+            return self.runs.open_with()
+        stored = self.runs.open_with() if summary.waiting < len(summary.records) else []
+        return [*stored, "bring them there with `pytest-armory sync`"]
 
     def _text(self, summary: Summary) -> str:
         lines = markdown(summary).splitlines()
         try:
             self.edit(lines)
         except Exception as error:  # noqa: BLE001 - anybody's code; it is told in the summary
-            self.runs.problems.append(f"the hook pytest_armory_summary raised {error!r}")
+            self.problems.append(f"the hook pytest_armory_summary raised {error!r}")
         return "\n".join(lines) + "\n"
 
     def _with_what_was_told(self, record: EvaluationRecord) -> EvaluationRecord:
@@ -259,7 +300,9 @@ class Ledger:
         """
         for _ in range(CLOSINGS):
             status = "KILLED" if interrupted else ("FINISHED" if summary.is_good else "FAILED")
-            self.runs.close(summary, status)
+            for place in filter(None, (self.runs, self._waiting)):
+                if not (place.where.is_remote and _circuit(place.where).is_open):
+                    place.close(summary, status)
             again = self._others() if self.identity.shared else []
             if {(r.run_id, r.outcome) for r in again} <= {
                 (r.run_id, r.outcome) for r in summary.every
@@ -280,9 +323,9 @@ class Ledger:
         except TrackingError as error:
             self._failed(error)
             return []
-        evaluations = [run for run in runs if run.tags.get("armory.kind") == "evaluation"]
+        attempts = [run for run in runs if is_attempt(run)]
         mine = self.identity.shard
-        return [_record(store, r) for r in evaluations if r.tags.get("armory.shard") != mine]
+        return [_record(store, r) for r in attempts if r.tags.get("armory.shard") != mine]
 
     def _any_crashed(self) -> bool:
         """Whether a worker died that may have left a run nobody told of, in a store that exists."""
@@ -290,49 +333,77 @@ class Ledger:
 
     def _problems(self) -> list[str]:
         every = [text for record in self._records.values() for text in record.problems]
-        return list(dict.fromkeys([*self.runs.problems, *every]))
+        return list(dict.fromkeys([*self.problems, *every]))
 
-    def _stored(self, interrupted: bool) -> _Stored | None:
+    def _stored(self, interrupted: bool) -> _Stored:
         """The session's evaluations as the store holds them, those left open closed first.
+
+        Of a server that cannot be asked any more, what was told of is taken as ``unread``.
+        """
+        waiting = any(record.waiting for record in self._records.values())
+        if waiting or (self.where.is_remote and _circuit(self.where).reason):
+            local = self._read(self._place(waiting=True), interrupted)
+        else:
+            local = _Stored()
+        there = self._read(self.runs, interrupted, frozenset(local.continued))
+        return _Stored(
+            [*there.own, *local.own],
+            [*there.others, *local.others],
+            there.unread | local.unread,
+        )
+
+    def _read(
+        self, place: SessionRuns, interrupted: bool, continued: Set[str] = frozenset()
+    ) -> _Stored:
+        """What one store holds. ``continued`` are runs that went on elsewhere: they stay open.
 
         A worker that died says nothing any more, so whatever still runs by now was its; one that
         died before its first report has told of no run, so every experiment is searched for it.
         """
         from pytest_armory.store import open_store
 
+        waiting = place is not self.runs
+        told = self._records.values()
+        unread = frozenset(str(r.run_id) for r in told if r.run_id and r.waiting == waiting)
+        if place.where.is_remote and _circuit(place.where).is_open:
+            return _Stored(unread=unread)  # which each evaluation that it cost has told
         try:
-            store = open_store(self.where)
+            store = open_store(place.where)
             store.drain()
-            everywhere = self.crashed or not self.where.is_remote
-            ids = store.experiment_ids() if everywhere else self.runs.experiment_ids
+            everywhere = self.crashed or not place.where.is_remote
+            ids = store.experiment_ids() if everywhere else place.experiment_ids
             every = store.session_runs(self.identity.session, ids)
             runs = [run for run in every if run.tags.get("armory.kind") != "session"]
-            self.runs.become_one(store, every)
+            runs = [run for run in runs if run.run_id not in continued]
+            place.become_one(store, every)
             for run in runs:
-                self._settle(store, run, Outcome.INTERRUPTED if interrupted else Outcome.CRASHED)
-            runs = [run for run in runs if run.tags.get("armory.kind") == "evaluation"]
+                presumed = Outcome.INTERRUPTED if interrupted else Outcome.CRASHED
+                self._settle(place, store, run, presumed)
+            runs = [run for run in runs if is_attempt(run)]
             if not self._each:
                 number_attempts(store, runs)
             store.drain()
         except TrackingError as error:
             self._failed(error)
-            return None
+            return _Stored(unread=unread)
         mine = self.identity.shard
+        found = [(run, replace(_record(store, run), waiting=waiting)) for run in runs]
         return _Stored(
-            [_record(store, run) for run in runs if run.tags.get("armory.shard") == mine],
-            [_record(store, run) for run in runs if run.tags.get("armory.shard") != mine],
+            [record for run, record in found if run.tags.get("armory.shard") == mine],
+            [record for run, record in found if run.tags.get("armory.shard") != mine],
+            continued=[run.tags.get("armory.remote_run_id", "") for run in runs],
         )
 
-    def _settle(self, store: Store, run: StoredRun, presumed: Outcome) -> None:
+    def _settle(self, place: SessionRuns, store: Store, run: StoredRun, presumed: Outcome) -> None:
         if run.tags.get("armory.shard") != self.identity.shard:
             return  # another job's of the same session, which may still be at it
         if run.status == "RUNNING":
             try:
-                self.runs.problems += close_left(store, run, presumed)
+                self.problems += close_left(store, run, presumed)
             except TrackingError as error:
                 self._failed(error)
         if "mlflow.parentRunId" not in run.tags and run.run_id not in self._linked:
-            self._link(run.run_id, run.experiment_id)
+            self._link(place, run.run_id, run.experiment_id)
 
 
 @dataclass(frozen=True)
@@ -341,6 +412,14 @@ class _Stored:
 
     own: Sequence[EvaluationRecord] = ()
     others: Sequence[EvaluationRecord] = ()
+    unread: Set[str] = frozenset()
+    continued: Sequence[str] = ()
+
+
+def _circuit(where: destination.Destination) -> Circuit:
+    from pytest_armory.store.circuit import circuit_of
+
+    return circuit_of(where.shown)
 
 
 def _record(store: Store, run: StoredRun) -> EvaluationRecord:
@@ -359,7 +438,10 @@ def close_left(
     presumed; a run that a test's own code opened and left is closed as ``FINISHED``. ``end`` is in
     milliseconds since the epoch.
     """
-    if run.tags.get("armory.kind") != "evaluation":
+    if run.tags.get("armory.kind") == "evaluation" and not is_attempt(run):  # track_evaluation's
+        store.close_run(run.run_id, presumed.status, end)
+        return []
+    if not is_attempt(run):
         return [store.close_stray(run.run_id, run.tags.get("armory.opened_in", ""), end)]
     known = run.tags.get("armory.outcome")
     outcome = Outcome(known) if known in set(Outcome) else presumed
@@ -367,6 +449,11 @@ def close_left(
     store.log_batch(run.run_id, tags={"armory.outcome": outcome.value})
     store.close_run(run.run_id, outcome.status, end)
     return []
+
+
+def is_attempt(run: StoredRun) -> bool:
+    """Whether a run is an attempt at a test, and none that its code has opened inside."""
+    return run.tags.get("armory.kind") == "evaluation" and "armory.nodeid" in run.tags
 
 
 def close_session_run(

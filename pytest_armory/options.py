@@ -29,6 +29,8 @@ INI_TRACK = "armory_track"
 INI_URI = "armory_tracking_uri"
 INI_EXPERIMENT = "armory_experiment"
 INI_SUMMARY = "armory_summary"
+INI_STRICT = "armory_strict"
+INI_BUDGET = "armory_budget"
 INI_SESSION = "armory_session"
 INI_BASELINE = "armory_baseline"
 INI_TOLERANCES = "armory_tolerances"
@@ -43,6 +45,8 @@ class Settings:
     experiment: str
     experiment_id: str | None
     summary: Path | None
+    strict: bool = False
+    budget: float | None = None
     session: str | None = None
     baseline: Reference | None = None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
@@ -100,10 +104,23 @@ def add_options(parser: pytest.Parser) -> None:
         help="compare each evaluation with its run in an earlier session: `latest`, branch:NAME, "
         "commit:SHA or a session's ID (environment: ARMORY_BASELINE)",
     )
+    group.addoption(
+        "--armory-strict",
+        action="store_true",
+        default=None,
+        help="fail the session if anything could not be tracked, instead of only saying so",
+    )
     parser.addini(INI_TRACK, "the same as --armory-track", type="bool", default=False)
     parser.addini(INI_URI, "the same as --armory-tracking-uri", default="")
     parser.addini(INI_EXPERIMENT, "the same as --armory-experiment", default="")
     parser.addini(INI_SUMMARY, "the same as --armory-summary", default="")
+    parser.addini(INI_STRICT, "the same as --armory-strict", type="bool", default=False)
+    parser.addini(
+        INI_BUDGET,
+        "seconds that a call to the tracking server may take, retries included (default: 10); then "
+        "evaluations are recorded locally",
+        default="",
+    )
     parser.addini(INI_SESSION, "the same as --armory-session", default="")
     parser.addini(INI_BASELINE, "the same as --armory-baseline", default="")
     parser.addini(
@@ -124,6 +141,11 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         raise pytest.UsageError(
             f"armory: --armory-tracking-uri {_safe(option.armory_tracking_uri)} says where to "
             "track, but nothing is tracked without --armory-track; add --armory-track"
+        )
+    if option.armory_strict and not track:
+        raise pytest.UsageError(
+            "armory: --armory-strict fails what cannot be tracked, but nothing is tracked without "
+            "--armory-track; add --armory-track"
         )
     if option.armory_baseline and not track:
         raise pytest.UsageError(
@@ -146,8 +168,23 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         experiment=name,
         experiment_id=experiment_id,
         summary=base / summary if summary else None,
+        strict=bool(option.armory_strict or config.getini(INI_STRICT)),
+        budget=_budget(config.getini(INI_BUDGET)),
         **_comparison(config, environ, track),
     )
+
+
+def _budget(text: str) -> float | None:
+    import pytest
+
+    if not text:
+        return None
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not 0 < float(text) <= 3600:
+        raise pytest.UsageError(
+            f"armory: {INI_BUDGET} must be seconds above 0, at most 3600, got {text!r}; as in "
+            f"{INI_BUDGET} = 10"
+        )
+    return float(text)
 
 
 def _comparison(config: pytest.Config, environ: Mapping[str, str], track: bool) -> dict[str, Any]:

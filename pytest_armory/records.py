@@ -65,9 +65,10 @@ class EvaluationRecord:
     """One attempt at one evaluation, as far as it is known.
 
     ``outcome`` is None while the attempt is under way, ``run_id`` None where no run could be
-    opened; ``duration`` is in seconds, over setup, call and teardown; ``problems`` are the
-    sentences that say what of it was not stored. ``chief`` names the metrics that tables show, none
-    for the usual choice; ``baseline`` holds those of the run it is compared with.
+    opened; ``waiting`` says that it is recorded locally until it is synced; ``duration`` is in
+    seconds, over setup, call and teardown; ``problems`` are the sentences that say what of it was
+    not stored. ``chief`` names the metrics that tables show, none for the usual choice;
+    ``baseline`` holds those of the run it is compared with.
     """
 
     nodeid: str
@@ -77,6 +78,7 @@ class EvaluationRecord:
     experiment_id: str | None = None
     parent_id: str | None = None
     url: str | None = None
+    waiting: bool = False
     outcome: Outcome | None = None
     duration: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pytest_armory import leases
 from pytest_armory.destination import Destination, lease_folder
-from pytest_armory.ledger import close_left, close_session_run, record_of
+from pytest_armory.ledger import close_left, close_session_run, is_attempt, record_of
 from pytest_armory.records import Outcome
 from pytest_armory.reports import Summary
 from pytest_armory.store import Store, StoredRun, open_store
@@ -90,9 +90,13 @@ def _closed(
             unknown.append(run)
     # The session's own last: it holds the sum of the others.
     closed.sort(key=_is_session)
+    ends: dict[str, int] = {}
     for run in closed:
-        end = dead.get(run.tags.get("armory.process", ""))
-        _close(store, run, None if end is None else max(end, run.start))
+        session = run.tags["armory.session"]
+        end = max(dead.get(run.tags.get("armory.process", ""), 0), run.seen, 0)
+        end = max(end, ends.get(session, 0)) if _is_session(run) else end
+        ends[session] = max(end, ends.get(session, 0))
+        _close(store, run, end)
     return Recovery(closed, living, unknown)
 
 
@@ -100,17 +104,17 @@ def _is_session(run: StoredRun) -> bool:
     return run.tags.get("armory.kind") == "session"
 
 
-def _close(store: Store, run: StoredRun, end: int | None) -> None:
+def _close(store: Store, run: StoredRun, end: int) -> None:
     store.log_batch(run.run_id, tags={"armory.recovered": "true"})
     if not _is_session(run):
         close_left(store, run, Outcome.INTERRUPTED, end)
         return
     session = run.tags["armory.session"]
-    runs = store.session_runs(session, [run.experiment_id])
+    runs = store.session_runs(session, store.experiment_ids())
     records = [
         record_of(one, store.run_url(one.experiment_id, one.run_id))
         for one in runs
-        if one.tags.get("armory.kind") == "evaluation"
+        if is_attempt(one)
     ]
     summary = Summary(
         session=session,

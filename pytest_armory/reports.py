@@ -42,6 +42,7 @@ class Summary:
     problems: Sequence[str] = ()
     notes: Sequence[str] = ()
     lost: int = 0
+    waiting: int = 0
     not_run: int = 0
     commit: str = ""
     branch: str = ""
@@ -173,6 +174,9 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
     compared += gate_lines(latest(summary.records), summary.baseline)
     lines += [Line([(printable(text), None)]) for text in compared]
     lines += [Line([(printable(text), None)]) for text in (*summary.open_with, *summary.notes)]
+    if summary.waiting:
+        text = f"waiting for {summary.where}: {_plural(summary.waiting, 'evaluation')}"
+        lines.append(Line([(printable(f"{text}, recorded locally"), "yellow")]))
     if summary.lost:
         lines.append(Line([(f"not stored: {_plural(summary.lost, 'evaluation')}", "red")]))
     lines += [Line([(f"warning: {printable(text)}", "yellow")]) for text in summary.problems]
@@ -384,6 +388,9 @@ def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
         f"Session {_code(summary.session)}{f', commit {state}' if state else ''}, tracked to "
         f"{_code(summary.where)}."
     )
+    if summary.waiting:
+        text = _plural(summary.waiting, "evaluation")
+        lines.append(f"\n**Waiting for {_code(summary.where)}: {text}.**")
     if summary.lost:
         lines.append(f"\n**Not stored: {_plural(summary.lost, 'evaluation')}.**")
     if summary.baseline:

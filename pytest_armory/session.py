@@ -13,6 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pytest
 
 from pytest_armory import destination, leases, provenance
 from pytest_armory.baselines import Baseline
-from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.ledger import Identity
 from pytest_armory.options import Settings
 from pytest_armory.reports import Summary
@@ -30,6 +31,7 @@ _WIRE = "armory"
 _REFUSED = "armory_refused"
 _PROBLEMS = "armory_problems"
 _BASELINE = "armory_baseline"
+_OUT_OF_REACH = "armory_out_of_reach"
 
 
 # Roles
@@ -75,11 +77,25 @@ def identify(config: pytest.Config, given: str | None = None) -> Identity:
     )
 
 
-def hand_over(identity: Identity, baseline: Baseline | None, node: Any) -> None:
-    """Give a worker what it needs, as strings of JSON."""
+def hand_over(identity: Identity, baseline: Baseline | None, out_of_reach: str, node: Any) -> None:
+    """Give a worker what it needs, as strings of JSON; and that the server need not be tried."""
     node.workerinput[_WIRE] = json.dumps(asdict(identity))
+    node.workerinput[_OUT_OF_REACH] = out_of_reach
     if baseline is not None:
         node.workerinput[_BASELINE] = json.dumps(asdict(baseline))
+
+
+def prepare_circuit(
+    config: pytest.Config, where: destination.Destination, budget: float | None
+) -> None:
+    """Set the budget of calls to the server; open if the controller has found it out of reach."""
+    from pytest_armory.store.circuit import circuit_of
+
+    circuit = circuit_of(where.shown)
+    circuit.budget = budget or circuit.budget
+    reason = getattr(config, "workerinput", {}).get(_OUT_OF_REACH)
+    if reason:
+        circuit.trip(reason)
 
 
 def given_baseline(config: pytest.Config) -> Baseline | None:
@@ -129,7 +145,34 @@ def checked_destination(settings: Settings) -> destination.Destination:
     return where
 
 
-def linked_by_controller(experiment_id: str) -> None:
+def logged_in(
+    config: pytest.Config, where: destination.Destination
+) -> tuple[destination.Destination, list[str]]:
+    """Log in where a platform or a hook asks for it; where to track to, and what is to be told.
+
+    The controller logs in once: its workers inherit the token by their environment.
+    """
+    if not (where.uri or "").startswith(("http://", "https://")):
+        return where, []
+    from pytest_armory import login
+
+    uri = str(where.uri)
+    try:
+        given = config.hook.pytest_armory_login(uri=uri)
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        entered = stack.enter_context(login.logged_in(uri, given))
+        return destination.resolve(entered), []
+    except ArmoryUsageError as error:
+        raise pytest.UsageError(f"armory: {error}") from None
+    except TrackingError as error:
+        from pytest_armory.store.circuit import circuit_of
+
+        circuit_of(where.shown).trip(str(error), for_good=True)
+        return where, [str(error)]
+
+
+def linked_by_controller(experiment_id: str, waiting: bool) -> None:
     """The parent of a worker's run: the controller, which alone knows it, sets it."""
 
 

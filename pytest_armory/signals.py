@@ -26,22 +26,32 @@ def before_dying(work: Callable[[], None]) -> Callable[[], None]:
     Only signals are handled that would kill: who handles or ignores them keeps doing so. Nothing
     happens outside the main thread, where no handler can be set.
     """
-    if threading.current_thread() is not threading.main_thread():
+    # Of a container's first process the kernel takes no such signal, as long as it has no handler.
+    if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:
         return lambda: None
 
     # The main thread goes on meanwhile: it may hold a lock that the work needs.
     def die_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
-        _set_default()  # a second signal kills at once
-        threading.Thread(target=_work_and_die, args=(work, number), daemon=True).start()
-        watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
-        watchdog.daemon = True
-        watchdog.start()
+        undo()  # a second signal kills at once
+        try:
+            threading.Thread(target=_work_and_die, args=(work, number), daemon=True).start()
+            watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
+            watchdog.daemon = True
+            watchdog.start()
+        except RuntimeError:  # no more threads to be had
+            os.kill(os.getpid(), number)
+
+    def undo() -> None:
+        for number in _ENDING:
+            if signal.getsignal(number) is die_after_work:  # not what a test has set since
+                signal.signal(number, signal.SIG_DFL)
+        _handlers.discard(undo)
 
     for number in _ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, die_after_work)
-            _handled.add(number)
-    return _set_default
+    _handlers.add(undo)
+    return undo
 
 
 def _work_and_die(work: Callable[[], None], number: int) -> None:
@@ -51,17 +61,17 @@ def _work_and_die(work: Callable[[], None], number: int) -> None:
         os.kill(os.getpid(), number)
 
 
-_handled: set[int] = set()
+_handlers: set[Callable[[], None]] = set()
 
 
-def _set_default() -> None:
-    while _handled:
-        signal.signal(_handled.pop(), signal.SIG_DFL)
+def _undo_all() -> None:
+    for undo in list(_handlers):
+        undo()
 
 
 # A forked child has nothing to close, and whoever terminates it expects it dead.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_set_default)
+    os.register_at_fork(after_in_child=_undo_all)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from pytest_armory import baselines, leases, reports, session, signals
 from pytest_armory.attempts import Attempts
 from pytest_armory.baselines import Baseline
-from pytest_armory.destination import Destination, lease_folder
+from pytest_armory.destination import PATIENCE, Destination, lease_folder
 from pytest_armory.errors import ArmoryError
 from pytest_armory.gates import Reference
 from pytest_armory.ledger import Ledger
@@ -31,7 +31,9 @@ PLANNED = "armory_planned"
 
 def register(config: pytest.Config, settings: Settings) -> None:
     """Register what this process needs for its role. Raises ``pytest.UsageError``."""
-    where = session.checked_destination(settings)
+    where, problems = session.logged_in(config, session.checked_destination(settings))
+    if where.is_remote:
+        session.prepare_circuit(config, where, settings.budget)
     identity = session.identify(config, settings.session)
     config.add_cleanup(_environment_restorer())
     manager = config.pluginmanager
@@ -39,6 +41,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
     if not session.is_worker(config):
         ledger = Ledger(where, identity, each=session.runs_each_test_everywhere(config))
     process = Process(where, ledger, settings.baseline)
+    process.problems += problems
     config.add_cleanup(signals.before_dying(process.die))
     if ledger is not None:
         manager.register(Reports(config, settings, ledger, process), "armory-reports")
@@ -49,7 +52,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
             where,
             open_tags=identity.tags,
             worker=session.worker_name(config),
-            parent_of=ledger.runs.parent_of if ledger else session.linked_by_controller,
+            parent_of=ledger.parent_of if ledger else session.linked_by_controller,
             rootpath=config.rootpath,
         )
         process.attempts.baseline = session.given_baseline(config) or Baseline("none")
@@ -158,10 +161,13 @@ class RunsTests:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        if session.config.option.collectonly or session.testsfailed:
+        if session.config.option.collectonly:
             return
         self._planned = [item.nodeid for item in session.items if is_evaluation(item)]
-        if self._planned:
+        if self.process.ledger is not None:
+            self.process.ledger.planned.update(self._planned)
+        # A worker runs its tests whatever could not be collected.
+        if self._planned and not (session.testsfailed and self.process.ledger is not None):
             with self.process.at_work():
                 self.attempts.prepare()
                 self.process.begin()
@@ -247,12 +253,13 @@ class Reports:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        session.hand_over(self.ledger.identity, self.process.find_baseline(), node)
+        baseline = self.process.find_baseline()
+        session.hand_over(self.ledger.identity, baseline, self.ledger.out_of_reach, node)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object, error: object) -> None:
         self.ledger.crashed |= error is not None
-        self.ledger.runs.problems += told_by_worker(node)
+        self.ledger.problems += told_by_worker(node)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -282,10 +289,21 @@ class Reports:
         enough = bool(most) and session.testsfailed >= most
         with self.process.at_work():
             self._finish(exitstatus == pytest.ExitCode.INTERRUPTED and not enough)
+        if self._failed_strictly and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return result
 
+    @property
+    def _failed_strictly(self) -> bool:
+        summary = self.summary
+        return (
+            self.settings.strict
+            and summary is not None
+            and bool(summary.problems or summary.lost or summary.waiting)
+        )
+
     def _finish(self, interrupted: bool) -> None:
-        self.ledger.runs.problems += self.process.problems
+        self.ledger.problems += self.process.problems
         self.summary = self.ledger.finish(interrupted, self.process.notes)
         if self.summary is not None:
             self.summary = write_summary(self.summary, self.settings)
@@ -311,6 +329,8 @@ class Reports:
             for text, colour in line.parts:
                 terminal.write(text, **({colour: True} if colour else {}))
             terminal.write_line("")
+        if self._failed_strictly:
+            terminal.write_line("armory: --armory-strict: not all was tracked, see above", red=True)
         terminal.flush()  # this process may be about to die
 
 
@@ -324,15 +344,19 @@ def _environment_restorer() -> Callable[[], None]:
     """Take the job's run out of the environment; what comes back puts everything as it was.
 
     ``mlflow.start_run`` in a test would otherwise resume the job's run instead of opening its own.
+    And where the server is dead, a test's own calls would wait for four minutes each.
     """
     names = (
         "MLFLOW_TRACKING_URI",
         "MLFLOW_RUN_ID",
         "MLFLOW_DISABLE_TELEMETRY",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+        *PATIENCE,
     )
     before = {name: os.environ.get(name) for name in names}
     os.environ.pop("MLFLOW_RUN_ID", None)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
 
     def restore() -> None:
         for name, value in before.items():

@@ -22,6 +22,7 @@ from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
 import pytest_armory.engine  # noqa: E402
 import pytest_armory.tracked  # noqa: E402, F401
 from pytest_armory.store import open_store  # noqa: E402
+from pytest_armory.store.circuit import _circuits  # noqa: E402
 from pytest_armory.store.database import (  # noqa: E402
     ensure_database,
     import_database_store,
@@ -58,6 +59,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
     mlflow.set_tracking_uri(None)
     open_store.cache_clear()
+    _circuits.clear()
 
 
 @pytest.fixture

@@ -8,8 +8,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
-from pytest_armory.errors import StoreRefusedError, TrackingError
+from pytest_armory.errors import (
+    LoginRefusedError,
+    StoreRefusedError,
+    StoreUnreachableError,
+    TrackingError,
+)
 from pytest_armory.values import redact_text
 
 
@@ -39,11 +45,66 @@ def translated(doing: str, where: str) -> Iterator[None]:
     except TrackingError:
         raise
     except Exception as error:  # noqa: BLE001 - drivers and plugins raise what they like
-        text = redact_text(" ".join(str(error).split()))[:500]
-        refused = getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-        raise (StoreRefusedError if refused else TrackingError)(
-            f"{doing} failed at {where}: {type(error).__name__}: {text}"
-        ) from None
+        known = as_tracking_error(error)
+        raise type(known)(f"{doing} failed at {where}: {known}") from None
+
+
+def as_tracking_error(error: Exception) -> TrackingError:
+    """What an exception of MLflow's or of its libraries means, without a secret in its text."""
+    kind, text = _kind_of(error)
+    plain = redact_text(" ".join(str(error).split()))[:500]
+    return kind(text or f"{type(error).__name__}: {plain}")
+
+
+def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
+    """What an exception of MLflow's means, and what to say of it where its own text says little."""
+    if isinstance(error, TimeoutError):  # the budget's own
+        return StoreUnreachableError, str(error)
+    code = getattr(error, "error_code", None)
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
+        return LoginRefusedError, _login_refused(code)
+    if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+        return StoreRefusedError, ""
+    cause = error.__cause__ or error.__context__
+    if type(cause).__module__.startswith(("requests", "urllib3")):
+        return StoreUnreachableError, _plainly(cause)
+    answered = hasattr(error, "json")  # MLflow's own answer; a proxy's page has none
+    if type(error).__name__ == "MlflowException" and not answered and code != "INTERNAL_ERROR":
+        return StoreUnreachableError, f"it is no MLflow server, or not well ({code})"
+    return TrackingError, ""
+
+
+def is_unwell(error: Exception) -> bool:
+    """Whether a server answered, and was not well every time that MLflow asked it."""
+    return type(error.__cause__ or error.__context__).__name__ == "RetryError"
+
+
+def may_be_passing(error: Exception) -> bool:
+    """Whether a request may have been lost on its way, or its answer."""
+    kind, _ = _kind_of(error)
+    return kind is StoreUnreachableError
+
+
+def _login_refused(code: str) -> str:
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    who = f"the login of {user!r}" if user else "the login"
+    return (
+        f"{who} was refused ({code}); check MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    )
+
+
+def _plainly(cause: BaseException | None) -> str:
+    """A failed connection in few words: its innermost reason, and no objects' addresses."""
+    inner: Any = cause
+    while isinstance(inner, BaseException):
+        args = [arg for arg in inner.args if isinstance(arg, BaseException)]
+        following = getattr(inner, "reason", None) or (args[0] if args else None)
+        if not isinstance(following, BaseException):
+            break
+        inner = following
+    text = redact_text(" ".join(str(inner).split()).rpartition(">: ")[2])[:200]
+    return f"{type(cause).__name__}: {text}"
 
 
 @contextlib.contextmanager

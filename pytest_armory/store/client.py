@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import sys
 import tempfile
 import time
@@ -12,20 +13,29 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_armory.destination import Destination
-from pytest_armory.errors import TrackingError
+from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
 from pytest_armory.store import fluent
-from pytest_armory.store._mlflow import import_mlflow, translated, unheard
+from pytest_armory.store._mlflow import (
+    import_mlflow,
+    is_unwell,
+    may_be_passing,
+    translated,
+    unheard,
+)
+from pytest_armory.store.circuit import circuit_of, without_retries
 from pytest_armory.store.database import (
     ensure_database,
     import_database_store,
     sqlite_uri,
 )
 from pytest_armory.values import clip, redact_text
+
+T = TypeVar("T")
 
 TAG_LIMIT = 8000
 """MLflow's limit on a tag's value, in characters; ``create_run`` itself neither cuts nor checks."""
@@ -52,7 +62,11 @@ class StoreRun:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store holds it. ``start`` and ``end`` are in milliseconds since the epoch."""
+    """A run as the store holds it.
+
+    ``start``, ``end`` and ``seen``, when its last metric was logged or it began, are in
+    milliseconds since the epoch.
+    """
 
     run_id: str
     experiment_id: str
@@ -60,6 +74,7 @@ class StoredRun:
     status: str
     start: int
     end: int | None
+    seen: int
     artifact_uri: str
     metrics: dict[str, float]
     params: dict[str, str]
@@ -75,6 +90,7 @@ class Store:
         self._experiments: dict[str, str] = {}
         self._background: ThreadPoolExecutor | None = None
         self._pending: list[tuple[Future[None], Callable[[TrackingError], None]]] = []
+        self.circuit = circuit_of(destination.shown) if destination.is_remote else None
         with translated("opening the store", self.where), unheard():
             import_mlflow()
             from mlflow import MlflowClient
@@ -110,13 +126,29 @@ class Store:
             sys.stderr.write(f"armory: {text}\n")
         raise TrackingError(text)
 
+    def _ask(self, doing: str, work: Callable[[], T], size: int = 0) -> T:
+        """Do one call, within its budget where it crosses a network."""
+        self._check_process()
+        try:
+            with translated(doing, self.where):
+                if self.circuit is None:
+                    return work()
+                deadline = time.monotonic() + self.circuit.budget
+                return self.circuit.call(partial(_patiently, work, deadline), size)
+        except StoreUnreachableError as error:
+            if self.circuit and not self.circuit.is_open:
+                self.circuit.trip(str(error), for_good=isinstance(error, LoginRefusedError))
+            raise
+
     # Experiments
 
     def experiment_id(self, name: str) -> str:
         """The id of the experiment of that name, made if need be; asked once per process."""
         if name not in self._experiments:
-            with translated(f"opening the experiment {name!r}", self.where):
-                self._experiments[name] = self._find_experiment(name) or self._make_experiment(name)
+            self._experiments[name] = self._ask(
+                f"opening the experiment {name!r}",
+                lambda: self._find_experiment(name) or self._make_experiment(name),
+            )
         return self._experiments[name]
 
     def _find_experiment(self, name: str) -> str | None:
@@ -151,25 +183,27 @@ class Store:
         """The id of every experiment that is not deleted; one request per 1,000 of them."""
         found: list[str] = []
         token: str | None = None
-        with translated("searching experiments", self.where):
-            while True:
-                page = self.client.search_experiments(max_results=1000, page_token=token)
-                found.extend(experiment.experiment_id for experiment in page)
-                token = page.token
-                if not token:
-                    return found
+        while True:
+            search = partial(self.client.search_experiments, max_results=1000, page_token=token)
+            page = self._ask("searching experiments", search)
+            found.extend(experiment.experiment_id for experiment in page)
+            token = page.token
+            if not token:
+                return found
 
     # Runs
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> StoreRun:
-        """Open a run with its tags."""
-        with translated("opening a run", self.where):
-            run = self.client.create_run(
-                experiment_id,
-                start_time=milliseconds(),
-                tags={key: clip(value, TAG_LIMIT) for key, value in tags.items()},
-                run_name=clip(name, NAME_LIMIT),
-            )
+        """Open a run with its tags; never twice under one ``armory.key``, if it is given one."""
+        create = partial(
+            self.client.create_run,
+            experiment_id,
+            start_time=milliseconds(),
+            tags={key: clip(value, TAG_LIMIT) for key, value in tags.items()},
+            run_name=clip(name, NAME_LIMIT),
+        )
+        key = tags.get("armory.key")
+        run = self._ask("opening a run", lambda: self._once(create, experiment_id, key))
         return StoreRun(
             run_id=run.info.run_id,
             experiment_id=run.info.experiment_id,
@@ -177,6 +211,27 @@ class Store:
             tags=dict(tags),
             entity=run,
         )
+
+    def _once(self, create: Callable[[], Any], experiment_id: str, key: str | None) -> Any:
+        """Create a run where the answer may be lost: before another try, look whether it is there.
+
+        MLflow would send the same request again, and have two runs.
+        """
+        if key is None or self.circuit is None:
+            return create()
+        deadline = time.monotonic() + self.circuit.budget
+        while True:
+            try:
+                with without_retries():
+                    return create()
+            except Exception as error:
+                if not may_be_passing(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(0.2, 0.6))
+            condition = f"tags.`armory.key` = '{key}'"
+            found = self.client.search_runs([experiment_id], condition, max_results=1)
+            if found:
+                return found[0]
 
     def log_batch(
         self,
@@ -193,44 +248,47 @@ class Store:
         from mlflow.entities import Metric, Param, RunTag
 
         now = milliseconds()
-        with translated("writing to a run", self.where):
-            self.client.log_batch(
-                run_id,
-                metrics=[Metric(name, value, now, step) for name, value, step in metrics],
-                params=[Param(key, value) for key, value in (params or {}).items()],
-                tags=[RunTag(key, clip(v, TAG_LIMIT)) for key, v in (tags or {}).items()],
-            )
+        write = partial(
+            self.client.log_batch,
+            run_id,
+            metrics=[Metric(name, value, now, step) for name, value, step in metrics],
+            params=[Param(key, value) for key, value in (params or {}).items()],
+            tags=[RunTag(key, clip(v, TAG_LIMIT)) for key, v in (tags or {}).items()],
+        )
+        self._ask("writing to a run", write)
 
     def close_run(self, run_id: str, status: str, end: int | None = None) -> None:
         """Set a run's final status and its end in milliseconds since the epoch."""
-        with translated("closing a run", self.where):
-            self.client.set_terminated(run_id, status, end)
+        self._ask("closing a run", lambda: self.client.set_terminated(run_id, status, end))
 
     def delete_run(self, run_id: str) -> None:
         """Mark a run as deleted."""
-        with translated("deleting a run", self.where):
-            self.client.delete_run(run_id)
+        self._ask("deleting a run", lambda: self.client.delete_run(run_id))
 
     def log_files(self, run: StoreRun | StoredRun, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts by their path in the run, from text, bytes or a file on disk."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        self._check_process()
-        with translated("storing artifacts", self.where), tempfile.TemporaryDirectory() as folder:
+        def store_one(path: str, file: Path) -> None:
             repository = get_artifact_repository(run.artifact_uri, tracking_uri=self.uri)
+            repository.log_artifact(str(file), path.rpartition("/")[0] or None)
+
+        with tempfile.TemporaryDirectory() as folder:
             for path, content in files.items():
                 name = path.rpartition("/")[2]
                 local = content if isinstance(content, Path) else Path(folder, name)
-                if isinstance(content, bytes):
-                    local.write_bytes(content)
-                elif isinstance(content, str):
-                    local.write_text(content, encoding="utf-8", errors="backslashreplace")
-                repository.log_artifact(str(local), path.rpartition("/")[0] or None)
+                with translated("storing artifacts", self.where):
+                    if isinstance(content, bytes):
+                        local.write_bytes(content)
+                    elif isinstance(content, str):
+                        local.write_text(content, encoding="utf-8", errors="backslashreplace")
+                    size = local.stat().st_size
+                self._ask("storing artifacts", partial(store_one, path, local), size)
 
     def metrics_of(self, run_id: str) -> Mapping[str, float]:
         """The last value of each of a run's metrics."""
-        with translated("reading a run", self.where):
-            return _stored(self.client.get_run(run_id)).metrics
+        run = self._ask("reading a run", lambda: self.client.get_run(run_id))
+        return _stored(run).metrics
 
     def session_runs(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
         """Every run of a session, session runs included, by start; one request per 1,000 runs."""
@@ -257,19 +315,20 @@ class Store:
         found: list[StoredRun] = []
         ids = list(experiment_ids)
         token: str | None = None
-        with translated("searching runs", self.where):
-            while ids:
-                page = self.client.search_runs(
-                    ids,
-                    filter_string=condition,
-                    max_results=min(most or 1000, 1000),
-                    order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
-                    page_token=token,
-                )
-                found.extend(_stored(run) for run in page)
-                token = page.token
-                if not token or (most and len(found) >= most):
-                    break
+        while ids:
+            search = partial(
+                self.client.search_runs,
+                ids,
+                filter_string=condition,
+                max_results=min(most or 1000, 1000),
+                order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
+                page_token=token,
+            )
+            page = self._ask("searching runs", search)
+            found.extend(_stored(run) for run in page)
+            token = page.token
+            if not token or (most and len(found) >= most):
+                break
         return found[:most]
 
     def run_url(self, experiment_id: str, run_id: str) -> str | None:
@@ -294,6 +353,12 @@ class Store:
     def deactivate(self, run: StoreRun, place: fluent.Place) -> list[str]:
         """Take the run off again; returns the ids of runs the code left open inside it."""
         return fluent.deactivate(run.run_id, self.uri, place)
+
+    def replace_active(
+        self, run: StoreRun, store: Store, other: StoreRun, place: fluent.Place
+    ) -> fluent.Place:
+        """Put another store's run where one of this store is active."""
+        return fluent.replace(run.run_id, other.entity, store.uri, place)
 
     def close_left_open(self, left: Mapping[str, str]) -> list[str]:
         """Close those of the runs, each by the run it was opened in, that nobody has ended yet.
@@ -354,6 +419,17 @@ class Store:
         return _stored(run) if run.info.lifecycle_stage == "active" else None
 
 
+def _patiently(work: Callable[[], T], deadline: float) -> T:
+    """Do work again for as long as a server answers that it is not well at the moment."""
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if not is_unwell(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.2, 0.6))
+
+
 def _attempt(work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:
     try:
         work()
@@ -398,11 +474,17 @@ def _stored(run: Any) -> StoredRun:
         status=run.info.status,
         start=run.info.start_time,
         end=run.info.end_time,
+        # MLflow gives out the times of last values by requests for each metric only.
+        seen=max([run.info.start_time, *(m.timestamp for m in _last_values(run))]),
         artifact_uri=run.info.artifact_uri,
         metrics={name: _finite_or_not(value) for name, value in run.data.metrics.items()},
         params=dict(run.data.params),
         tags=dict(run.data.tags),
     )
+
+
+def _last_values(run: Any) -> list[Any]:
+    return list(getattr(run.data, "_metric_objs", None) or [])
 
 
 def _finite_or_not(value: float) -> float:

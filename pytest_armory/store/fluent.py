@@ -58,6 +58,16 @@ def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
     return [left_id for left_id in left if left_id != run_id]
 
 
+def replace(run_id: str, other: Any, uri: str, place: Place) -> Place:
+    """Put another run, of another store, in the place of an active one; the place of that."""
+    if place.thread == threading.get_ident():
+        stack = _stack()
+        active = _fluent().ActiveRun(other)
+        stack[:] = [active if run.info.run_id == run_id else run for run in stack]
+    import_mlflow().set_tracking_uri(uri)
+    return place
+
+
 def take_open(run_ids: Collection[str]) -> list[str]:
     """Those of the runs that are still active in this thread, no longer so."""
     stack = _stack()

@@ -23,6 +23,7 @@ from pytest_armory.track.context import (
 )
 from pytest_armory.track.evaluation import (
     convert_result,
+    init_tracking,
     init_tracking_uri,
     track_evaluation,
     track_metrics,
@@ -36,6 +37,7 @@ __all__ = [
     "convert_result",
     "current_run",
     "get_current_params",
+    "init_tracking",
     "init_tracking_uri",
     "reset_params",
     "track_call",

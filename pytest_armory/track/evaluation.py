@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_armory import destination
 from pytest_armory.errors import ArmoryUsageError, MetricWarning, TrackingError, TrackingWarning
 from pytest_armory.track.context import Scope, current_run, enclosing_scope, entered
 from pytest_armory.track.run import EvaluationRun, given_uri, tag_strings
 from pytest_armory.values import metric_values
+
+if TYPE_CHECKING:
+    from pytest_armory.store import Store, StoreRun
 
 _converters: list[Callable[[object], object]] = []
 _chosen: set[str] = set()  # by init_tracking_uri, not by the user's environment
@@ -110,14 +113,18 @@ def open_run(
     tags: Mapping[str, str],
     experiment: str | None = None,
     experiment_id: str | None = None,
+    fallback: Callable[[StoreRun], tuple[Store, StoreRun]] | None = None,
 ) -> EvaluationRun:
-    """Open a run at a destination: one request, and one more for a new experiment's name."""
+    """Open a run at a destination: one request, and one more for a new experiment's name.
+
+    ``fallback`` opens the local run that it goes on in when the destination is out of reach.
+    """
     from pytest_armory.store import open_store
 
     store = open_store(where)
     if experiment_id is None:
         experiment_id = store.experiment_id(experiment or "Default")
-    return EvaluationRun(store, store.create_run(experiment_id, name, tags))
+    return EvaluationRun(store, store.create_run(experiment_id, name, tags), fallback)
 
 
 @contextmanager
@@ -233,6 +240,27 @@ def init_tracking_uri(armory_home: str | Path | None = None) -> str:
     return uri
 
 
+def init_tracking(uri: str | None = None) -> str:
+    """Log in to the tracking server where a platform asks for it, and point MLflow at it.
+
+    ``uri`` is the server's, else ``MLFLOW_TRACKING_URI``; without either it is
+    :func:`init_tracking_uri`. With ``MANTIK_USERNAME`` and ``MANTIK_PASSWORD``, and no
+    ``MLFLOW_TRACKING_TOKEN``, they are exchanged for a token that is kept fresh. Inside a job of
+    the platform, which gets its token from it, nothing needs to be called. Returns the tracking URI
+    in force. Raises :class:`ArmoryUsageError` and :class:`TrackingError`.
+    """
+    from pytest_armory import login
+    from pytest_armory.store import fluent
+
+    given = uri or given_uri()
+    resolved = destination.resolve(given).uri if given else None
+    if resolved is None:
+        return init_tracking_uri()
+    in_force = login.init_tracking(resolved)
+    fluent.use_tracking_uri(in_force)
+    return in_force
+
+
 def convert_result(value: object) -> object:
     """What a ``pytest_armory_metrics`` hook makes of a foreign result, or None."""
     for converter in _converters:
@@ -286,6 +314,7 @@ def _script_tags(
         "armory.kind": "evaluation",
         "armory.version": __version__,
         **provenance.source_tags(_test_file()),
+        **(outer.context if outer is not None else {}),
         **({"mlflow.parentRunId": parent} if parent else {}),
         **({"mlflow.note.content": description} if description else {}),
     }

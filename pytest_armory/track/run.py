@@ -18,6 +18,7 @@ from pytest_armory.errors import (
     ArmoryUsageError,
     ParameterWarning,
     StoreRefusedError,
+    StoreUnreachableError,
     TrackingError,
 )
 from pytest_armory.values import PARAM_LIMIT, clip, legal_key, metric_values, param_strings
@@ -25,6 +26,7 @@ from pytest_armory.values import PARAM_LIMIT, clip, legal_key, metric_values, pa
 if TYPE_CHECKING:
     from pytest_armory.destination import Destination
     from pytest_armory.store import Store, StoreRun
+    from pytest_armory.store.fluent import Place
 
 _URI = "MLFLOW_TRACKING_URI"
 _RUN_CONTEXT = "MLFLOW_RUN_CONTEXT"
@@ -40,9 +42,20 @@ class EvaluationRun:
     a pytest session: there it becomes a sentence in ``problems``, told in the session's summary.
     """
 
-    def __init__(self, store: Store | None = None, run: StoreRun | None = None) -> None:
+    def __init__(
+        self,
+        store: Store | None = None,
+        run: StoreRun | None = None,
+        fallback: Callable[[StoreRun], tuple[Store, StoreRun]] | None = None,
+    ) -> None:
         self._store = store
         self._run = run
+        self._fallback = fallback
+        self._place: Place | None = None
+        self._lent: dict[str, str | None] = {}
+        self._tags: dict[str, str] = {}
+        self.is_waiting = False
+        """Whether it is recorded locally, until `pytest-armory sync` brings it to its server."""
         self._stored: dict[str, str] = {}
         self._replaced: set[str] = set()
         self._told_replaced: set[str] = set()
@@ -219,12 +232,16 @@ class EvaluationRun:
         if self._replaced != self._told_replaced:
             self._told_replaced = set(self._replaced)
             tags = {**(tags or {}), "armory.replaced_params": ", ".join(self.replaced_params)}
+        self._tags.update(tags or {})
         if self._run is None or self._store is None or not (fresh or metrics or tags):
             return
         cut = {key: clip(value, PARAM_LIMIT) for key, value in fresh.items()}
         store, run_id = self._store, self._run.run_id
         try:
             store.log_batch(run_id, params=cut, metrics=metrics, tags=tags)
+        except StoreUnreachableError as error:
+            if self._fall_back(error):
+                self._attempt(lambda: self._log(params=cut, metrics=metrics, tags=tags))
         except StoreRefusedError:
             # One refused item costs MLflow's whole batch: a parameter, say, that the test has
             # logged itself with another value. Everything else shall not be lost with it.
@@ -239,14 +256,41 @@ class EvaluationRun:
         except TrackingError as error:
             self._failed(error)
 
+    def _log(self, **batch: Any) -> None:
+        if self._run is not None and self._store is not None:
+            self._store.log_batch(self._run.run_id, **batch)
+
+    def _fall_back(self, error: TrackingError) -> bool:
+        """Go on in a run of the local database, which waits for the server; False if that fails.
+
+        It holds what is stored from now on; ``pytest-armory sync`` brings both halves together.
+        """
+        if self._fallback is None or self._run is None or self._store is None or self.is_waiting:
+            self._failed(error)
+            return False
+        before_store, before = self._store, self._run
+        try:
+            store, run = self._fallback(before)
+            store.log_batch(run.run_id, tags=self._tags)
+        except TrackingError as second:
+            self._failed(error)
+            self._failed(second)
+            return False
+        self._store, self._run, self.is_waiting = store, run, True
+        if self._place is not None:
+            self._place = before_store.replace_active(before, self._store, self._run, self._place)
+            self._lent.update(_lendable(self._store.uri, self._run))
+            _set_environment(self._lent)
+            _active.discard(before.run_id)
+            _active.add(self._run.run_id)
+        return True
+
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts; in the background where that hides latency."""
         if self._run is not None and self._store is not None:
-            store, run = self._store, self._run
             # A file on disk may be changed or removed by the caller right after.
             now = any(isinstance(content, Path) for content in files.values())
-            work = lambda: store.log_files(run, files)  # noqa: E731 - one of two ways to call it
-            self._attempt(work if now else lambda: store.later(work, self._failed))
+            self._now_or_later(lambda store, run: store.log_files(run, files), now)
 
     def stored_metrics(self) -> Mapping[str, float]:
         """Its metrics as the store holds them, those that ``mlflow.log_metric`` wrote included."""
@@ -267,8 +311,40 @@ class EvaluationRun:
             return
         if self._replaced or any(len(value) > PARAM_LIMIT for value in self.params.values()):
             self.store_files({"params.json": json_text(self.params)})
-        store, run_id, end = self._store, self._run.run_id, milliseconds()
-        store.later(lambda: store.close_run(run_id, status, end), self._failed)
+        end = milliseconds()
+        self._now_or_later(lambda store, run: store.close_run(run.run_id, status, end))
+
+    def _now_or_later(self, work: Callable[[Store, StoreRun], None], now: bool = False) -> None:
+        """Do what needs no answer, in the background where that hides latency.
+
+        What a server did not take is done in the local run instead, and that one is whole then.
+        """
+        if self._store is None or self._run is None:
+            return
+        store, run = self._store, self._run
+
+        def failed(error: TrackingError) -> None:
+            if not isinstance(error, StoreUnreachableError):
+                self._failed(error)
+            elif self.is_waiting or self._fall_back(error):
+                self._attempt(lambda: work(*self._current()))
+
+        if now:
+            try:
+                work(store, run)
+            except TrackingError as error:
+                failed(error)
+        else:
+            store.later(lambda: work(store, run), failed)
+
+    def _current(self) -> tuple[Store, StoreRun]:
+        assert self._store is not None and self._run is not None  # noqa: PT018 - for mypy
+        return self._store, self._run
+
+    @property
+    def context(self) -> dict[str, str]:
+        """The tags of runs that are opened inside this one."""
+        return _context(self._run) if self._run is not None else {}
 
     @property
     def replaced_params(self) -> list[str]:
@@ -296,14 +372,16 @@ class EvaluationRun:
         if self._run is None or self._store is None:
             yield
             return
-        with _lend(_lendable(self._store.uri, self._run)):
-            place = self._store.activate(self._run)
+        self._lent = _lendable(self._store.uri, self._run)
+        with _lend(self._lent):
+            self._place = self._store.activate(self._run)
             _active.add(self._run.run_id)
             try:
                 yield
             finally:
                 _active.discard(self._run.run_id)
-                left = self._store.deactivate(self._run, place)
+                left = self._store.deactivate(self._run, self._place)
+                self._place = None
                 # Not those of a task beside this one, which opened later and is not at its end.
                 left = [run_id for run_id in left if run_id not in _active]
                 self.left_open = dict.fromkeys(left, self._run.run_id)
@@ -345,17 +423,22 @@ def _lendable(uri: str, run: StoreRun) -> dict[str, str | None]:
     They go to the same store and experiment, and MLflow tags each of them with its run context: so
     one that a thread or a forked process leaves open is found again.
     """
-    context = {name: run.tags[name] for name in _CONTEXT if name in run.tags}
     try:
-        context = {**json.loads(os.environ.get(_RUN_CONTEXT) or "{}"), **context}
+        own = dict(json.loads(os.environ.get(_RUN_CONTEXT) or "{}"))
     except (ValueError, TypeError):
-        context = {}  # the user's own is none; MLflow says so where it reads it
+        own = {}  # the user's own is none; MLflow says so where it reads it
     return {
         _URI: uri,
         "MLFLOW_EXPERIMENT_ID": run.experiment_id,
         "MLFLOW_EXPERIMENT_NAME": None,  # beside another ID, MLflow raises
-        _RUN_CONTEXT: json.dumps({**context, "armory.opened_in": run.run_id}),
+        _RUN_CONTEXT: json.dumps({**own, **_context(run)}),
     }
+
+
+def _context(run: StoreRun) -> dict[str, str]:
+    """The tags of runs that are opened inside another, so that they are found again."""
+    inherited = {name: run.tags[name] for name in _CONTEXT if name in run.tags}
+    return {**inherited, "armory.opened_in": run.run_id}
 
 
 @contextmanager

@@ -31,16 +31,16 @@ ALLOWED = {
     "destination": "errors values",
     "login": "errors values",
     "store": "errors values destination",
-    "track": "errors values destination provenance store",
+    "track": "errors values destination provenance login store",
     "engine": "errors values track",
     "server": "errors destination store",
     "leases": "",
     "ledger": "errors records reports baselines destination leases store",
     "recovery": "records reports destination leases ledger store",
     "signals": "",
-    "commands": "errors records reports destination store recovery",
+    "commands": "errors records reports baselines gates ledger login destination store recovery",
     # pytest's side.
-    "hookspecs": "",
+    "hookspecs": "login",
     "options": "errors values gates",
     "scopes": "track fixture_params",
     "fixture_params": "values track",
@@ -48,8 +48,9 @@ ALLOWED = {
         "errors values records gates baselines lifecycle destination store track options "
         "fixture_params ledger"
     ),
-    "session": "errors reports baselines provenance destination options leases ledger",
+    "session": "errors login reports store baselines provenance destination options leases ledger",
     "tracked": (
+        "store "
         "errors records reports gates baselines destination options attempts session leases ledger "
         "recovery signals"
     ),

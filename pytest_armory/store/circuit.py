@@ -1,0 +1,105 @@
+"""Time budgets for calls over a network, and the circuit that opens when one is spent.
+
+A dead server costs MLflow four minutes a call. Here a call has a budget of seconds, with MLflow's
+own retries inside it (jittered, honouring ``Retry-After``, never of what cannot succeed). When it
+is spent, the circuit of this process opens: calls fail at once, and what they would have stored is
+recorded locally. Now and then one call tries again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from pytest_armory.errors import StoreUnreachableError
+
+T = TypeVar("T")
+
+BUDGET = 10.0
+"""Seconds a call may take over a network, retries included, unless ``armory_budget`` says more."""
+
+PAUSE = 30.0
+"""Seconds between two tries of a server that was out of reach."""
+
+PROBE = 3.0
+"""Seconds such a try may take."""
+
+UPLOAD = 1_000_000
+"""Bytes a second that an upload must make to keep within its budget."""
+
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+
+class Circuit:
+    """One process's way to one server; ``reason`` says why it is open, or is empty."""
+
+    def __init__(self) -> None:
+        self.budget = BUDGET
+        self.reason = ""
+        self._again = 0.0
+
+    def trip(self, reason: str, for_good: bool = False) -> None:
+        """Open it: the next calls fail at once."""
+        self.reason = reason
+        self._again = float("inf") if for_good else time.monotonic() + PAUSE
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call would fail at once."""
+        return bool(self.reason) and time.monotonic() < self._again
+
+    def call(self, work: Callable[[], T], size: int = 0) -> T:
+        """Do ``work`` within the budget. Raises :class:`TimeoutError`, or what it raised.
+
+        While it is open, :class:`StoreUnreachableError`. ``size`` is how many bytes the work
+        uploads, which take their time on top. What is still under way when the budget is spent goes
+        on in a thread that nobody waits for.
+        """
+        if self.is_open:
+            raise StoreUnreachableError(self.reason)
+        budget = PROBE if self.reason else self.budget + size / UPLOAD
+        outcome: list[Any] = []
+        thread = threading.Thread(target=_do, args=(work, outcome), daemon=True)
+        thread.start()
+        thread.join(budget)
+        if not outcome:
+            raise TimeoutError(f"no answer within {budget:g} s")
+        succeeded, value = outcome
+        if not succeeded:
+            raise value
+        self.reason = ""
+        result: T = value
+        return result
+
+
+def _do(work: Callable[[], object], outcome: list[Any]) -> None:
+    try:
+        outcome[:] = [True, work()]
+    except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+        outcome[:] = [False, error]
+
+
+@contextmanager
+def without_retries() -> Iterator[None]:
+    """For a request that must not be made twice unseen."""
+    before = os.environ.get(_RETRIES)
+    os.environ[_RETRIES] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_RETRIES, None)
+        else:
+            os.environ[_RETRIES] = before
+
+
+_circuits: dict[str, Circuit] = {}
+
+
+def circuit_of(shown: str) -> Circuit:
+    """The circuit of a destination, one for each process."""
+    return _circuits.setdefault(shown, Circuit())
