@@ -8,13 +8,27 @@ import shutil
 import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
-from pytest_armory import destination, recovery
+from pytest_armory import baselines, destination, login, recovery
 from pytest_armory.destination import Destination
 from pytest_armory.errors import ArmoryError, ArmoryUsageError, TrackingError
+from pytest_armory.gates import parse_reference
+from pytest_armory.ledger import is_attempt, record_of
 from pytest_armory.records import Outcome
-from pytest_armory.reports import age, columns, printable, shorten, table
-from pytest_armory.store import StoredRun, open_store, sync
+from pytest_armory.reports import (
+    Summary,
+    age,
+    columns,
+    markdown,
+    printable,
+    shorten,
+    table,
+    terminal_lines,
+)
+from pytest_armory.store import Store, StoredRun, open_store, sync
 from pytest_armory.store.sync import Delivery, Step
 
 NAME = "pytest-armory"
@@ -34,9 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_sync = arguments.run is _sync
     uri = arguments.armory_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     try:
-        lines = arguments.run(destination.resolve(uri), arguments)
-        for line in lines:
-            print(printable(line), flush=True)  # noqa: T201 - a command talks on stdout
+        where = destination.resolve(uri)
+        with _logged_in(where) as there:
+            for line in arguments.run(there, arguments):
+                print(printable(line), flush=True)  # noqa: T201 - a command talks on stdout
     except ArmoryError as error:
         text = printable(str(error))
         print(f"{NAME}: {text}", file=sys.stderr)  # noqa: T201 - a command's own error
@@ -48,6 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1 if is_sync else 0
     return 0
+
+
+@contextmanager
+def _logged_in(where: Destination) -> Iterator[Destination]:
+    """The destination, logged in where a platform asks for it."""
+    if not (where.uri or "").startswith(("http://", "https://")):
+        yield where
+        return
+    with login.logged_in(str(where.uri)) as uri:
+        yield destination.resolve(uri)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "-n", "--most", type=_positive, default=20, help="how many (default: 20)"
             )
+    command = commands.add_parser(
+        "compare", help="compare two sessions", description=_compare.__doc__
+    )
+    command.add_argument("A", help="the baseline: latest, branch:NAME, commit:SHA or a session")
+    command.add_argument("B", help="the session that is compared with it: latest, or its ID")
+    command.add_argument("--summary", metavar="PATH", type=Path, help="write it as Markdown, too")
+    command.add_argument("--armory-tracking-uri", metavar="URI", help=_URI_HELP)
+    command.set_defaults(run=_compare)
     command = commands.add_parser(
         "sync", help="upload what was recorded locally", description=_sync.__doc__
     )
@@ -106,6 +139,50 @@ def _sessions(where: Destination, arguments: argparse.Namespace) -> Iterable[str
         return [_nothing(where)]
     rows = [_row(session, of_it) for session, of_it in sessions.items()][: arguments.most]
     return table([("session", "verdict", "evaluations", "commit", "branch", "began"), *rows])
+
+
+def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
+    """Print the table of session B, with its changes against A."""
+    a, b = parse_reference(arguments.A), parse_reference(arguments.B)
+    if b.kind not in ("session", "latest"):
+        raise ArmoryUsageError(f"B must be a session's ID or latest, got {arguments.B!r}")
+    if not _exists(where):
+        return [_nothing(where)]
+    store = open_store(where)
+    session = b.value or _newest(store)
+    runs = [run for run in store.session_runs(session, store.experiment_ids()) if is_attempt(run)]
+    if not runs:
+        raise ArmoryUsageError(
+            f"no evaluation of the session {session!r} is at {where.shown}; `{NAME} sessions` "
+            "lists them"
+        )
+    baseline = baselines.find(where, a, own=session)
+    records = [record_of(run, store.run_url(run.experiment_id, run.run_id)) for run in runs]
+    summary = Summary(
+        session=session,
+        where=where.shown,
+        records=[
+            replace(record, baseline=dict(baseline.of(record.experiment_id, record.nodeid) or {}))
+            for record in records
+        ],
+        commit=runs[0].tags.get("mlflow.source.git.commit", ""),
+        branch=runs[0].tags.get("mlflow.source.git.branch", ""),
+        baseline=baseline.told,
+    )
+    if arguments.summary is not None:
+        try:
+            arguments.summary.write_text(markdown(summary), encoding="utf-8")
+        except OSError as error:
+            raise ArmoryUsageError(
+                f"{arguments.summary} cannot be written: {error.strerror}"
+            ) from None
+    width = shutil.get_terminal_size((100, 24)).columns
+    return [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
+
+
+def _newest(store: Store) -> str:
+    newest = store.latest_sessions(1)
+    return newest[0].tags.get("armory.session", "") if newest else ""
 
 
 _VERDICTS = {"FINISHED": "passed", "FAILED": "failed", "KILLED": "interrupted"}

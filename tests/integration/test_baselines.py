@@ -11,7 +11,7 @@ import pytest
 from conftest import Evals, text_of
 from faults import Session
 
-from pytest_armory import provenance
+from pytest_armory import commands, provenance
 
 BOUNDS = """
     import mlflow, pytest
@@ -320,3 +320,27 @@ def test_the_summary_of_github(
     text = (tmp_path / "step.md").read_text()
     assert text.startswith("## ❌ 10 evaluations: ")
     assert text.index("**4 gates missed**") < text.index("| test |") < text.index("<details>")
+
+
+def test_compare_and_sessions(evals: Evals, capsys: pytest.CaptureFixture[str]) -> None:
+    evals.write(MODEL)
+    model(evals, accuracy=0.9, loss=0.2)
+    evals.run("--armory-session", "first")
+    model(evals, accuracy=0.85, loss=0.2)
+    evals.run("--armory-session", "second")
+    capsys.readouterr()
+    path = evals.pytester.path / "compared.md"
+    assert commands.main(["compare", "first", "latest", "--summary", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "test_pgd[0]  passed   accuracy 0.85 (↓0.05)  loss 0.2 (=)" in told
+    assert "baseline: session first" in told
+    assert "accuracy 0.85 (↓0.05), loss 0.2 (=)" in path.read_text()
+    assert commands.main(["compare", "first", "third"]) == 2
+    assert "no evaluation of the session 'third'" in capsys.readouterr().err
+    assert commands.main(["compare", "no-such", "second"]) == 0
+    assert "baseline no-such: no passed evaluation" in capsys.readouterr().out
+    assert commands.main(["compare", "first", "branch:main"]) == 2
+    assert commands.main(["sessions"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == ["session", "second", "first"]
+    assert "2 passed" in rows[1]
