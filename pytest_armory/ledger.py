@@ -218,8 +218,9 @@ class Ledger:
         if self._waiting is None:
             local = destination.resolve(None)
             self._waiting = SessionRuns(local, self.identity, self.problems, self.where.shown)
-            # Somebody has spent the budget on it already.
-            _circuit(self.where).trip(f"{self.where.shown} is out of reach")
+            # A worker has spent the budget on it already.
+            if not _circuit(self.where).reason:
+                _circuit(self.where).trip(f"{self.where.shown} is out of reach")
         return self._waiting
 
     def _link(self, place: SessionRuns, run_id: str, experiment_id: str) -> None:

@@ -1,0 +1,217 @@
+"""Servers that are dead, slow, sick or closed: verdicts stand, and nothing is lost."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+
+import outages
+import pytest
+from conftest import Evals
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from outages import Fault, Faulty, faulty, status
+from servers import free_port
+
+from pytest_armory import commands
+
+pytestmark = pytest.mark.xdist_group("server")
+
+SOURCE = """
+    import mlflow, pytest
+    from pytest_armory import track_metrics
+    pytestmark = pytest.mark.evaluation(name="NAME")
+    @pytest.mark.parametrize("i", range(3))
+    def test_a(i, evaluation_run):
+        track_metrics({"accuracy": i / 4})
+        mlflow.log_metric("own", i)
+        assert i != 2, "worse"
+"""
+
+
+@pytest.fixture
+def proxy(mlflow_server: str) -> Iterator[Faulty]:
+    with faulty(mlflow_server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """An experiment of the test's own; the server is everybody's."""
+    return f"{request.node.name} {time.monotonic_ns()}"
+
+
+def run(
+    evals: Evals, uri: str, name: str, *args: str, budget: int = 2, source: str = SOURCE
+) -> pytest.RunResult:
+    evals.pytester.makeini(f"[pytest]\narmory_budget = {budget}")
+    evals.write(source.replace("NAME", name))
+    result = evals.run("--armory-tracking-uri", uri, *args)
+    result.assert_outcomes(passed=2, failed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    return result
+
+
+def there(server: str, name: str) -> list[Run]:
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name(name)
+    return client.search_runs([experiment.experiment_id]) if experiment else []
+
+
+def attempts(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if "armory.nodeid" in run.data.tags]
+
+
+def check_brought(evals: Evals, server: str, name: str, count: int = 3) -> None:
+    """After a sync the server has everything, once."""
+    assert commands.main(["sync", "--to", server]) in (0, 1)
+    runs = there(server, name)
+    mine = attempts(runs)
+    assert sorted(run.info.run_name for run in mine) == [f"test_a[{i}]" for i in range(count)]
+    assert {run.info.status for run in runs} <= {"FINISHED", "FAILED"}
+    for run in mine:
+        i = int(run.data.params["i"])
+        assert run.data.metrics["accuracy"] == i / 4
+        assert run.data.metrics["own"] == i
+        assert run.data.tags["armory.outcome"] == ("failed" if i == 2 else "passed")
+    assert [run.info.status for run in evals.read() if run.info.status == "RUNNING"] == []
+
+
+FAULTS: dict[str, tuple[Fault, str]] = {
+    "black-hole": (outages.black_hole, "no answer within 2 s"),
+    "reset": (outages.reset, "IncompleteRead"),
+    "slow-drip": (outages.drip, "no answer within 2 s"),
+    "401": (status(401, "no"), "the login was refused (UNAUTHENTICATED); check MLFLOW_TRACKING_"),
+    "403": (status(403, "no"), "the login was refused (PERMISSION_DENIED)"),
+    "404": (status(404, "<html>nothing here"), "it is no MLflow server, or not well"),
+    "500": (status(500, "oops"), ""),
+    "502": (status(502, "<html><h1>Bad gateway</h1>"), ""),
+    "429": (status(429, "slow down", Retry_After="1"), ""),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_server_that_fails_from_the_start(
+    evals: Evals, proxy: Faulty, mlflow_server: str, name: str, fault: str
+) -> None:
+    proxy.fault, told = FAULTS[fault]
+    started = time.monotonic()
+    result = run(evals, proxy.url, name)
+    assert time.monotonic() - started < 12
+    text = result.stdout.str()
+    assert "3 evaluations: 2 passed, 1 failed" in text
+    assert f"waiting for {proxy.url}: 3 evaluations, recorded locally" in text
+    assert "bring them there with `pytest-armory sync`" in text
+    assert told in text
+    assert "<h1>" not in text
+    if fault in ("401", "403", "404"):
+        assert len(proxy.seen) == 1  # what cannot succeed is not tried again
+    assert there(mlflow_server, name) == []
+    local = attempts(evals.read())
+    assert len(local) == 3
+    assert {r.data.tags["armory.destination"] for r in local} == {proxy.url}
+    if fault in ("reset", "502"):
+        check_brought(evals, mlflow_server, name)
+
+
+def test_nobody_listens(evals: Evals, mlflow_server: str, name: str) -> None:
+    result = run(evals, f"http://127.0.0.1:{free_port()}", name, "-n1")
+    result.stdout.fnmatch_lines(["waiting for *: 3 evaluations, recorded locally"])
+    (session,) = evals.sessions()
+    assert session.data.metrics["evaluations"] == 3
+    check_brought(evals, mlflow_server, name)
+
+
+@pytest.mark.parametrize("requests", [1, 3, 5, 6, 8, 11])
+def test_a_server_that_dies_in_the_middle(
+    evals: Evals, proxy: Faulty, mlflow_server: str, name: str, requests: int
+) -> None:
+    """Between any two requests: the halves of a run come together again."""
+    proxy.fault = outages.after(requests, outages.reset)
+    # A test's own `mlflow.*` call that the server dies under fails as it would without us.
+    source = SOURCE.replace('mlflow.log_metric("own", i)', 'track_metrics({"own": i})')
+    result = run(evals, proxy.url, name, source=source)
+    text = result.stdout.str()
+    assert "3 evaluations: 2 passed, 1 failed" in text
+    assert "not stored" not in text
+    proxy.fault = None
+    check_brought(evals, mlflow_server, name)
+
+
+def test_a_server_that_comes_back_within_the_budget(
+    evals: Evals, proxy: Faulty, mlflow_server: str, name: str
+) -> None:
+    proxy.fault = outages.until(2, status(503, "starting"))
+    result = run(evals, proxy.url, name, budget=10)
+    assert "waiting" not in result.stdout.str()
+    assert len(attempts(there(mlflow_server, name))) == 3
+
+
+def test_retry_after_is_honoured(
+    evals: Evals, proxy: Faulty, mlflow_server: str, name: str
+) -> None:
+    proxy.fault = outages.until(1, status(429, "slow down", Retry_After="1"))
+    run(evals, proxy.url, name, budget=10)
+    assert proxy.seen[1][0] - proxy.seen[0][0] >= 1
+    assert len(attempts(there(mlflow_server, name))) == 3
+
+
+def test_an_answer_that_is_lost_makes_no_second_run(
+    evals: Evals, proxy: Faulty, mlflow_server: str, name: str
+) -> None:
+    lost: list[str] = []
+
+    def lose_the_first_run(proxy: Faulty, handler: object) -> bool:
+        request = proxy.seen[-1][1]
+        if not request.endswith("runs/create") or len(lost) >= 2:
+            return False
+        lost.append(request)
+        return outages.reset(proxy, handler)  # type: ignore[arg-type]
+
+    proxy.after = lose_the_first_run
+    run(evals, proxy.url, name)
+    assert len(lost) == 2
+    runs = there(mlflow_server, name)
+    assert sorted(run.info.run_name for run in attempts(runs)) == [f"test_a[{i}]" for i in range(3)]
+    assert len(runs) == 4
+
+
+def test_a_session_whose_server_comes_back_needs_no_sync_for_the_rest(
+    evals: Evals, proxy: Faulty, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_armory.store.circuit.PAUSE", 0.0)
+    proxy.fault = outages.until(1, outages.reset)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    result = run(evals, proxy.url, name)
+    result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
+    assert len(attempts(there(mlflow_server, name))) == 2
+    check_brought(evals, mlflow_server, name)
+
+
+def test_strict_sessions_fail(evals: Evals) -> None:
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    uri = f"http://127.0.0.1:{free_port()}"
+    for args in (("--armory-strict",), ("-o", "armory_strict=true")):
+        result = evals.run("--armory-tracking-uri", uri, *args)
+        result.assert_outcomes(passed=1)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(["armory: --armory-strict: not all was tracked, see above"])
+    assert evals.run("--armory-strict").ret == pytest.ExitCode.OK
+
+
+def test_a_budget_that_cannot_be_used(evals: Evals) -> None:
+    evals.write("def test_a(): pass")
+    for text in ("ten", "0", "-1", "1e9"):
+        result = evals.run("-o", f"armory_budget={text}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*armory_budget must be seconds above 0*as in armory_budget*"])
+
+
+def test_a_port_that_takes_connections_and_says_nothing(evals: Evals, name: str) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        started = time.monotonic()
+        run(evals, f"http://127.0.0.1:{listening.getsockname()[1]}", name)
+        assert time.monotonic() - started < 10
