@@ -172,6 +172,16 @@ def logged_in(
         return where, [str(error)]
 
 
+def password_in_uri(where: destination.Destination) -> list[str]:
+    """A word of advice for who writes the password into the tracking URI."""
+    if "@" not in (where.uri or "") or not (where.uri or "").startswith(("http://", "https://")):
+        return []
+    return [
+        "the tracking URI holds a password, which others may read where it is written; set "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+    ]
+
+
 def linked_by_controller(experiment_id: str, waiting: bool) -> None:
     """The parent of a worker's run: the controller, which alone knows it, sets it."""
 

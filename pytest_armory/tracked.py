@@ -42,6 +42,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
         ledger = Ledger(where, identity, each=session.runs_each_test_everywhere(config))
     process = Process(where, ledger, settings.baseline)
     process.problems += problems
+    process.notes += session.password_in_uri(where)
     config.add_cleanup(signals.before_dying(process.die))
     if ledger is not None:
         manager.register(Reports(config, settings, ledger, process), "armory-reports")

@@ -35,14 +35,43 @@ def mlflow_server(
     """The URL of a real MLflow server over a database file, artifacts proxied."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(database_template, folder / "mlflow.db")
+    with _served(folder) as url:
+        yield url
+
+
+ADMIN = ("admin", "correct-horse-battery-staple")
+
+
+@pytest.fixture(scope="session")
+def auth_server(tmp_path_factory: pytest.TempPathFactory, database_template: Path) -> Iterator[str]:
+    """The same with MLflow's own basic-auth app in front; only :data:`ADMIN` may log in."""
+    folder = tmp_path_factory.mktemp("auth-server")
+    shutil.copy(database_template, folder / "mlflow.db")
+    config = folder / "auth.ini"
+    config.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\n"
+        f"admin_username = {ADMIN[0]}\nadmin_password = {ADMIN[1]}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    environment = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "only for tests",
+    }
+    with _served(folder, "--app-name", "basic-auth", **environment) as url:
+        yield url
+
+
+@contextmanager
+def _served(folder: Path, *options: str, **variables: str) -> Iterator[str]:
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", sqlite_uri(folder / "mlflow.db")),
         *("--artifacts-destination", str(folder / "artifacts")),
         *("--default-artifact-root", "mlflow-artifacts:/"),
+        *options,
     ]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **variables}
     with (folder / "log.txt").open("w") as log:
         server = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True

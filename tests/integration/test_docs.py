@@ -2,14 +2,15 @@
 
 Blocks that begin with ``# name.py`` are files; those with tests in them are run by pytest, tracked.
 ``<!-- expect: 1 failed, 2 passed -->`` before one says what becomes of them; without tracking it is
-the same, unless it says ``tracked only``. The other blocks of a page share one namespace, as in a
-script.
+the same, unless it says ``tracked only``. Before a command it has the command run. The other blocks
+of a page share one namespace, as in a script.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,9 @@ PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README
 
 LIBRARIES = {"engine": ("torch", "torchmetrics", "art.attacks.evasion", "art.estimators")}
 """What a page needs that only the development extra installs."""
+
+QUIET = ("-W", "error", "-p", "no:asyncio", "-p", "no:hypothesispytest")
+"""The other plugins only cost time here: hypothesis imports itself anew each session."""
 
 _BLOCK = re.compile(
     r"(?:<!-- expect: (?P<expect>.+?) -->\n)?^ *```(?P<language>\w+)\n(?P<text>.*?)^ *```$",
@@ -49,6 +53,12 @@ class Block:
         """The file it says to be, if it does."""
         match = re.match(r"# (\w+\.py)\n", self.text)
         return match[1] if match else None
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """How many tests are to have which outcome, as far as it says."""
+        found = re.findall(r"(\d+) (\w+)", self.expect or "")
+        return {name: int(count) for count, name in found}
 
     @property
     def is_test(self) -> bool:
@@ -77,7 +87,7 @@ class Reader:
     def read(self, block: Block) -> None:
         """Do what one block says."""
         if block.language == "console":
-            self.compare(block)
+            self.command(block)
         elif block.is_test:
             self.test(block)
         elif block.file:
@@ -95,33 +105,39 @@ class Reader:
     def test(self, block: Block) -> None:
         """Run a block's tests; all pass unless it says otherwise."""
         path = str(self.write(block))
-        # The other plugins only cost time here: hypothesis imports itself anew each session.
-        args = (path, "-W", "error", "-p", "no:asyncio", "-p", "no:hypothesispytest")
-        self.result = self.evals.run(*args)
+        self.result = self.evals.run(path, *QUIET)
         found = verdicts(self.result)
-        expect = block.expect or ""
-        wanted = {name: int(count) for count, name in re.findall(r"(\d+) (\w+)", expect)}
+        wanted = block.wanted
         assert found == wanted or (not wanted and set(found) == {"passed"})
-        if "tracked only" not in expect:
-            assert verdicts(self.evals.run(*args, track=False)) == found
+        if "tracked only" not in (block.expect or ""):
+            assert verdicts(self.evals.run(path, *QUIET, track=False)) == found
 
-    def compare(self, block: Block) -> None:
-        """A table of evaluations that the page shows is that of the tests it ran before."""
-        if "= evaluations =" not in block.text:
-            return
-        assert self.result is not None
-        assert _table(block.text) == _table(self.result.stdout.str())
+    def command(self, block: Block) -> None:
+        """What the page shows of pytest is what the command, or the tests before it, printed."""
+        if block.expect:
+            dollar, program, *args = shlex.split(block.text.splitlines()[0])
+            assert (dollar, program) == ("$", "pytest")
+            tracked = "--armory-track" in args
+            args = [arg for arg in args if arg != "--armory-track"]
+            self.result = self.evals.run(*args, *QUIET, track=tracked)
+            assert verdicts(self.result) == block.wanted
+        for title in ("FAILURES", "evaluations"):
+            if f"= {title} =" in block.text:
+                assert self.result is not None
+                shown, printed = block.text, self.result.stdout.str()
+                assert _section(title, shown) == _section(title, printed)
 
 
-def _table(output: str) -> list[str]:
-    """The lines of the summary, without what differs from one session to the next."""
-    lines = output.partition("= evaluations =")[2].splitlines()[1:]
+def _section(title: str, output: str) -> list[str]:
+    """The lines of a part of the output, without what differs from one session to the next."""
+    lines = output.partition(f"= {title} =")[2].splitlines()[1:]
     end = next((i for i, line in enumerate(lines) if line.startswith("=")), len(lines))
     table = []
     for line in lines[:end]:
         line = re.sub(r"tracked to \S+", "tracked to #", line)
         line = re.sub(r"experiments/\d+/runs/\w+", "#", line)
         line = re.sub(r"[\d.]+ s$", "#", line)
+        line = re.sub(r"\d{8}-\d{6}-\w{6}", "#", line)
         table.append(" ".join(line.split()))
     return table
 
@@ -148,8 +164,8 @@ def test_options_page_names_every_option_ini_key_keyword_fixture_and_hook() -> N
     names = {*re.findall(r'"(--armory-[a-z-]+)"', source)}
     assert len(names) >= 4
     names |= {value for name, value in vars(options).items() if name.startswith("INI_")}
-    names |= set(re.findall(r'"(MLFLOW_[A-Z_]+)"', source)) | {"ARMORY_HOME"}
-    names |= set(options._TYPES)
+    names |= set(re.findall(r'"((?:MLFLOW|ARMORY)_[A-Z_]+)"', source)) | {"ARMORY_HOME"}
+    names |= set(options._KEYWORDS)
     names |= {name for name in vars(plugin) if name in ("track_call", "evaluation_run")}
     names |= {name for name in vars(hookspecs) if name.startswith("pytest_armory_")}
     assert {name for name in names if f"`{name}" not in PAGES["options"]} == set()

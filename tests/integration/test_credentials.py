@@ -1,0 +1,163 @@
+"""Logins: MLflow's basic-auth app, tokens, Mantik; and that no secret is left anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from conftest import Evals
+from mantik import PASSWORD, USER, mantik_platform
+from mlflow import MlflowClient
+from servers import ADMIN
+
+pytestmark = pytest.mark.xdist_group("server")
+
+SOURCE = """
+    import mlflow, pytest
+    from pytest_armory import track_metrics
+    @pytest.mark.evaluation(name="logins")
+    def test_a():
+        track_metrics({"accuracy": 1})
+        mlflow.log_metric("own", 2)
+"""
+
+
+def everything_below(*folders: Path) -> bytes:
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return b"".join(path.read_bytes() for path in files)
+
+
+@pytest.mark.parametrize("way", [("-p", "no:xdist"), ("-n1",)], ids=["one", "n1"])
+def test_a_server_with_basic_auth(
+    evals: Evals, auth_server: str, monkeypatch: pytest.MonkeyPatch, way: Sequence[str]
+) -> None:
+    user, password = ADMIN
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    evals.write(SOURCE)
+    result = evals.run("--armory-tracking-uri", auth_server, "-o", "armory_budget=60", *way)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["1 evaluation: 1 passed, tracked to *", f"see {auth_server}/#/*"])
+    assert "warning" not in result.stdout.str()
+    client = MlflowClient(auth_server)
+    experiment = client.get_experiment_by_name("logins")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    found = [run for run in runs if run.info.run_name == "test_a"]
+    assert {(r.data.metrics["accuracy"], r.data.metrics["own"]) for r in found} == {(1, 2)}
+
+
+def test_a_password_in_the_uri_is_taken_and_never_shown(evals: Evals, auth_server: str) -> None:
+    user, password = ADMIN
+    uri = auth_server.replace("://", f"://{user}:{password}@")
+    evals.write(SOURCE.replace("mlflow.log_metric", "pytest.fail('show me')\n        mlflow.x"))
+    result = evals.run("--armory-tracking-uri", uri, "-o", "armory_budget=60", "--junitxml=j.xml")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["the tracking URI holds a password, which others may read *"])
+    shown = result.stdout.str() + result.stderr.str()
+    assert password not in shown
+    assert password.encode() not in everything_below(evals.pytester.path, evals.home)
+
+
+def test_a_login_that_is_refused(
+    evals: Evals, auth_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told at once, in one line, and nothing is lost."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wr0ng-s3cret")
+    evals.write(SOURCE)
+    result = evals.run("--armory-tracking-uri", auth_server)
+    result.assert_outcomes(passed=1)
+    told = [line for line in result.stdout.lines if line.startswith("warning: ")]
+    assert len(told) == 1
+    assert auth_server in told[0]
+    assert "the login of 'admin' was refused (UNAUTHENTICATED); check MLFLOW_TRACKING_" in told[0]
+    result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
+    assert "wr0ng-s3cret" not in result.stdout.str() + result.stderr.str()
+    assert b"wr0ng-s3cret" not in everything_below(evals.pytester.path, evals.home)
+
+
+@pytest.mark.parametrize("way", [("-p", "no:xdist"), ("-n1",)], ids=["one", "n1"])
+def test_mantik(
+    evals: Evals, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, way: Sequence[str]
+) -> None:
+    """The controller logs in once; a token shorter than the session is kept fresh everywhere."""
+    evals.write(SOURCE + '        import time; time.sleep(2.5); mlflow.log_metric("late", 3)\n')
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "else")
+    with mantik_platform(mlflow_server, life=2.0) as platform:
+        platform.rotates = False  # else processes take each other's refresh token, and log in again
+        result = evals.run("--armory-tracking-uri", platform.url, *way, "--junitxml=j.xml")
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines([f"1 evaluation: 1 passed, tracked to {platform.url}/tracking"])
+        assert "warning" not in result.stdout.str()
+        assert platform.refused == 0
+        assert platform.asked.count("create") == 1
+        assert platform.asked.count("refresh") >= 1
+        assert {auth.partition(" ")[0] for _, auth in platform.tracked} == {"Bearer"}
+        left = everything_below(evals.pytester.path, evals.home)
+        shown = (result.stdout.str() + result.stderr.str()).encode()
+        for secret in platform.secrets:
+            assert secret.encode() not in left + shown
+
+
+def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+    evals.write(SOURCE)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", "wr0ng-s3cret")
+    with mantik_platform() as platform:
+        result = evals.run("--armory-tracking-uri", platform.url)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([
+        "waiting for *: 1 evaluation, recorded locally",
+        "warning: the login of * failed: HTTP 401; check MANTIK_USERNAME and MANTIK_PASSWORD*",
+    ])  # fmt: skip
+    assert "wr0ng-s3cret" not in result.stdout.str() + result.stderr.str()
+
+
+def test_half_a_mantik_login_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+    evals.write(SOURCE)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    result = evals.run("--armory-tracking-uri", "http://127.0.0.1:9")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*MANTIK_PASSWORD*"])
+
+
+PLANTED = "planted-s3cret-0123456789abcdef"
+
+
+def test_no_secret_is_left_anywhere(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parameters, tags, the command line, failures of the store, JUnit, Markdown, artifacts."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", PLANTED)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PLANTED)
+    evals.write(f"""
+        import pytest
+        from pytest_armory import track_call
+        def load(n, api_key, url): return n
+        @pytest.mark.evaluation(tags={{"token": "{PLANTED}", "fine": "yes"}})
+        def test_a(evaluation_run):
+            track_call(load, n=1, api_key="{PLANTED}", url="https://me:{PLANTED}@example.org/x")
+            evaluation_run.log_params({{"model": {{"password": "{PLANTED}"}}}})
+            evaluation_run.log_dict({{"n": 1}}, "n.json")
+    """)
+    (evals.pytester.path / "test_it.py").rename(evals.pytester.path / "test_named.py")
+    source = (evals.pytester.path / "test_named.py").read_bytes()
+    uri = f"http://me:{PLANTED}@127.0.0.1:9"
+    args = ("--junitxml=j.xml", "--armory-summary=s.md", "-p", "no:cacheprovider", "-rA", "-v")
+    result = evals.run("--armory-tracking-uri", uri, "-o", "armory_budget=1", *args)
+    result.assert_outcomes(passed=1)
+    run = evals.run_of("test_a")
+    assert run.data.params["load.api_key"] == "[redacted]"
+    assert run.data.params["load.n"] == "1"
+    (session,) = evals.sessions()
+    assert "--armory-tracking-uri" in session.data.tags["armory.command"]
+    shown = (result.stdout.str() + result.stderr.str()).encode()
+    left = everything_below(evals.home)
+    for path in evals.pytester.path.glob("*"):
+        if path.is_file() and path.read_bytes() != source:
+            left += path.read_bytes()
+    assert PLANTED.encode() not in left + shown
+    assert b"recorded locally" in shown
