@@ -31,6 +31,8 @@ INI_EXPERIMENT = "armory_experiment"
 INI_SUMMARY = "armory_summary"
 INI_STRICT = "armory_strict"
 INI_BUDGET = "armory_budget"
+INI_REDACT = "armory_redact"
+INI_REDACTION = "armory_redaction"
 INI_SESSION = "armory_session"
 INI_BASELINE = "armory_baseline"
 INI_TOLERANCES = "armory_tolerances"
@@ -47,6 +49,8 @@ class Settings:
     summary: Path | None
     strict: bool = False
     budget: float | None = None
+    secret_names: tuple[str, ...] = ()
+    redaction: bool = True
     session: str | None = None
     baseline: Reference | None = None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
@@ -121,6 +125,17 @@ def add_options(parser: pytest.Parser) -> None:
         "evaluations are recorded locally",
         default="",
     )
+    parser.addini(
+        INI_REDACT,
+        "more names of parameters and tags whose values are stored as [redacted], one a line",
+        type="linelist",
+    )
+    parser.addini(
+        INI_REDACTION,
+        "false: store parameters and tags as they are, secrets among them",
+        type="bool",
+        default=True,
+    )
     parser.addini(INI_SESSION, "the same as --armory-session", default="")
     parser.addini(INI_BASELINE, "the same as --armory-baseline", default="")
     parser.addini(
@@ -170,6 +185,8 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         summary=base / summary if summary else None,
         strict=bool(option.armory_strict or config.getini(INI_STRICT)),
         budget=_budget(config.getini(INI_BUDGET)),
+        secret_names=tuple(config.getini(INI_REDACT)),
+        redaction=bool(config.getini(INI_REDACTION)),
         **_comparison(config, environ, track),
     )
 

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from pytest_armory.ledger import Ledger
 from pytest_armory.options import Settings, is_evaluation
 from pytest_armory.records import from_wire, to_wire
 from pytest_armory.session import tell_controller, told_by_worker, write_summary
+from pytest_armory.values import redacting
 
 WIRE = "armory"
 """The attribute of a report that carries the record, as one string."""
@@ -36,6 +37,9 @@ def register(config: pytest.Config, settings: Settings) -> None:
         session.prepare_circuit(config, where, settings.budget)
     identity = session.identify(config, settings.session)
     config.add_cleanup(_environment_restorer())
+    stack = ExitStack()
+    stack.enter_context(redacting(settings.secret_names, settings.redaction))
+    config.add_cleanup(stack.close)
     manager = config.pluginmanager
     ledger = None
     if not session.is_worker(config):

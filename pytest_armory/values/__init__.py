@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from pytest_armory.values.describe import clip, describe
 from pytest_armory.values.params import PARAM_LIMIT, legal_key, param_strings
-from pytest_armory.values.redaction import REDACTED, is_secret_key, redact_argv, redact_text
+from pytest_armory.values.redaction import (
+    REDACTED,
+    is_secret_key,
+    redact_argv,
+    redact_text,
+    redacting,
+)
 from pytest_armory.values.results import MetricValues, metric_values
 
 __all__ = [
@@ -25,4 +31,5 @@ __all__ = [
     "param_strings",
     "redact_argv",
     "redact_text",
+    "redacting",
 ]

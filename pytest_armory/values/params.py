@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_armory.values.describe import Members, Refused, describe, leaves, pairs_of
-from pytest_armory.values.redaction import REDACTED, hides, is_secret_key, redact_text, visible
+from pytest_armory.values.redaction import (
+    REDACTED,
+    hides,
+    is_redacting,
+    is_secret_key,
+    redact_text,
+    visible,
+)
 
 PARAM_LIMIT = 6000
 """Characters of one parameter value; MLflow cuts a longer one without a word."""
@@ -31,7 +38,7 @@ def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str
 
     def look(key: str, value: Any) -> tuple[Any, Members]:
         # An empty mapping under a key is a leaf, "{}".
-        secret = is_secret_key(own(key))
+        secret = is_redacting() and is_secret_key(own(key))
         pairs = None if secret else pairs_of(value)
         return value, pairs if pairs or value is params else None
 
@@ -41,7 +48,7 @@ def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str
         elif hides(own(key), value):
             text = REDACTED
         else:
-            text = visible(redact_text(describe(value)))
+            text = visible(_shown(describe(value)))
         strings[unused(legal_key(key), used)] = text
     return strings
 
@@ -75,3 +82,7 @@ def unused(key: str, used: dict[str, int]) -> str:
         name = key[: _KEY_LIMIT - len(suffix)] + suffix
     used[name] = 1
     return name
+
+
+def _shown(text: str) -> str:
+    return redact_text(text) if is_redacting() else text

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 REDACTED = "[redacted]"
 
@@ -42,6 +43,8 @@ def is_secret_key(key: str) -> bool:
 
     The tokens of a language model (`max_tokens`, `eos_token`, `token_count`) are none.
     """
+    if _more_names and key.rpartition(".")[2].casefold() in _more_names:
+        return True
     *_, before, last = ["", "", *(word.lower() for word in _WORD.findall(key))]
     if before in _COUNTS:
         return False
@@ -52,8 +55,37 @@ def is_secret_key(key: str) -> bool:
     return before not in _TEXT_TOKENS if last == "token" else last in _SECRET_WORDS
 
 
+_more_names: set[str] = set()
+_off: list[bool] = []
+
+
+@contextmanager
+def redacting(names: Iterable[str] = (), parameters: bool = True) -> Iterator[None]:
+    """Take parameters of these names for secrets too meanwhile; or redact none, of any name.
+
+    Credentials in URIs and in texts are removed in any case.
+    """
+    added = {name.casefold() for name in names} - _more_names
+    _more_names.update(added)
+    if not parameters:
+        _off.append(True)
+    try:
+        yield
+    finally:
+        _more_names.difference_update(added)
+        if not parameters:
+            _off.pop()
+
+
+def is_redacting() -> bool:
+    """Whether parameters are redacted."""
+    return not _off
+
+
 def hides(key: str, value: object) -> bool:
     """A secret's key with something to hide: that there is none, or that one is used, is none."""
+    if _off:
+        return False
     return value is not None and value is not True and value is not False and is_secret_key(key)
 
 

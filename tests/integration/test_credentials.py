@@ -161,3 +161,28 @@ def test_no_secret_is_left_anywhere(evals: Evals, monkeypatch: pytest.MonkeyPatc
             left += path.read_bytes()
     assert PLANTED.encode() not in left + shown
     assert b"recorded locally" in shown
+
+
+def test_what_is_a_secret_can_be_said(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(tags={"patient": "Jane"})
+        def test_a(evaluation_run):
+            evaluation_run.log_params({"cohort": {"Patient": "Jane"}, "password": "x", "n": 1})
+    """)
+    evals.run("-o", "armory_redact=patient").assert_outcomes(passed=1)
+    run = evals.run_of("test_a")
+    assert run.data.params == {"cohort.Patient": "[redacted]", "password": "[redacted]", "n": "1"}
+    assert run.data.tags["patient"] == "[redacted]"
+
+
+def test_redaction_can_be_switched_off(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        def test_a(evaluation_run):
+            evaluation_run.log_params({"password": "x", "uri": "http://me:pw@host/", "n": 1})
+    """)
+    evals.run("-o", "armory_redaction=false").assert_outcomes(passed=1)
+    params = evals.run_of("test_a").data.params
+    assert params == {"password": "x", "uri": "http://me:pw@host/", "n": "1"}

@@ -50,7 +50,7 @@ ALLOWED = {
     ),
     "session": "errors login reports store baselines provenance destination options leases ledger",
     "tracked": (
-        "store "
+        "values store "
         "errors records reports gates baselines destination options attempts session leases ledger "
         "recovery signals"
     ),
