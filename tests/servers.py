@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,12 +62,30 @@ def auth_server(tmp_path_factory: pytest.TempPathFactory, database_template: Pat
         yield url
 
 
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same over PostgreSQL."""
+    pgserver = pytest.importorskip("pgserver")
+    folder = tmp_path_factory.mktemp("pg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a runtime folder that a container has not
+        database = pgserver.get_server(folder / "data", cleanup_mode="delete")
+    try:
+        uri = database.get_uri().replace("postgresql:", "postgresql+psycopg2:")
+        with _served(folder, database=uri) as url:
+            yield url
+    finally:
+        database.cleanup()
+
+
 @contextmanager
-def _served(folder: Path, *options: str, **variables: str) -> Iterator[str]:
+def _served(
+    folder: Path, *options: str, database: str | None = None, **variables: str
+) -> Iterator[str]:
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", sqlite_uri(folder / "mlflow.db")),
+        *("--backend-store-uri", database or sqlite_uri(folder / "mlflow.db")),
         *("--artifacts-destination", str(folder / "artifacts")),
         *("--default-artifact-root", "mlflow-artifacts:/"),
         *options,

@@ -10,6 +10,8 @@ from conftest import Evals
 from mlflow import MlflowClient
 from servers import Proxy
 
+from pytest_armory import commands
+
 pytestmark = pytest.mark.xdist_group("server")
 
 BUSY = """
@@ -67,6 +69,17 @@ def test_an_evaluation_costs_four_requests_on_its_way_and_one_behind_it(
 def test_the_session_over_http_is_as_in_a_database(
     evals: Evals, mlflow_server: str, each_way: Sequence[str]
 ) -> None:
+    check_a_session(evals, mlflow_server, each_way)
+
+
+@pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
+def test_a_server_over_postgresql(evals: Evals, postgres_server: str, way: Sequence[str]) -> None:
+    check_a_session(evals, postgres_server, way)
+    assert commands.main(["recover", "--armory-tracking-uri", postgres_server]) == 0
+    assert commands.main(["sessions", "--armory-tracking-uri", postgres_server]) == 0
+
+
+def check_a_session(evals: Evals, mlflow_server: str, each_way: Sequence[str]) -> None:
     evals.write(f"""
         import mlflow, numpy as np, pytest
         from pytest_armory import track_metrics
