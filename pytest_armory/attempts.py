@@ -53,7 +53,7 @@ class Attempt:
         self.verdicts: list[Verdict] = []
         self.baseline: Mapping[str, float] | None = None
         self.chief: tuple[str, ...] = ()
-        self.started = time.time()
+        self.started = time.time()  # by now its run is open
         self.stack = ExitStack()
 
     @property
@@ -256,7 +256,7 @@ class Attempts:
         attempt.baseline = self._baseline_of(attempt)
         if not gated:
             return ""
-        elapsed = time.time() - attempt.started - attempt.opening
+        elapsed = time.time() - attempt.started
         metrics = {"duration_seconds": elapsed, **attempt.run.metrics, **self._own(attempt)}
         attempt.verdicts = gates.judge(
             metrics,

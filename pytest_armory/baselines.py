@@ -68,8 +68,10 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
                     latest.setdefault(run.experiment_id, run.tags["armory.session"])
             conditions = [([e], f"tags.`armory.session` = {quoted(s)}") for e, s in latest.items()]
         elif reference.kind == "branch":
-            named = f"tags.`mlflow.source.git.branch` = {quoted(reference.value)}"
-            conditions = [(experiments, named)]
+            # CI checks out a commit, on no branch; then its own tag has the name.
+            branch = quoted(reference.value)
+            tags = ("mlflow.source.git.branch", "armory.ci.ref")
+            conditions = [(experiments, f"tags.`{tag}` = {branch}") for tag in tags]
         else:
             named = f"tags.`mlflow.source.git.commit` LIKE '{reference.value}%'"
             conditions = [(experiments, named)]
@@ -84,7 +86,7 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
     if not runs:
         return Baseline(shown, problem=f"no passed evaluation of it is at {where.shown}")
     found: dict[str, dict[str, Mapping[str, float]]] = {}
-    for run in runs:  # the newest first
+    for run in sorted(runs, key=lambda run: -run.start):
         nodeid = run.tags.get("armory.nodeid", "")
         found.setdefault(run.experiment_id, {}).setdefault(nodeid, run.metrics)
     return Baseline(shown, _sessions(run.tags.get("armory.session", "") for run in runs), found)

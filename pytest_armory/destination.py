@@ -35,6 +35,10 @@ PATIENCE = {
 """For the tests' own calls in a session; MLflow would try for minutes."""
 
 
+ROOM = 4 * 2**20
+"""The bytes that a fresh database takes while it is made."""
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where this process tracks to.
@@ -117,7 +121,7 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
 
 
 def check_writable(destination: Destination) -> None:
-    """Refuse a local database whose folder cannot be made or written, without making it."""
+    """Refuse a local database that cannot be made, written or used, without making it."""
     if destination.database is None:
         return
     folder = destination.database.parent
@@ -129,37 +133,45 @@ def check_writable(destination: Destination) -> None:
         )
     try:
         # Asking for permission is no proof: root has it in /proc, everybody on a full quota.
-        with tempfile.TemporaryFile(dir=existing):
-            pass
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(bytes(ROOM))
     except OSError as error:
         raise ArmoryUsageError(
             f"armory: the local database cannot be at {destination.database}: {existing} cannot "
             f"be written ({error.strerror}); set ARMORY_HOME to a folder that can, or name a "
             "server with --armory-tracking-uri"
         ) from None
+    from pytest_armory.store.database import fault_of, unwritable
+
+    fault = fault_of(destination.database) or unwritable(destination.database)
+    if fault:
+        raise ArmoryUsageError(f"armory: {fault}")
 
 
 def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float = 120.0) -> None:
-    """Make the SQLite database at ``path`` if it is missing, whole or not at all.
+    """Make the SQLite database at ``path`` if it is missing or empty, whole or not at all.
 
     However many processes call this at once, one builds it (``migrate`` is called with a temporary
     file in the same folder, already in WAL mode) under a file lock and renames it into place.
     ``timeout`` is in seconds. Raises :class:`TrackingError`.
     """
-    if path.exists():
+    if _is_there(path):
         return
     fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
-            if path.exists():
+            if _is_there(path):
                 return
             _discard(fresh)  # left by a process killed while it was building
-            _switch_to_wal(fresh)
-            migrate(fresh)
-            _checkpoint(fresh)
-            fresh.rename(path)
-            _discard(fresh)
+            try:
+                _switch_to_wal(fresh)
+                migrate(fresh)
+                _checkpoint(fresh)
+                _discard(path)  # SQLite would bring a removed database's journal into this one
+                fresh.rename(path)
+            finally:
+                _discard(fresh)
     except Timeout:
         raise TrackingError(
             f"the local database {path} is being made by another process for more than "
@@ -167,6 +179,10 @@ def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float
         ) from None
     except (OSError, sqlite3.Error) as error:
         raise TrackingError(f"the local database {path} cannot be made: {error}") from error
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _switch_to_wal(path: Path) -> None:
@@ -197,12 +213,16 @@ def _file_database(uri: str) -> Destination:
     if not match or match[2].startswith((":memory:", "file:")):
         raise _unusable(uri, "it names no file, as in sqlite:////absolute/path/mlflow.db")
     start, written, query = match.groups("")
-    read, write = (unquote, quote) if _sqlalchemy_quotes() else (str, str)
-    path = Path(read(written))
+    path = Path(unquote(written) if _sqlalchemy_quotes() else written)
     if not path.is_absolute():
         path = path.absolute()
-        written = write(str(path))
+        written = quoted(str(path))
     return Destination(f"{start}{written}{query}", path, shown=f"{start}{written}")
+
+
+def quoted(path: str) -> str:
+    """A database's path as SQLAlchemy wants it in a URI."""
+    return quote(path) if _sqlalchemy_quotes() else path
 
 
 def _sqlalchemy_quotes() -> bool:

@@ -103,7 +103,7 @@ def junit_properties(record: EvaluationRecord) -> list[tuple[str, str]]:
 
 def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
     """The metrics a table shows of an evaluation: those somebody chose, else those with a gate."""
-    gated = [verdict.metric for verdict in record.verdicts]
+    gated = [v.metric for v in record.verdicts if v.metric not in _SIDE]
     chosen = record.chief or (*dict.fromkeys(gated), *chief_metrics(record.metrics, most))
     names = [name for name in dict.fromkeys(chosen) if name in record.metrics]
     return {name: record.metrics[name] for name in names[:most]}
@@ -166,7 +166,7 @@ def _missed(records: Sequence[EvaluationRecord]) -> list[tuple[EvaluationRecord,
 def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
     """The lines under the summary's title: a table, then where to look."""
     lines = _table(summary.records, width, all_rows=verbosity > 0) if verbosity >= 0 else []
-    lines.append(Line([(f"{counted(summary)}, tracked to {printable(summary.where)}", None)]))
+    lines.append(Line([(f"{counted(summary)}, {_tracked(summary)}", None)]))
     if summary.whole:
         whole = counted(replace(summary, records=summary.whole))
         lines.append(Line([(f"session {summary.session} over all its jobs: {whole}", None)]))
@@ -181,6 +181,12 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
         lines.append(Line([(f"not stored: {_plural(summary.lost, 'evaluation')}", "red")]))
     lines += [Line([(f"warning: {printable(text)}", "yellow")]) for text in summary.problems]
     return lines
+
+
+def _tracked(summary: Summary) -> str:
+    where = printable(summary.where)
+    all_wait = summary.waiting == len(summary.records) > 0
+    return f"recorded locally for {where}" if all_wait else f"tracked to {where}"
 
 
 def counted(summary: Summary) -> str:

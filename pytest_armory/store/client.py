@@ -30,6 +30,7 @@ from pytest_armory.store._mlflow import (
 from pytest_armory.store.circuit import circuit_of, without_retries
 from pytest_armory.store.database import (
     ensure_database,
+    explain_faults,
     import_database_store,
     sqlite_uri,
 )
@@ -99,6 +100,7 @@ class Store:
                 ensure_database(destination.database, destination.artifacts)
                 self.uri = destination.uri or sqlite_uri(destination.database)
                 import_database_store()
+                explain_faults(destination.database)
             else:
                 self.uri = str(destination.uri)
             self._client = MlflowClient(self.uri)

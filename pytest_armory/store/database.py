@@ -1,12 +1,24 @@
-"""The local SQLite database: its URI as SQLAlchemy writes it, and its schema made once."""
+"""The local SQLite database: its URI, its schema made once, and what keeps it from being used.
+
+MLflow upgrades a database that lacks one of its tables as soon as it opens it, without a word and
+without a copy, and so do tables of other programs get company; so each is looked at first, by
+``sqlite3`` alone, which takes milliseconds where importing MLflow takes seconds.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+import os
+import re
+import shlex
+import sqlite3
+from contextlib import closing
+from functools import lru_cache, partial
+from importlib import metadata, util
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pytest_armory.destination import prepare_database
+from pytest_armory.destination import prepare_database, quoted
+from pytest_armory.errors import TrackingError
 from pytest_armory.store._mlflow import (
     import_mlflow,
     translated,
@@ -30,13 +42,173 @@ def import_database_store() -> Any:
 
 
 def ensure_database(path: Path, artifacts: Path) -> None:
-    """Make MLflow's database at ``path`` if it is missing; safe for many processes at once."""
+    """Make MLflow's database at ``path`` if it is missing; safe for many processes at once.
+
+    Raises :class:`TrackingError` for one that MLflow cannot use as it is.
+    """
+    fault = fault_of(path)
+    if fault:
+        raise TrackingError(fault)
     prepare_database(path, partial(_migrate, artifacts=artifacts))
 
 
 def _migrate(path: Path, *, artifacts: Path) -> None:
     database_store = import_database_store()
+    explain_faults(path, shown=path.with_suffix(""))
     with unheard(), translated("making the local database", str(path)):
         # The artifact root is that of the Default experiment, for ever: not beside the caller.
         store = database_store(sqlite_uri(path), artifacts.as_uri())
         store.engine.dispose()
+
+
+# What happens to a database in use
+
+FAULTS = {
+    "database or disk is full": "its disk is full; make room",
+    "disk I/O error": "its disk cannot be read or written; look after it",
+    "attempt to write a readonly database": "it is read-only; make it writable",
+    "unable to open database file": "it or its folder cannot be opened; make both writable",
+    "database disk image is malformed": "it is damaged; put a copy in its place, or move it away",
+    "file is not a database": "it is damaged; put a copy in its place, or move it away",
+}
+"""What SQLite says, which before Python 3.11 is all that tells its errors apart, and what to do."""
+
+_explained: dict[str, Path] = {}
+
+
+def explain_faults(path: Path, shown: Path | None = None) -> None:
+    """Have a fault of the database's file raised as one :class:`TrackingError`, whatever is done.
+
+    MLflow would log SQLAlchemy's traceback into the test's output and raise the whole statement.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    _explained[str(path)] = shown or path
+    if not event.contains(Engine, "handle_error", _explain):
+        event.listen(Engine, "handle_error", _explain)
+
+
+def _explain(context: Any) -> Exception | None:
+    """What to raise instead of an error, or None; engines of others are not ours to touch."""
+    path = _explained.get(str(context.engine.url.database)) if context.engine else None
+    said = str(context.original_exception)
+    if path is None or said not in FAULTS:
+        return None
+    fault: Exception = _database_fault()(f"the local database {path}: {FAULTS[said]} ({said})")
+    return fault
+
+
+@lru_cache(maxsize=1)
+def _database_fault() -> Any:
+    """A class that is MLflow's too, which passes through MLflow as it is, and its user expects."""
+    from mlflow.exceptions import MlflowException
+
+    return type("DatabaseFault", (TrackingError, MlflowException), {})
+
+
+# What keeps a database from being used
+
+
+class Revisions(NamedTuple):
+    """The versions of a database that the installed MLflow knows, and the one that it uses."""
+
+    known: frozenset[str]
+    head: str
+
+
+def fault_of(path: Path) -> str:
+    """Why MLflow cannot use the database at ``path`` as it is, and what to run; empty if it can.
+
+    A missing and an empty file have no fault: the database will be made.
+    """
+    if not path.exists():
+        return ""
+    if not path.is_file():
+        return f"the local database cannot be at {path}: it is not a file; move it away"
+    if not path.stat().st_size:
+        return ""
+    if not os.access(path, os.R_OK):
+        return f"the local database {path} cannot be read; give yourself the permission"
+    try:
+        tables, revision = _look_into(path)
+    except sqlite3.OperationalError:  # locked, or its folder read-only: only using it will tell
+        return ""
+    except sqlite3.DatabaseError as error:
+        aside = shlex.join(["mv", str(path), f"{path}.broken"])
+        return (
+            f"the local database {path} is damaged ({error}); put a copy in its place, or move it "
+            f"away, as with `{aside}`, and a new one will be made"
+        )
+    if not tables:
+        return ""
+    if revision is None:
+        return (
+            f"the database {path} is no whole database of MLflow's ({_some(tables)}); name another "
+            "file, or move this one away, and a new one will be made"
+        )
+    revisions = _revisions()
+    return _outdated(path, revision, revisions) if revisions else ""
+
+
+def unwritable(path: Path) -> str:
+    """Why a database that is there cannot be written; empty if it can, or is not there."""
+    # By opening it we would drop the locks that SQLite holds on it in this process.
+    if not path.exists() or os.access(path, os.W_OK):
+        return ""
+    return (
+        f"the local database {path} is read-only; set ARMORY_HOME to a folder that can be written, "
+        "or name a server with --armory-tracking-uri"
+    )
+
+
+def _look_into(path: Path) -> tuple[list[str], str | None]:
+    """The names of its tables, and its version as alembic keeps it."""
+    # Not immutable: what another process is writing would look damaged.
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=1.0, uri=True)) as connection:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = [name for (name,) in found]
+        if "alembic_version" not in tables:
+            return tables, None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return tables, str(row[0]) if row else None
+
+
+def _outdated(path: Path, revision: str, revisions: Revisions) -> str:
+    if revision == revisions.head:
+        return ""
+    installed = metadata.version("mlflow")
+    if revision not in revisions.known:
+        return (
+            f"the local database {path} was written by a newer MLflow than the {installed} that is "
+            f"installed (its version {revision} is not known); upgrade MLflow, with "
+            "`pip install --upgrade mlflow`"
+        )
+    copy = shlex.join(["cp", str(path), f"{path}.{revision}"])
+    upgrade = shlex.join(["mlflow", "db", "upgrade", f"sqlite:///{quoted(str(path))}"])
+    return (
+        f"the local database {path} was written by an older MLflow than the {installed} that is "
+        f"installed (its version is {revision}, not {revisions.head}), and is not upgraded "
+        f"unasked; copy it, with `{copy}`, then run `{upgrade}`"
+    )
+
+
+def _some(tables: list[str]) -> str:
+    more = ", …" if len(tables) > 3 else ""
+    return f"it has the tables {', '.join(sorted(tables)[:3])}{more}"
+
+
+@lru_cache(maxsize=1)
+def _revisions() -> Revisions | None:
+    """Those of the installed MLflow, read from its migrations; None if they say something else."""
+    spec = util.find_spec("mlflow")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0], "store", "db_migrations", "versions")
+    names: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
+    for file in folder.glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        for name, value in re.findall(r"^(revision|down_revision)\b[^=\n]*=(.*)$", text, re.M):
+            names[name].update(re.findall(r"[\"'](\w+)[\"']", value))
+    heads = names["revision"] - names["down_revision"]
+    return Revisions(frozenset(names["revision"]), heads.pop()) if len(heads) == 1 else None

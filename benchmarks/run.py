@@ -1,0 +1,450 @@
+"""What tracking costs, beside what one would do otherwise: python benchmarks/run.py [--json FILE]
+
+Each case runs its variants in turn, several rounds, as whole pytest processes on generated tests;
+figures are medians. The time per evaluation is the difference between a long and a short session,
+so that start-up, MLflow's import and the opening of the store are not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+SHORT, LONG = 10, 110
+"""Evaluations of the two sessions whose difference is measured."""
+
+COMMON = """
+import os, pytest
+N = int(os.environ["N"])
+KEYS = "abcdefghij"
+CASES = [tuple(range(10))] * N
+METRICS = {f"m{k}": float(k) for k in range(10)}
+"""
+CLIENT = """
+@pytest.fixture(scope="session")
+def experiment():
+    from mlflow import MlflowClient
+    client = MlflowClient()
+    found = client.get_experiment_by_name("bench")
+    return client, found.experiment_id if found else client.create_experiment("bench")
+"""
+SOURCES = {
+    "(a) untracked": """
+@pytest.mark.parametrize(",".join(KEYS), CASES)
+def test_it(a, b, c, d, e, f, g, h, i, j): dict(METRICS)
+""",
+    "(b) fluent": CLIENT
+    + """
+@pytest.mark.parametrize("i", range(N))
+def test_it(experiment, i):
+    import mlflow
+    mlflow.set_experiment("bench")
+    mlflow.start_run(run_name=f"test_it[{i}]")
+    mlflow.log_params({key: value for key, value in zip(KEYS, range(10))})
+    mlflow.log_metrics(METRICS)
+    mlflow.end_run()
+""",
+    "(c) fewest client calls": CLIENT
+    + """
+@pytest.mark.parametrize("i", range(N))
+def test_it(experiment, i):
+    from mlflow.entities import Metric, Param
+    client, experiment_id = experiment
+    tags = {f"tag{k}": "value" for k in range(12)}
+    run = client.create_run(experiment_id, tags=tags, run_name=f"test_it[{i}]")
+    client.log_batch(
+        run.info.run_id,
+        [Metric(name, value, 1, 0) for name, value in METRICS.items()],
+        [Param(key, str(value)) for key, value in zip(KEYS, range(10))],
+    )
+    client.set_terminated(run.info.run_id)
+""",
+    "(d) mlflow.pytest.plugin": CLIENT
+    + """
+import mlflow
+@mlflow.test
+@pytest.mark.parametrize("i", range(N))
+def test_it(experiment, i):
+    mlflow.log_metrics(METRICS, step=i)
+""",
+    "pytest-armory": """
+from pytest_armory import track_metrics
+@pytest.mark.evaluation(name="bench")
+@pytest.mark.parametrize(",".join(KEYS), CASES)
+def test_it(a, b, c, d, e, f, g, h, i, j): track_metrics(METRICS)
+""",
+}
+ARGUMENTS = {
+    "(d) mlflow.pytest.plugin": ("-p", "mlflow.pytest.plugin"),
+    "pytest-armory": ("--armory-track",),
+}
+PLAIN = "import pytest\n@pytest.mark.parametrize('i', range(1000))\ndef test_it(i): pass\n"
+
+Rows = list[dict[str, object]]
+
+
+def pytest_seconds(folder: Path, *args: str, **variables: str) -> float:
+    """How long a pytest process takes."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args, str(folder)]
+    started = time.perf_counter()
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", **variables},
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.perf_counter() - started
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return seconds
+
+
+def medians(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of each variant, run in turn so that the machine's moods hit all alike."""
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(rounds):
+        for name in list(variants)[:: 1 if number % 2 else -1]:
+            found[name].append(variants[name]())
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+def per_evaluation(
+    folder: Path, names: Sequence[str], rounds: int, uri: str, *args: str
+) -> dict[str, float]:
+    """Seconds per evaluation of each variant."""
+
+    def measured(name: str) -> Callable[[], float]:
+        test = folder / f"{list(SOURCES).index(name)}" / "test_bench.py"
+        test.parent.mkdir(exist_ok=True)
+        test.write_text(COMMON + SOURCES[name])
+
+        def difference() -> float:
+            variables = {"ARMORY_HOME": str(folder / "home"), "MLFLOW_TRACKING_URI": uri}
+            arguments = (*ARGUMENTS.get(name, ()), *args)
+            long, short = (
+                pytest_seconds(test.parent, *arguments, N=str(n), **variables)
+                for n in (LONG, SHORT)
+            )
+            return (long - short) / (LONG - SHORT)
+
+        return difference
+
+    return medians({name: measured(name) for name in names}, rounds)
+
+
+def rows(case: str, found: Mapping[str, float], unit: str, factor: float = 1e3) -> Rows:
+    """A case's figures, each with its ratio to every variant that one would use otherwise."""
+    others = {name: value for name, value in found.items() if name != "pytest-armory"}
+    return [
+        {
+            "case": case,
+            "variant": name,
+            "value": round(value * factor, 2),
+            "unit": unit,
+            **(
+                {"ratios": {o[:3]: round(value / v, 2) for o, v in others.items() if v > 1e-4}}
+                if name == "pytest-armory"
+                else {}
+            ),
+        }
+        for name, value in found.items()
+    ]
+
+
+def off(folder: Path, rounds: int) -> Rows:
+    """The plugin installed but off, on 1,000 plain tests."""
+    (folder / "test_plain.py").write_text(PLAIN)
+    found = medians(
+        {
+            "without the plugin": lambda: pytest_seconds(folder, "-p", "no:armory"),
+            "pytest-armory": lambda: pytest_seconds(folder),
+        },
+        rounds,
+    )
+    return rows("off, 1,000 plain tests", found, "s", 1)
+
+
+def local(folder: Path, rounds: int) -> Rows:
+    """A local database: 10 parameters and 10 metrics each."""
+    from pytest_armory.store.database import ensure_database, sqlite_uri
+
+    database = folder / "mlflow.db"
+    ensure_database(database, folder / "artifacts")
+    uri = sqlite_uri(database)
+    found = per_evaluation(folder, list(SOURCES), rounds, uri)
+    with_workers = per_evaluation(folder, ["pytest-armory"], rounds, uri, "-n2")
+    return rows("local", found, "ms") + rows("local, -n 2", with_workers, "ms")
+
+
+def over_http(folder: Path, rounds: int) -> Rows:
+    """A server on loopback, and the same 20 ms away in each direction; and requests."""
+    result: Rows = []
+    names = [name for name in SOURCES if not name.startswith(("(a)", "(d)"))]
+    with server(folder) as port:
+        for latency in (0.0, 0.02):
+            with proxy(port, latency) as (url, seen):
+                case = f"HTTP{', 20 ms each way' if latency else ''}"
+                result += rows(case, per_evaluation(folder, names, rounds, url), "ms")
+                if not latency:
+                    result += requests(folder, names, url, seen)
+    return result
+
+
+def requests(folder: Path, names: Sequence[str], url: str, seen: list[str]) -> Rows:
+    """Requests per evaluation."""
+    found = {}
+    for name in names:
+        counts = []
+        for n in (SHORT, LONG):
+            seen.clear()
+            test = folder / f"{list(SOURCES).index(name)}"
+            variables = {"ARMORY_HOME": str(folder / "home"), "MLFLOW_TRACKING_URI": url}
+            pytest_seconds(test, *ARGUMENTS.get(name, ()), N=str(n), **variables)
+            counts.append(len(seen))
+        found[name] = (counts[1] - counts[0]) / (LONG - SHORT)
+    return rows("HTTP, requests", found, "requests", 1)
+
+
+def first_use(folder: Path, rounds: int) -> Rows:
+    """An empty home to the first finished evaluation."""
+    homes = iter(range(1000))
+
+    def once(name: str) -> Callable[[], float]:
+        test = folder / f"{list(SOURCES).index(name)}" / "test_bench.py"
+        test.parent.mkdir(exist_ok=True)
+        test.write_text(COMMON + SOURCES[name])
+
+        def measured() -> float:
+            home = folder / f"home{next(homes)}"
+            home.mkdir()
+            uri = "" if name == "pytest-armory" else f"sqlite:///{home}/mlflow.db"
+            variables = {"ARMORY_HOME": str(home), "MLFLOW_TRACKING_URI": uri, "N": "1"}
+            return pytest_seconds(test.parent, *ARGUMENTS.get(name, ()), **variables)
+
+        return measured
+
+    return rows(
+        "first use", medians({n: once(n) for n in ("(b) fluent", "pytest-armory")}, rounds), "s", 1
+    )
+
+
+def scale(folder: Path, sizes: Sequence[int]) -> Rows:
+    """Time per evaluation and memory of the process as a session grows."""
+    test = folder / "scale" / "test_bench.py"
+    test.parent.mkdir()
+    test.write_text(COMMON + SOURCES["pytest-armory"])
+    test.with_name("conftest.py").write_text(
+        "import resource\ndef pytest_unconfigure(config):\n"
+        "    kind = 'worker' if hasattr(config, 'workerinput') else 'controller'\n"
+        "    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        f"    open({str(folder / 'memory')!r}, 'a').write(f'{{kind}} {{peak}}\\n')\n"
+    )
+    result: Rows = []
+    for n in sizes:
+        (folder / "memory").write_text("")
+        variables = {"ARMORY_HOME": str(folder / "scale-home"), "MLFLOW_TRACKING_URI": ""}
+        seconds = pytest_seconds(test.parent, "--armory-track", "-n2", N=str(n), **variables)
+        peaks: dict[str, int] = {}
+        for line in (folder / "memory").read_text().splitlines():
+            kind, peak = line.split()
+            peaks[kind] = max(peaks.get(kind, 0), int(peak))
+        memory = ", ".join(f"{kind} {peak} MB" for kind, peak in sorted(peaks.items()))
+        result.append(
+            {
+                "case": f"{n:,} evaluations, -n 2 ({memory})",
+                "variant": "pytest-armory",
+                "value": round(seconds / n * 1e3, 1),
+                "unit": "ms each, start-up included",
+            }
+        )
+    return result
+
+
+def dead_server(folder: Path, rounds: int) -> Rows:
+    """A session of 20 evaluations, -n 2, while the server is dead, beside one that is alive."""
+    test = folder / "dead" / "test_bench.py"
+    test.parent.mkdir()
+    test.write_text(COMMON + SOURCES["pytest-armory"])
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    home = str(folder / "dead-home")
+
+    def measured(uri: str) -> Callable[[], float]:
+        variables = {"ARMORY_HOME": home, "MLFLOW_TRACKING_URI": uri, "N": "20"}
+        return lambda: pytest_seconds(test.parent, "--armory-track", "-n2", **variables)
+
+    with server(folder) as port:
+        alive = f"http://127.0.0.1:{port}"
+        found = medians({"server alive": measured(alive), "server dead": measured(nobody)}, rounds)
+    return rows("20 evaluations, -n 2", found, "s", 1)
+
+
+def engine(folder: Path, rounds: int) -> Rows:  # noqa: ARG001 - as the others
+    """The engine beside a plain loop: tiny batches, and large ones."""
+    import numpy as np
+
+    from pytest_armory import Engine, Evaluation
+
+    class Count:
+        def reset(self) -> None: ...
+        def update(self, predicted: object, target: object) -> None: ...
+        def compute(self) -> float:
+            return 0.0
+
+    def compared(batches: list[tuple[object, object]], model: Callable[..., object]) -> list[float]:
+        metric = Count()
+
+        def loop() -> None:
+            for inputs, target in batches:
+                metric.update(model(inputs), target)
+
+        def ours() -> None:
+            evaluation = Evaluation(name="b", dataset=batches, model=model, metrics={"m": metric})
+            Engine(evaluation, progress=False).run()
+
+        def seconds(work: Callable[[], None]) -> float:
+            started = time.perf_counter()
+            work()
+            return time.perf_counter() - started
+
+        times = medians({"o": lambda: seconds(ours), "l": lambda: seconds(loop)}, rounds * 5)
+        return [times["o"], times["l"]]
+
+    tiny = [(np.ones((4, 3)), np.ones(4))] * 10_000
+    ours, loop = compared(tiny, lambda x: x)
+    rng = np.random.default_rng(0)
+    weights = rng.random((1024, 1024), dtype="float32")
+    large = [(rng.random((2000, 1024), dtype="float32"), np.ones(2000)) for _ in range(100)]
+    big, plain = compared(large, lambda x: x @ weights)
+    return [
+        {
+            "case": "engine, 10,000 tiny batches",
+            "variant": "its own",
+            "value": round((ours - loop) / 10_000 * 1e6, 2),
+            "unit": "µs a batch",
+        },
+        {
+            "case": "engine, 100 large batches",
+            "variant": "beside a plain loop",
+            "value": round(big / plain, 3),
+            "unit": "times",
+        },
+    ]
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[int]:
+    """A real MLflow server on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "pytest_armory.server", "--port", str(port)]
+    environment = {**os.environ, "ARMORY_HOME": str(folder / f"server{port}")}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(600):
+            time.sleep(0.1)
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        time.sleep(2)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def proxy(port: int, latency: float) -> Iterator[tuple[str, list[str]]]:
+    """A proxy that counts requests, and makes each way longer."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            seen.append(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            time.sleep(latency)
+            if not hasattr(self, "upstream"):
+                self.upstream = http.client.HTTPConnection("127.0.0.1", port)
+            self.upstream.request(self.command, self.path, body, dict(self.headers))
+            response = self.upstream.getresponse()
+            content = response.read()
+            time.sleep(latency)
+            head = f"HTTP/1.1 {response.status} OK\r\nContent-Type: application/json\r\n"
+            self.wfile.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815 - http.server's
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listening.daemon_threads = True
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.server_port}", seen
+    finally:
+        listening.shutdown()
+        listening.server_close()
+
+
+CASES: dict[str, Callable[[Path, int], Rows]] = {
+    "off": off,
+    "local": local,
+    "http": over_http,
+    "first-use": first_use,
+    "scale": lambda folder, rounds: scale(folder, (100, 1000, 5000) if rounds > 1 else (100,)),
+    "engine": engine,
+    "dead-server": dead_server,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", default=list(CASES), help=", ".join(CASES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    found: Rows = []
+    system = f"{platform.system()} {platform.machine()}"
+    machine = f"{system}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(machine)
+    for name in arguments.cases:
+        folder = Path(tempfile.mkdtemp(prefix="armory-bench-"))
+        try:
+            for row in CASES[name](folder, arguments.rounds):
+                found.append(row)
+                ratios = row.get("ratios") or {}
+                told = "  ".join(f"{value} x {other}" for other, value in ratios.items())  # type: ignore[attr-defined]
+                shown = f"{row['case']:<40} {row['variant']:<26} {row['value']:>9}"
+                print(f"{shown} {row['unit']}  {told}", flush=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine, "rows": found}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
