@@ -75,6 +75,25 @@ class Circuit:
         result: T = value
         return result
 
+    def watch(self, work: Callable[[], T]) -> T:
+        """Do ``work`` here and now; one that fails after the whole budget opens the circuit.
+
+        For a local database, where it is another process's lock that a call waits for: SQLite gives
+        up by itself, after MLflow's 20 seconds.
+        """
+        if self.is_open:
+            raise StoreUnreachableError(self.reason)
+        started = time.monotonic()
+        try:
+            result = work()
+        except Exception as error:
+            if time.monotonic() - started < self.budget:
+                raise
+            waited = time.monotonic() - started
+            raise TimeoutError(f"the database was locked for {waited:.0f} s") from error
+        self.reason = ""
+        return result
+
 
 def _do(work: Callable[[], object], outcome: list[Any]) -> None:
     try:

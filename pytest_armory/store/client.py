@@ -91,13 +91,15 @@ class Store:
         self._experiments: dict[str, str] = {}
         self._background: ThreadPoolExecutor | None = None
         self._pending: list[tuple[Future[None], Callable[[TrackingError], None]]] = []
-        self.circuit = circuit_of(destination.shown) if destination.is_remote else None
+        self.circuit = circuit_of(destination.shown)
         with translated("opening the store", self.where), unheard():
+            if destination.database and destination.artifacts:
+                # First, for importing MLflow takes seconds, and it may be refused.
+                ensure_database(destination.database, destination.artifacts)
             import_mlflow()
             from mlflow import MlflowClient
 
-            if destination.database and destination.artifacts:
-                ensure_database(destination.database, destination.artifacts)
+            if destination.database:
                 self.uri = destination.uri or sqlite_uri(destination.database)
                 import_database_store()
                 explain_faults(destination.database)
@@ -133,12 +135,12 @@ class Store:
         self._check_process()
         try:
             with translated(doing, self.where):
-                if self.circuit is None:
-                    return work()
+                if not self.destination.is_remote:
+                    return self.circuit.watch(work)
                 deadline = time.monotonic() + self.circuit.budget
                 return self.circuit.call(partial(_patiently, work, deadline), size)
         except StoreUnreachableError as error:
-            if self.circuit and not self.circuit.is_open:
+            if not self.circuit.is_open:
                 self.circuit.trip(str(error), for_good=isinstance(error, LoginRefusedError))
             raise
 
@@ -219,7 +221,7 @@ class Store:
 
         MLflow would send the same request again, and have two runs.
         """
-        if key is None or self.circuit is None:
+        if key is None or not self.destination.is_remote:
             return create()
         deadline = time.monotonic() + self.circuit.budget
         while True:

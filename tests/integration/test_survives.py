@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -268,3 +269,22 @@ def test_hundreds_of_evaluations(evals: Evals) -> None:
     result.stdout.fnmatch_lines(["… 160 more, all of them good; *", "200 evaluations: 200 passed*"])
     assert {run.data.metrics["accuracy"] for run in evaluations(evals)} == set(range(200))
     evals.check_invariant(result, attempts=200)
+
+
+def test_a_database_locked_for_good(evals: Evals) -> None:
+    """MLflow waits 20 seconds for it, once: after that nobody waits, and what is lost is told."""
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(5))
+        def test_a(i): assert i != 3
+    """)
+    holder = locked(evals.home / "mlruns" / "mlflow.db", 24)
+    started = time.monotonic()
+    result = evals.run()
+    assert time.monotonic() - started < 32
+    holder.join()
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        ["not stored: 5 evaluations", "warning: * the database was locked *"]
+    )
