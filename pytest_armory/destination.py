@@ -121,7 +121,7 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
 
 
 def check_writable(destination: Destination) -> None:
-    """Refuse a local database that cannot be made, written or used, without making it."""
+    """Refuse a local database whose folder cannot be made or written, without making it."""
     if destination.database is None:
         return
     folder = destination.database.parent
@@ -141,11 +141,6 @@ def check_writable(destination: Destination) -> None:
             f"be written ({error.strerror}); set ARMORY_HOME to a folder that can, or name a "
             "server with --armory-tracking-uri"
         ) from None
-    from pytest_armory.store.database import fault_of, unwritable
-
-    fault = fault_of(destination.database) or unwritable(destination.database)
-    if fault:
-        raise ArmoryUsageError(f"armory: {fault}")
 
 
 def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float = 120.0) -> None:

@@ -398,6 +398,9 @@ class Ledger:
     def _settle(self, place: SessionRuns, store: Store, run: StoredRun, presumed: Outcome) -> None:
         if run.tags.get("armory.shard") != self.identity.shard:
             return  # another job's of the same session, which may still be at it
+        told = self._told.get(run.run_id)
+        if told is not None and told.outcome is not None:
+            presumed = told.outcome  # it ended, and could not write that any more
         if run.status == "RUNNING":
             try:
                 self.problems += close_left(store, run, presumed)

@@ -90,7 +90,9 @@ def _served(uri: str | None, environ: Mapping[str, str]) -> destination.Destinat
         raise ArmoryUsageError(
             f"{where.shown} is a server already; give `local` or a database, as sqlite:///…"
         )
-    destination.check_writable(where)
+    from pytest_armory.store.database import check_usable
+
+    check_usable(where)
     return where
 
 

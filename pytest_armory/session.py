@@ -139,7 +139,10 @@ def checked_destination(settings: Settings) -> destination.Destination:
     """The session's destination, or a usage error before anything is opened or written."""
     try:
         where = destination.resolve(settings.uri)
-        destination.check_writable(where)
+        if where.database is not None:
+            from pytest_armory.store.database import check_usable
+
+            check_usable(where)
     except ArmoryUsageError as error:
         raise pytest.UsageError(str(error)) from None
     return where

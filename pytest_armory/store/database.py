@@ -17,8 +17,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pytest_armory.destination import prepare_database, quoted
-from pytest_armory.errors import TrackingError
+from pytest_armory.destination import Destination, check_writable, prepare_database, quoted
+from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store._mlflow import (
     import_mlflow,
     translated,
@@ -149,6 +149,18 @@ def fault_of(path: Path) -> str:
         )
     revisions = _revisions()
     return _outdated(path, revision, revisions) if revisions else ""
+
+
+def check_usable(destination: Destination) -> None:
+    """Refuse a local database that no run can be stored in; MLflow is not imported for it.
+
+    Raises :class:`ArmoryUsageError`.
+    """
+    check_writable(destination)
+    if destination.database is not None:
+        fault = fault_of(destination.database) or unwritable(destination.database)
+        if fault:
+            raise ArmoryUsageError(f"armory: {fault}")
 
 
 def unwritable(path: Path) -> str:

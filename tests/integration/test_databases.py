@@ -222,7 +222,8 @@ def test_the_version_is_found_without_importing_mlflow(evals: Evals) -> None:
     assert found.known == {revision.revision for revision in script.walk_revisions()}
     done = run(
         "-c",
-        "import sys; from pytest_armory import destination as d; d.check_writable(d.resolve(None));"
+        "import sys; from pytest_armory import destination as d; "
+        "from pytest_armory.store.database import check_usable; check_usable(d.resolve(None));"
         "raise SystemExit(bool({'mlflow', 'sqlalchemy', 'alembic'} & set(sys.modules)))",
     )
     assert (done.returncode, done.stderr) == (0, "")

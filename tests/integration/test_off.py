@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Evals
 
-HEAVY = ("mlflow", "numpy", "sqlalchemy", "pytest_armory.store")
+HEAVY = ("mlflow", "numpy", "sqlalchemy", "alembic")
 
 SPY = f"""
     import os, sys
