@@ -84,6 +84,11 @@ def test_a_signal_that_ends_the_job(
     assert sum_of_all.data.metrics["not_run"] == (1 if way == WAYS[0] else 0)
     assert "1 passed, " in session.output
     assert leases(evals) == []
+    evals.check_accounted(2 if way == WAYS[0] else 3)
+    off = start(*way, track=False)
+    off.wait_for("long")
+    off.send(number)
+    assert off.wait() == -number
 
 
 @pytest.mark.parametrize("way", WAYS, ids=IDS)
@@ -109,6 +114,7 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     status = session.wait()
     session.gone()
     assert status in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT)
+    evals.check_accounted(2 if way == WAYS[0] else 3)
     found = states(evals)
     assert found.pop("test_done") == PASSED
     assert set(found.values()) == {INTERRUPTED}
@@ -154,6 +160,9 @@ def test_killed_for_good(
     assert {run.info.run_id: run.info.status for run in runs_of(alive)} == before
     assert commands.main(["recover"]) == 0
     assert "nothing to close" in capsys.readouterr().out
+    alive.send(signal.SIGTERM)
+    alive.gone()
+    evals.check_accounted(2 + 2 if way == WAYS[0] else 3 + 3 + 1)
     (sum_of_all,) = [run for name, run in closed.items() if name.startswith("session ")]
     assert sum_of_all.info.status == "KILLED"
     assert sum_of_all.data.metrics["passed"] == 1
@@ -202,6 +211,7 @@ def test_a_test_that_takes_its_worker_along(evals: Evals, way: str) -> None:
     assert evals.run_of("test_dies").data.metrics["before"] == 1
     result.stdout.fnmatch_lines(["*3 evaluations: 2 passed, 1 crashed, tracked to *"])
     assert leases(evals) == []
+    evals.check_accounted(3)
     off = evals.run("-n1", "-p", "no:faulthandler", track=False)
     assert (result.ret, result.parseoutcomes()) == (off.ret, off.parseoutcomes())
 
@@ -238,6 +248,7 @@ def test_crash_loops(evals: Evals, args: tuple[str, ...]) -> None:
     attempts = [run.data.tags["armory.attempt"] for run in crashed]
     assert attempts == [str(i + 1) for i in range(len(crashed))]
     assert len(crashed) >= max(crashes // 2, 1)  # each is in the short summary again
+    evals.check_accounted(len(found))
     started = {run.data.tags["armory.nodeid"] for run in found}
     (session,) = evals.sessions()
     assert session.data.metrics["evaluations"] == 6

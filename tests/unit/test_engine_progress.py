@@ -184,7 +184,7 @@ def test_nothing_is_written(why: str, terminal: Terminal, monkeypatch: pytest.Mo
 def test_narrow_terminals_and_odd_names(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((20, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((20, 24)))
     line = TerminalLine(terminal)
     line(Progress("a\x1b[2J\nb", 1, 2, 3, 1.0))
     assert terminal.screen() == ["a?[2J?b: batch 1/2,"]
