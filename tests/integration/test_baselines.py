@@ -344,3 +344,20 @@ def test_compare_and_sessions(evals: Evals, capsys: pytest.CaptureFixture[str]) 
     rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows] == ["session", "second", "first"]
     assert "2 passed" in rows[1]
+
+
+def test_a_missed_gate_is_rerun_and_counted_as_any_failure(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(at_least={"accuracy": 0.5})
+        TRIES = []
+        def test_flaky():
+            TRIES.append(1)
+            track_metrics({"accuracy": 0.3 * len(TRIES)})
+        def test_bad(): track_metrics({"accuracy": 0.1})
+        def test_never(): pass
+    """)
+    result = evals.run("-p", "rerunfailures", "--reruns=2", "--maxfail=1")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["3 evaluations: 1 passed, 1 failed, 1 not run (3 earlier *"])
