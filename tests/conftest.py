@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,8 +152,12 @@ def verdicts(result: pytest.RunResult) -> dict[str, int]:
 
 
 @pytest.fixture
-def evals(pytester: pytest.Pytester, read_runs: Callable[..., list[Run]]) -> Evals:
+def evals(
+    pytester: pytest.Pytester, read_runs: Callable[..., list[Run]], monkeypatch: pytest.MonkeyPatch
+) -> Evals:
     """Write evaluations, run them with pytest, read their runs."""
+    for name in [name for name in sys.modules if name.startswith("test_")]:
+        monkeypatch.delitem(sys.modules, name)  # an inner session's file may have its name
     return Evals(pytester, read_runs)
 
 

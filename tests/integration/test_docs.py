@@ -142,8 +142,6 @@ def _section(title: str, output: str) -> list[str]:
     return table
 
 
-# README failed in three whole runs of a busy machine, and never alone: the cause is not known yet.
-@pytest.mark.flaky(reruns=2)
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))])
 def test_the_examples_of_a_page_run(page: str, evals: Evals) -> None:
     for library in LIBRARIES.get(page, ()):
