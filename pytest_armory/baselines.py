@@ -5,12 +5,16 @@ The controller of xdist looks, and hands what it found to its workers as builtin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pytest_armory.destination import Destination
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates import Reference
+
+if TYPE_CHECKING:
+    from pytest_armory.store import Store
 
 MOST = 5000
 """How many passed runs of a branch or commit are looked through, the newest first."""
@@ -57,27 +61,9 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
         return Baseline(shown, problem=f"there is no session at {where.shown} yet")
     try:
         store = open_store(where)
-        experiments = store.experiment_ids()
-        if reference.kind == "session":
-            conditions = [(experiments, f"tags.`armory.session` = {quoted(reference.value)}")]
-        elif reference.kind == "latest":
-            ended = store.search(experiments, _SESSIONS, newest=True, most=MOST)
-            latest: dict[str, str] = {}
-            for run in ended:
-                if run.tags.get("armory.session") != own:
-                    latest.setdefault(run.experiment_id, run.tags["armory.session"])
-            conditions = [([e], f"tags.`armory.session` = {quoted(s)}") for e, s in latest.items()]
-        elif reference.kind == "branch":
-            # CI checks out a commit, on no branch; then its own tag has the name.
-            branch = quoted(reference.value)
-            tags = ("mlflow.source.git.branch", "armory.ci.ref")
-            conditions = [(experiments, f"tags.`{tag}` = {branch}") for tag in tags]
-        else:
-            named = f"tags.`mlflow.source.git.commit` LIKE '{reference.value}%'"
-            conditions = [(experiments, named)]
         runs = [
             run
-            for ids, condition in conditions
+            for ids, condition in _searches(store, reference, own)
             for run in store.search(ids, f"{_PASSED} AND {condition}", newest=True, most=MOST)
             if run.tags.get("armory.session") != own
         ]
@@ -90,6 +76,26 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
         nodeid = run.tags.get("armory.nodeid", "")
         found.setdefault(run.experiment_id, {}).setdefault(nodeid, run.metrics)
     return Baseline(shown, _sessions(run.tags.get("armory.session", "") for run in runs), found)
+
+
+def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[list[str], str]]:
+    """The experiments and the condition of each search that a reference takes."""
+    experiments = store.experiment_ids()
+    if reference.kind == "session":
+        yield experiments, f"tags.`armory.session` = {quoted(reference.value)}"
+    elif reference.kind == "latest":
+        latest: dict[str, str] = {}
+        for run in store.search(experiments, _SESSIONS, newest=True, most=MOST):
+            if run.tags.get("armory.session") != own:
+                latest.setdefault(run.experiment_id, run.tags["armory.session"])
+        for experiment_id, session in latest.items():
+            yield [experiment_id], f"tags.`armory.session` = {quoted(session)}"
+    elif reference.kind == "branch":
+        # CI checks out a commit, on no branch; then its own tag has the name.
+        for tag in ("mlflow.source.git.branch", "armory.ci.ref"):
+            yield experiments, f"tags.`{tag}` = {quoted(reference.value)}"
+    else:
+        yield experiments, f"tags.`mlflow.source.git.commit` LIKE '{reference.value}%'"
 
 
 _SESSIONS = "tags.`armory.kind` = 'session' AND attributes.status = 'FINISHED'"

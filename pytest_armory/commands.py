@@ -16,10 +16,9 @@ from pytest_armory import baselines, destination, login, recovery
 from pytest_armory.destination import Destination
 from pytest_armory.errors import ArmoryError, ArmoryUsageError, TrackingError
 from pytest_armory.gates import parse_reference
-from pytest_armory.ledger import is_attempt, record_of
+from pytest_armory.ledger import is_attempt, summary_of
 from pytest_armory.records import Outcome
 from pytest_armory.reports import (
-    Summary,
     age,
     columns,
     markdown,
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextmanager
 def _logged_in(where: Destination) -> Iterator[Destination]:
     """The destination, logged in where a platform asks for it."""
-    if not (where.uri or "").startswith(("http://", "https://")):
+    if not where.is_server:
         yield where
         return
     with login.logged_in(str(where.uri)) as uri:
@@ -157,18 +156,12 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
             "lists them"
         )
     baseline = baselines.find(where, a, own=session)
-    records = [record_of(run, store.run_url(run.experiment_id, run.run_id)) for run in runs]
-    summary = Summary(
-        session=session,
-        where=where.shown,
-        records=[
-            replace(record, baseline=dict(baseline.of(record.experiment_id, record.nodeid) or {}))
-            for record in records
-        ],
-        commit=runs[0].tags.get("mlflow.source.git.commit", ""),
-        branch=runs[0].tags.get("mlflow.source.git.branch", ""),
-        baseline=baseline.told,
-    )
+    summary = summary_of(store, session, runs)
+    records = [
+        replace(record, baseline=dict(baseline.of(record.experiment_id, record.nodeid) or {}))
+        for record in summary.records
+    ]
+    summary = replace(summary, records=records, baseline=baseline.told)
     if arguments.summary is not None:
         try:
             arguments.summary.write_text(markdown(summary), encoding="utf-8")

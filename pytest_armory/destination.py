@@ -61,6 +61,11 @@ class Destination:
         """Whether requests cross a network, so that hiding their latency pays."""
         return self.database is None
 
+    @property
+    def is_server(self) -> bool:
+        """Whether it is an HTTP server, which has pages and may want a login."""
+        return (self.uri or "").lower().startswith(("http://", "https://"))
+
 
 def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
     """The Armory home: ``ARMORY_HOME``, else ``~/.armory``."""

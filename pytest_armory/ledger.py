@@ -17,6 +17,7 @@ from pytest_armory.baselines import Baseline
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.reports import Summary, markdown, outcome_counts
+from pytest_armory.values import TAG_LIMIT
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun, StoreRun
@@ -79,31 +80,28 @@ class SessionRuns:
 
     def _open(self, store: Store, experiment_id: str) -> StoreRun | StoredRun:
         """The session's run: its own, or the one that another job of it has opened."""
-        there = self._of_others(store, experiment_id) if self.identity.shared else []
-        if there:
-            return there[0]
+        there = self._of_others(store, experiment_id)
+        if there is not None:
+            return there
         name = f"session {self.identity.session}"
         run = store.create_run(experiment_id, name, self._tags())
-        there = self._of_others(store, experiment_id) if self.identity.shared else []
-        if there and there[0].run_id != run.run_id:  # opened at the same moment: the first stays
+        there = self._of_others(store, experiment_id)
+        if there is not None and there.run_id != run.run_id:  # opened at the same moment
             store.delete_run(run.run_id)
-            return there[0]
+            return there
         return run
 
-    def _of_others(self, store: Store, experiment_id: str) -> list[StoredRun]:
-        runs = store.session_runs(self.identity.session, [experiment_id])
-        mine = [run for run in runs if run.tags.get("armory.kind") == "session"]
-        return sorted(mine, key=lambda run: (run.start, run.run_id))
+    def _of_others(self, store: Store, experiment_id: str) -> StoredRun | None:
+        if not self.identity.shared:
+            return None
+        return _first_session_run(store.session_runs(self.identity.session, [experiment_id]))
 
     def become_one(self, store: Store, runs: Sequence[StoredRun]) -> None:
         """Keep one run for the session in each experiment, where two jobs opened theirs at once."""
         for experiment_id, own in list(self._runs.items()):
             here = [run for run in runs if run.experiment_id == experiment_id]
-            sessions = [run for run in here if run.tags.get("armory.kind") == "session"]
-            if own is None or len(sessions) < 2:
-                continue
-            first = min(sessions, key=lambda run: (run.start, run.run_id))
-            if first.run_id == own.run_id:
+            first = _first_session_run(here)
+            if own is None or first is None or first.run_id == own.run_id:
                 continue
             for run in here:
                 if run.tags.get("mlflow.parentRunId") == own.run_id:
@@ -161,6 +159,12 @@ class SessionRuns:
         local = "http://127.0.0.1:5000/#/experiments"
         shown = [f"{local}/{run.experiment_id}/runs/{run.run_id}" for run in runs]
         return [f"see them with `{command}` at {shown[0]}", *(f"and {page}" for page in shown[1:])]
+
+
+def _first_session_run(runs: Sequence[StoredRun]) -> StoredRun | None:
+    """The session run that stays where several were opened: every job comes to the same."""
+    sessions = [run for run in runs if is_session(run)]
+    return min(sessions, key=lambda run: (run.start, run.run_id), default=None)
 
 
 class Ledger:
@@ -324,9 +328,11 @@ class Ledger:
         except TrackingError as error:
             self._failed(error)
             return []
-        attempts = [run for run in runs if is_attempt(run)]
-        mine = self.identity.shard
-        return [_record(store, r) for r in attempts if r.tags.get("armory.shard") != mine]
+        return [record_of(store, run) for run in runs if is_attempt(run) and not self._is_own(run)]
+
+    def _is_own(self, run: StoredRun) -> bool:
+        """Whether this job has opened it, and no other job of the same session."""
+        return run.tags.get("armory.shard") == self.identity.shard
 
     def _any_crashed(self) -> bool:
         """Whether a worker died that may have left a run nobody told of, in a store that exists."""
@@ -374,8 +380,7 @@ class Ledger:
             everywhere = self.crashed or not place.where.is_remote
             ids = store.experiment_ids() if everywhere else place.experiment_ids
             every = store.session_runs(self.identity.session, ids)
-            runs = [run for run in every if run.tags.get("armory.kind") != "session"]
-            runs = [run for run in runs if run.run_id not in continued]
+            runs = [r for r in every if not is_session(r) and r.run_id not in continued]
             place.become_one(store, every)
             for run in runs:
                 presumed = Outcome.INTERRUPTED if interrupted else Outcome.CRASHED
@@ -387,17 +392,16 @@ class Ledger:
         except TrackingError as error:
             self._failed(error)
             return _Stored(unread=unread)
-        mine = self.identity.shard
-        found = [(run, replace(_record(store, run), waiting=waiting)) for run in runs]
+        found = [(run, replace(record_of(store, run), waiting=waiting)) for run in runs]
         return _Stored(
-            [record for run, record in found if run.tags.get("armory.shard") == mine],
-            [record for run, record in found if run.tags.get("armory.shard") != mine],
+            [record for run, record in found if self._is_own(run)],
+            [record for run, record in found if not self._is_own(run)],
             continued=[run.tags.get("armory.remote_run_id", "") for run in runs],
         )
 
     def _settle(self, place: SessionRuns, store: Store, run: StoredRun, presumed: Outcome) -> None:
-        if run.tags.get("armory.shard") != self.identity.shard:
-            return  # another job's of the same session, which may still be at it
+        if not self._is_own(run):
+            return  # its job may still be at it
         told = self._told.get(run.run_id)
         if told is not None and told.outcome is not None:
             presumed = told.outcome  # it ended, and could not write that any more
@@ -426,10 +430,6 @@ def _circuit(where: destination.Destination) -> Circuit:
     return circuit_of(where.shown)
 
 
-def _record(store: Store, run: StoredRun) -> EvaluationRecord:
-    return record_of(run, store.run_url(run.experiment_id, run.run_id))
-
-
 # What a session that ends and one that was killed are closed by
 
 
@@ -453,6 +453,11 @@ def close_left(
     store.log_batch(run.run_id, tags={"armory.outcome": outcome.value})
     store.close_run(run.run_id, outcome.status, end)
     return []
+
+
+def is_session(run: StoredRun) -> bool:
+    """Whether a run is a session's own."""
+    return run.tags.get("armory.kind") == "session"
 
 
 def is_attempt(run: StoredRun) -> bool:
@@ -486,7 +491,19 @@ def number_attempts(store: Store, runs: Sequence[StoredRun]) -> None:
             store.log_batch(run.run_id, tags={"armory.attempt": number})
 
 
-def record_of(run: StoredRun, url: str | None) -> EvaluationRecord:
+def summary_of(store: Store, session: str, runs: Sequence[StoredRun]) -> Summary:
+    """A session that has ended, as its runs in the store tell it."""
+    source = next((run.tags for run in runs), {})
+    return Summary(
+        session=session,
+        where=store.where,
+        records=[record_of(store, run) for run in runs if is_attempt(run)],
+        commit=source.get("mlflow.source.git.commit", ""),
+        branch=source.get("mlflow.source.git.branch", ""),
+    )
+
+
+def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
     """An attempt as the store holds it."""
     outcome = run.tags.get("armory.outcome")
     return EvaluationRecord(
@@ -496,7 +513,7 @@ def record_of(run: StoredRun, url: str | None) -> EvaluationRecord:
         run_id=run.run_id,
         experiment_id=run.experiment_id,
         parent_id=run.tags.get("mlflow.parentRunId"),
-        url=url,
+        url=store.run_url(run.experiment_id, run.run_id),
         outcome=Outcome(outcome) if outcome in set(Outcome) else None,
         duration=run.metrics.get("duration_seconds", 0.0),
         metrics=run.metrics,
@@ -507,13 +524,9 @@ def record_of(run: StoredRun, url: str | None) -> EvaluationRecord:
 def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
     """The tag that keeps what gates said, as far as a tag can hold it."""
     text = json.dumps([asdict(verdict) for verdict in verdicts])
-    if len(text) > GATES_LIMIT:
+    if len(text) > TAG_LIMIT:
         text = json.dumps([asdict(v) for v in verdicts if v.state == "failed"])
-    return {"armory.gates": text} if verdicts and len(text) <= GATES_LIMIT else {}
-
-
-GATES_LIMIT = 8000
-"""MLflow's limit on a tag's value, in characters."""
+    return {"armory.gates": text} if verdicts and len(text) <= TAG_LIMIT else {}
 
 
 def _verdicts(text: str) -> tuple[Verdict, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pytest_armory import leases
 from pytest_armory.destination import Destination, lease_folder
-from pytest_armory.ledger import close_left, close_session_run, is_attempt, record_of
+from pytest_armory.ledger import close_left, close_session_run, is_session, summary_of
 from pytest_armory.records import Outcome
 from pytest_armory.reports import Summary
 from pytest_armory.store import Store, StoredRun, open_store
@@ -88,42 +88,22 @@ def _closed(
             closed.append(run)
         else:
             unknown.append(run)
-    # The session's own last: it holds the sum of the others.
-    closed.sort(key=_is_session)
+    closed.sort(key=is_session)  # which holds the sum of the others
     ends: dict[str, int] = {}
+    summaries: dict[str, Summary] = {}
     for run in closed:
-        session = run.tags["armory.session"]
-        end = max(dead.get(run.tags.get("armory.process", ""), 0), run.seen, 0)
-        end = max(end, ends.get(session, 0)) if _is_session(run) else end
-        ends[session] = max(end, ends.get(session, 0))
-        _close(store, run, end)
+        name = run.tags["armory.session"]
+        end = max(dead.get(run.tags.get("armory.process", ""), 0), run.seen)
+        store.log_batch(run.run_id, tags={"armory.recovered": "true"})
+        if not is_session(run):
+            close_left(store, run, Outcome.INTERRUPTED, end)
+            ends[name] = max(end, ends.get(name, 0))
+            continue
+        if name not in summaries:  # one for the session runs of all its experiments
+            runs = store.session_runs(name, store.experiment_ids())
+            summaries[name] = summary_of(store, name, runs)
+        close_session_run(store, run, summaries[name], "KILLED", max(end, ends.get(name, 0)))
     return Recovery(closed, living, unknown)
-
-
-def _is_session(run: StoredRun) -> bool:
-    return run.tags.get("armory.kind") == "session"
-
-
-def _close(store: Store, run: StoredRun, end: int) -> None:
-    store.log_batch(run.run_id, tags={"armory.recovered": "true"})
-    if not _is_session(run):
-        close_left(store, run, Outcome.INTERRUPTED, end)
-        return
-    session = run.tags["armory.session"]
-    runs = store.session_runs(session, store.experiment_ids())
-    records = [
-        record_of(one, store.run_url(one.experiment_id, one.run_id))
-        for one in runs
-        if is_attempt(one)
-    ]
-    summary = Summary(
-        session=session,
-        where=store.where,
-        records=records,
-        commit=run.tags.get("mlflow.source.git.commit", ""),
-        branch=run.tags.get("mlflow.source.git.branch", ""),
-    )
-    close_session_run(store, run, summary, "KILLED", end)
 
 
 def told(recovery: Recovery) -> list[str]:

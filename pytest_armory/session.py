@@ -155,7 +155,7 @@ def logged_in(
 
     The controller logs in once: its workers inherit the token by their environment.
     """
-    if not (where.uri or "").startswith(("http://", "https://")):
+    if not where.is_server:
         return where, []
     from pytest_armory import login
 
@@ -177,7 +177,7 @@ def logged_in(
 
 def password_in_uri(where: destination.Destination) -> list[str]:
     """A word of advice for who writes the password into the tracking URI."""
-    if "@" not in (where.uri or "") or not (where.uri or "").startswith(("http://", "https://")):
+    if not where.is_server or "@" not in str(where.uri):
         return []
     return [
         "the tracking URI holds a password, which others may read where it is written; set "

@@ -6,12 +6,12 @@ import json
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import pytest
 
-from pytest_armory import baselines, leases, reports, session, signals
+from pytest_armory import baselines, environment, leases, reports, session, signals
 from pytest_armory.attempts import Attempts
 from pytest_armory.baselines import Baseline
 from pytest_armory.destination import PATIENCE, Destination, lease_folder
@@ -36,8 +36,8 @@ def register(config: pytest.Config, settings: Settings) -> None:
     if where.is_remote:
         session.prepare_circuit(config, where, settings.budget)
     identity = session.identify(config, settings.session)
-    config.add_cleanup(_environment_restorer())
     stack = ExitStack()
+    stack.enter_context(_environment())
     stack.enter_context(redacting(settings.secret_names, settings.redaction))
     config.add_cleanup(stack.close)
     manager = config.pluginmanager
@@ -345,29 +345,20 @@ def _skipped_by_unittest(item: pytest.Item) -> bool:
     return any(getattr(place, "__unittest_skip__", False) for place in places)
 
 
-def _environment_restorer() -> Callable[[], None]:
-    """Take the job's run out of the environment; what comes back puts everything as it was.
+def _environment() -> AbstractContextManager[None]:
+    """Take the job's run out of the environment; in the end everything is as it was.
 
     ``mlflow.start_run`` in a test would otherwise resume the job's run instead of opening its own.
     And where the server is dead, a test's own calls would wait for four minutes each.
     """
-    names = (
-        "MLFLOW_TRACKING_URI",
-        "MLFLOW_RUN_ID",
-        "MLFLOW_DISABLE_TELEMETRY",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
-        *PATIENCE,
-    )
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.pop("MLFLOW_RUN_ID", None)
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
+    ours = {name: os.environ.get(name, value) for name, value in PATIENCE.items()}
+    others = {name: os.environ.get(name) for name in _SET_MEANWHILE}
+    return environment.changed({**others, **ours, "MLFLOW_RUN_ID": None})
 
-    def restore() -> None:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
-    return restore
+_SET_MEANWHILE = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+)
+"""What opening the store and its runs sets, and a session's end puts back."""

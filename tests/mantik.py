@@ -5,15 +5,14 @@ It speaks what Mantik's client speaks (https://pypi.org/project/mantik, 0.5.11).
 
 from __future__ import annotations
 
-import http.client
 import json
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from loopback import Handler, listening
 
 USER, PASSWORD = "jane", "correct horse/battery staple"
 
@@ -29,8 +28,10 @@ class Mantik:
     ``life`` is a token's, in seconds. ``answer`` overrides what a token request gets: a status.
     """
 
-    def __init__(self, url: str, life: float) -> None:
-        self.url, self.life = url, life
+    url: str
+
+    def __init__(self, life: float) -> None:
+        self.life = life
         self.write_time: Callable[[float], str] = naive
         self.rotates = True
         self.delay = 0.0
@@ -77,60 +78,29 @@ class Mantik:
 @contextmanager
 def mantik_platform(server: str | None = None, life: float = 3600.0) -> Iterator[Mantik]:
     """The platform; without a `server` there is only the token service."""
-    port = int(server.rpartition(":")[2]) if server else 0
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            authorization = self.headers.get("Authorization", "")
-            start, _, action = self.path.rpartition("/")
-            if self.command == "POST" and start == "/mantik/tokens":
-                if authorization:
-                    platform.basic.append(authorization)
-                status, granted = platform.grant(action, json.loads(body))
-                self.give(status, json.dumps(granted).encode(), "application/json")
-            elif not self.path.startswith("/tracking/"):
-                self.give(404, b"<html>the platform's pages</html>", "text/html")
+    def respond(handler: Handler) -> None:
+        authorization = handler.headers.get("Authorization", "")
+        start, _, action = handler.path.rpartition("/")
+        if handler.command == "POST" and start == "/mantik/tokens":
+            if authorization:
+                platform.basic.append(authorization)
+            status, granted = platform.grant(action, json.loads(handler.body))
+            away = {"Location": "http://localhost:9/elsewhere"} if 300 <= status < 400 else {}
+            content = json.dumps(granted).encode()
+            handler.give(status, content, Content_Type="application/json", **away)
+        elif not handler.path.startswith("/tracking/"):
+            handler.give(404, b"<html>the platform's pages</html>", Content_Type="text/html")
+        else:
+            platform.tracked.append((handler.path.partition("?")[0], authorization))
+            if platform.lets_in(authorization):
+                path = handler.path.removeprefix("/tracking")
+                status, content, kind = handler.answer_of(str(server), path)
+                handler.give(status, content, Content_Type=kind)
             else:
-                platform.tracked.append((self.path.partition("?")[0], authorization))
-                if platform.lets_in(authorization):
-                    self.forward(body)
-                else:
-                    platform.refused += 1
-                    self.give(401, b"Unauthorized", "text/plain")
+                platform.refused += 1
+                handler.give(401, b"Unauthorized", Content_Type="text/plain")
 
-        def forward(self, body: bytes) -> None:
-            upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            path = self.path.removeprefix("/tracking")
-            upstream.request(self.command, path, body, dict(self.headers))
-            response = upstream.getresponse()
-            content = response.read()
-            self.give(response.status, content, response.getheader("Content-Type", "text/plain"))
-            upstream.close()
-
-        def give(self, status: int, content: bytes, kind: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            if 300 <= status < 400:
-                self.send_header("Location", "http://localhost:9/elsewhere")
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing on stderr."""
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    platform = Mantik(f"http://127.0.0.1:{listening.server_port}", life)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    platform = Mantik(life)
+    with listening(respond) as platform.url:
         yield platform
-    finally:
-        listening.shutdown()
-        listening.server_close()
-        thread.join()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from loopback import Handler, listening
 
 from pytest_armory.store.database import sqlite_uri
 
@@ -115,16 +113,41 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"the MLflow server did not start:\n{log.read_text()}")
 
 
-class Proxy:
-    """Forwards to a server; ``seen`` is every request as ``METHOD path``, in order of arrival."""
+Fault = Callable[["Proxy", Handler], bool]
+"""Whether it has dealt with a request, in its way."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+
+class Proxy:
+    """Forwards to a server; ``seen`` is every request as ``METHOD path``, in order of arrival.
+
+    ``times`` are when they came. ``before`` is told of each; ``fault`` may deal with it before the
+    server has seen it, ``after`` once that has answered.
+    """
+
+    url: str
+
+    def __init__(self, server: str) -> None:
+        self.server = server
         self.seen: list[str] = []
+        self.times: list[float] = []
         self.before: Callable[[str], None] = lambda _: None
+        self.fault: Fault | None = None
+        self.after: Fault | None = None
 
     def count(self, part: str) -> int:
         return sum(part in request for request in self.seen)
+
+    def respond(self, handler: Handler) -> None:
+        request = f"{handler.command} {handler.path.partition('?')[0]}"
+        self.times.append(time.monotonic())
+        self.seen.append(request)
+        self.before(request)
+        if self.fault is not None and self.fault(self, handler):
+            return
+        status, content, kind = handler.answer_of(self.server)
+        if self.after is not None and self.after(self, handler):
+            return
+        handler.give(status, content, Content_Type=kind)
 
 
 @pytest.fixture
@@ -136,39 +159,6 @@ def proxy(mlflow_server: str) -> Iterator[Proxy]:
 
 @contextmanager
 def proxied(server: str) -> Iterator[Proxy]:
-    port = int(server.rpartition(":")[2])
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def forward(self) -> None:
-            request = f"{self.command} {self.path.partition('?')[0]}"
-            proxy.seen.append(request)
-            proxy.before(request)
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            upstream.request(self.command, self.path, body, dict(self.headers))
-            response = upstream.getresponse()
-            content = response.read()
-            self.send_response(response.status)
-            self.send_header("Content-Type", response.getheader("Content-Type", "text/plain"))
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-            upstream.close()
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815 - http.server's
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing on stderr."""
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    proxy = Proxy(listening.server_port)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    proxy = Proxy(server)
+    with listening(proxy.respond) as proxy.url:
         yield proxy
-    finally:
-        listening.shutdown()
-        listening.server_close()
-        thread.join()

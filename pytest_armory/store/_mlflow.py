@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import warnings
@@ -28,10 +29,26 @@ def import_mlflow() -> ModuleType:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import mlflow
+    with nothing_collected():
+        import mlflow
 
     module: ModuleType = mlflow
     return module
+
+
+@contextlib.contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Spare the garbage collector: an import makes objects that stay, and it looks at all of them.
+
+    It would take 0.45 s of the 3 s that MLflow takes; 0.16 s are left, when it is on again.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -8,11 +8,9 @@ recorded locally. Now and then one call tries again.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pytest_armory.errors import StoreUnreachableError
@@ -31,7 +29,8 @@ PROBE = 3.0
 UPLOAD = 1_000_000
 """Bytes a second that an upload must make to keep within its budget."""
 
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+WITHOUT_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""The environment for a request that must not be made twice unseen."""
 
 
 class Circuit:
@@ -100,20 +99,6 @@ def _do(work: Callable[[], object], outcome: list[Any]) -> None:
         outcome[:] = [True, work()]
     except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
         outcome[:] = [False, error]
-
-
-@contextmanager
-def without_retries() -> Iterator[None]:
-    """For a request that must not be made twice unseen."""
-    before = os.environ.get(_RETRIES)
-    os.environ[_RETRIES] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_RETRIES, None)
-        else:
-            os.environ[_RETRIES] = before
 
 
 _circuits: dict[str, Circuit] = {}

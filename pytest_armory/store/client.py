@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_armory.destination import Destination
+from pytest_armory.environment import changed
 from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
 from pytest_armory.store import fluent
 from pytest_armory.store._mlflow import (
@@ -27,19 +27,16 @@ from pytest_armory.store._mlflow import (
     translated,
     unheard,
 )
-from pytest_armory.store.circuit import circuit_of, without_retries
+from pytest_armory.store.circuit import WITHOUT_RETRIES, circuit_of
 from pytest_armory.store.database import (
     ensure_database,
     explain_faults,
     import_database_store,
     sqlite_uri,
 )
-from pytest_armory.values import clip, redact_text
+from pytest_armory.values import TAG_LIMIT, clip, redact_text
 
 T = TypeVar("T")
-
-TAG_LIMIT = 8000
-"""MLflow's limit on a tag's value, in characters; ``create_run`` itself neither cuts nor checks."""
 
 NAME_LIMIT = 250
 """What the database's column for a run's name holds."""
@@ -226,7 +223,7 @@ class Store:
         deadline = time.monotonic() + self.circuit.budget
         while True:
             try:
-                with without_retries():
+                with changed(WITHOUT_RETRIES):
                     return create()
             except Exception as error:
                 if not may_be_passing(error) or time.monotonic() > deadline:
@@ -337,7 +334,7 @@ class Store:
 
     def run_url(self, experiment_id: str, run_id: str) -> str | None:
         """Where a browser shows the run, if the destination is a server that has pages."""
-        if not self.uri.startswith(("http://", "https://")):
+        if not self.destination.is_server:
             return None
         base = _without_userinfo(self.uri).rstrip("/")
         return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
@@ -410,7 +407,12 @@ class Store:
         return self.search([run.experiment_id], f"tags.`mlflow.parentRunId` = '{run.run_id}'")
 
     def find_run(self, run_id: str) -> StoredRun | None:
-        """The run of that id, or None."""
+        """The run of that id, or None; a deleted one is none."""
+        run = self.find_entity(run_id)
+        return None if run is None else _stored(run)
+
+    def find_entity(self, run_id: str) -> Any:
+        """The same as MLflow's own ``Run``."""
         from mlflow.exceptions import MlflowException
 
         with translated("reading a run", self.where):
@@ -420,7 +422,7 @@ class Store:
                 if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     raise
                 return None
-        return _stored(run) if run.info.lifecycle_stage == "active" else None
+        return run if run.info.lifecycle_stage == "active" else None
 
 
 def _patiently(work: Callable[[], T], deadline: float) -> T:
@@ -481,7 +483,7 @@ def _stored(run: Any) -> StoredRun:
         # MLflow gives out the times of last values by requests for each metric only.
         seen=max([run.info.start_time, *(m.timestamp for m in _last_values(run))]),
         artifact_uri=run.info.artifact_uri,
-        metrics={name: _finite_or_not(value) for name, value in run.data.metrics.items()},
+        metrics={name: fluent.finite_or_not(value) for name, value in run.data.metrics.items()},
         params=dict(run.data.params),
         tags=dict(run.data.tags),
     )
@@ -489,11 +491,6 @@ def _stored(run: Any) -> StoredRun:
 
 def _last_values(run: Any) -> list[Any]:
     return list(getattr(run.data, "_metric_objs", None) or [])
-
-
-def _finite_or_not(value: float) -> float:
-    """MLflow's databases hold the largest float for an infinity."""
-    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
 def _without_userinfo(uri: str) -> str:

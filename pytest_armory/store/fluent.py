@@ -2,14 +2,15 @@
 
 ``mlflow.start_run(run_id=…)`` would cost three requests and ``mlflow.end_run`` one that cannot be
 moved; so a run that was made through the client is put on, and taken off, the stack that
-``mlflow.active_run()`` reads. The stack and the URI that was
-set are private to MLflow: the CI matrix runs the oldest and
-the newest supported version against it.
+``mlflow.active_run()`` reads. The stack and the URI that was set are private to MLflow: the CI
+matrix runs the oldest and the newest supported version against it.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -86,7 +87,13 @@ def own_metrics(since: float) -> dict[str, float]:
         run = mlflow.active_run() or mlflow.last_active_run()
         if run is None or run.info.start_time < since * 1000 - 1:
             return {}
-        return dict(mlflow.get_run(run.info.run_id).data.metrics)
+        metrics = mlflow.get_run(run.info.run_id).data.metrics
+        return {name: finite_or_not(value) for name, value in metrics.items()}
+
+
+def finite_or_not(value: float) -> float:
+    """A metric's value as it was logged: MLflow's databases hold the largest float for infinity."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
 def use_tracking_uri(uri: str) -> None:

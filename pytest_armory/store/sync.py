@@ -25,10 +25,12 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from pytest_armory.destination import Destination, resolve
+from pytest_armory.environment import changed
 from pytest_armory.errors import ArmoryUsageError, StoreUnreachableError, TrackingError
 from pytest_armory.store._mlflow import translated
-from pytest_armory.store.client import NAME_LIMIT, TAG_LIMIT, Store, StoredRun, open_store
-from pytest_armory.values import REDACTED, clip
+from pytest_armory.store.circuit import WITHOUT_RETRIES
+from pytest_armory.store.client import NAME_LIMIT, Store, StoredRun, open_store
+from pytest_armory.values import REDACTED, TAG_LIMIT, clip
 
 KEY = "armory.key"
 """The tag that a run and its copies share."""
@@ -60,8 +62,6 @@ _PATIENCE = {
 
 _HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 """The same for a small question; to store a large artifact takes its time."""
-
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def upload(source: Destination, delivery: Delivery) -> Iterator[Step]:
         return
     patience = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
     haste = {name: value for name, value in _HASTE.items() if name in patience}
-    with _environment(patience):
+    with changed(patience):
         courier = _Courier(open_store(source), open_store(delivery.target), delivery, haste)
         courier.check_reachable()
         left: set[str] = set()
@@ -290,20 +290,6 @@ def upload(source: Destination, delivery: Delivery) -> Iterator[Step]:
                 yield Step(index, run, str(error), "left", notes)
             else:
                 yield Step(index, run, "", "done", notes, courier.url(run))
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 class _Courier:
@@ -326,7 +312,7 @@ class _Courier:
         """Raise unless the server answers a small question."""
         try:
             asking = translated("asking for an experiment", self.target.where)
-            with _environment(self._haste), asking:
+            with changed(self._haste), asking:
                 self.target.client.search_experiments(max_results=1)
         except TrackingError as error:
             raise StoreUnreachableError(
@@ -427,7 +413,7 @@ class _Courier:
             return found, False
         try:
             # Asked twice, as MLflow does where an answer is lost, a server makes two runs.
-            with _environment({_RETRIES: "0"}), translated("opening a run", self.target.where):
+            with changed(WITHOUT_RETRIES), translated("opening a run", self.target.where):
                 made = self.target.client.create_run(
                     experiment_id,
                     start_time=run.info.start_time,
@@ -446,7 +432,7 @@ class _Courier:
         copy_id = run.data.tags.get(REMOTE_RUN)
         if not copy_id or not self._is_its_own(run):
             return None
-        return _found_run(self.target, copy_id)
+        return self.target.find_entity(copy_id)
 
     def _by_key(self, experiment_id: str, key: str, note: Callable[[str], None]) -> Any:
         found = self._search(experiment_id, f"tags.`{KEY}` = '{key}'")
@@ -602,20 +588,6 @@ class _Courier:
                 found = repository.list_artifacts(folder or None)
             sizes.update({one.path: one.file_size for one in found if not one.is_dir})
         return sizes
-
-
-def _found_run(store: Store, run_id: str) -> Any:
-    """The run of that id at a server, or None; a deleted one is none."""
-    from mlflow.exceptions import MlflowException
-
-    with translated("reading a run", store.where):
-        try:
-            run = store.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            return None
-    return run if run.info.lifecycle_stage == "active" else None
 
 
 def _history(store: Store, run: Any, key: str) -> list[Any]:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_armory import environment
 from pytest_armory.errors import (
     ArmoryUsageError,
     ParameterWarning,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pytest_armory.destination import Destination
     from pytest_armory.store import Store, StoreRun
     from pytest_armory.store.fluent import Place
+
+    _Work = Callable[[Store, StoreRun], None]
 
 _URI = "MLFLOW_TRACKING_URI"
 _RUN_CONTEXT = "MLFLOW_RUN_CONTEXT"
@@ -236,29 +239,34 @@ class EvaluationRun:
         if self._run is None or self._store is None or not (fresh or metrics or tags):
             return
         cut = {key: clip(value, PARAM_LIMIT) for key, value in fresh.items()}
-        store, run_id = self._store, self._run.run_id
+
+        def batch(store: Store, run: StoreRun) -> None:
+            store.log_batch(run.run_id, params=cut, metrics=metrics, tags=tags)
+
+        store, run = self._store, self._run
         try:
-            store.log_batch(run_id, params=cut, metrics=metrics, tags=tags)
-        except StoreUnreachableError as error:
-            if self._fall_back(error):
-                self._attempt(lambda: self._log(params=cut, metrics=metrics, tags=tags))
+            batch(store, run)
         except StoreRefusedError:
             # One refused item costs MLflow's whole batch: a parameter, say, that the test has
             # logged itself with another value. Everything else shall not be lost with it.
             for key, value in cut.items():
                 try:
-                    store.log_batch(run_id, params={key: value})
+                    store.log_batch(run.run_id, params={key: value})
                 except TrackingError as error:
                     self._refused(key, error)
             for metric in metrics:
-                self._attempt(partial(store.log_batch, run_id, metrics=[metric]))
-            self._attempt(partial(store.log_batch, run_id, tags=tags))
+                self._attempt(partial(store.log_batch, run.run_id, metrics=[metric]))
+            self._attempt(partial(store.log_batch, run.run_id, tags=tags))
         except TrackingError as error:
-            self._failed(error)
+            self._not_taken(error, batch, store)
 
-    def _log(self, **batch: Any) -> None:
-        if self._run is not None and self._store is not None:
-            self._store.log_batch(self._run.run_id, **batch)
+    def _not_taken(self, error: TrackingError, work: _Work, store: Store) -> None:
+        """What a server did not take is done in the local run instead, or it is told."""
+        if not isinstance(error, StoreUnreachableError):
+            self._failed(error)
+        elif self._store is not store or self._fall_back(error):
+            assert self._store is not None and self._run is not None  # noqa: PT018 - for mypy
+            self._attempt(partial(work, self._store, self._run))
 
     def _fall_back(self, error: TrackingError) -> bool:
         """Go on in a run of the local database, which waits for the server; False if that fails.
@@ -280,7 +288,7 @@ class EvaluationRun:
         if self._place is not None:
             self._place = before_store.replace_active(before, self._store, self._run, self._place)
             self._lent.update(_lendable(self._store.uri, self._run))
-            _set_environment(self._lent)
+            environment.put(self._lent)
             _active.discard(before.run_id)
             _active.add(self._run.run_id)
         return True
@@ -314,32 +322,18 @@ class EvaluationRun:
         end = milliseconds()
         self._now_or_later(lambda store, run: store.close_run(run.run_id, status, end))
 
-    def _now_or_later(self, work: Callable[[Store, StoreRun], None], now: bool = False) -> None:
-        """Do what needs no answer, in the background where that hides latency.
-
-        What a server did not take is done in the local run instead, and that one is whole then.
-        """
+    def _now_or_later(self, work: _Work, now: bool = False) -> None:
+        """Do what needs no answer, in the background where that hides latency."""
         if self._store is None or self._run is None:
             return
         store, run = self._store, self._run
-
-        def failed(error: TrackingError) -> None:
-            if not isinstance(error, StoreUnreachableError):
-                self._failed(error)
-            elif self.is_waiting or self._fall_back(error):
-                self._attempt(lambda: work(*self._current()))
-
-        if now:
-            try:
-                work(store, run)
-            except TrackingError as error:
-                failed(error)
-        else:
-            store.later(lambda: work(store, run), failed)
-
-    def _current(self) -> tuple[Store, StoreRun]:
-        assert self._store is not None and self._run is not None  # noqa: PT018 - for mypy
-        return self._store, self._run
+        if not now:
+            store.later(partial(work, store, run), lambda e: self._not_taken(e, work, store))
+            return
+        try:
+            work(store, run)
+        except TrackingError as error:
+            self._not_taken(error, work, store)
 
     @property
     def context(self) -> dict[str, str]:
@@ -448,7 +442,7 @@ def _lend(variables: dict[str, str | None]) -> Iterator[None]:
         if not _lent:
             _given.update({name: os.environ.get(name) for name in variables})
         _lent.append(variables)
-        _set_environment(variables)
+        environment.put(variables)
     try:
         yield
     finally:
@@ -456,15 +450,7 @@ def _lend(variables: dict[str, str | None]) -> Iterator[None]:
             _lent[:] = [other for other in _lent if other is not variables]
             back = _lent[-1] if _lent else _given
             unchanged = [name for name in variables if os.environ.get(name) == variables[name]]
-            _set_environment({name: back[name] for name in unchanged})
-
-
-def _set_environment(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+            environment.put({name: back[name] for name in unchanged})
 
 
 def given_uri() -> str | None:

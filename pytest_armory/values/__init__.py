@@ -9,7 +9,7 @@ timeout plugin's signal, a cancelled task) may come from outside the value and p
 from __future__ import annotations
 
 from pytest_armory.values.describe import clip, describe
-from pytest_armory.values.params import PARAM_LIMIT, legal_key, param_strings
+from pytest_armory.values.params import PARAM_LIMIT, TAG_LIMIT, legal_key, param_strings
 from pytest_armory.values.redaction import (
     REDACTED,
     is_secret_key,
@@ -22,6 +22,7 @@ from pytest_armory.values.results import MetricValues, metric_values
 __all__ = [
     "PARAM_LIMIT",
     "REDACTED",
+    "TAG_LIMIT",
     "MetricValues",
     "clip",
     "describe",

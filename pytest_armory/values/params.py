@@ -21,6 +21,9 @@ from pytest_armory.values.redaction import (
 PARAM_LIMIT = 6000
 """Characters of one parameter value; MLflow cuts a longer one without a word."""
 
+TAG_LIMIT = 8000
+"""Those of a tag's; MLflow's ``create_run`` itself neither cuts nor checks."""
+
 _KEY_LIMIT = 250
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import outages
 import pytest
 from conftest import Evals
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from outages import Fault, Faulty, faulty, status
-from servers import free_port
+from outages import status
+from servers import Fault, Proxy, free_port
 
 from pytest_armory import commands
 
@@ -28,12 +28,6 @@ SOURCE = """
         mlflow.log_metric("own", i)
         assert i != 2, "worse"
 """
-
-
-@pytest.fixture
-def proxy(mlflow_server: str) -> Iterator[Faulty]:
-    with faulty(mlflow_server) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -93,7 +87,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_server_that_fails_from_the_start(
-    evals: Evals, proxy: Faulty, mlflow_server: str, name: str, fault: str
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, fault: str
 ) -> None:
     proxy.fault, told = FAULTS[fault]
     started = time.monotonic()
@@ -125,7 +119,7 @@ def test_nobody_listens(evals: Evals, mlflow_server: str, name: str) -> None:
 
 @pytest.mark.parametrize("requests", [1, 3, 5, 6, 8, 11])
 def test_a_server_that_dies_in_the_middle(
-    evals: Evals, proxy: Faulty, mlflow_server: str, name: str, requests: int
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, requests: int
 ) -> None:
     """Between any two requests: the halves of a run come together again."""
     proxy.fault = outages.after(requests, outages.reset)
@@ -140,7 +134,7 @@ def test_a_server_that_dies_in_the_middle(
 
 
 def test_a_server_that_comes_back_within_the_budget(
-    evals: Evals, proxy: Faulty, mlflow_server: str, name: str
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str
 ) -> None:
     proxy.fault = outages.until(2, status(503, "starting"))
     result = run(evals, proxy.url, name, budget=10)
@@ -148,22 +142,20 @@ def test_a_server_that_comes_back_within_the_budget(
     assert len(attempts(there(mlflow_server, name))) == 3
 
 
-def test_retry_after_is_honoured(
-    evals: Evals, proxy: Faulty, mlflow_server: str, name: str
-) -> None:
+def test_retry_after_is_honoured(evals: Evals, proxy: Proxy, mlflow_server: str, name: str) -> None:
     proxy.fault = outages.until(1, status(429, "slow down", Retry_After="1"))
     run(evals, proxy.url, name, budget=10)
-    assert proxy.seen[1][0] - proxy.seen[0][0] >= 1
+    assert proxy.times[1] - proxy.times[0] >= 1
     assert len(attempts(there(mlflow_server, name))) == 3
 
 
 def test_an_answer_that_is_lost_makes_no_second_run(
-    evals: Evals, proxy: Faulty, mlflow_server: str, name: str
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str
 ) -> None:
     lost: list[str] = []
 
-    def lose_the_first_run(proxy: Faulty, handler: object) -> bool:
-        request = proxy.seen[-1][1]
+    def lose_the_first_run(proxy: Proxy, handler: object) -> bool:
+        request = proxy.seen[-1]
         if not request.endswith("runs/create") or len(lost) >= 2:
             return False
         lost.append(request)
@@ -178,7 +170,7 @@ def test_an_answer_that_is_lost_makes_no_second_run(
 
 
 def test_a_session_whose_server_comes_back_needs_no_sync_for_the_rest(
-    evals: Evals, proxy: Faulty, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pytest_armory.store.circuit.PAUSE", 0.0)
     proxy.fault = outages.until(1, outages.reset)

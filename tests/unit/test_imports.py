@@ -30,12 +30,13 @@ ALLOWED = {
     # Tracking without pytest.
     "destination": "errors values",
     "login": "errors values",
-    "store": "errors values destination",
-    "track": "errors values destination provenance login store",
+    "environment": "",
+    "store": "errors values destination environment",
+    "track": "errors values destination environment provenance login store",
     "engine": "errors values track",
     "server": "errors destination store",
     "leases": "",
-    "ledger": "errors records reports baselines destination leases store",
+    "ledger": "errors values records reports baselines destination leases store",
     "recovery": "records reports destination leases ledger store",
     "signals": "",
     "commands": "errors records reports baselines gates ledger login destination store recovery",
@@ -50,7 +51,7 @@ ALLOWED = {
     ),
     "session": "errors login reports store baselines provenance destination options leases ledger",
     "tracked": (
-        "values store "
+        "values store environment "
         "errors records reports gates baselines destination options attempts session leases ledger "
         "recovery signals"
     ),
@@ -60,8 +61,8 @@ ALLOWED = {
 
 WITHOUT_PYTEST = {
     "errors", "values", "records", "gates", "lifecycle", "reports", "provenance", "destination",
-    "store", "track", "engine", "server", "login", "leases", "ledger", "recovery", "signals",
-    "commands",
+    "store", "track", "engine", "server", "login", "environment", "leases", "ledger", "recovery",
+    "signals", "commands",
 }  # fmt: skip
 
 STORE_LIBRARIES = {"mlflow", "sqlalchemy"}
