@@ -285,7 +285,7 @@ class Attempts:
     def describe(self, attempt: Attempt) -> None:
         """Write the parameters that are known by now: fixtures', parametrization's, the test's."""
         attempt.described = self._params(attempt)
-        attempt.run.write(params=attempt.described)
+        attempt.run.describe(attempt.described)
 
     def _params(self, attempt: Attempt) -> dict[str, str]:
         callspec = getattr(attempt.item, "callspec", None)
@@ -328,6 +328,7 @@ class Attempts:
             outcome=outcome,
             duration=attempt.seconds,
             metrics=dict(run.metrics) if outcome else {},
+            params={} if outcome else run.unwritten,
             problems=tuple(run.problems),
             chief=attempt.chief,
             baseline=dict(attempt.baseline or {}) if outcome else {},

@@ -94,7 +94,7 @@ class SessionRuns:
     def _of_others(self, store: Store, experiment_id: str) -> StoredRun | None:
         if not self.identity.shared:
             return None
-        return _first_session_run(store.session_runs(self.identity.session, [experiment_id]))
+        return _first_session_run(store.session_runs_of(self.identity.session, experiment_id))
 
     def become_one(self, store: Store, runs: Sequence[StoredRun]) -> None:
         """Keep one run for the session in each experiment, where two jobs opened theirs at once."""
@@ -159,6 +159,37 @@ class SessionRuns:
         local = "http://127.0.0.1:5000/#/experiments"
         shown = [f"{local}/{run.experiment_id}/runs/{run.run_id}" for run in runs]
         return [f"see them with `{command}` at {shown[0]}", *(f"and {page}" for page in shown[1:])]
+
+
+class Links:
+    """The session runs as a worker finds them, for its runs to be opened under.
+
+    The controller opens one when it hears of an experiment's first evaluation, and links what was
+    opened before.
+    """
+
+    def __init__(self, where: destination.Destination, session: str) -> None:
+        self._where = where
+        self._session = session
+        self._parents: dict[str, str | None] = {}
+
+    def parent_of(self, experiment_id: str, waiting: bool) -> str | None:
+        """The session run of an experiment, looked for from its second evaluation on."""
+        from pytest_armory.store import open_store
+
+        if waiting:
+            return None
+        is_known = experiment_id in self._parents
+        parent = self._parents.setdefault(experiment_id, None)
+        if not is_known or parent is not None:
+            return parent
+        try:
+            store = open_store(self._where)
+            first = _first_session_run(store.session_runs_of(self._session, experiment_id))
+        except TrackingError:  # whoever opens the run meets it too, and tells it
+            return None
+        self._parents[experiment_id] = first.run_id if first is not None else None
+        return self._parents[experiment_id]
 
 
 def _first_session_run(runs: Sequence[StoredRun]) -> StoredRun | None:
@@ -407,6 +438,9 @@ class Ledger:
             presumed = told.outcome  # it ended, and could not write that any more
         if run.status == "RUNNING":
             try:
+                if told is not None and told.params:  # which its worker did not come to write
+                    unknown = {k: v for k, v in told.params.items() if k not in run.params}
+                    store.log_batch(run.run_id, params=unknown)
                 self.problems += close_left(store, run, presumed)
             except TrackingError as error:
                 self._failed(error)

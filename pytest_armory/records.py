@@ -66,9 +66,10 @@ class EvaluationRecord:
 
     ``outcome`` is None while the attempt is under way, ``run_id`` None where no run could be
     opened; ``waiting`` says that it is recorded locally until it is synced; ``duration`` is in
-    seconds, over setup, call and teardown; ``problems`` are the sentences that say what of it was
-    not stored. ``chief`` names the metrics that tables show, none for the usual choice;
-    ``baseline`` holds those of the run it is compared with.
+    seconds, over setup, call and teardown; ``params`` are those that wait to be written with what
+    is measured; ``problems`` are the sentences that say what of it was not stored. ``chief`` names
+    the metrics that tables show, none for the usual choice; ``baseline`` holds those of the run it
+    is compared with.
     """
 
     nodeid: str
@@ -82,6 +83,7 @@ class EvaluationRecord:
     outcome: Outcome | None = None
     duration: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     chief: tuple[str, ...] = ()
     baseline: dict[str, float] = field(default_factory=dict)

@@ -88,14 +88,14 @@ def hand_over(identity: Identity, baseline: Baseline | None, out_of_reach: str, 
 def prepare_circuit(
     config: pytest.Config, where: destination.Destination, budget: float | None
 ) -> None:
-    """Set the budget of calls to the server; open if the controller has found it out of reach."""
-    from pytest_armory.store.circuit import circuit_of
+    """Set the budget of calls; open where the controller has found the server out of reach."""
+    from pytest_armory.store.circuit import BUDGET, Circuit, circuit_of
 
-    circuit = circuit_of(where.shown)
-    circuit.budget = budget or circuit.budget
+    Circuit.budget = budget or BUDGET
+    config.add_cleanup(lambda: setattr(Circuit, "budget", BUDGET))
     reason = getattr(config, "workerinput", {}).get(_OUT_OF_REACH)
     if reason:
-        circuit.trip(reason)
+        circuit_of(where.shown).trip(reason)
 
 
 def given_baseline(config: pytest.Config) -> Baseline | None:
@@ -183,10 +183,6 @@ def password_in_uri(where: destination.Destination) -> list[str]:
         "the tracking URI holds a password, which others may read where it is written; set "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
     ]
-
-
-def linked_by_controller(experiment_id: str, waiting: bool) -> None:
-    """The parent of a worker's run: the controller, which alone knows it, sets it."""
 
 
 def write_summary(summary: Summary, settings: Settings) -> Summary:

@@ -17,7 +17,7 @@ from pytest_armory.baselines import Baseline
 from pytest_armory.destination import PATIENCE, Destination, lease_folder
 from pytest_armory.errors import ArmoryError
 from pytest_armory.gates import Reference
-from pytest_armory.ledger import Ledger
+from pytest_armory.ledger import Ledger, Links
 from pytest_armory.options import Settings, is_evaluation
 from pytest_armory.records import from_wire, to_wire
 from pytest_armory.session import tell_controller, told_by_worker, write_summary
@@ -33,8 +33,7 @@ PLANNED = "armory_planned"
 def register(config: pytest.Config, settings: Settings) -> None:
     """Register what this process needs for its role. Raises ``pytest.UsageError``."""
     where, problems = session.logged_in(config, session.checked_destination(settings))
-    if where.is_remote:
-        session.prepare_circuit(config, where, settings.budget)
+    session.prepare_circuit(config, where, settings.budget)
     identity = session.identify(config, settings.session)
     stack = ExitStack()
     stack.enter_context(_environment())
@@ -57,7 +56,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
             where,
             open_tags=identity.tags,
             worker=session.worker_name(config),
-            parent_of=ledger.parent_of if ledger else session.linked_by_controller,
+            parent_of=ledger.parent_of if ledger else Links(where, identity.session).parent_of,
             rootpath=config.rootpath,
         )
         process.attempts.baseline = session.given_baseline(config) or Baseline("none")

@@ -36,8 +36,10 @@ WITHOUT_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 class Circuit:
     """One process's way to one server; ``reason`` says why it is open, or is empty."""
 
+    budget = BUDGET
+    """The same for every circuit of a process: a session sets it."""
+
     def __init__(self) -> None:
-        self.budget = BUDGET
         self.reason = ""
         self._again = 0.0
 
@@ -45,6 +47,11 @@ class Circuit:
         """Open it: the next calls fail at once."""
         self.reason = reason
         self._again = float("inf") if for_good else time.monotonic() + PAUSE
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a call may take by now."""
+        return PROBE if self.reason else self.budget
 
     @property
     def is_open(self) -> bool:
@@ -60,7 +67,7 @@ class Circuit:
         """
         if self.is_open:
             raise StoreUnreachableError(self.reason)
-        budget = PROBE if self.reason else self.budget + size / UPLOAD
+        budget = self.patience + size / UPLOAD
         outcome: list[Any] = []
         thread = threading.Thread(target=_do, args=(work, outcome), daemon=True)
         thread.start()
@@ -78,17 +85,17 @@ class Circuit:
         """Do ``work`` here and now; one that fails after the whole budget opens the circuit.
 
         For a local database, where it is another process's lock that a call waits for: SQLite gives
-        up by itself, after MLflow's 20 seconds.
+        up by itself, when the budget is spent.
         """
         if self.is_open:
             raise StoreUnreachableError(self.reason)
-        started = time.monotonic()
+        started, patience = time.monotonic(), self.patience
         try:
             result = work()
         except Exception as error:
-            if time.monotonic() - started < self.budget:
-                raise
             waited = time.monotonic() - started
+            if waited < 0.9 * patience:  # SQLite waits in steps
+                raise
             raise TimeoutError(f"the database was locked for {waited:.0f} s") from error
         self.reason = ""
         return result

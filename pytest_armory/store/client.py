@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -33,10 +34,14 @@ from pytest_armory.store.database import (
     explain_faults,
     import_database_store,
     sqlite_uri,
+    tune,
 )
 from pytest_armory.values import TAG_LIMIT, clip, redact_text
 
 T = TypeVar("T")
+
+SOON = 1.0
+"""Seconds after which what waits for another request gets one of its own."""
 
 NAME_LIMIT = 250
 """What the database's column for a run's name holds."""
@@ -87,6 +92,7 @@ class Store:
         self.where = destination.shown
         self._experiments: dict[str, str] = {}
         self._background: ThreadPoolExecutor | None = None
+        self._soon: threading.Timer | None = None
         self._pending: list[tuple[Future[None], Callable[[TrackingError], None]]] = []
         self.circuit = circuit_of(destination.shown)
         with translated("opening the store", self.where), unheard():
@@ -100,6 +106,7 @@ class Store:
                 self.uri = destination.uri or sqlite_uri(destination.database)
                 import_database_store()
                 explain_faults(destination.database)
+                tune(destination.database, self.circuit)
             else:
                 self.uri = str(destination.uri)
             self._client = MlflowClient(self.uri)
@@ -295,6 +302,11 @@ class Store:
         """Every run of a session, session runs included, by start; one request per 1,000 runs."""
         return self.search(experiment_ids, f"tags.`armory.session` = '{session}'")
 
+    def session_runs_of(self, session: str, experiment_id: str) -> list[StoredRun]:
+        """The session's own runs in an experiment: one, but for jobs that began at once."""
+        mine = f"tags.`armory.session` = '{session}' AND tags.`armory.kind` = 'session'"
+        return self.search([experiment_id], mine)
+
     def open_runs(self) -> list[StoredRun]:
         """Every run of any session that is still ``RUNNING``."""
         mine = "tags.`armory.session` LIKE '%'"
@@ -368,7 +380,20 @@ class Store:
         """
         return [self.close_stray(run_id, left[run_id]) for run_id in fluent.take_open(left)]
 
-    # Requests whose latency is hidden behind the next test
+    # Requests that wait for others, or whose latency is hidden behind the next test
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Do ``work`` in a second, in another thread; or by :meth:`drain`. One at a time."""
+        self._forget_soon()
+        self._soon = threading.Timer(SOON, work)
+        self._soon.name = "armory-soon"
+        self._soon.daemon = True
+        self._soon.start()
+
+    def _forget_soon(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
 
     def later(self, work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:
         """Do ``work`` at once for a local database, else in the background, in order.
@@ -384,7 +409,12 @@ class Store:
         self._pending.append((self._background.submit(work), failed))
 
     def drain(self) -> None:
-        """Wait for everything that :meth:`later` was given, and end its thread."""
+        """Do and await what :meth:`soon` and :meth:`later` were given, and end their threads."""
+        soon = self._soon
+        if soon is not None:
+            self._forget_soon()
+            soon.function()
+            soon.join()
         if self._background is not None:
             self._background.shutdown(wait=True)
             self._background = None

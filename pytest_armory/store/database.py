@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from functools import lru_cache, partial
 from importlib import metadata, util
@@ -25,6 +26,7 @@ from pytest_armory.store._mlflow import (
     translated,
     unheard,
 )
+from pytest_armory.store.circuit import Circuit
 
 
 def sqlite_uri(path: Path) -> str:
@@ -75,6 +77,7 @@ FAULTS = {
 """What SQLite says, which before Python 3.11 is all that tells its errors apart, and what to do."""
 
 _explained: dict[str, Path] = {}
+_circuits: dict[str, Circuit] = {}
 
 
 def explain_faults(path: Path, shown: Path | None = None) -> None:
@@ -82,12 +85,40 @@ def explain_faults(path: Path, shown: Path | None = None) -> None:
 
     MLflow would log SQLAlchemy's traceback into the test's output and raise the whole statement.
     """
+    _explained[str(path)] = shown or path
+    _listen("handle_error", _explain)
+
+
+def tune(path: Path, circuit: Circuit) -> None:
+    """Have MLflow wait as long for a lock of the database as its circuit says, and sync less.
+
+    It would wait for 20 seconds. With a write-ahead log, ``synchronous = NORMAL`` costs what was
+    written last when the machine itself dies, and nothing when a process does:
+    https://www.sqlite.org/pragma.html#pragma_synchronous
+    """
+    _circuits[str(path)] = circuit
+    _listen("before_cursor_execute", _tune, retval=True)
+
+
+def _listen(name: str, listener: Callable[..., object], **options: bool) -> None:
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
-    _explained[str(path)] = shown or path
-    if not event.contains(Engine, "handle_error", _explain):
-        event.listen(Engine, "handle_error", _explain)
+    if not event.contains(Engine, name, listener):
+        event.listen(Engine, name, listener, **options)
+
+
+def _tune(
+    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+) -> tuple[str, Any]:
+    """Put our own wait in the place of MLflow's, with which it begins each of its transactions."""
+    del context, many
+    if statement.startswith("PRAGMA busy_timeout"):
+        circuit = _circuits.get(str(connection.engine.url.database))
+        if circuit is not None:
+            cursor.execute("PRAGMA synchronous = NORMAL")
+            statement = f"PRAGMA busy_timeout = {circuit.patience * 1000:.0f}"
+    return statement, parameters
 
 
 def _explain(context: Any) -> Exception | None:

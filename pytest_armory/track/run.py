@@ -60,6 +60,8 @@ class EvaluationRun:
         self.is_waiting = False
         """Whether it is recorded locally, until `pytest-armory sync` brings it to its server."""
         self._stored: dict[str, str] = {}
+        self._unwritten: dict[str, str] = {}
+        self._writing = threading.RLock()
         self._replaced: set[str] = set()
         self._told_replaced: set[str] = set()
         self._recorded: dict[str, str] = {}
@@ -204,6 +206,45 @@ class EvaluationRun:
         self._recorded = strings
         self.write(params={k: v for k, v in strings.items() if before.get(k) != v})
 
+    def describe(self, params: Mapping[str, str]) -> None:
+        """Take parameters to be written with whatever is written next, or else in a second."""
+        if self._store is None:
+            self.write(params=params)
+            return
+        with self._writing:
+            self._unwritten.update(self._fresh(params))
+        self._store.soon(self._write_described)
+
+    @property
+    def unwritten(self) -> dict[str, str]:
+        """The parameters that wait to be written."""
+        return dict(self._unwritten)
+
+    def _write_described(self) -> None:
+        """Write them from another thread; what fails is tried again by what is written next."""
+        with self._writing:
+            if self._store is None or self._run is None or not self._unwritten:
+                return
+            try:
+                self._store.log_batch(self._run.run_id, params=self._unwritten)
+            except TrackingError:
+                return
+            self._unwritten = {}
+
+    def _fresh(self, params: Mapping[str, str]) -> dict[str, str]:
+        """Those that are not stored yet, cut to what a store takes."""
+        fresh: dict[str, str] = {}
+        for key, value in params.items():
+            self.params[key] = value
+            if key not in self._stored:
+                fresh[key] = value
+            elif self._stored[key] != value:
+                self._replaced.add(key)
+            else:
+                self._replaced.discard(key)
+        self._stored.update(fresh)
+        return {key: clip(value, PARAM_LIMIT) for key, value in fresh.items()}
+
     def write(
         self,
         params: Mapping[str, str] | None = None,
@@ -216,16 +257,9 @@ class EvaluationRun:
         MLflow never changes a parameter that is stored, and refuses the whole batch that tries;
         so only new ones are sent, and one with another value is kept whole in ``params.json``.
         """
-        fresh: dict[str, str] = {}
-        for key, value in (params or {}).items():
-            self.params[key] = value
-            if key not in self._stored:
-                fresh[key] = value
-            elif self._stored[key] != value:
-                self._replaced.add(key)
-            else:
-                self._replaced.discard(key)
-        self._stored.update(fresh)
+        with self._writing:
+            cut = {**self._unwritten, **self._fresh(params or {})}
+            self._unwritten = {}
         metrics = list(metrics)
         infinite = {f"{name}={value}" for name, value, _ in metrics if math.isinf(value)}
         if not infinite <= self._infinite:
@@ -236,9 +270,8 @@ class EvaluationRun:
             self._told_replaced = set(self._replaced)
             tags = {**(tags or {}), "armory.replaced_params": ", ".join(self.replaced_params)}
         self._tags.update(tags or {})
-        if self._run is None or self._store is None or not (fresh or metrics or tags):
+        if self._run is None or self._store is None or not (cut or metrics or tags):
             return
-        cut = {key: clip(value, PARAM_LIMIT) for key, value in fresh.items()}
 
         def batch(store: Store, run: StoreRun) -> None:
             store.log_batch(run.run_id, params=cut, metrics=metrics, tags=tags)
