@@ -13,9 +13,14 @@ import pytest
 
 pytest_plugins = ["pytester", "servers", "faults"]
 
+# The sessions that tests start would compile a hundred rewritten modules anew, each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # pytest drops the modules that an in-process inner session imported; these are slow to import
 # and some cannot be imported twice.
+import execnet.gateway_io  # noqa: E402
 import mlflow  # noqa: E402
+from forked import forking  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
@@ -46,6 +51,14 @@ def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "template" / "mlflow.db"
     ensure_database(path, folder / "template" / "artifacts")
     return path
+
+
+@pytest.fixture(scope="session")
+def forked_workers(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[object], list[str]]]:
+    """What execnet starts for a worker of an inner session."""
+    yield from forking(tmp_path_factory.mktemp("forked"))
 
 
 @pytest.fixture
@@ -93,9 +106,15 @@ def read_runs(armory_home: Path) -> Callable[..., list[Run]]:
 class Evals:
     """A pytest session of its own, and what it left in the store."""
 
-    def __init__(self, pytester: pytest.Pytester, read: Callable[..., list[Run]]) -> None:
+    def __init__(
+        self,
+        pytester: pytest.Pytester,
+        read: Callable[..., list[Run]],
+        forked: Callable[[object], list[str]],
+    ) -> None:
         self.pytester = pytester
         self.read = read
+        self._forked = forked
         self.home = Path(os.environ["ARMORY_HOME"])
 
     def write(self, source: str, **files: str) -> None:
@@ -103,14 +122,16 @@ class Evals:
         self.pytester.makepyfile(test_it=source, **files)
 
     def run(self, *args: str, track: bool = True, subprocess: bool = False) -> pytest.RunResult:
-        """Run pytest; tracked and in this process unless told otherwise."""
+        """Run pytest; tracked and in this process unless told otherwise, its workers forked."""
         # Hypothesis imports itself anew in each inner session, which takes seconds.
         without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *UNASKED)
         quiet = (*without, "-W", "ignore::pytest.PytestDeprecationWarning")
         args = (*(("--armory-track",) if track else ()), *quiet, *args)
         if subprocess:
             return self.pytester.runpytest_subprocess(*args)
-        return self.pytester.runpytest_inprocess(*args, no_reraise_ctrlc=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(execnet.gateway_io, "popen_args", self._forked)
+            return self.pytester.runpytest_inprocess(*args, no_reraise_ctrlc=True)
 
     def runs(self, kind: str = "evaluation") -> dict[str, Run]:
         """The runs of a kind by name; a second one of the same name is an error."""
@@ -153,12 +174,15 @@ def verdicts(result: pytest.RunResult) -> dict[str, int]:
 
 @pytest.fixture
 def evals(
-    pytester: pytest.Pytester, read_runs: Callable[..., list[Run]], monkeypatch: pytest.MonkeyPatch
+    pytester: pytest.Pytester,
+    read_runs: Callable[..., list[Run]],
+    monkeypatch: pytest.MonkeyPatch,
+    forked_workers: Callable[[object], list[str]],
 ) -> Evals:
     """Write evaluations, run them with pytest, read their runs."""
     for name in [name for name in sys.modules if name.startswith("test_")]:
         monkeypatch.delitem(sys.modules, name)  # an inner session's file may have its name
-    return Evals(pytester, read_runs)
+    return Evals(pytester, read_runs, forked_workers)
 
 
 @pytest.fixture(params=[("-p", "no:xdist"), ("-n0",), ("-n1",)], ids=["no-xdist", "n0", "n1"])
@@ -177,6 +201,27 @@ def artifacts_of(run: Run) -> dict[str, Path]:
 def text_of(run: Run, path: str) -> str:
     """A local text artifact."""
     return artifacts_of(run)[path].read_text(encoding="utf-8")
+
+
+TOGETHER = {
+    "servers": ("test_credentials", "test_http", "test_outages", "test_sync", "test_login"),
+    "examples": ("test_example_evals",),
+}
+"""Files that share what is slow to start; one worker runs them, so that it is started once."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Any test for any worker, but for those; xdist's own groups are lost with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0].rpartition("/")[2].removesuffix(".py")
+            groups = (name for name, files in TOGETHER.items() if file in files)
+            return next(groups, nodeid)
+
+    return Scheduling(config, log)
 
 
 def pytest_make_parametrize_id(val: Any) -> str | None:

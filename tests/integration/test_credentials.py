@@ -11,8 +11,6 @@ from mantik import PASSWORD, USER, mantik_platform
 from mlflow import MlflowClient
 from servers import ADMIN
 
-pytestmark = pytest.mark.xdist_group("server")
-
 SOURCE = """
     import mlflow, pytest
     from pytest_armory import track_metrics

@@ -30,8 +30,7 @@ LONG = """
         stay()
 """
 
-WAYS = [("-p", "no:xdist"), ("-n2", "--dist=load")]
-IDS = ["one", "n2"]
+ONE, TWO, WORKER = ("-p", "no:xdist"), ("-n2", "--dist=load"), ("-n1",)
 
 
 def states(evals: Evals) -> dict[str, tuple[str, str | None]]:
@@ -57,14 +56,15 @@ def until_long(evals: Evals, session: Session, way: tuple[str, ...]) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=IDS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
+@pytest.mark.parametrize(
+    ("number", "way"),
+    [(signal.SIGTERM, ONE), (signal.SIGTERM, TWO), (signal.SIGHUP, ONE)],
+    ids=["TERM-one", "TERM-n2", "HUP-one"],
+)
 def test_a_signal_that_ends_the_job(
-    evals: Evals, start: Start, way: tuple[str, ...], number: signal.Signals
+    evals: Evals, start: Start, number: signal.Signals, way: tuple[str, ...]
 ) -> None:
     """A CI runner's time-out: every open run is closed within a second, and the job dies of it."""
-    if number == signal.SIGHUP and way != WAYS[0]:
-        pytest.skip("one way is enough for the second signal")
     evals.write(LONG)
     session = start(*way)
     until_long(evals, session, way)
@@ -74,24 +74,24 @@ def test_a_signal_that_ends_the_job(
     session.gone()
     found = states(evals)
     assert found.pop("test_done") == PASSED
-    assert set(found) == ({"test_long"} if way == WAYS[0] else {"test_long", "test_never"})
+    assert set(found) == ({"test_long"} if way == ONE else {"test_long", "test_never"})
     assert set(found.values()) == {INTERRUPTED}
     for run in [*evals.runs().values(), *evals.sessions()]:
         assert run.info.end_time / 1000 - sent < 4  # 0.1 on an idle machine
     assert evals.run_of("test_long").data.metrics["seen"] == 1
     (sum_of_all,) = evals.sessions()
     assert sum_of_all.info.status == "KILLED"
-    assert sum_of_all.data.metrics["not_run"] == (1 if way == WAYS[0] else 0)
+    assert sum_of_all.data.metrics["not_run"] == (1 if way == ONE else 0)
     assert "1 passed, " in session.output
     assert leases(evals) == []
-    evals.check_accounted(2 if way == WAYS[0] else 3)
+    evals.check_accounted(2 if way == ONE else 3)
     off = start(*way, track=False)
     off.wait_for("long")
     off.send(number)
     assert off.wait() == -number
 
 
-@pytest.mark.parametrize("way", WAYS, ids=IDS)
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
 def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) -> None:
     """Twice: while a fixture is torn down, or xdist waits for its workers."""
@@ -114,7 +114,7 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     status = session.wait()
     session.gone()
     assert status in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT)
-    evals.check_accounted(2 if way == WAYS[0] else 3)
+    evals.check_accounted(2)
     found = states(evals)
     assert found.pop("test_done") == PASSED
     assert set(found.values()) == {INTERRUPTED}
@@ -123,14 +123,14 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     assert leases(evals) == []
 
 
-@pytest.mark.parametrize("way", WAYS, ids=IDS)
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
 def test_killed_for_good(
     evals: Evals, start: Start, way: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing can be caught; what tells the truth afterwards is `recover`, or the next session."""
     evals.write(LONG)
-    alive = start(*way)
-    until_long(evals, alive, way)
+    alive = start(*ONE)
+    until_long(evals, alive, ONE)
     killed = start(*way)
     until_long(evals, killed, way)
     died = time.time()
@@ -144,14 +144,14 @@ def test_killed_for_good(
 
     before = {run.info.run_id: run.info.status for run in runs_of(alive)}
     assert "RUNNING" in before.values()
-    if way == WAYS[0]:
+    if way == ONE:
         assert commands.main(["recover"]) == 0
         told = capsys.readouterr().out
         assert "test_long, interrupted" in told
         assert "at work on this machine" in told
     else:
         result = evals.run("-k", "test_done")
-        result.stdout.fnmatch_lines(["session * was killed: closed 3 runs it left open"])
+        result.stdout.fnmatch_lines(["session * was killed: closed 2 runs it left open"])
     closed = {run.info.run_name: run for run in runs_of(killed)}
     assert {run.info.status for run in closed.values()} == {"FINISHED", "KILLED"}
     assert closed["test_long"].data.tags["armory.outcome"] == "interrupted"
@@ -162,7 +162,7 @@ def test_killed_for_good(
     assert "nothing to close" in capsys.readouterr().out
     alive.send(signal.SIGTERM)
     alive.gone()
-    evals.check_accounted(2 + 2 if way == WAYS[0] else 3 + 3 + 1)
+    evals.check_accounted(2 + 2 if way == ONE else 2 + 2 + 1)
     (sum_of_all,) = [run for name, run in closed.items() if name.startswith("session ")]
     assert sum_of_all.info.status == "KILLED"
     assert sum_of_all.data.metrics["passed"] == 1
@@ -193,26 +193,48 @@ def test_runs_of_another_machine_are_named_and_left(
 
 
 DYING = """
-    import ctypes, os, pytest
+    import ctypes, os, signal, pytest
+    from pytest_armory import track_call
     pytestmark = pytest.mark.evaluation
-    def test_before(): pass
-    def test_dies(evaluation_run):
+    def load(n): return n
+    def kill(): os.kill(os.getpid(), signal.SIGKILL)
+    def test_exits(evaluation_run):
         evaluation_run.log_metrics({"before": 1})
-        WAY
+        os._exit(0)
+    def test_segfaults(evaluation_run):
+        evaluation_run.log_metrics({"before": 1})
+        ctypes.string_at(0)
+    @pytest.fixture
+    def data(request, track_call, evaluation_run):
+        track_call(load, n=1)
+        evaluation_run.log_metrics({"before": 1})
+        if "setup" in request.node.name: kill()
+        yield
+        if "teardown" in request.node.name: kill()
+    def test_setup(data): pass
+    def test_call(data): kill()
+    def test_teardown(data): pass
     def test_after(): pass
 """
 
 
-@pytest.mark.parametrize("way", ["os._exit(0)", "ctypes.string_at(0)"])
-def test_a_test_that_takes_its_worker_along(evals: Evals, way: str) -> None:
-    evals.write(DYING.replace("WAY", way))
-    result = evals.run("-n1", "-p", "no:faulthandler")
-    assert states(evals) == {"test_before": PASSED, "test_dies": CRASHED, "test_after": PASSED}
-    assert evals.run_of("test_dies").data.metrics["before"] == 1
-    result.stdout.fnmatch_lines(["*3 evaluations: 2 passed, 1 crashed, tracked to *"])
+def test_a_test_that_takes_its_worker_along(evals: Evals) -> None:
+    """In setup, call and teardown; as by the machine out of memory, by an exit and a segfault."""
+    evals.write(DYING)
+    args = ("-n1", "-p", "no:faulthandler")
+    result = evals.run(*args)
+    dead = ("test_exits", "test_segfaults", "test_setup", "test_call", "test_teardown")
+    assert states(evals) == {"test_after": PASSED, **dict.fromkeys(dead, CRASHED)}
+    assert {evals.run_of(name).data.metrics["before"] for name in dead} == {1}
+    for name in ("test_call", "test_teardown"):  # killed before anything more was written
+        assert evals.run_of(name).data.params["load.n"] == "1"
+    (session,) = evals.sessions()
+    parents = {run.data.tags["mlflow.parentRunId"] for run in evals.runs().values()}
+    assert parents == {session.info.run_id}
+    result.stdout.fnmatch_lines(["*6 evaluations: 1 passed, 5 crashed, tracked to *"])
     assert leases(evals) == []
-    evals.check_accounted(3)
-    off = evals.run("-n1", "-p", "no:faulthandler", track=False)
+    evals.check_accounted(6)
+    off = evals.run(*args, track=False)
     assert (result.ret, result.parseoutcomes()) == (off.ret, off.parseoutcomes())
 
 
@@ -228,9 +250,8 @@ LOOP = """
 @pytest.mark.parametrize(
     "args",
     [
-        ("--dist=loadscope", "--max-worker-restart=2"),
+        ("--dist=loadscope", "--max-worker-restart=1"),
         ("--dist=loadfile", "--max-worker-restart=1"),
-        ("--max-worker-restart=0",),
         ("--maxfail=1", "--max-worker-restart=0"),
     ],
     ids=" ".join,

@@ -16,8 +16,6 @@ from servers import Fault, Proxy, free_port
 
 from pytest_armory import commands
 
-pytestmark = pytest.mark.xdist_group("server")
-
 SOURCE = """
     import mlflow, pytest
     from pytest_armory import track_metrics

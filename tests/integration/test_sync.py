@@ -24,8 +24,6 @@ from pytest_armory.store import sync
 from pytest_armory.store.database import sqlite_uri
 from pytest_armory.store.sync import carried_name, synced_tag
 
-pytestmark = pytest.mark.xdist_group("server")
-
 RICH = """
     import mlflow, pytest
     from pytest_armory import track_call, track_metrics
