@@ -32,10 +32,8 @@ COMMON = """
 import os, pytest
 N = int(os.environ["N"])
 KEYS = "abcdefghij"
-CASES = [tuple(range(10))] * N
 METRICS = {f"m{k}": float(k) for k in range(10)}
-"""
-CLIENT = """
+cases = pytest.mark.parametrize(",".join(KEYS), [tuple(range(10))] * N)
 @pytest.fixture(scope="session")
 def experiment():
     from mlflow import MlflowClient
@@ -45,47 +43,44 @@ def experiment():
 """
 SOURCES = {
     "(a) untracked": """
-@pytest.mark.parametrize(",".join(KEYS), CASES)
+@cases
 def test_it(a, b, c, d, e, f, g, h, i, j): dict(METRICS)
 """,
-    "(b) fluent": CLIENT
-    + """
-@pytest.mark.parametrize("i", range(N))
-def test_it(experiment, i):
+    "(b) fluent": """
+@cases
+def test_it(experiment, a, b, c, d, e, f, g, h, i, j):
     import mlflow
     mlflow.set_experiment("bench")
     mlflow.start_run(run_name=f"test_it[{i}]")
-    mlflow.log_params({key: value for key, value in zip(KEYS, range(10))})
+    mlflow.log_params(dict(zip(KEYS, (a, b, c, d, e, f, g, h, i, j))))
     mlflow.log_metrics(METRICS)
     mlflow.end_run()
 """,
-    "(c) fewest client calls": CLIENT
-    + """
-@pytest.mark.parametrize("i", range(N))
-def test_it(experiment, i):
+    "(c) fewest client calls": """
+@cases
+def test_it(experiment, a, b, c, d, e, f, g, h, i, j):
     from mlflow.entities import Metric, Param
     client, experiment_id = experiment
-    tags = {f"tag{k}": "value" for k in range(12)}
+    tags = {f"tag{k}": "value" for k in range(15)}
     run = client.create_run(experiment_id, tags=tags, run_name=f"test_it[{i}]")
     client.log_batch(
         run.info.run_id,
         [Metric(name, value, 1, 0) for name, value in METRICS.items()],
-        [Param(key, str(value)) for key, value in zip(KEYS, range(10))],
+        [Param(key, str(v)) for key, v in zip(KEYS, (a, b, c, d, e, f, g, h, i, j))],
     )
     client.set_terminated(run.info.run_id)
 """,
-    "(d) mlflow.pytest.plugin": CLIENT
-    + """
+    "(d) mlflow.pytest.plugin": """
 import mlflow
 @mlflow.test
-@pytest.mark.parametrize("i", range(N))
-def test_it(experiment, i):
+@cases
+def test_it(experiment, a, b, c, d, e, f, g, h, i, j):
     mlflow.log_metrics(METRICS, step=i)
 """,
     "pytest-armory": """
 from pytest_armory import track_metrics
 @pytest.mark.evaluation(name="bench")
-@pytest.mark.parametrize(",".join(KEYS), CASES)
+@cases
 def test_it(a, b, c, d, e, f, g, h, i, j): track_metrics(METRICS)
 """,
 }
@@ -126,27 +121,36 @@ def medians(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
 
 
 def per_evaluation(
-    folder: Path, names: Sequence[str], rounds: int, uri: str, *args: str
+    folder: Path, uris: Mapping[str, str], rounds: int, *args: str
 ) -> dict[str, float]:
-    """Seconds per evaluation of each variant."""
+    """Seconds per evaluation of each variant, tracked to its URI.
 
-    def measured(name: str) -> Callable[[], float]:
-        test = folder / f"{list(SOURCES).index(name)}" / "test_bench.py"
-        test.parent.mkdir(exist_ok=True)
-        test.write_text(COMMON + SOURCES[name])
+    The variant is what the name begins with.
+    """
+
+    def measured(name: str, uri: str) -> Callable[[], float]:
+        variant = next(one for one in SOURCES if name.startswith(one))
+        test = written(folder, variant)
 
         def difference() -> float:
             variables = {"ARMORY_HOME": str(folder / "home"), "MLFLOW_TRACKING_URI": uri}
-            arguments = (*ARGUMENTS.get(name, ()), *args)
+            arguments = (*ARGUMENTS.get(variant, ()), *args)
             long, short = (
-                pytest_seconds(test.parent, *arguments, N=str(n), **variables)
-                for n in (LONG, SHORT)
+                pytest_seconds(test, *arguments, N=str(n), **variables) for n in (LONG, SHORT)
             )
             return (long - short) / (LONG - SHORT)
 
         return difference
 
-    return medians({name: measured(name) for name in names}, rounds)
+    return medians({name: measured(name, uri) for name, uri in uris.items()}, rounds)
+
+
+def written(folder: Path, variant: str) -> Path:
+    """The folder of a variant's tests."""
+    place = folder / f"{list(SOURCES).index(variant)}"
+    place.mkdir(exist_ok=True)
+    (place / "test_bench.py").write_text(COMMON + SOURCES[variant])
+    return place
 
 
 def rows(case: str, found: Mapping[str, float], unit: str, factor: float = 1e3) -> Rows:
@@ -159,7 +163,7 @@ def rows(case: str, found: Mapping[str, float], unit: str, factor: float = 1e3) 
             "value": round(value * factor, 2),
             "unit": unit,
             **(
-                {"ratios": {o[:3]: round(value / v, 2) for o, v in others.items() if v > 1e-4}}
+                {"ratios": {o: round(value / v, 2) for o, v in others.items() if v > 1e-4}}
                 if name == "pytest-armory"
                 else {}
             ),
@@ -182,15 +186,21 @@ def off(folder: Path, rounds: int) -> Rows:
 
 
 def local(folder: Path, rounds: int) -> Rows:
-    """A local database: 10 parameters and 10 metrics each."""
+    """A local database: 10 parameters and 10 metrics each.
+
+    Ours is the one under the Armory home; the others' is one that MLflow made by itself, and for
+    the fewest calls ours as well.
+    """
     from pytest_armory.store.database import ensure_database, sqlite_uri
 
-    database = folder / "mlflow.db"
-    ensure_database(database, folder / "artifacts")
-    uri = sqlite_uri(database)
-    found = per_evaluation(folder, list(SOURCES), rounds, uri)
-    with_workers = per_evaluation(folder, ["pytest-armory"], rounds, uri, "-n2")
-    return rows("local", found, "ms") + rows("local, -n 2", with_workers, "ms")
+    ours = folder / "home" / "mlruns" / "mlflow.db"
+    ensure_database(ours, ours.parent / "artifacts")
+    uris = dict.fromkeys(list(SOURCES)[:-1], f"sqlite:///{folder}/mlflow.db")
+    uris["(c) fewest client calls, our database"] = sqlite_uri(ours)
+    uris["pytest-armory"] = ""  # its own default
+    found = per_evaluation(folder, uris, rounds)
+    workers = per_evaluation(folder, {name: uris[name] for name in list(uris)[-2:]}, rounds, "-n2")
+    return rows("local", found, "ms") + rows("local, -n 2", workers, "ms")
 
 
 def over_http(folder: Path, rounds: int) -> Rows:
@@ -201,7 +211,8 @@ def over_http(folder: Path, rounds: int) -> Rows:
         for latency in (0.0, 0.02):
             with proxy(port, latency) as (url, seen):
                 case = f"HTTP{', 20 ms each way' if latency else ''}"
-                result += rows(case, per_evaluation(folder, names, rounds, url), "ms")
+                found = per_evaluation(folder, dict.fromkeys(names, url), rounds)
+                result += rows(case, found, "ms")
                 if not latency:
                     result += requests(folder, names, url, seen)
     return result
@@ -214,9 +225,8 @@ def requests(folder: Path, names: Sequence[str], url: str, seen: list[str]) -> R
         counts = []
         for n in (SHORT, LONG):
             seen.clear()
-            test = folder / f"{list(SOURCES).index(name)}"
             variables = {"ARMORY_HOME": str(folder / "home"), "MLFLOW_TRACKING_URI": url}
-            pytest_seconds(test, *ARGUMENTS.get(name, ()), N=str(n), **variables)
+            pytest_seconds(written(folder, name), *ARGUMENTS.get(name, ()), N=str(n), **variables)
             counts.append(len(seen))
         found[name] = (counts[1] - counts[0]) / (LONG - SHORT)
     return rows("HTTP, requests", found, "requests", 1)
@@ -227,16 +237,14 @@ def first_use(folder: Path, rounds: int) -> Rows:
     homes = iter(range(1000))
 
     def once(name: str) -> Callable[[], float]:
-        test = folder / f"{list(SOURCES).index(name)}" / "test_bench.py"
-        test.parent.mkdir(exist_ok=True)
-        test.write_text(COMMON + SOURCES[name])
+        test = written(folder, name)
 
         def measured() -> float:
             home = folder / f"home{next(homes)}"
             home.mkdir()
             uri = "" if name == "pytest-armory" else f"sqlite:///{home}/mlflow.db"
             variables = {"ARMORY_HOME": str(home), "MLFLOW_TRACKING_URI": uri, "N": "1"}
-            return pytest_seconds(test.parent, *ARGUMENTS.get(name, ()), **variables)
+            return pytest_seconds(test, *ARGUMENTS.get(name, ()), **variables)
 
         return measured
 
