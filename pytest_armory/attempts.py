@@ -225,6 +225,8 @@ class Attempts:
             experiment or f"experiment {self.settings.experiment_id}"
         )
         waiting = {**tags, "armory.destination": self.destination.shown}
+        if not experiment:
+            waiting["armory.experiment_id"] = str(self.settings.experiment_id)
         if "armory.remote_run_id" not in tags:
             parent = self._parent_of(experiment_id, True)
             waiting.update({"mlflow.parentRunId": parent} if parent else {})

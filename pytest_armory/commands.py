@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -239,7 +239,9 @@ def _sync(source: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         for delivery in found:
             yield from _would_upload(delivery)
     else:
-        with sync.alone(source):
+        with sync.alone(source), ExitStack() as stack:
+            if to is not None:
+                to = stack.enter_context(_logged_in(to))
             found = sync.deliveries(source, to)
             problems = []
             for delivery in found:
@@ -270,7 +272,7 @@ def _upload(source: Destination, delivery: Delivery) -> Generator[str, None, lis
     total, uploaded, reason = len(delivery.runs), 0, ""
     line = _ProgressLine()
     try:
-        for step in sync.upload(source, delivery):
+        for step in _steps(source, delivery):
             which = f"[{step.index:,}/{total:,}] {step.run.name}"
             if step.state == "at":
                 line.show(f"{which}: {step.text}")
@@ -289,6 +291,15 @@ def _upload(source: Destination, delivery: Delivery) -> Generator[str, None, lis
     if delivery.unfinished:
         problems.append(_not_ended(delivery))
     return problems
+
+
+def _steps(source: Destination, delivery: Delivery) -> Iterator[Step]:
+    """The steps of an upload, logged in where it goes."""
+    if delivery.target is None:
+        yield from sync.upload(source, delivery)  # which says why
+        return
+    with _logged_in(delivery.target) as there:
+        yield from sync.upload(source, replace(delivery, target=there))
 
 
 def _told(step: Step, which: str, rewrites: bool) -> Iterator[str]:

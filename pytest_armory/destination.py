@@ -74,7 +74,7 @@ def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
         return Path(home).expanduser().absolute() if home else Path.home() / ".armory"
     except RuntimeError:  # a container's user without an entry and without HOME
         raise ArmoryUsageError(
-            f"armory: the home folder of {home or 'this user'} is not known; set ARMORY_HOME to a "
+            f"the home folder of {home or 'this user'} is not known; set ARMORY_HOME to a "
             "folder that can be written"
         ) from None
 
@@ -99,7 +99,7 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
         path = armory_home(environ) / "mlruns" / "mlflow.db"
         if "?" in str(path) and not _sqlalchemy_quotes():
             raise ArmoryUsageError(
-                f"armory: the local database cannot be at {path}: SQLAlchemy before 2.1 opens no "
+                f"the local database cannot be at {path}: SQLAlchemy before 2.1 opens no "
                 "path with a question mark; set ARMORY_HOME to another folder"
             )
         return Destination(uri=None, database=path, shown=_shorten(path))
@@ -133,7 +133,7 @@ def check_writable(destination: Destination) -> None:
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     if not existing.is_dir():
         raise ArmoryUsageError(
-            f"armory: the local database cannot be at {destination.database}: {existing} is a "
+            f"the local database cannot be at {destination.database}: {existing} is a "
             "file, not a folder; set ARMORY_HOME to a folder that can be written"
         )
     try:
@@ -142,7 +142,7 @@ def check_writable(destination: Destination) -> None:
             file.write(bytes(ROOM))
     except OSError as error:
         raise ArmoryUsageError(
-            f"armory: the local database cannot be at {destination.database}: {existing} cannot "
+            f"the local database cannot be at {destination.database}: {existing} cannot "
             f"be written ({error.strerror}); set ARMORY_HOME to a folder that can, or name a "
             "server with --armory-tracking-uri"
         ) from None
@@ -261,7 +261,7 @@ def _without_secrets(uri: str) -> str:
 
 def _unusable(uri: str, rule: str) -> ArmoryUsageError:
     return ArmoryUsageError(
-        f"armory: the tracking URI {_without_secrets(uri)!r} cannot be used: {rule}. Give "
+        f"the tracking URI {_without_secrets(uri)!r} cannot be used: {rule}. Give "
         "--armory-tracking-uri (or MLFLOW_TRACKING_URI) `local`, http(s)://…, sqlite:///…, "
         "postgresql://… or databricks"
     )

@@ -216,8 +216,8 @@ class Ledger:
         """The node ids of every evaluation that was collected, as far as it was told."""
         self.reported: set[str] = set()
         """The node ids of every test that was."""
-        self.crashed = False
-        """Whether a worker died."""
+        self.deaths: dict[str, int] = {}
+        """When each worker died that did, in milliseconds since the epoch."""
         self.is_whole = True
         """Whether the store holds the session as it was told at the end."""
         self.baseline: Baseline | None = None
@@ -274,7 +274,7 @@ class Ledger:
     def finish(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
         """Close what is open, sum up from what the store holds; None without an evaluation."""
         told = list(self._records.values())
-        stored = self._stored(interrupted) if told or self._any_crashed() else _Stored()
+        stored = self._stored(interrupted) if told or self._may_hold_more() else _Stored()
         ids = {record.run_id for record in stored.own}
         lost = [r for r in told if r.run_id not in ids | stored.unread]
         unread = [r for r in told if r.run_id in stored.unread - ids]
@@ -365,9 +365,9 @@ class Ledger:
         """Whether this job has opened it, and no other job of the same session."""
         return run.tags.get("armory.shard") == self.identity.shard
 
-    def _any_crashed(self) -> bool:
+    def _may_hold_more(self) -> bool:
         """Whether a worker died that may have left a run nobody told of, in a store that exists."""
-        return self.crashed and (self.where.database is None or self.where.database.exists())
+        return bool(self.deaths) and (self.where.database is None or self.where.database.exists())
 
     def _problems(self) -> list[str]:
         every = [text for record in self._records.values() for text in record.problems]
@@ -408,7 +408,7 @@ class Ledger:
         try:
             store = open_store(place.where)
             store.drain()
-            everywhere = self.crashed or not place.where.is_remote
+            everywhere = bool(self.deaths) or not place.where.is_remote
             ids = store.experiment_ids() if everywhere else place.experiment_ids
             every = store.session_runs(self.identity.session, ids)
             runs = [r for r in every if not is_session(r) and r.run_id not in continued]
@@ -441,7 +441,8 @@ class Ledger:
                 if told is not None and told.params:  # which its worker did not come to write
                     unknown = {k: v for k, v in told.params.items() if k not in run.params}
                     store.log_batch(run.run_id, params=unknown)
-                self.problems += close_left(store, run, presumed)
+                end = self.deaths.get(run.tags.get("armory.worker", ""))
+                self.problems += close_left(store, run, presumed, end)
             except TrackingError as error:
                 self._failed(error)
         if "mlflow.parentRunId" not in run.tags and run.run_id not in self._linked:
@@ -484,7 +485,11 @@ def close_left(
     known = run.tags.get("armory.outcome")
     outcome = Outcome(known) if known in set(Outcome) else presumed
     run.tags["armory.outcome"] = outcome.value
-    store.log_batch(run.run_id, tags={"armory.outcome": outcome.value})
+    metrics = []
+    if end is not None and "duration_seconds" not in run.metrics:
+        run.metrics["duration_seconds"] = max(0, end - run.start) / 1000
+        metrics = [("duration_seconds", run.metrics["duration_seconds"], 0)]
+    store.log_batch(run.run_id, tags={"armory.outcome": outcome.value}, metrics=metrics)
     store.close_run(run.run_id, outcome.status, end)
     return []
 

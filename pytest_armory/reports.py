@@ -314,7 +314,9 @@ def number(value: float) -> str:
 
 
 def seconds(duration: float) -> str:
-    """A duration: ``0.02 s``, ``12.3 s``, ``4 min 05 s``, ``3 h 12 min``."""
+    """A duration: ``0.02 s``, ``12.3 s``, ``4 min 05 s``, ``3 h 12 min``; "" for 0: not known."""
+    if not duration:
+        return ""
     if duration < 10:
         return f"{duration:.2f} s"
     if duration < 60:

@@ -130,6 +130,11 @@ def tell_controller(config: pytest.Config, problems: list[str]) -> None:
         config.workeroutput[_PROBLEMS] = problems  # type: ignore[attr-defined] # xdist's
 
 
+def died_now(node: Any) -> tuple[str, int]:
+    """A worker's name, and now in milliseconds since the epoch."""
+    return str(node.gateway.id), time.time_ns() // 1_000_000
+
+
 def told_by_worker(node: Any) -> list[str]:
     """What a worker said at its end."""
     return list(getattr(node, "workeroutput", {}).get(_PROBLEMS, []))
@@ -144,7 +149,7 @@ def checked_destination(settings: Settings) -> destination.Destination:
 
             check_usable(where)
     except ArmoryUsageError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(f"armory: {error}") from None
     return where
 
 

@@ -132,7 +132,7 @@ class Process:
             else:
                 self._lease.leave()
             self._lease = None
-        if self.where is not None and self.ledger is not None and self.ledger.crashed:
+        if self.where is not None and self.ledger is not None and self.ledger.deaths:
             self._bury(self.where)
 
     def _bury(self, where: Destination) -> None:
@@ -261,8 +261,9 @@ class Reports:
         session.hand_over(self.ledger.identity, baseline, self.ledger.out_of_reach, node)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: object, error: object) -> None:
-        self.ledger.crashed |= error is not None
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        if error is not None:
+            self.ledger.deaths.setdefault(*session.died_now(node))
         self.ledger.problems += told_by_worker(node)
 
     @pytest.hookimpl(tryfirst=True)

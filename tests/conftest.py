@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -36,6 +37,7 @@ from pytest_armory.store.database import (  # noqa: E402
 )
 
 import_database_store()
+gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
 
 # Plugins that are here to be tested with: each is on where a test asks for it.
 UNASKED = ("-p", "no:randomly", "-p", "no:rerunfailures", "-p", "no:cov")
@@ -125,7 +127,8 @@ class Evals:
         """Run pytest; tracked and in this process unless told otherwise, its workers forked."""
         # Hypothesis imports itself anew in each inner session, which takes seconds.
         without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *UNASKED)
-        quiet = (*without, "-W", "ignore::pytest.PytestDeprecationWarning")
+        ignored = ("PytestDeprecationWarning", "PytestAssertRewriteWarning")
+        quiet = (*without, *(word for name in ignored for word in ("-W", f"ignore::pytest.{name}")))
         args = (*(("--armory-track",) if track else ()), *quiet, *args)
         if subprocess:
             return self.pytester.runpytest_subprocess(*args)
@@ -154,14 +157,21 @@ class Evals:
         assert len(stored) + lost == attempts
         assert [run.info.status for run in self.read() if run.info.status == "RUNNING"] == []
 
-    def check_invariant(self, result: pytest.RunResult, attempts: int, lost: int = 0) -> None:
+    def check_invariant(
+        self,
+        result: pytest.RunResult,
+        attempts: int,
+        *args: str,
+        lost: int = 0,
+        subprocess: bool = False,
+    ) -> None:
         """The verdicts are those with the plugin off, and every attempt is accounted for."""
         self.check_accounted(attempts, lost)
         copy = self.pytester.path / "off.db"
         shutil.copy(self.home / "mlruns" / "mlflow.db", copy)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(copy))  # for what tests log themselves
-            off = self.run(track=False)
+            off = self.run(*args, track=False, subprocess=subprocess)
         assert off.ret == result.ret
         assert verdicts(off) == verdicts(result)
 
@@ -204,7 +214,14 @@ def text_of(run: Run, path: str) -> str:
 
 
 TOGETHER = {
-    "servers": ("test_credentials", "test_http", "test_outages", "test_sync", "test_login"),
+    "servers": (
+        "test_faults",
+        "test_credentials",
+        "test_http",
+        "test_outages",
+        "test_sync",
+        "test_login",
+    ),
     "examples": ("test_example_evals",),
 }
 """Files that share what is slow to start; one worker runs them, so that it is started once."""

@@ -8,6 +8,7 @@ takes each of them are spent once. ``python forked.py serve SOCKET`` is the proc
 from __future__ import annotations
 
 import array
+import gc
 import json
 import os
 import signal
@@ -43,6 +44,7 @@ def serve(address: str) -> None:
     from pytest_armory.store.database import import_database_store
 
     import_database_store()
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)

@@ -192,7 +192,7 @@ def check_usable(destination: Destination) -> None:
     if destination.database is not None:
         fault = fault_of(destination.database) or unwritable(destination.database)
         if fault:
-            raise ArmoryUsageError(f"armory: {fault}")
+            raise ArmoryUsageError(fault)
 
 
 def unwritable(path: Path) -> str:

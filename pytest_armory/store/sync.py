@@ -44,6 +44,9 @@ REMOTE_RUN = "armory.remote_run_id"
 SYNCED = "armory.synced"
 """The tag of a run that waits no more: its copy's id. With :func:`synced_tag`, for one server."""
 
+EXPERIMENT = "armory.experiment_id"
+"""The tag of a run that waits and was given an experiment by its id."""
+
 _PARENT = "mlflow.parentRunId"
 _LINKS = (_PARENT, "armory.opened_in", "armory.left_open_in")
 """Tags that hold the id of another run."""
@@ -153,7 +156,7 @@ def _without_empty(found: Iterable[Delivery]) -> list[Delivery]:
 def _check_is_elsewhere(source: Destination, to: Destination) -> None:
     if to.database is not None and to.database.resolve() == Path(str(source.database)).resolve():
         raise ArmoryUsageError(
-            f"armory: --to names the local database itself, {source.shown}, where the runs are; "
+            f"--to names the local database itself, {source.shown}, where the runs are; "
             "give the URI of a server, as in http://127.0.0.1:5000"
         )
 
@@ -306,6 +309,11 @@ class _Courier:
         self._tag = synced_tag(delivery.shown)
         self._names: dict[str, str] = {}
         self._experiments: dict[str, str] = {}
+        self._given = {
+            run.experiment_id: run.tags[EXPERIMENT]
+            for run in delivery.runs
+            if EXPERIMENT in run.tags and plain(run.tags.get(WAITS_FOR, "")) == self._place
+        }
         self._pages: dict[str, str | None] = {}
 
     def check_reachable(self) -> None:
@@ -329,7 +337,8 @@ class _Courier:
         with translated("reading a run", self.source.where):
             run = self.source.client.get_run(stored.run_id)
         yield "looking for its copy"
-        experiment_id = self._experiment_id(self._experiment_name(run))
+        experiment_id = self._given.get(run.info.experiment_id)
+        experiment_id = experiment_id or self._experiment_id(self._experiment_name(run))
         tags = self._tags(run)
         copy, is_new = self._copy(run, experiment_id, tags, note)
         copy_id = copy.info.run_id
@@ -392,7 +401,7 @@ class _Courier:
         tags = {
             name: clip(value, TAG_LIMIT)
             for name, value in run.data.tags.items()
-            if name not in (WAITS_FOR, REMOTE_RUN, SYNCED, "mlflow.runName")
+            if name not in (WAITS_FOR, REMOTE_RUN, SYNCED, EXPERIMENT, "mlflow.runName")
             and not name.startswith(f"{SYNCED}.")
         }
         tags.update({name: self.ids.get(tags[name], tags[name]) for name in _LINKS if name in tags})

@@ -11,6 +11,8 @@ from mantik import PASSWORD, USER, mantik_platform
 from mlflow import MlflowClient
 from servers import ADMIN
 
+from pytest_armory import commands
+
 SOURCE = """
     import mlflow, pytest
     from pytest_armory import track_metrics
@@ -58,6 +60,24 @@ def test_a_password_in_the_uri_is_taken_and_never_shown(evals: Evals, auth_serve
     assert password.encode() not in everything_below(evals.pytester.path, evals.home)
 
 
+def test_a_login_by_the_credentials_file(
+    evals: Evals, auth_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's own, ``~/.mlflow/credentials``."""
+    user, password = ADMIN
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        f"[mlflow]\nmlflow_tracking_username = {user}\nmlflow_tracking_password = {password}\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    evals.write(SOURCE)
+    result = evals.run("--armory-tracking-uri", auth_server, "-o", "armory_budget=60")
+    result.assert_outcomes(passed=1)
+    assert "warning" not in result.stdout.str()
+    assert f"see {auth_server}/#/" in result.stdout.str()
+    assert password not in result.stdout.str()
+
+
 def test_a_login_that_is_refused(
     evals: Evals, auth_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +120,33 @@ def test_mantik(
         shown = (result.stdout.str() + result.stderr.str()).encode()
         for secret in platform.secrets:
             assert secret.encode() not in left + shown
+
+
+def test_syncing_to_mantik(
+    evals: Evals,
+    mlflow_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What waits for the platform, and what was recorded elsewhere: both log in by themselves."""
+    evals.write(SOURCE)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    with mantik_platform(mlflow_server) as platform:
+        platform.answer["create"] = 503
+        result = evals.run("--armory-tracking-uri", platform.url, "-o", "armory_budget=1")
+        result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
+        platform.answer.clear()
+        capsys.readouterr()
+        assert commands.main(["sync"]) == 0
+        assert f"uploaded 2 runs to {platform.url}/tracking" in capsys.readouterr().out
+        evals.run().assert_outcomes(passed=1)
+        capsys.readouterr()
+        assert commands.main(["sync", "--to", platform.url]) == 0
+        assert f"uploaded 2 runs to {platform.url}/tracking" in capsys.readouterr().out
+        assert commands.main(["sync", "--to", platform.url]) == 0
+        assert "is not there yet" in capsys.readouterr().out
+        assert {auth.partition(" ")[0] for _, auth in platform.tracked} == {"Bearer"}
 
 
 def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:

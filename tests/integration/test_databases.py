@@ -190,7 +190,7 @@ def test_a_database_named_by_its_uri_is_looked_at_too(evals: Evals, tmp_path: Pa
 def test_an_empty_file_is_made_a_database(evals: Evals) -> None:
     database_of(evals).write_bytes(b"")
     evals.write(EVALUATIONS)
-    result = evals.run("-n2", subprocess=True)
+    result = evals.run("-n2")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.no_fnmatch_line("warning: *")
     assert set(evals.runs()) == {"test_good", "test_bad"}
@@ -302,7 +302,7 @@ SPOILED = """
     ("spoil", "says", "how"),
     [
         ("fill", "its disk is full; make room", "-n0"),
-        ("damage", "it is damaged; put a copy in its place", "-n1"),
+        ("damage", "it is damaged; put a copy in its place", "-n0"),
     ],
 )
 def test_verdicts_stand_when_it_happens_meanwhile(

@@ -98,7 +98,7 @@ def tracked(database_template: Path) -> Tracked:
     with FileLock(f"{folder}.lock"):
         place = Place(folder, database_template)
         if not output.exists():
-            said = place.python(*PYTEST, "--armory-track", "-n2", str(EXAMPLES))
+            said = place.python(*PYTEST, "--armory-track", "-n1", str(EXAMPLES))
             output.write_text(said, encoding="utf-8")
     return Tracked(output.read_text(encoding="utf-8"), place)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from conftest import Evals
+from faults import Session
 from mlflow import MlflowClient
 from servers import Proxy
 
@@ -132,3 +134,42 @@ def test_the_tests_own_user_info_is_never_shown(evals: Evals, mlflow_server: str
     result = evals.run("--armory-tracking-uri", uri, "-v")
     result.assert_outcomes(failed=1)
     assert "s3cret" not in result.stdout.str() + result.stderr.str()
+
+
+def test_recovering_at_a_server(
+    evals: Evals,
+    start: Callable[..., Session],
+    mlflow_server: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation(name="recovered")
+        def test_done(): pass
+        def test_long(mark, stay):
+            mark("long")
+            stay()
+    """)
+    there = ("--armory-tracking-uri", mlflow_server)
+    session = start(*there)
+    session.wait_for("long")
+    session.send(signal.SIGKILL)
+    session.gone()
+    client = MlflowClient(mlflow_server)
+
+    def status() -> dict[str, str]:
+        experiment = client.get_experiment_by_name("recovered")
+        runs = client.search_runs([experiment.experiment_id])
+        return {run.info.run_name.split()[0]: run.info.status for run in runs}
+
+    open_ones = {"test_long": "RUNNING", "session": "RUNNING"}
+    assert status() == {"test_done": "FINISHED", **open_ones}
+    assert commands.main(["sessions", *there]) == 0
+    assert "running" in capsys.readouterr().out
+    assert commands.main(["recover", *there]) == 0
+    assert "test_long, interrupted" in capsys.readouterr().out
+    assert status() == {"test_done": "FINISHED", **dict.fromkeys(open_ones, "KILLED")}
+    assert commands.main(["recover", *there]) == 0
+    assert "nothing to close" in capsys.readouterr().out
+    assert commands.main(["sessions", *there]) == 0
+    assert "1 passed, 1 interrupted" in capsys.readouterr().out

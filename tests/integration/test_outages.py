@@ -12,7 +12,7 @@ from conftest import Evals
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from outages import status
-from servers import Fault, Proxy, free_port
+from servers import Fault, Proxy, free_port, proxied
 
 from pytest_armory import commands
 
@@ -205,3 +205,22 @@ def test_a_port_that_takes_connections_and_says_nothing(evals: Evals, name: str)
         started = time.monotonic()
         run(evals, f"http://127.0.0.1:{listening.getsockname()[1]}", name)
         assert time.monotonic() - started < 10
+
+
+def test_an_experiment_by_its_id_waits_for_that_one(
+    evals: Evals, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(mlflow_server)
+    experiment_id = client.create_experiment(name)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
+    with proxied(mlflow_server) as proxy:
+        proxy.fault = status(500)
+        evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+        result = evals.run("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
+        proxy.fault = None
+        assert commands.main(["sync"]) == 0
+    found = client.search_runs([experiment_id])
+    assert sorted(str(run.info.run_name).split()[0] for run in found) == ["session", "test_a"]
+    assert not any("armory.experiment_id" in run.data.tags for run in found)

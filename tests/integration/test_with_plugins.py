@@ -20,13 +20,11 @@ TWO = ("-n2",)
 Row = tuple[str, str, str, str]
 
 
-def run_both(evals: Evals, *args: str, subprocess: bool = False) -> pytest.RunResult:
-    """Run tracked; verdicts and exit status are those of the same arguments without tracking."""
-    off = evals.run(*args, track=False, subprocess=subprocess)
+def run_both(evals: Evals, attempts: int, *args: str, subprocess: bool = False) -> pytest.RunResult:
+    """Run tracked; everything is as without tracking, and every attempt is stored."""
     result = evals.run(*args, subprocess=subprocess)
-    assert (result.ret, verdicts(result)) == (off.ret, verdicts(off))
-    assert "RUNNING" not in {run.info.status for run in evals.read()}
     assert [line for line in result.outlines if line.startswith(("warning:", "not stored:"))] == []
+    evals.check_invariant(result, attempts, *args, subprocess=subprocess)
     return result
 
 
@@ -66,7 +64,9 @@ def test_reruns_are_attempts_at_one_evaluation(evals: Evals, each_way: Sequence[
             track_metrics({"seen": attempt, f"in {attempt}": 1})
             assert attempt == 3
     """)
-    result = run_both(evals, *each_way, *RERUNS, "--reruns=3", "--junitxml=report.xml")
+    args = (*each_way, *RERUNS, "--reruns=3")
+    result = evals.run(*args, "--junitxml=report.xml")
+    evals.check_invariant(result, 3, *args)
     assert (result.ret, verdicts(result)) == (0, {"passed": 1, "rerun": 2})
     assert history(evals) == [
         ("test_flaky[0.1]", "1", "failed", "FAILED"),
@@ -112,7 +112,7 @@ def test_the_last_attempt_decides_whatever_phase_failed(evals: Evals) -> None:
         @pytest.mark.flaky(reruns=0)
         def test_once(): assert 0
     """)
-    result = run_both(evals, *ONE, *RERUNS, "--reruns=2")
+    result = run_both(evals, 8, *ONE, *RERUNS, "--reruns=2")
     assert result.ret == 1
     assert history(evals) == [
         ("test_hopeless", "1", "failed", "FAILED"),
@@ -154,7 +154,7 @@ def test_a_crashed_test_is_tried_again_on_another_worker(evals: Evals) -> None:
             time.sleep(60)
         def test_lives(): pass
     """)
-    result = run_both(evals, *TWO, *RERUNS, "--reruns=2")
+    result = run_both(evals, 6, *TWO, *RERUNS, "--reruns=2")
     assert (result.ret, verdicts(result)) == (1, {"passed": 2, "failed": 2, "rerun": 2})
     assert history(evals) == [
         ("test_killed", "1", "crashed", "FAILED"),
@@ -186,7 +186,7 @@ def test_repetitions_are_evaluations_of_their_own(evals: Evals) -> None:
         @pytest.mark.parametrize("eps", [0.1])
         def test_a(eps): pass
     """)
-    result = run_both(evals, *ONE, "--count=3")
+    result = run_both(evals, 3, *ONE, "--count=3")
     result.assert_outcomes(passed=3)
     assert history(evals) == [
         (f"test_a[0.1-{step}-3]", "1", "passed", "FINISHED") for step in (1, 2, 3)
@@ -215,7 +215,7 @@ def test_a_time_limit_by_signal_fails_the_test(evals: Evals) -> None:
         @pytest.mark.timeout(60)
         def test_fast(): pass
     """)
-    result = run_both(evals, *ONE, "--timeout=1", "--timeout-method=signal")
+    result = run_both(evals, 3, *ONE, "--timeout=1", "--timeout-method=signal")
     result.assert_outcomes(passed=1, failed=1, errors=1)
     assert history(evals) == [
         ("test_body", "1", "failed", "FAILED"),
@@ -281,7 +281,7 @@ def test_a_slow_store_is_not_the_tests_time(
 
     monkeypatch.setattr(Attempts, step, slow)
     evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass\ndef test_b(): pass")
-    result = run_both(evals, *ONE, "--timeout=1")
+    result = run_both(evals, 1, *ONE, "--timeout=1")
     result.assert_outcomes(passed=2)
 
 
@@ -302,7 +302,7 @@ def test_a_shuffled_order_changes_no_run(evals: Evals) -> None:
         @pytest.mark.parametrize("i", range(3))
         def test_without(i): pass
     """)
-    result = run_both(evals, *ONE, "-p", "randomly", "--randomly-seed=3")
+    result = run_both(evals, 9, *ONE, "-p", "randomly", "--randomly-seed=3")
     result.assert_outcomes(passed=9)
     result.stdout.fnmatch_lines(["Using --randomly-seed=3", "9 evaluations: 9 passed, tracked *"])
     runs = evals.runs()
@@ -354,7 +354,7 @@ MODES = {
 @pytest.mark.parametrize("mode", MODES)
 def test_coroutines_and_asynchronous_fixtures(evals: Evals, mode: str) -> None:
     evals.write(ASYNC.format(**MODES[mode]))
-    result = run_both(evals, *ONE, "-o", f"asyncio_mode={mode}")
+    result = run_both(evals, 3, *ONE, "-o", f"asyncio_mode={mode}")
     result.assert_outcomes(passed=2, failed=1)
     runs = evals.runs()
     shared = {"load._func": "test_it.load", "load.n": "1"}
@@ -389,7 +389,7 @@ def test_all_of_them_in_workers(evals: Evals) -> None:
         *RERUNS, "--reruns=1", "--count=2", "--timeout=60", "-o", "asyncio_mode=auto",
         "-p", "randomly", "--randomly-seed=3", "-p", "pytest_cov", "--cov=.", "--cov-report=term",
     )  # fmt: skip
-    result = run_both(evals, "-n1", *all_of_them, subprocess=True)
+    result = run_both(evals, 14, "-n1", *all_of_them)
     assert (result.ret, verdicts(result)) == (0, {"passed": 12, "rerun": 2})
     assert history(evals) == [
         ("test_a[1-2]", "1", "failed", "FAILED"),

@@ -517,11 +517,16 @@ def test_a_script_without_pytest(tmp_path: Path, armory_home: Path, read_runs: R
         "    track_call(load, split='test')\n"
         "    track_metrics({'a': 1})\n"
         "print('pytest' in sys.modules)\n"
+        "class Log:\n"
+        "    def __init__(self): self.me, self.file = self, open('log.txt', 'w')\n"
+        "log = Log()\n"
+        "log.file.write('written by garbage')\n"
     )
     done = subprocess.run(
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
+    assert (tmp_path / "log.txt").read_text() == "written by garbage"
     (run,) = read_runs()
     assert run.data.params == {"load._func": "__main__.load", "load.split": "test"}
     assert run.data.tags["mlflow.source.name"] == str(script)
