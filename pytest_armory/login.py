@@ -59,7 +59,7 @@ def needed(uri: str) -> bool:
     missing = [n for n in ("MANTIK_USERNAME", "MANTIK_PASSWORD") if not os.environ.get(n)]
     if len(missing) == 1:
         raise ArmoryUsageError(
-            f"armory: a login at Mantik takes MANTIK_USERNAME and MANTIK_PASSWORD, and {missing[0]}"
+            f"a login at Mantik takes MANTIK_USERNAME and MANTIK_PASSWORD, and {missing[0]}"
             " is not set; set it, or unset the other one to track without a login"
         )
     return not missing

@@ -176,6 +176,8 @@ def logged_in(
     except TrackingError as error:
         from pytest_armory.store.circuit import circuit_of
 
+        if login.needed(uri):  # what waits shall wait for where it would have gone
+            where = destination.resolve(login.tracking_uri(uri))
         circuit_of(where.shown).trip(str(error), for_good=True)
         return where, [str(error)]
 
