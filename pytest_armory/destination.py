@@ -194,12 +194,14 @@ def _switch_to_wal(path: Path) -> None:
 
 
 def _checkpoint(path: Path) -> None:
-    """Bring everything into the one file that is renamed; its journal keeps the old name."""
-    connection = sqlite3.connect(path)
+    """Bring everything into the one file that is renamed, and that onto the disk."""
+    connection = sqlite3.connect(path)  # whose journal keeps the old name
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         connection.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _discard(path: Path) -> None:

@@ -11,8 +11,8 @@ import os
 import re
 import shlex
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache, partial
 from importlib import metadata, util
 from pathlib import Path
@@ -58,10 +58,33 @@ def ensure_database(path: Path, artifacts: Path) -> None:
 def _migrate(path: Path, *, artifacts: Path) -> None:
     database_store = import_database_store()
     explain_faults(path, shown=path.with_suffix(""))
-    with unheard(), translated("making the local database", str(path)):
+    quick = unheard(), nothing_collected(), _unsynced(path)
+    with ExitStack() as stack, translated("making the local database", str(path)):
+        for manager in quick:
+            stack.enter_context(manager)
         # The artifact root is that of the Default experiment, for ever: not beside the caller.
         store = database_store(sqlite_uri(path), artifacts.as_uri())
         store.engine.dispose()
+
+
+@contextmanager
+def _unsynced(path: Path) -> Iterator[None]:
+    """Sync nothing of a database that is being made: it counts only when it is whole."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def connected(connection: Any, record: Any) -> None:
+        del record
+        if isinstance(connection, sqlite3.Connection):  # not of another engine of this process
+            files = [row[2] for row in connection.execute("PRAGMA database_list")]
+            if str(path.resolve()) in files:
+                connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", connected)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", connected)
 
 
 # What happens to a database in use
