@@ -268,7 +268,8 @@ class Reports:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        planned, wire = getattr(report, PLANNED, None), getattr(report, WIRE, None)
+        # Taken off, for pytest keeps every report until the end.
+        planned, wire = (vars(report).pop(name, None) for name in (PLANNED, WIRE))
         self.ledger.reported.add(report.nodeid)
         if planned is not None:
             self.ledger.planned.update(json.loads(planned))

@@ -40,6 +40,9 @@ from pytest_armory.values import TAG_LIMIT, clip, redact_text
 
 T = TypeVar("T")
 
+PAGE = 250
+"""Runs in an answer: MLflow makes some 60 kB of objects of each before it is done with all."""
+
 SOON = 1.0
 """Seconds after which what waits for another request gets one of its own."""
 
@@ -299,7 +302,7 @@ class Store:
         return _stored(run).metrics
 
     def session_runs(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
-        """Every run of a session, session runs included, by start; one request per 1,000 runs."""
+        """Every run of a session, session runs included, by start; a request per page."""
         return self.search(experiment_ids, f"tags.`armory.session` = '{session}'")
 
     def session_runs_of(self, session: str, experiment_id: str) -> list[StoredRun]:
@@ -333,7 +336,7 @@ class Store:
                 self.client.search_runs,
                 ids,
                 filter_string=condition,
-                max_results=min(most or 1000, 1000),
+                max_results=min(most or PAGE, PAGE),
                 order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
                 page_token=token,
             )
@@ -429,7 +432,7 @@ class Store:
     # What sync asks of the local database
 
     def runs_with_tag(self, tag: str) -> list[StoredRun]:
-        """Every run that carries a tag, by start; one request per 1,000 runs."""
+        """Every run that carries a tag, by start; a request per page."""
         return self.search(self.experiment_ids(), f"tags.`{tag}` LIKE '%'")
 
     def runs_inside(self, run: StoredRun) -> list[StoredRun]:
