@@ -139,7 +139,9 @@ def _tune(
     if statement.startswith("PRAGMA busy_timeout"):
         circuit = _circuits.get(str(connection.engine.url.database))
         if circuit is not None:
-            cursor.execute("PRAGMA synchronous = NORMAL")
+            (journal,) = cursor.execute("PRAGMA journal_mode").fetchone()
+            if journal == "wal":  # with any other it could damage the file
+                cursor.execute("PRAGMA synchronous = NORMAL")
             statement = f"PRAGMA busy_timeout = {circuit.patience * 1000:.0f}"
     return statement, parameters
 
