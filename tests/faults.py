@@ -38,6 +38,7 @@ class Session:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_hear_signals,
             )
 
     @property
@@ -72,6 +73,12 @@ class Session:
                 return
             time.sleep(0.05)
         pytest.fail(f"processes are left of:\n{self.output}")
+
+
+def _hear_signals() -> None:
+    """Undo what a shell does to a command in the background: it ignores Ctrl-C, and so do we."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 CONFTEST = """
