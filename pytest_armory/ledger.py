@@ -16,7 +16,7 @@ from pytest_armory import __version__, destination, leases
 from pytest_armory.baselines import Baseline
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
-from pytest_armory.reports import Summary, markdown, outcome_counts
+from pytest_armory.reports import Summary, markdown, outcome_counts, with_tests
 from pytest_armory.values import TAG_LIMIT
 
 if TYPE_CHECKING:
@@ -298,6 +298,7 @@ class Ledger:
             commit=self.identity.tags.get("mlflow.source.git.commit", ""),
             branch=self.identity.tags.get("mlflow.source.git.branch", ""),
             baseline=self.baseline.told if self.baseline else "",
+            problems=self._problems(),
         )
         summary = replace(summary, text=self._text(summary))
         summary = self._close(summary, interrupted)
@@ -370,8 +371,10 @@ class Ledger:
         return bool(self.deaths) and (self.where.database is None or self.where.database.exists())
 
     def _problems(self) -> list[str]:
-        every = [text for record in self._records.values() for text in record.problems]
-        return list(dict.fromkeys([*self.problems, *every]))
+        of_tests = [(text, r.nodeid) for r in self._records.values() for text in r.problems]
+        told = {text for text, _ in of_tests}
+        others = [text for text in dict.fromkeys(self.problems) if text not in told]
+        return [*others, *with_tests(of_tests)]
 
     def _stored(self, interrupted: bool) -> _Stored:
         """The session's evaluations as the store holds them, those left open closed first.

@@ -16,6 +16,9 @@ from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outc
 ROWS = 40
 """How many rows a table has unless asked for more: what still fits on a screen."""
 
+WARNINGS = 20
+"""How many of them are shown unless asked for more."""
+
 CHIEF = 3
 """How many metrics of an evaluation a table shows."""
 
@@ -136,18 +139,26 @@ def change(value: float, base: float) -> str:
 
 def gate_lines(records: Sequence[EvaluationRecord], baseline: str) -> list[str]:
     """What gates could not judge, one line for each reason, with the evaluations it is of."""
-    reasons: dict[str, list[str]] = {}
+    reasons: list[tuple[str, str]] = []
     for record in records:
         for verdict in record.verdicts:
             if verdict.state == "unjudged":
                 reason = f"{verdict.metric} {verdict.text}"
                 if verdict.baseline is None and not baseline:
                     reason = f"{verdict.metric}, for no baseline is given; add {_ADVICE}"
-                reasons.setdefault(reason, []).append(record.nodeid.rpartition("::")[2])
+                reasons.append((reason, record.nodeid))
+    return [f"not judged: {line}" for line in with_tests(reasons)]
+
+
+def with_tests(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Sentences that node ids came with, each once, with the tests that it is of."""
+    tests: dict[str, list[str]] = {}
+    for text, nodeid in said:
+        tests.setdefault(text, []).append(nodeid.partition("::")[2] or nodeid)
     return [
-        f"not judged: {reason} ({', '.join(tests[:3])}"
-        f"{f' and {len(tests) - 3:,} more' if len(tests) > 3 else ''})"
-        for reason, tests in reasons.items()
+        f"{text} ({', '.join(names[:3])}"
+        f"{f' and {len(names) - 3:,} more' if len(names) > 3 else ''})"
+        for text, names in tests.items()
     ]
 
 
@@ -179,8 +190,12 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
         lines.append(Line([(printable(f"{text}, recorded locally"), "yellow")]))
     if summary.lost:
         lines.append(Line([(f"not stored: {_plural(summary.lost, 'evaluation')}", "red")]))
-    lines += [Line([(f"warning: {printable(text)}", "yellow")]) for text in summary.problems]
-    return lines
+    shown = summary.problems if verbosity > 0 else summary.problems[:WARNINGS]
+    warnings = [f"warning: {printable(text)}" for text in shown]
+    if len(shown) < len(summary.problems):
+        hidden = len(summary.problems) - len(shown)
+        warnings.append(f"… {_plural(hidden, 'more warning')}; -v shows every one")
+    return lines + [Line([(text, "yellow")]) for text in warnings]
 
 
 def _tracked(summary: Summary) -> str:
@@ -403,8 +418,10 @@ def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
         lines.append(f"\n**Not stored: {_plural(summary.lost, 'evaluation')}.**")
     if summary.baseline:
         lines.append(f"\n{_text(summary.baseline[0].upper() + summary.baseline[1:])}.")
-    lines += [f"\n⚠️ {_text(problem)}" for problem in summary.problems]
     lines += _markdown_gates(latest(records), summary.baseline)
+    lines += [f"\n⚠️ {_text(problem)}" for problem in summary.problems[:WARNINGS]]
+    if len(summary.problems) > WARNINGS:
+        lines.append(f"\n… and {_plural(len(summary.problems) - WARNINGS, 'more warning')}.")
     bad = [record for record in records if not _is_good(record)]
     good = [record for record in records if _is_good(record)]
     everywhere = _on_several_workers(records)

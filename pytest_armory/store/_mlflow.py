@@ -106,7 +106,8 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
         return LoginRefusedError, _login_refused(code)
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
-        return StoreRefusedError, ""
+        changed = "Changing param values is not allowed" in str(error)  # each text names its run
+        return StoreRefusedError, "another value of it is stored already" if changed else ""
     cause = error.__cause__ or error.__context__
     if type(cause).__module__.startswith(("requests", "urllib3")):
         return StoreUnreachableError, _plainly(cause)

@@ -423,14 +423,11 @@ class EvaluationRun:
 
     def _refused(self, key: str, error: TrackingError) -> None:
         self._replaced.add(key)  # what it should have been is kept in params.json
-        if not self._raises:
-            self.problems.append(str(error))
-            return
-        warnings.warn(
-            f"the parameter {key!r} is only in the artifact params.json: {error}",
-            ParameterWarning,
-            stacklevel=2,
-        )
+        text = f"the parameter {key!r} is only in the artifact params.json: {error}"
+        if self._raises:
+            warnings.warn(text, ParameterWarning, stacklevel=2)
+        else:
+            self.problems.append(text)
 
     def _failed(self, error: TrackingError) -> None:
         if self._raises:

@@ -253,7 +253,9 @@ def test_one_refused_parameter_costs_no_other(evals: Evals) -> None:
     result.assert_outcomes(passed=1)
     run = evals.run_of("test_a[0.1-7]")
     assert run.data.params == {"eps": "mine", "steps": "7"}
-    result.stdout.fnmatch_lines(["warning: writing to a run failed at *"])
+    told = "warning: the parameter 'eps' is only in the artifact params.json: *stored already (*)"
+    result.stdout.fnmatch_lines([told])
+    assert '"eps": "0.1"' in text_of(run, "params.json")
 
 
 def test_a_parameter_that_the_test_replaces_is_kept_whole(evals: Evals) -> None:

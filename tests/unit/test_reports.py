@@ -21,6 +21,7 @@ from pytest_armory.reports import (
     seconds,
     shorten,
     terminal_lines,
+    with_tests,
 )
 
 anything = st.text(st.characters(), max_size=80)
@@ -90,6 +91,22 @@ def test_a_thousand_rows_fit_a_screen_with_every_bad_one() -> None:
     assert len(lines) == 1 + 1 + 50 + 1 + 1
     assert "950 more" in lines[-2]
     assert len(terminal_lines(summary(many(1000)), 80, 1)) == 1003
+
+
+def test_a_hundred_warnings_fit_a_screen_too() -> None:
+    problems = [f"w{i}" for i in range(100)]
+    lines = [line.text for line in terminal_lines(summary(many(1), problems=problems), 80, 0)]
+    assert sum(line.startswith("warning: w") for line in lines) == 20
+    assert lines[-1] == "… 80 more warnings; -v shows every one"
+    every = terminal_lines(summary(many(1), problems=problems), 80, 1)
+    assert sum(line.text.startswith("warning: w") for line in every) == 100
+    text = markdown(summary(many(1, bad=1), problems=problems))
+    assert (text.count("⚠️ w"), "80 more warnings" in text) == (20, True)
+
+
+def test_a_sentence_of_several_tests_is_said_once() -> None:
+    said = [("a", "t.py::T::x[p::q]"), ("b", "t.py"), *(("a", f"t.py::y[{i}]") for i in range(3))]
+    assert with_tests(said) == ["a (T::x[p::q], y[0], y[1] and 1 more)", "b (t.py)"]
 
 
 def test_markdown_is_cut_honestly() -> None:
