@@ -135,6 +135,7 @@ class Attempts:
             try:
                 store = open_store(self.destination)
                 self.problems += store.close_left_open(self._left_open)
+                store.flush()
                 store.drain()
             except TrackingError as error:
                 self.problems.append(str(error))

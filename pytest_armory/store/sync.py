@@ -514,6 +514,7 @@ class _Courier:
                 metrics=[Metric(*values) for values in batch["metrics"]],
                 params=[Param(*values) for values in batch["params"]],
                 tags=[RunTag(*values) for values in batch["tags"]],
+                synchronous=True,
             )
 
     def _missing_metrics(self, run: Any, copy: Any) -> list[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from conftest import Evals, text_of
 from faults import Session
 
 from pytest_armory import commands, provenance
+from pytest_armory.store.database import sqlite_uri
 
 BOUNDS = """
     import mlflow, pytest
@@ -44,16 +45,43 @@ BOUNDS = """
 """
 
 
+def log_somewhere(evals: Evals) -> None:
+    """Have the runs that MLflow opens for untracked tests in a database of the test's."""
+    uri = sqlite_uri(evals.home / "mlruns" / "mlflow.db")
+    evals.pytester.makeconftest(f"import mlflow\nmlflow.set_tracking_uri({uri!r})")
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_bounds_of_what_mlflow_logs_in_its_own_threads(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, track: bool
+) -> None:
+    """They are waited for; and a run that MLflow opened unasked stays open for later tests."""
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    evals.write("""
+        import mlflow, pytest
+        @pytest.mark.evaluation(at_least={"accuracy": 0.5})
+        @pytest.mark.parametrize("value", [0.9, 0.8])
+        def test_a(value):
+            mlflow.log_metric("accuracy", value)
+        @pytest.mark.evaluation(at_least={"accuracy": 0.5})
+        def test_nothing(): pass
+    """)
+    if not track:
+        log_somewhere(evals)
+    result = evals.run(track=track, subprocess=True)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*accuracy was never logged*"])
+    if track:
+        assert evals.run_of("test_a[0.8]").data.metrics["accuracy"] == 0.8
+        evals.check_invariant(result, attempts=3, subprocess=True)
+
+
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
 def test_bounds(evals: Evals, each_way: Sequence[str], track: bool) -> None:
     """A missed bound is the test's own failure, tracked or not."""
     evals.write(BOUNDS)
-    if not track:  # MLflow then opens a run of the test's own, somewhere
-        evals.pytester.makeconftest(
-            f"import mlflow\\nmlflow.set_tracking_uri('sqlite:///{evals.home}/mlruns/mlflow.db')".replace(
-                "\\n", "\n"
-            )
-        )
+    if not track:
+        log_somewhere(evals)
     result = evals.run("-rf", *each_way, track=track)
     result.assert_outcomes(passed=4, failed=4, skipped=1, xfailed=1)
     result.stdout.fnmatch_lines_random([

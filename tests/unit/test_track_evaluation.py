@@ -263,7 +263,8 @@ def failing_store(monkeypatch: pytest.MonkeyPatch, run: EvaluationRun) -> None:
         raise OSError("no space left at http://user:secret@host")
 
     assert run.destination is not None
-    monkeypatch.setattr(open_store(run.destination).client, "log_batch", refuse)
+    for method in ("log_batch", "log_metric", "set_tag"):
+        monkeypatch.setattr(open_store(run.destination).client, method, refuse)
 
 
 def test_a_store_that_fails_raises_in_a_script(
@@ -748,9 +749,9 @@ def test_all_metrics_are_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[int] = []
         original = client.log_batch
 
-        def counting(*args: Any, **kwargs: Any) -> None:
-            calls.append(len(kwargs["metrics"]))
-            original(*args, **kwargs)
+        def counting(run_id: str, metrics: list[Any], *args: Any, **kwargs: Any) -> None:
+            calls.append(len(metrics))
+            original(run_id, metrics, *args, **kwargs)
 
         monkeypatch.setattr(client, "log_batch", counting)
         track_metrics({"loss": [1.0] * 50, "accuracy": 0.5, "deep": {"a": 1, "b": 2}})
