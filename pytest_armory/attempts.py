@@ -8,6 +8,7 @@ three still says what it was; the engine writes its metrics itself; *finish* aft
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from pytest_armory.lifecycle import Phase, outcome_of
 from pytest_armory.options import Mark, Settings, merged_mark
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
-from pytest_armory.track.evaluation import logged_metrics, open_run, running
+from pytest_armory.track.evaluation import open_run, running
 from pytest_armory.track.run import EvaluationRun, tag_strings
 from pytest_armory.values import metric_values, param_strings
 
@@ -273,8 +274,10 @@ class Attempts:
 
     def _own(self, attempt: Attempt) -> Mapping[str, float]:
         """What the test has logged by ``mlflow.*`` itself; only MLflow knows."""
+        if "mlflow" not in sys.modules:  # then nobody has logged anything by it
+            return {}
         try:
-            return logged_metrics(attempt.run, attempt.started)
+            return attempt.run.logged_metrics(attempt.started)
         except TrackingError as error:
             attempt.run.problems.append(str(error))
             return {}

@@ -4,16 +4,21 @@
 moved; so a run that was made through the client is put on, and taken off, the stack that
 ``mlflow.active_run()`` reads. The stack and the URI that was set are private to MLflow: the CI
 matrix runs the oldest and the newest supported version against it.
+
+A plain ``mlflow.start_run()`` raises where a run is active. Without us none would be, so it opens a
+child of our run instead.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
@@ -24,18 +29,25 @@ _URI = "MLFLOW_TRACKING_URI"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run stands among a thread's active runs, and MLflow's URI from before it."""
+    """Where a run stands among a thread's active runs, and what was MLflow's URI and last run."""
 
     uri: str | None
     thread: int
     depth: int
+    last: str | None
+
+
+_ours: set[str] = set()
+"""The runs that stand on a stack because of us."""
 
 
 def activate(run: Any, uri: str) -> Place:
     """Make ``run``, an ``mlflow.entities.Run``, this thread's active run, and ``uri`` MLflow's."""
     stack = _stack()
-    place = Place(_given_uri(), threading.get_ident(), len(stack))
+    place = Place(_given_uri(), threading.get_ident(), len(stack), _last_ended())
     import_mlflow().set_tracking_uri(uri)
+    _nest_plain_runs()
+    _ours.add(run.info.run_id)
     stack.append(_fluent().ActiveRun(run))
     return place
 
@@ -46,6 +58,7 @@ def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
     Returns the runs that stand above it, or in its place where the code has ended it and logged on:
     a fluent call without an active run opens one.
     """
+    _ours.discard(run_id)
     if _given_uri() == uri:
         environment = os.environ.get(_URI)
         import_mlflow().set_tracking_uri(place.uri)
@@ -64,6 +77,7 @@ def replace(run_id: str, other: Any, uri: str, place: Place) -> Place:
     if place.thread == threading.get_ident():
         stack = _stack()
         active = _fluent().ActiveRun(other)
+        _ours.add(other.info.run_id)
         stack[:] = [active if run.info.run_id == run_id else run for run in stack]
     import_mlflow().set_tracking_uri(uri)
     return place
@@ -84,21 +98,28 @@ def take_open(run_ids: Collection[str]) -> list[str]:
     return taken
 
 
-def own_metrics(since: float) -> dict[str, float]:
+def own_metrics(since: float, place: Place | None = None) -> dict[str, float]:
     """What this thread's own code has logged since then, to the run that it has opened last.
 
-    In seconds since the epoch. Raises :class:`TrackingError`.
+    In seconds since the epoch; ``place`` is that of our own run, if one is active. Raises
+    :class:`TrackingError`.
     """
+    stack = _stack()
+    run_id = _last_ended() if not stack or stack[-1].info.run_id in _ours else stack[-1].info.run_id
+    if run_id is None or (place is not None and run_id == place.last):
+        return {}
     mlflow = import_mlflow()
     with translated("reading a run", "MLflow's tracking URI"):
-        run = mlflow.active_run() or mlflow.last_active_run()
-        if run is None:
-            return {}
         mlflow.flush_async_logging()
-        # A run that MLflow opens unasked, for the first value, stays open for the next test's.
-        began = 0 if run.info.start_time >= since * 1000 - 1 else since * 1000 - 1
-        values = last_values(mlflow.get_run(run.info.run_id))
-        return {one.key: finite_or_not(one.value) for one in values if one.timestamp >= began}
+        try:
+            run = mlflow.get_run(run_id)
+        except mlflow.MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # it is at another URI
+                return {}
+            raise
+    # A run that MLflow opens unasked, for the first value, stays open for the next test's.
+    began = 0 if run.info.start_time >= since * 1000 - 1 else since * 1000 - 1
+    return {m.key: finite_or_not(m.value) for m in last_values(run) if m.timestamp >= began}
 
 
 def last_values(run: Any) -> list[Any]:
@@ -124,6 +145,33 @@ def _fluent() -> ModuleType:
 
     module: ModuleType = fluent
     return module
+
+
+def _nest_plain_runs() -> None:
+    """Put a ``start_run`` in the place of MLflow's that looks whether it is ours that is active."""
+    fluent, mlflow = _fluent(), import_mlflow()
+    original = fluent.start_run
+    if hasattr(original, "by_armory"):
+        return
+    parameters = inspect.signature(original)
+
+    @wraps(original)
+    def start_run(*args: Any, **kwargs: Any) -> Any:
+        stack = _stack()
+        if stack and stack[-1].info.run_id in _ours:
+            given = parameters.bind(*args, **kwargs)
+            given.arguments["nested"] = True
+            args, kwargs = given.args, given.kwargs
+        return original(*args, **kwargs)
+
+    start_run.by_armory = True  # type: ignore[attr-defined] # a mark
+    fluent.start_run = mlflow.start_run = start_run  # type: ignore[attr-defined] # its name for users
+
+
+def _last_ended() -> str | None:
+    """The run that this thread has ended last."""
+    last: str | None = _fluent()._last_active_run_id.get()
+    return last
 
 
 def _stack() -> list[Any]:

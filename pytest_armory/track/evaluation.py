@@ -154,21 +154,6 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     run.log_results(values.numbers, values.arrays, step=step or 0, histories=histories)
 
 
-def logged_metrics(run: EvaluationRun, since: float) -> Mapping[str, float]:
-    """The metrics that MLflow holds of a run, whoever logged them; one request.
-
-    Of a run in memory: those of the run that the code has opened by itself in MLflow's fluent API
-    since then, in seconds since the epoch.
-    """
-    if "mlflow" not in sys.modules:  # then nobody has logged anything by it
-        return {}
-    from pytest_armory.store import fluent
-
-    if run.run_id is not None:
-        return run.stored_metrics()
-    return fluent.own_metrics(since)
-
-
 def _histories(metrics: object) -> dict[Any, list[float]]:
     """Armory's form of a metric with several values: a list or tuple of plain numbers."""
     if not isinstance(metrics, Mapping):

@@ -333,11 +333,18 @@ class EvaluationRun:
             now = any(isinstance(content, Path) for content in files.values())
             self._now_or_later(lambda store, run: store.log_files(run, files), now)
 
-    def stored_metrics(self) -> Mapping[str, float]:
-        """Its metrics as the store holds them, those that ``mlflow.log_metric`` wrote included."""
+    def logged_metrics(self, since: float) -> Mapping[str, float]:
+        """Its metrics as MLflow holds them, whoever logged them, and those of a run inside it.
+
+        Of a run in memory: those of the run that the code has opened by itself in MLflow's fluent
+        API since then, in seconds since the epoch.
+        """
+        from pytest_armory.store import fluent
+
         if self._run is None or self._store is None:
-            return {}
-        return self._store.metrics_of(self._run.run_id)
+            return fluent.own_metrics(since)
+        stored = self._store.metrics_of(self._run.run_id)
+        return {**fluent.own_metrics(since, self._place), **stored}
 
     def settle(self) -> None:
         """Wait for what is written in the background, if no session does that at its end."""

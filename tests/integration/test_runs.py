@@ -258,6 +258,35 @@ def test_one_refused_parameter_costs_no_other(evals: Evals) -> None:
     assert '"eps": "0.1"' in text_of(run, "params.json")
 
 
+def test_a_plain_start_run_opens_a_child(evals: Evals, each_way: Sequence[str]) -> None:
+    """As most tests have it that track by hand: what passes untracked passes tracked."""
+    evals.write("""
+        import mlflow, pytest
+        @pytest.mark.evaluation(at_least={"accuracy": 0.5, "loss": 1})
+        def test_two():
+            for rate in (0.1, 0.2):
+                with mlflow.start_run(run_name=f"rate {rate}"):
+                    mlflow.log_param("rate", rate)
+                    mlflow.log_metrics({"accuracy": rate * 4, "loss": 1})
+        @pytest.mark.evaluation
+        def test_begun_twice():
+            mlflow.start_run()
+            mlflow.start_run()
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("given", [{"bogus": 1}, {"nested": False}])
+        def test_given(given):
+            with mlflow.start_run(**given): pass
+    """)
+    result = evals.run(*each_way)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines_random(["*is already active*", "*unexpected keyword*'bogus'*"])
+    two = evals.run_of("test_two").info.run_id
+    inner = [run for run in evals.read() if (run.info.run_name or "").startswith("rate")]
+    assert sorted(run.data.params["rate"] for run in inner) == ["0.1", "0.2"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in inner} == {two}
+    evals.check_accounted(attempts=4)
+
+
 def test_a_parameter_that_the_test_replaces_is_kept_whole(evals: Evals) -> None:
     """MLflow keeps the first value for ever; the last one is beside it."""
     evals.write("""
