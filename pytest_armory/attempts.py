@@ -23,7 +23,7 @@ from pytest_armory import __version__, gates
 from pytest_armory.baselines import Baseline
 from pytest_armory.destination import Destination, resolve
 from pytest_armory.errors import StoreUnreachableError, TrackingError
-from pytest_armory.fixture_params import FixtureParams, merged
+from pytest_armory.fixture_params import FixtureParams, Source, merged
 from pytest_armory.ledger import gate_tags, process_tags
 from pytest_armory.lifecycle import Phase, outcome_of
 from pytest_armory.options import Mark, Settings, merged_mark
@@ -31,7 +31,7 @@ from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import open_run, running
 from pytest_armory.track.run import EvaluationRun, tag_strings
-from pytest_armory.values import metric_values, param_strings
+from pytest_armory.values import PARAM_LIMIT, clip, metric_values, param_strings
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoreRun
@@ -48,6 +48,7 @@ class Attempt:
         self.phases: list[Phase] = []
         self.phase_seconds: dict[str, float] = {}
         self.opening = 0.0
+        self.sources: list[Source] = []
         self.described: dict[str, str] = {}
         self.failures: list[str] = []
         self.captured: dict[str, str] = {}
@@ -123,7 +124,8 @@ class Attempts:
         if attempt is None:
             return None
         outcome = Outcome.INTERRUPTED
-        attempt.run.write(tags={"armory.outcome": outcome.value})
+        known = attempt.run.describe(attempt.described)
+        attempt.run.write(params=known, tags={"armory.outcome": outcome.value})
         attempt.run.close(outcome.status)
         return self.record_of(attempt, outcome)
 
@@ -289,14 +291,20 @@ class Attempts:
         return self.baseline.of(attempt.run.experiment_id, attempt.record.nodeid)
 
     def describe(self, attempt: Attempt) -> None:
-        """Write the parameters that are known by now: fixtures', parametrization's, the test's."""
-        attempt.described = self._params(attempt)
-        attempt.run.describe(attempt.described)
+        """Note the parameters that are known by now: fixtures', parametrization's, the test's.
+
+        They are written when the test ends: a value that it logs itself by ``mlflow.log_param``
+        would be refused if another stood there.
+        """
+        attempt.described = attempt.run.describe(self._params(attempt))
 
     def _params(self, attempt: Attempt) -> dict[str, str]:
         callspec = getattr(attempt.item, "callspec", None)
         own = param_strings(attempt.scope.params) if attempt.scope is not None else {}
-        recorded = merged([*self.fixtures.of(attempt.item), ("test", own)])
+        # Those that are torn down by now are known from when setup ended.
+        known = attempt.sources
+        known += [source for source in self.fixtures.of(attempt.item) if source not in known]
+        recorded = merged([*known, ("test", own)])
         return {**(param_strings(callspec.params) if callspec is not None else {}), **recorded}
 
     def finish(self, attempt: Attempt) -> EvaluationRecord:
@@ -304,10 +312,8 @@ class Attempts:
         outcome = outcome_of(attempt.phases)
         run = attempt.run
         run.metrics["duration_seconds"] = attempt.seconds
-        # Only what is new: the test may have logged another value for the rest meanwhile.
-        params = self._params(attempt).items()
         run.write(
-            params={key: v for key, v in params if attempt.described.get(key) != v},
+            params=run.describe(self._params(attempt)),
             metrics=[("duration_seconds", attempt.seconds, 0)],
             tags={"armory.outcome": outcome.value, **gate_tags(attempt.verdicts)},
         )
@@ -323,7 +329,7 @@ class Attempts:
 
     def record_of(self, attempt: Attempt, outcome: Outcome | None = None) -> EvaluationRecord:
         """What is known of an attempt by now."""
-        run = attempt.run
+        run, described = attempt.run, attempt.described.items()
         return replace(
             attempt.record,
             run_id=run.run_id,
@@ -334,7 +340,7 @@ class Attempts:
             outcome=outcome,
             duration=attempt.seconds,
             metrics=dict(run.metrics) if outcome else {},
-            params={} if outcome else run.unwritten,
+            params={} if outcome else {k: clip(v, PARAM_LIMIT) for k, v in described},
             problems=tuple(run.problems),
             chief=attempt.chief,
             baseline=dict(attempt.baseline or {}) if outcome else {},

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pytest_armory import leases
 from pytest_armory.destination import Destination, lease_folder
 from pytest_armory.ledger import close_left, close_session_run, is_session, summary_of
-from pytest_armory.records import Outcome
+from pytest_armory.records import Outcome, from_wire
 from pytest_armory.reports import Summary
 from pytest_armory.store import Store, StoredRun, open_store
 
@@ -60,12 +60,11 @@ def _recover(
         store = open_store(where)
         runs = store.open_runs()
         kept = {r.tags.get("armory.process") for r in runs if r.tags["armory.session"] == own}
-        seen = {one.process: one.seen for one in dead if one.process not in kept}
-        found = _closed(store, runs, seen, alive, session)
-        for lease in dead:
-            if lease.process in seen:
-                left.remove(lease)
-                lease.release()
+        over = {one.process: one for one in dead if one.process not in kept}
+        found = _closed(store, runs, over, alive, session)
+        for lease in over.values():
+            left.remove(lease)
+            lease.release()
         return found
     finally:
         for lease in left:
@@ -75,7 +74,7 @@ def _recover(
 def _closed(
     store: Store,
     runs: Sequence[StoredRun],
-    dead: Mapping[str, int],
+    dead: Mapping[str, leases.Lease],
     alive: set[str],
     session: str | None,
 ) -> Recovery:
@@ -93,8 +92,10 @@ def _closed(
     summaries: dict[str, Summary] = {}
     for run in closed:
         name = run.tags["armory.session"]
-        end = max(dead.get(run.tags.get("armory.process", ""), 0), run.seen)
-        store.log_batch(run.run_id, tags={"armory.recovered": "true"})
+        lease = dead.get(run.tags.get("armory.process", ""))
+        end = max(lease.seen if lease else 0, run.seen)
+        tags = {"armory.recovered": "true"}
+        store.log_batch(run.run_id, params=_unwritten(run, lease), tags=tags)
         if not is_session(run):
             close_left(store, run, Outcome.INTERRUPTED, end)
             ends[name] = max(end, ends.get(name, 0))
@@ -104,6 +105,17 @@ def _closed(
             summaries[name] = summary_of(store, name, runs)
         close_session_run(store, run, summaries[name], "KILLED", max(end, ends.get(name, 0)))
     return Recovery(closed, living, unknown)
+
+
+def _unwritten(run: StoredRun, lease: leases.Lease | None) -> dict[str, str]:
+    """The parameters that a process knew of its evaluation, and did not come to write."""
+    try:
+        record = from_wire(lease.words) if lease else None
+    except (ValueError, TypeError, KeyError):  # it said nothing yet, or died over it
+        record = None
+    if record is None or record.run_id != run.run_id:
+        return {}
+    return {key: value for key, value in record.params.items() if key not in run.params}
 
 
 def told(recovery: Recovery) -> list[str]:

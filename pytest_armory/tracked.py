@@ -100,6 +100,11 @@ class Process:
                 self._lease.beat()
             yield
 
+    def leave_word(self, wire: str) -> None:
+        """Keep what is known of an attempt where it outlives this process."""
+        if self._lease is not None:
+            self._lease.say(wire)
+
     def begin(self) -> None:
         """Take this process's lease; and where it reports, close what killed sessions left."""
         if self.where is None or self._begun:
@@ -214,7 +219,9 @@ class RunsTests:
             setattr(report, PLANNED, json.dumps(self._planned))
             self._planned = None
         if record is not None:
-            setattr(report, WIRE, to_wire(record))
+            wire = to_wire(record)
+            setattr(report, WIRE, wire)
+            self.process.leave_word(wire)
             report.user_properties += reports.junit_properties(record) if record.outcome else []
         return report
 

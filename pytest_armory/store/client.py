@@ -7,7 +7,6 @@ import os
 import random
 import sys
 import tempfile
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -42,9 +41,6 @@ T = TypeVar("T")
 
 PAGE = 250
 """Runs in an answer: MLflow makes some 60 kB of objects of each before it is done with all."""
-
-SOON = 1.0
-"""Seconds after which what waits for another request gets one of its own."""
 
 NAME_LIMIT = 250
 """What the database's column for a run's name holds."""
@@ -95,7 +91,6 @@ class Store:
         self.where = destination.shown
         self._experiments: dict[str, str] = {}
         self._background: ThreadPoolExecutor | None = None
-        self._soon: threading.Timer | None = None
         self._pending: list[tuple[Future[None], Callable[[TrackingError], None]]] = []
         self.circuit = circuit_of(destination.shown)
         with translated("opening the store", self.where), unheard():
@@ -401,20 +396,7 @@ class Store:
         """
         return [self.close_stray(run_id, left[run_id]) for run_id in fluent.take_open(left)]
 
-    # Requests that wait for others, or whose latency is hidden behind the next test
-
-    def soon(self, work: Callable[[], None]) -> None:
-        """Do ``work`` in a second, in another thread; or by :meth:`drain`. One at a time."""
-        self._forget_soon()
-        self._soon = threading.Timer(SOON, work)
-        self._soon.name = "armory-soon"
-        self._soon.daemon = True
-        self._soon.start()
-
-    def _forget_soon(self) -> None:
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+    # Requests whose latency is hidden behind the next test
 
     def later(self, work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:
         """Do ``work`` at once for a local database, else in the background, in order.
@@ -430,12 +412,7 @@ class Store:
         self._pending.append((self._background.submit(work), failed))
 
     def drain(self) -> None:
-        """Do and await what :meth:`soon` and :meth:`later` were given, and end their threads."""
-        soon = self._soon
-        if soon is not None:
-            self._forget_soon()
-            soon.function()
-            soon.join()
+        """Await what :meth:`later` was given, and end its thread."""
         if self._background is not None:
             self._background.shutdown(wait=True)
             self._background = None

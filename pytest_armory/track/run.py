@@ -60,8 +60,6 @@ class EvaluationRun:
         self.is_waiting = False
         """Whether it is recorded locally, until `pytest-armory sync` brings it to its server."""
         self._stored: dict[str, str] = {}
-        self._unwritten: dict[str, str] = {}
-        self._writing = threading.RLock()
         self._replaced: set[str] = set()
         self._told_replaced: set[str] = set()
         self._recorded: dict[str, str] = {}
@@ -206,30 +204,14 @@ class EvaluationRun:
         self._recorded = strings
         self.write(params={k: v for k, v in strings.items() if before.get(k) != v})
 
-    def describe(self, params: Mapping[str, str]) -> None:
-        """Take parameters to be written with whatever is written next, or else in a second."""
-        if self._store is None:
-            self.write(params=params)
-            return
-        with self._writing:
-            self._unwritten.update(self._fresh(params))
-        self._store.soon(self._write_described)
+    def describe(self, params: Mapping[str, str]) -> dict[str, str]:
+        """Take in what is known of the evaluation, to be written when it ends; returns that.
 
-    @property
-    def unwritten(self) -> dict[str, str]:
-        """The parameters that wait to be written."""
-        return dict(self._unwritten)
-
-    def _write_described(self) -> None:
-        """Write them from another thread; what fails is tried again by what is written next."""
-        with self._writing:
-            if self._store is None or self._run is None or not self._unwritten:
-                return
-            try:
-                self._store.log_batch(self._run.run_id, params=self._unwritten)
-            except TrackingError:
-                return
-            self._unwritten = {}
+        What it has logged itself under the same name stands.
+        """
+        unwritten = {key: value for key, value in params.items() if key not in self._stored}
+        self.params.update(unwritten)
+        return unwritten
 
     def _fresh(self, params: Mapping[str, str]) -> dict[str, str]:
         """Those that are not stored yet, cut to what a store takes."""
@@ -257,9 +239,7 @@ class EvaluationRun:
         MLflow never changes a parameter that is stored, and refuses the whole batch that tries;
         so only new ones are sent, and one with another value is kept whole in ``params.json``.
         """
-        with self._writing:
-            cut = {**self._unwritten, **self._fresh(params or {})}
-            self._unwritten = {}
+        cut = self._fresh(params or {})
         metrics = list(metrics)
         infinite = {f"{name}={value}" for name, value, _ in metrics if math.isinf(value)}
         if not infinite <= self._infinite:

@@ -20,8 +20,11 @@ LONG = """
     import pytest
     from pytest_armory import track_metrics
     pytestmark = pytest.mark.evaluation
+    def load(n): return n
+    @pytest.fixture
+    def data(track_call): return track_call(load, n=1)
     def test_done(): track_metrics({"accuracy": 1})
-    def test_long(mark, stay):
+    def test_long(mark, stay, data):
         track_metrics({"seen": 1})
         mark("long")
         stay()
@@ -116,6 +119,7 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     assert status in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT)
     evals.check_accounted(2)
     found = states(evals)
+    assert evals.run_of("test_long").data.params["load.n"] == "1"
     assert found.pop("test_done") == PASSED
     assert set(found.values()) == {INTERRUPTED}
     assert [run.info.status for run in evals.sessions()] == ["KILLED"]
@@ -156,6 +160,7 @@ def test_killed_for_good(
     assert {run.info.status for run in closed.values()} == {"FINISHED", "KILLED"}
     assert closed["test_long"].data.tags["armory.outcome"] == "interrupted"
     assert closed["test_long"].data.tags["armory.recovered"] == "true"
+    assert closed["test_long"].data.params["load.n"] == "1"
     assert closed["test_long"].info.end_time / 1000 <= died  # not when somebody looked
     assert {run.info.run_id: run.info.status for run in runs_of(alive)} == before
     assert commands.main(["recover"]) == 0

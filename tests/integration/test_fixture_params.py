@@ -227,8 +227,7 @@ def test_one_loader_in_two_fixtures_is_told_apart_by_their_names(
     assert params(evals_with_loaders) == {
         "test_both": {"train.load.split": "a", "held_out.load.split": "b"},
         "test_same": {"load.split": "a"},
-        # Written when setup ended, before anyone could know that the test loads too.
-        "test_own": {"load.split": "a", "train.load.split": "a", "test.load.split": "c"},
+        "test_own": {"train.load.split": "a", "test.load.split": "c"},
     }
 
 

@@ -292,13 +292,15 @@ def test_a_parameter_that_the_test_replaces_is_kept_whole(evals: Evals) -> None:
     evals.write("""
         import pytest
         @pytest.mark.evaluation
-        @pytest.mark.parametrize("eps", [1])
+        @pytest.mark.parametrize("eps", [0])
         def test_a(eps, evaluation_run):
+            assert evaluation_run.params["eps"] == "0"
+            evaluation_run.log_params({"eps": 1})
             with pytest.warns(match="eps"):
                 evaluation_run.log_params({"eps": 2})
     """)
     evals.run().assert_outcomes(passed=1)
-    run = evals.run_of("test_a[1]")
+    run = evals.run_of("test_a[0]")
     assert run.data.params["eps"] == "1"
     assert run.data.tags["armory.replaced_params"] == "eps"
     assert '"eps": "2"' in text_of(run, "params.json")
