@@ -100,6 +100,10 @@ class Attempts:
         self._told: dict[str, None] = {}
         self.problems: list[str] = []
         """What is not one attempt's."""
+        self.is_whole = True
+        """Whether nothing has failed that may have left a run open."""
+        self.late: dict[tuple[str, int, str], EvaluationRecord] = {}
+        """What has failed in the background since its attempt was reported."""
 
     def reported(self, item: pytest.Item, report: pytest.TestReport) -> EvaluationRecord | None:
         """Take in a phase's report of a test; the record to send with it, if there is one.
@@ -129,9 +133,12 @@ class Attempts:
         attempt.run.close(outcome.status)
         return self.record_of(attempt, outcome)
 
-    def end(self) -> EvaluationRecord | None:
-        """End this process's part: close what Ctrl-C or ``pytest.exit`` left open, and wait."""
-        record = self.finish(self.current) if self.current is not None else None
+    def end(self) -> list[EvaluationRecord]:
+        """End this process's part: close what Ctrl-C or ``pytest.exit`` left open, and wait.
+
+        Returns the records that are new, or not as they were told.
+        """
+        cut_off = [self.finish(self.current)] if self.current is not None else []
         if self._counts and self.destination is not None:
             from pytest_armory.store import open_store
 
@@ -142,15 +149,16 @@ class Attempts:
                 store.drain()
             except TrackingError as error:
                 self.problems.append(str(error))
-        return record
+        return [*cut_off, *self.late.values()]
 
     def prepare(self) -> None:
         """Open the store before the first test, for it takes seconds that are no test's."""
         if self.destination is not None:
-            from pytest_armory.store import open_store
+            from pytest_armory.store import open_store, spare_the_collector
 
             with suppress(TrackingError):  # tried again by each evaluation, which tells it
                 open_store(self.destination)
+            spare_the_collector()
 
     def open(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; in memory if the store fails."""
@@ -325,7 +333,23 @@ class Attempts:
         self._left_open.update(run.left_open)
         run.close(outcome.status)
         self.current = None
-        return self.record_of(attempt, outcome)
+        record = self.record_of(attempt, outcome)
+        self.is_whole = self.is_whole and not record.problems
+        run.when_late = lambda: self._note_late(run, record)
+        return record
+
+    def _note_late(self, run: EvaluationRun, record: EvaluationRecord) -> None:
+        self.is_whole = False
+        problems = tuple(run.problems)
+        self.late[record.key] = replace(
+            record,
+            run_id=run.run_id,
+            experiment_id=run.experiment_id,
+            parent_id=run.parent_id,
+            url=run.url,
+            waiting=run.is_waiting,
+            problems=problems,
+        )
 
     def record_of(self, attempt: Attempt, outcome: Outcome | None = None) -> EvaluationRecord:
         """What is known of an attempt by now."""

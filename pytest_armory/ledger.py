@@ -5,10 +5,11 @@ It knows no pytest: a session that was killed is closed by the same means, see :
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -127,15 +128,17 @@ class SessionRuns:
     def _is_remote(self) -> bool:
         return self.where.is_remote or bool(self._waits_for)
 
-    def close(self, summary: Summary, status: str) -> None:
-        """Write counts and summary to every session run and close it."""
+    def close(self, summary: Summary, tags: Mapping[str, str]) -> bool:
+        """Write counts and summary to every session run and close it; whether all of it went."""
         from pytest_armory.store import open_store
 
+        told = len(self.problems)
         for run in filter(None, self._runs.values()):
             try:
-                close_session_run(open_store(self.where), run, summary, status)
+                close_session_run(open_store(self.where), run, summary, tags=tags)
             except TrackingError as error:
                 self.problems.append(str(error))
+        return len(self.problems) == told
 
     @property
     def experiment_ids(self) -> list[str]:
@@ -220,6 +223,8 @@ class Ledger:
         """When each worker died that did, in milliseconds since the epoch."""
         self.is_whole = True
         """Whether the store holds the session as it was told at the end."""
+        self.end: JobEnd | None = None
+        """How it ended, once it has."""
         self.baseline: Baseline | None = None
         self.edit: Callable[[list[str]], object] = lambda _: None
         """What others change of the summary's Markdown."""
@@ -275,7 +280,8 @@ class Ledger:
         """Close what is open, sum up from what the store holds; None without an evaluation."""
         told = list(self._records.values())
         stored = self._stored(interrupted) if told or self._may_hold_more() else _Stored()
-        ids = {record.run_id for record in stored.own}
+        # What began at the server and went on here is one attempt.
+        ids = {record.run_id for record in stored.own} | set(stored.continued)
         lost = [r for r in told if r.run_id not in ids | stored.unread]
         unread = [r for r in told if r.run_id in stored.unread - ids]
         records = [*stored.own, *unread, *lost]
@@ -289,8 +295,9 @@ class Ledger:
             whole=[
                 self._with_what_was_told(record)
                 for record in [*stored.others, *records]
-                if stored.others
+                if stored.others or stored.ends
             ],
+            interrupted=interrupted,
             lost=len(lost),
             waiting=sum(record.waiting for record in records),
             not_run=not_run,
@@ -300,6 +307,7 @@ class Ledger:
             baseline=self.baseline.told if self.baseline else "",
             problems=self._problems(),
         )
+        summary = with_other_jobs(summary, stored.ends, interrupted)
         summary = replace(summary, text=self._text(summary))
         summary = self._close(summary, interrupted)
         summary = replace(summary, problems=self._problems(), open_with=self._open_with(summary))
@@ -324,8 +332,14 @@ class Ledger:
         """What only the process that ran a test knows is not all in the store."""
         told = self._told.get(record.run_id or "")
         if told is not None:
-            return replace(record, verdicts=told.verdicts, baseline=told.baseline, chief=told.chief)
-        if self.baseline is None:
+            return replace(
+                record,
+                outcome=record.outcome or told.outcome,
+                verdicts=told.verdicts,
+                baseline=told.baseline,
+                chief=told.chief,
+            )
+        if self.baseline is None or record.baseline:
             return record
         found = self.baseline.of(record.experiment_id, record.nodeid) or {}
         return replace(record, baseline={k: v for k, v in found.items() if k in record.metrics})
@@ -335,23 +349,26 @@ class Ledger:
 
         Another one may end between our reading and our writing, so what was read is read again.
         """
+        self.end = JobEnd(interrupted, summary.not_run, tuple(self._problems()))
+        tags = self.end.tags(self.identity.shard) if self.identity.shared else {}
         for _ in range(CLOSINGS):
-            status = "KILLED" if interrupted else ("FINISHED" if summary.is_good else "FAILED")
             for place in filter(None, (self.runs, self._waiting)):
-                if not (place.where.is_remote and _circuit(place.where).is_open):
-                    place.close(summary, status)
-            again = self._others() if self.identity.shared else []
-            if {(r.run_id, r.outcome) for r in again} <= {
-                (r.run_id, r.outcome) for r in summary.every
-            }:
+                in_reach = not (place.where.is_remote and _circuit(place.where).is_open)
+                if not (in_reach and place.close(summary, tags)):
+                    self.is_whole = False
+            if not self.identity.shared:
                 break
-            whole = [*again, *summary.records]
-            summary = replace(summary, whole=[self._with_what_was_told(r) for r in whole])
-            summary = replace(summary, text=self._text(summary))
+            others, ends = self._other_jobs()
+            whole = [self._with_what_was_told(r) for r in [*others, *summary.records]]
+            again = replace(summary, whole=whole if others or ends else summary.whole)
+            again = with_other_jobs(again, ends, interrupted)
+            if _state(again) == _state(summary):
+                break
+            summary = replace(again, text=self._text(again))
         return summary
 
-    def _others(self) -> list[EvaluationRecord]:
-        """The evaluations of the session's other jobs, as they are by now."""
+    def _other_jobs(self) -> tuple[list[EvaluationRecord], list[JobEnd]]:
+        """The evaluations of the session's other jobs as they are by now, and how those ended."""
         from pytest_armory.store import open_store
 
         try:
@@ -359,8 +376,9 @@ class Ledger:
             runs = store.session_runs(self.identity.session, self.runs.experiment_ids)
         except TrackingError as error:
             self._failed(error)
-            return []
-        return [record_of(store, run) for run in runs if is_attempt(run) and not self._is_own(run)]
+            return [], []
+        others = [run for run in runs if is_attempt(run) and not self._is_own(run)]
+        return [record_of(store, run) for run in others], ends_of(runs, self.identity.shard)
 
     def _is_own(self, run: StoredRun) -> bool:
         """Whether this job has opened it, and no other job of the same session."""
@@ -390,7 +408,9 @@ class Ledger:
         return _Stored(
             [*there.own, *local.own],
             [*there.others, *local.others],
-            there.unread | local.unread,
+            (there.unread | local.unread) - set(local.continued),
+            local.continued,
+            [*there.ends, *local.ends],
         )
 
     def _read(
@@ -431,6 +451,7 @@ class Ledger:
             [record for run, record in found if self._is_own(run)],
             [record for run, record in found if not self._is_own(run)],
             continued=[run.tags.get("armory.remote_run_id", "") for run in runs],
+            ends=ends_of(every, self.identity.shard),
         )
 
     def _settle(self, place: SessionRuns, store: Store, run: StoredRun, presumed: Outcome) -> None:
@@ -460,6 +481,71 @@ class _Stored:
     others: Sequence[EvaluationRecord] = ()
     unread: Set[str] = frozenset()
     continued: Sequence[str] = ()
+    ends: Sequence[JobEnd] = ()
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """What one job of a shared session alone knows of its end, for those that end later."""
+
+    interrupted: bool = False
+    not_run: int = 0
+    problems: tuple[str, ...] = ()
+
+    def tags(self, shard: str) -> dict[str, str]:
+        """The tag of the session run that says it, as far as a tag can hold it."""
+        for count in range(len(self.problems), -1, -1):
+            text = replace(self, problems=self.problems[:count]).to_text()
+            if len(text) <= TAG_LIMIT:
+                return {_ended(shard): text}
+        return {}
+
+    def to_text(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> JobEnd | None:
+        """What :meth:`to_text` wrote; None for anything else."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+
+
+_ENDED = "armory.ended."
+
+
+def _ended(shard: str) -> str:
+    return _ENDED + hashlib.sha256(shard.encode()).hexdigest()[:12]
+
+
+def ends_of(runs: Sequence[StoredRun], but: str = "") -> list[JobEnd]:
+    """How the jobs of a session ended that have, without one of them."""
+    texts = {
+        name: text
+        for run in runs
+        if is_session(run)
+        for name, text in run.tags.items()
+        if name.startswith(_ENDED) and name != _ended(but)
+    }
+    return [end for text in texts.values() if (end := JobEnd.from_text(text))]
+
+
+def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool) -> Summary:
+    """A summary with what only the session's other jobs knew."""
+    told = [problem for end in ends for problem in end.problems]
+    return replace(
+        summary,
+        interrupted=interrupted or any(end.interrupted for end in ends),
+        others_not_run=sum(end.not_run for end in ends),
+        others_problems=list(dict.fromkeys(told)),
+    )
+
+
+def _state(summary: Summary) -> tuple[object, ...]:
+    ended = {(record.run_id, record.outcome) for record in summary.every}
+    return ended, summary.interrupted, summary.others_not_run, tuple(summary.others_problems)
 
 
 def _circuit(where: destination.Destination) -> Circuit:
@@ -508,14 +594,19 @@ def is_attempt(run: StoredRun) -> bool:
 
 
 def close_session_run(
-    store: Store, run: StoreRun | StoredRun, summary: Summary, status: str, end: int | None = None
+    store: Store,
+    run: StoreRun | StoredRun,
+    summary: Summary,
+    end: int | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write counts and summary to a session run and close it."""
     text = summary.text or markdown(summary)
     counts = [(name, value, 0) for name, value in outcome_counts(summary).items()]
-    store.log_batch(run.run_id, metrics=counts, tags={"mlflow.note.content": text})
-    store.log_files(run, {"summary.md": text})
-    store.close_run(run.run_id, status, end)
+    noted = {**(tags or {}), "mlflow.note.content": text}
+    store.log_batch(run.run_id, metrics=counts, tags=noted)
+    store.close_run(run.run_id, summary.verdict.status, end)
+    store.log_files(run, {"summary.md": text})  # last, for a store may have no room for it
 
 
 def number_attempts(store: Store, runs: Sequence[StoredRun]) -> None:

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 from pytest_armory import leases
 from pytest_armory.destination import Destination, lease_folder
-from pytest_armory.ledger import close_left, close_session_run, is_session, summary_of
+from pytest_armory.ledger import (
+    JobEnd,
+    close_left,
+    close_session_run,
+    ends_of,
+    is_session,
+    summary_of,
+    with_other_jobs,
+)
 from pytest_armory.records import Outcome, from_wire
 from pytest_armory.reports import Summary
 from pytest_armory.store import Store, StoredRun, open_store
@@ -102,9 +110,16 @@ def _closed(
             continue
         if name not in summaries:  # one for the session runs of all its experiments
             runs = store.session_runs(name, store.experiment_ids())
-            summaries[name] = summary_of(store, name, runs)
-        close_session_run(store, run, summaries[name], "KILLED", max(end, ends.get(name, 0)))
+            summaries[name] = _ended(summary_of(store, name, runs), runs, lease)
+        close_session_run(store, run, summaries[name], max(end, ends.get(name, 0)))
     return Recovery(closed, living, unknown)
+
+
+def _ended(summary: Summary, runs: Sequence[StoredRun], lease: leases.Lease | None) -> Summary:
+    """As its process has left it to be written, if it came to its end; else it was interrupted."""
+    own = JobEnd.from_text(lease.words) if lease else None
+    ends = [*ends_of(runs), own or JobEnd(interrupted=True)]
+    return with_other_jobs(summary, ends, interrupted=False)
 
 
 def _unwritten(run: StoredRun, lease: leases.Lease | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ sequence: :func:`printable` and :func:`_text` see to that.
 
 from __future__ import annotations
 
+import enum
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -30,12 +31,27 @@ _SIDE_FOLDERS = ("time/", "progress/", "system/")
 _COLOUR = {"passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped": "yellow"}
 
 
+class SessionVerdict(enum.Enum):
+    """What became of a session: its sign, and the status of its run."""
+
+    PASSED = ("✅", "FINISHED")
+    FAILED = ("❌", "FAILED")
+    INTERRUPTED = ("🛑", "KILLED")
+    RUNNING = ("⏳", "FINISHED")
+    """Nothing has failed so far, and another of its jobs is at work."""
+
+    def __init__(self, sign: str, status: str) -> None:
+        self.sign = sign
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a session's end knows. ``records`` are as the store holds them, in order of start.
 
-    ``whole`` are the records of all jobs that contribute to the session, where there are several;
-    ``text`` is the Markdown as others may have edited it.
+    Where several jobs contribute to the session, ``whole`` are the records of all of them, and
+    ``others_…`` is what the others alone knew; ``interrupted`` says it of any. ``text`` is the
+    Markdown as others may have edited it.
     """
 
     session: str
@@ -51,12 +67,20 @@ class Summary:
     branch: str = ""
     baseline: str = ""
     whole: Sequence[EvaluationRecord] = ()
+    interrupted: bool = False
+    others_not_run: int = 0
+    others_problems: Sequence[str] = ()
     text: str = ""
 
     @property
-    def is_good(self) -> bool:
-        """Whether every attempt that counts passed, was skipped or failed as expected."""
-        return all(record.outcome and record.outcome.is_good for record in latest(self.every))
+    def verdict(self) -> SessionVerdict:
+        """What became of the session as a whole, as far as it has come."""
+        outcomes = [record.outcome for record in latest(self.every)]
+        if self.interrupted:
+            return SessionVerdict.INTERRUPTED
+        if any(outcome and not outcome.is_good for outcome in outcomes):
+            return SessionVerdict.FAILED
+        return SessionVerdict.PASSED if all(outcomes) else SessionVerdict.RUNNING
 
     @property
     def every(self) -> Sequence[EvaluationRecord]:
@@ -179,7 +203,7 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
     lines = _table(summary.records, width, all_rows=verbosity > 0) if verbosity >= 0 else []
     lines.append(Line([(f"{counted(summary)}, {_tracked(summary)}", None)]))
     if summary.whole:
-        whole = counted(replace(summary, records=summary.whole))
+        whole = counted(_of_all_jobs(summary))
         lines.append(Line([(f"session {summary.session} over all its jobs: {whole}", None)]))
     compared = [summary.baseline] if summary.baseline else []
     compared += gate_lines(latest(summary.records), summary.baseline)
@@ -202,6 +226,17 @@ def _tracked(summary: Summary) -> str:
     where = printable(summary.where)
     all_wait = summary.waiting == len(summary.records) > 0
     return f"recorded locally for {where}" if all_wait else f"tracked to {where}"
+
+
+def _of_all_jobs(summary: Summary) -> Summary:
+    return replace(
+        summary,
+        records=summary.every,
+        not_run=summary.not_run + summary.others_not_run,
+        problems=[*summary.problems, *summary.others_problems],
+        others_not_run=0,
+        others_problems=(),
+    )
 
 
 def counted(summary: Summary) -> str:
@@ -403,9 +438,9 @@ def _plural(count: int, noun: str) -> str:
 
 def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
     """The session's summary: verdict first, then what failed, then passes folded."""
-    verdict = "✅" if summary.is_good else "❌"
-    records = summary.every
-    lines = [f"## {verdict} {_text(counted(replace(summary, records=records)))}", ""]
+    summary = _of_all_jobs(summary)
+    records = summary.records
+    lines = [f"## {summary.verdict.sign} {_text(counted(summary))}", ""]
     state = " on ".join(_code(part) for part in (summary.commit[:12], summary.branch) if part)
     lines.append(
         f"Session {_code(summary.session)}{f', commit {state}' if state else ''}, tracked to "
@@ -496,7 +531,8 @@ def _text(text: str) -> str:
 
 def outcome_counts(summary: Summary) -> dict[str, float]:
     """A session run's metrics: how many evaluations there were and how each ended."""
-    last = latest(summary.every)
+    summary = _of_all_jobs(summary)
+    last = latest(summary.records)
     counts = {
         **count_outcomes(last),
         "not_run": summary.not_run,

@@ -30,6 +30,7 @@ from pytest_armory.reports import Summary
 _WIRE = "armory"
 _REFUSED = "armory_refused"
 _PROBLEMS = "armory_problems"
+_LATE = "armory_late"
 _BASELINE = "armory_baseline"
 _OUT_OF_REACH = "armory_out_of_reach"
 
@@ -124,10 +125,11 @@ def raise_refused(node: Any) -> None:
         raise pytest.UsageError(text)
 
 
-def tell_controller(config: pytest.Config, problems: list[str]) -> None:
+def tell_controller(config: pytest.Config, problems: list[str], wires: list[str]) -> None:
     """Hand what a worker has to say at its end over; nothing in a session without workers."""
     if is_worker(config):
         config.workeroutput[_PROBLEMS] = problems  # type: ignore[attr-defined] # xdist's
+        config.workeroutput[_LATE] = wires  # type: ignore[attr-defined] # xdist's
 
 
 def died_now(node: Any) -> tuple[str, int]:
@@ -135,9 +137,10 @@ def died_now(node: Any) -> tuple[str, int]:
     return str(node.gateway.id), time.time_ns() // 1_000_000
 
 
-def told_by_worker(node: Any) -> list[str]:
-    """What a worker said at its end."""
-    return list(getattr(node, "workeroutput", {}).get(_PROBLEMS, []))
+def told_by_worker(node: Any) -> tuple[list[str], list[str]]:
+    """What a worker said at its end: problems, and records as strings."""
+    told = getattr(node, "workeroutput", {})
+    return told.get(_PROBLEMS, []), told.get(_LATE, [])
 
 
 def checked_destination(settings: Settings) -> destination.Destination:

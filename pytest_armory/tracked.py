@@ -132,9 +132,12 @@ class Process:
     def end(self) -> None:
         """Give the lease back, unless something is left open that others shall close."""
         if self._lease is not None:
-            if self.ledger is None or self.ledger.is_whole:
+            told = self.ledger or self.attempts
+            if told is None or told.is_whole:
                 self._lease.release()
             else:
+                if self.ledger is not None and self.ledger.end is not None:
+                    self._lease.say(self.ledger.end.to_text())
                 self._lease.leave()
             self._lease = None
         if self.where is not None and self.ledger is not None and self.ledger.deaths:
@@ -235,13 +238,14 @@ class RunsTests:
                 self._end(session.config)
 
     def _end(self, config: pytest.Config) -> None:
-        record = self.attempts.end()
+        records = self.attempts.end()
         self.process.problems += self.attempts.problems
         if self.process.ledger is None:
-            tell_controller(config, self.process.problems)
+            tell_controller(config, self.process.problems, list(map(to_wire, records)))
             self.process.end()
-        elif record is not None:
-            self.process.ledger.take(record)
+        else:
+            for record in records:
+                self.process.ledger.take(record)
 
 
 class Reports:
@@ -255,6 +259,7 @@ class Reports:
         self.ledger = ledger
         self.process = process
         self.summary: reports.Summary | None = None
+        self._printed = False
         process.print_summary = self._print_cut_short
         ledger.edit = lambda lines: config.hook.pytest_armory_summary(lines=lines)
 
@@ -271,7 +276,11 @@ class Reports:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         if error is not None:
             self.ledger.deaths.setdefault(*session.died_now(node))
-        self.ledger.problems += told_by_worker(node)
+        problems, wires = told_by_worker(node)
+        self.ledger.problems += problems
+        with self.process.at_work():
+            for wire in wires:
+                self.ledger.take(from_wire(wire))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -326,7 +335,8 @@ class Reports:
         self._print()
 
     def _print_cut_short(self) -> None:
-        self._finish(interrupted=True)
+        if self.summary is None:
+            self._finish(interrupted=True)
         capture = self.config.pluginmanager.get_plugin("capturemanager")
         # A test is running, so what is written goes to its captured output.
         with capture.global_and_fixture_disabled() if capture else nullcontext():
@@ -334,8 +344,9 @@ class Reports:
 
     def _print(self) -> None:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        if self.summary is None or terminal is None:
+        if self.summary is None or terminal is None or self._printed:
             return
+        self._printed = True
         terminal.write_sep("=", "evaluations")
         width = terminal._tw.fullwidth
         for line in reports.terminal_lines(self.summary, width, self.config.get_verbosity()):

@@ -6,6 +6,7 @@ it raises is :class:`~pytest_armory.errors.TrackingError`, without a secret in i
 
 from __future__ import annotations
 
+from pytest_armory.store._mlflow import spare_the_collector
 from pytest_armory.store.client import Store, StoredRun, StoreRun, open_store
 
-__all__ = ["Store", "StoreRun", "StoredRun", "open_store"]
+__all__ = ["Store", "StoreRun", "StoredRun", "open_store", "spare_the_collector"]

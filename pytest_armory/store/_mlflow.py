@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
-import io
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
+from urllib.parse import unquote
 
 from pytest_armory.errors import (
     LoginRefusedError,
@@ -20,7 +20,7 @@ from pytest_armory.errors import (
     StoreUnreachableError,
     TrackingError,
 )
-from pytest_armory.values import redact_text
+from pytest_armory.values import REDACTED, redact_text
 
 
 def import_mlflow() -> ModuleType:
@@ -35,7 +35,6 @@ def import_mlflow() -> ModuleType:
     with nothing_collected():
         import mlflow
 
-    _leave_quickly()
     module: ModuleType = mlflow
     return module
 
@@ -56,24 +55,13 @@ def nothing_collected() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _leave_quickly() -> None:
-    """Have the interpreter's end not look through MLflow's half a million objects, several times.
+def spare_the_collector() -> None:
+    """Have no collection look at what is there by now, MLflow's half a million objects.
 
-    That takes a quarter of what importing it takes. A file that garbage would have flushed is
-    flushed; what else is still alive then, Python may drop without a word anyway.
+    The interpreter's end would, several times, which takes a quarter of what importing it takes.
+    For a process of our own, before it makes anything that shall be collected.
     """
-    atexit.register(_forget_everything)
-
-
-def _forget_everything() -> None:
-    for one in gc.get_objects():
-        if type(one) in _WRITERS and not one.closed:
-            with contextlib.suppress(OSError, ValueError):  # nobody is left to hear of it
-                one.flush()
     gc.freeze()
-
-
-_WRITERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
 @contextlib.contextmanager
@@ -94,8 +82,21 @@ def translated(doing: str, where: str) -> Iterator[None]:
 def as_tracking_error(error: Exception) -> TrackingError:
     """What an exception of MLflow's or of its libraries means, without a secret in its text."""
     kind, text = _kind_of(error)
-    plain = redact_text(" ".join(str(error).split()))[:500]
+    plain = redact_text(_without_credentials(" ".join(str(error).split())))[:500]
     return kind(text or f"{type(error).__name__}: {plain}")
+
+
+def _without_credentials(text: str) -> str:
+    """A server may put into its answer what it was sent."""
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    in_uri = re.search("//[^/@]*:([^/@]+)@", os.environ.get("MLFLOW_TRACKING_URI", ""))
+    secrets = [read_mlflow_creds().password, unquote(in_uri[1]) if in_uri else ""]
+    secrets += [os.environ.get(name) for name in ("MLFLOW_TRACKING_TOKEN", "MANTIK_PASSWORD")]
+    for secret in secrets:
+        if secret and len(secret) > 3:
+            text = text.replace(secret, REDACTED)
+    return text
 
 
 def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
@@ -109,12 +110,24 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         changed = "Changing param values is not allowed" in str(error)  # each text names its run
         return StoreRefusedError, "another value of it is stored already" if changed else ""
     cause = error.__cause__ or error.__context__
+    status = _status(error) or _status(cause)
+    if 400 <= status < 500 and status not in _AGAIN:
+        return TrackingError, ""
     if type(cause).__module__.startswith(("requests", "urllib3")):
         return StoreUnreachableError, _plainly(cause)
     answered = hasattr(error, "json")  # MLflow's own answer; a proxy's page has none
     if type(error).__name__ == "MlflowException" and not answered and code != "INTERNAL_ERROR":
         return StoreUnreachableError, f"it is no MLflow server, or not well ({code})"
     return TrackingError, ""
+
+
+_AGAIN = (401, 403, 404, 408, 429)
+"""Answers that mean the server, or our way to it, and not what it was asked for."""
+
+
+def _status(error: BaseException | None) -> int:
+    """The status of the answer that libraries of HTTP raise; 0 without one."""
+    return getattr(getattr(error, "response", None), "status_code", 0)
 
 
 def is_unwell(error: Exception) -> bool:

@@ -69,6 +69,8 @@ class EvaluationRun:
         self.metrics: dict[str, float] = {}
         self.problems: list[str] = []
         self.left_open: dict[str, str] = {}
+        self.when_late: Callable[[], None] = lambda: None
+        """Called when something has failed, or went elsewhere: of interest once it is closed."""
 
     @property
     def run_id(self) -> str | None:
@@ -304,6 +306,7 @@ class EvaluationRun:
             environment.put(self._lent)
             _active.discard(before.run_id)
             _active.add(self._run.run_id)
+        self.when_late()
         return True
 
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
@@ -420,6 +423,7 @@ class EvaluationRun:
         if self._raises:
             raise error
         self.problems.append(str(error))
+        self.when_late()
 
 
 _active: set[str] = set()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.reports import (
+    SessionVerdict,
     Summary,
     chief_metrics,
     columns,
@@ -133,7 +134,7 @@ def test_reruns_are_counted_apart() -> None:
     assert (
         counted(Summary("s", "w", [first, second])) == "1 evaluation: 1 passed (1 earlier attempt)"
     )
-    assert summary([first, second]).is_good
+    assert summary([first, second]).verdict is SessionVerdict.PASSED
     assert "t (attempt 2)" in terminal_lines(summary([first, second]), 80, 0)[3].text
 
 
