@@ -7,11 +7,12 @@ three still says what it was; the engine writes its metrics itself; *finish* aft
 
 from __future__ import annotations
 
+import reprlib
 import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +25,21 @@ from pytest_armory.baselines import Baseline
 from pytest_armory.destination import Destination, resolve
 from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.fixture_params import FixtureParams, Source, merged
-from pytest_armory.ledger import gate_tags, process_tags
+from pytest_armory.ledger import gate_tags, process_tags, shown_tags
 from pytest_armory.lifecycle import Phase, outcome_of
 from pytest_armory.options import Mark, Settings, merged_mark
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import open_run, running
 from pytest_armory.track.run import EvaluationRun, tag_strings
-from pytest_armory.values import PARAM_LIMIT, clip, metric_values, param_strings
+from pytest_armory.values import (
+    PARAM_LIMIT,
+    TAG_LIMIT,
+    clip,
+    metric_values,
+    param_strings,
+    told_apart,
+)
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoreRun
@@ -48,26 +56,40 @@ class Attempt:
         self.phases: list[Phase] = []
         self.phase_seconds: dict[str, float] = {}
         self.opening = 0.0
+        self.asking = 0.0
         self.sources: list[Source] = []
         self.described: dict[str, str] = {}
         self.failures: list[str] = []
         self.captured: dict[str, str] = {}
         self.verdicts: list[Verdict] = []
         self.baseline: Mapping[str, float] | None = None
+        self.own: Mapping[str, float] = {}
         self.chief: tuple[str, ...] = ()
         self.started = time.time()  # by now its run is open
         self.stack = ExitStack()
 
     @property
     def seconds(self) -> float:
-        """The test's own time, over all phases: without the opening of its run, in its setup."""
-        return max(0.0, sum(self.phase_seconds.values()) - self.opening)
+        """The test's own time, over all phases: without the requests to the store meanwhile."""
+        return max(0.0, sum(self.phase_seconds.values()) - self.opening - self.asking)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is known to be logged; the test's own ``mlflow.log_*`` only where a gate asked."""
+        return {**self.own, **self.run.metrics}
+
+    @property
+    def compared(self) -> dict[str, float]:
+        """The baseline's values of these, and of those that gates asked for."""
+        names = {*self.metrics, *(verdict.metric for verdict in self.verdicts)}
+        return {name: v for name, v in (self.baseline or {}).items() if name in names}
 
     def note(self, report: pytest.TestReport) -> None:
         """Take in one phase's report, or a subtest's."""
         self.phases.append(Phase(report.when or "?", report.outcome, hasattr(report, "wasxfail")))
         # A test's own call comes after its subtests, and its time includes theirs.
         self.phase_seconds[report.when or "?"] = report.duration
+        self.asking = self.run.asking
         if report.failed:
             self.failures.append(f"{report.when}:\n{report.longreprtext}")
         self.captured.update(report.sections)
@@ -250,7 +272,7 @@ class Attempts:
             **process_tags(),
             "armory.kind": "evaluation",
             "armory.version": __version__,
-            "armory.nodeid": record.nodeid,
+            "armory.nodeid": told_apart(record.nodeid, TAG_LIMIT),
             "armory.attempt": str(record.attempt),
             "armory.worker": record.worker,
             "mlflow.source.name": _relative(item.path, self._rootpath),
@@ -265,13 +287,16 @@ class Attempts:
         attempt = self.current
         if attempt is None or attempt.item is not item:
             return ""
+        if any(phase.outcome == "failed" for phase in attempt.phases):  # one of its subtests
+            return ""
         mark = merged_mark(item)
         gated = mark.at_least or mark.at_most or mark.baseline or self.settings.tolerances
-        attempt.baseline = self._baseline_of(attempt)
         if not gated:
             return ""
-        elapsed = time.time() - attempt.started
-        metrics = {"duration_seconds": elapsed, **attempt.run.metrics, **self._own(attempt)}
+        attempt.baseline = self._baseline_of(attempt)
+        own = attempt.own = self._own(attempt)
+        elapsed = max(0.0, time.time() - attempt.started - attempt.run.asking)
+        metrics = {"duration_seconds": elapsed, **attempt.run.metrics, **own}
         attempt.verdicts = gates.judge(
             metrics,
             at_least=mark.at_least,
@@ -294,8 +319,14 @@ class Attempts:
 
     def _baseline_of(self, attempt: Attempt) -> Mapping[str, float] | None:
         given = _answer(attempt, "pytest_armory_baseline")
-        if isinstance(given, Mapping):
-            return metric_values(given).numbers
+        if given is not None:
+            values = metric_values(given) if isinstance(given, Mapping) else None
+            if values is None or values.refused or values.arrays:
+                attempt.run.problems.append(
+                    "the hook pytest_armory_baseline must give a mapping of metric names to "
+                    f"numbers, got {reprlib.repr(given)}"
+                )
+            return values.numbers if values else None
         return self.baseline.of(attempt.run.experiment_id, attempt.record.nodeid)
 
     def describe(self, attempt: Attempt) -> None:
@@ -320,13 +351,18 @@ class Attempts:
         outcome = outcome_of(attempt.phases)
         run = attempt.run
         run.metrics["duration_seconds"] = attempt.seconds
+        attempt.chief = self._chief_of(attempt)
+        if attempt.baseline is None:
+            attempt.baseline = self._baseline_of(attempt)
         run.write(
             params=run.describe(self._params(attempt)),
             metrics=[("duration_seconds", attempt.seconds, 0)],
-            tags={"armory.outcome": outcome.value, **gate_tags(attempt.verdicts)},
+            tags={
+                "armory.outcome": outcome.value,
+                **gate_tags(attempt.verdicts),
+                **shown_tags(attempt.chief, attempt.compared),
+            },
         )
-        chief = _answer(attempt, "pytest_armory_chief_metrics", metrics=dict(run.metrics))
-        attempt.chief = tuple(map(str, chief)) if isinstance(chief, Sequence) else ()
         if not outcome.is_good:
             run.store_files(_failure_files(attempt))
         attempt.stack.close()
@@ -351,6 +387,19 @@ class Attempts:
             problems=problems,
         )
 
+    def _chief_of(self, attempt: Attempt) -> tuple[str, ...]:
+        metrics = attempt.metrics
+        chief = _answer(attempt, "pytest_armory_chief_metrics", metrics=metrics)
+        if chief is None:
+            return ()
+        if isinstance(chief, list | tuple) and all(name in metrics for name in chief):
+            return tuple(chief)
+        attempt.run.problems.append(
+            "the hook pytest_armory_chief_metrics must give a list of names of metrics that were "
+            f"logged, got {reprlib.repr(chief)}"
+        )
+        return ()
+
     def record_of(self, attempt: Attempt, outcome: Outcome | None = None) -> EvaluationRecord:
         """What is known of an attempt by now."""
         run, described = attempt.run, attempt.described.items()
@@ -363,11 +412,11 @@ class Attempts:
             waiting=run.is_waiting,
             outcome=outcome,
             duration=attempt.seconds,
-            metrics=dict(run.metrics) if outcome else {},
+            metrics=attempt.metrics if outcome else {},
             params={} if outcome else {k: clip(v, PARAM_LIMIT) for k, v in described},
             problems=tuple(run.problems),
             chief=attempt.chief,
-            baseline=dict(attempt.baseline or {}) if outcome else {},
+            baseline=attempt.compared if outcome else {},
             verdicts=tuple(attempt.verdicts),
         )
 

@@ -5,7 +5,7 @@ The controller of xdist looks, and hands what it found to its workers as builtin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -70,12 +70,16 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
     except TrackingError as error:
         return Baseline(shown, problem=str(error))
     if not runs:
-        return Baseline(shown, problem=f"no passed evaluation of it is at {where.shown}")
+        what = "session that finished well" if shown == "latest" else "passed evaluation of it"
+        return Baseline(shown, problem=f"no {what} is at {where.shown}")
     found: dict[str, dict[str, Mapping[str, float]]] = {}
+    sessions: dict[str, None] = {}
     for run in sorted(runs, key=lambda run: -run.start):
-        nodeid = run.tags.get("armory.nodeid", "")
-        found.setdefault(run.experiment_id, {}).setdefault(nodeid, run.metrics)
-    return Baseline(shown, _sessions(run.tags.get("armory.session", "") for run in runs), found)
+        of_it, nodeid = found.setdefault(run.experiment_id, {}), run.tags.get("armory.nodeid", "")
+        if nodeid not in of_it:
+            of_it[nodeid] = run.metrics
+            sessions[run.tags.get("armory.session", "")] = None
+    return Baseline(shown, list(sessions), found)
 
 
 def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[list[str], str]]:
@@ -91,9 +95,8 @@ def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[li
         for experiment_id, session in latest.items():
             yield [experiment_id], f"tags.`armory.session` = {quoted(session)}"
     elif reference.kind == "branch":
-        # CI checks out a commit, on no branch; then its own tag has the name.
-        for tag in ("mlflow.source.git.branch", "armory.ci.ref"):
-            yield experiments, f"tags.`{tag}` = {quoted(reference.value)}"
+        # Not `armory.ci.ref`: of a pull request from anywhere that may be `main` as well.
+        yield experiments, f"tags.`mlflow.source.git.branch` = {quoted(reference.value)}"
     else:
         yield experiments, f"tags.`mlflow.source.git.commit` LIKE '{reference.value}%'"
 
@@ -105,7 +108,3 @@ _PASSED = "tags.`armory.kind` = 'evaluation' AND tags.`armory.outcome` = 'passed
 def quoted(text: str) -> str:
     """A value in MLflow's filter strings, which know no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"
-
-
-def _sessions(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from pathlib import Path
 from pytest_armory import baselines, destination, login, recovery
 from pytest_armory.destination import Destination
 from pytest_armory.errors import ArmoryError, ArmoryUsageError, TrackingError
-from pytest_armory.gates import parse_reference
+from pytest_armory.gates import judge, parse_reference, parse_tolerance
 from pytest_armory.ledger import is_attempt, summary_of
-from pytest_armory.records import Outcome
+from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.reports import (
     age,
     columns,
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     That of ``sync`` is 1 if something is left to upload.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an arrow that its encoding lacks shall not fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     is_sync = arguments.run is _sync
     uri = arguments.armory_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
@@ -146,7 +149,7 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
     if b.kind not in ("session", "latest"):
         raise ArmoryUsageError(f"B must be a session's ID or latest, got {arguments.B!r}")
     if not _exists(where):
-        return [_nothing(where)]
+        raise ArmoryUsageError(_nothing(where))
     store = open_store(where)
     session = b.value or _newest(store)
     runs = [run for run in store.session_runs(session, store.experiment_ids()) if is_attempt(run)]
@@ -155,15 +158,20 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
             f"no evaluation of the session {session!r} is at {where.shown}; `{NAME} sessions` "
             "lists them"
         )
+    if a.value == session:
+        raise ArmoryUsageError(
+            f"A and B are the same session, {session}; `{NAME} sessions` has more"
+        )
     baseline = baselines.find(where, a, own=session)
     summary = summary_of(store, session, runs)
     records = [
-        replace(record, baseline=dict(baseline.of(record.experiment_id, record.nodeid) or {}))
+        _compared(record, baseline.of(record.experiment_id, record.nodeid))
         for record in summary.records
     ]
     summary = replace(summary, records=records, baseline=baseline.told)
     if arguments.summary is not None:
         try:
+            arguments.summary.parent.mkdir(parents=True, exist_ok=True)
             arguments.summary.write_text(markdown(summary), encoding="utf-8")
         except OSError as error:
             raise ArmoryUsageError(
@@ -171,6 +179,19 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
             ) from None
     width = shutil.get_terminal_size((100, 24)).columns
     return [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
+
+
+def _compared(record: EvaluationRecord, baseline: Mapping[str, float] | None) -> EvaluationRecord:
+    """With another baseline, its gates on that judged again."""
+    rule = "baseline "
+    tolerances = {
+        verdict.metric: parse_tolerance(verdict.rule.removeprefix(rule))
+        for verdict in record.verdicts
+        if verdict.rule.startswith(rule)
+    }
+    bounds = [verdict for verdict in record.verdicts if not verdict.rule.startswith(rule)]
+    again = judge(record.metrics, tolerances=tolerances, baseline=baseline)
+    return replace(record, baseline=dict(baseline or {}), verdicts=(*bounds, *again))
 
 
 def _newest(store: Store) -> str:

@@ -27,7 +27,9 @@ NAMED = 5
 _TOLERANCE = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*(%?)", re.A | re.I)
 _KINDS = ("branch", "commit")
 _SHA = re.compile("[0-9a-f]{4,40}", re.I)
-# MLflow's filter strings know no escapes; git's branches and our IDs have none of these.
+SESSION = re.compile(r"[A-Za-z0-9._/-]{1,100}")
+"""A session's ID."""
+# MLflow's filter strings know no escapes; a branch of such a name cannot be asked for.
 _UNQUOTABLE = re.compile(r"[\"\s\x00-\x1f\x7f]")
 # As a session's ID these would never be found, and the gates say so at best in the summary.
 _ALMOST = re.compile(r"latest|(branch|commit)\s*(:.*)?", re.I | re.S)
@@ -137,7 +139,7 @@ def parse_reference(text: str) -> Reference:
         return Reference("branch", value)
     if kind == "commit" and _SHA.fullmatch(value):
         return Reference("commit", value.lower())
-    if given and not _ALMOST.fullmatch(given) and not _UNQUOTABLE.search(given):
+    if SESSION.fullmatch(given) and not _ALMOST.fullmatch(given):
         return Reference("session", given)
     raise ArmoryUsageError(
         "--armory-baseline must be latest, branch:NAME, commit:SHA (4 to 40 hexadecimal digits) or "
@@ -249,7 +251,7 @@ def _bounded(metrics: Mapping[str, float], metric: str, bound: float, kind: str)
     if math.isnan(value):
         text = f"misses {rule}, as NaN misses every bound"
     elif not passed:
-        by = _number(abs(value - bound))
+        by = told_apart(abs(value - bound))
         text = f"is {'above' if higher else 'below'} {rule} by {by}"
     state = "passed" if passed else "failed"
     return Verdict(metric, rule, state, value, bound, text=text, higher_is_worse=higher)
@@ -275,7 +277,7 @@ def _compared(
     if value is None:
         return verdict("failed", _never_logged(metric, metrics))
     if math.isnan(value) or math.isnan(base):
-        return verdict("unjudged", f"is {_number(value)}; the baseline's is {_number(base)}")
+        return verdict("unjudged", "is NaN" if math.isnan(value) else "is NaN in the baseline run")
     sign = 1 if higher else -1
     edge = tolerance.amount / 100 * abs(base) if tolerance.percent else tolerance.amount
     limit = base + sign * edge
@@ -284,25 +286,28 @@ def _compared(
         return verdict("passed", change, None if math.isnan(limit) else limit)
     if tolerance.percent and (base == 0 or math.isinf(base)):
         plain = Tolerance(0.01, False, higher)
-        text = f'{change}, which has no percentage; without %, as "{plain}", it can be judged'
+        text = (
+            f"has a baseline of {told_apart(base)}, which has no percentage; without %, as "
+            f'"{plain}", it can be judged'
+        )
         return verdict("unjudged", text)
     # The second keeps "+1" exact on a count of millions, and "-0" everywhere.
     slack = min(SLACK * max(abs(base), edge), edge / 1000)
     passed = sign * value <= sign * limit + slack
-    text = f'{change}; "{tolerance}" allows {_number(limit, value)}'
+    text = f'{change}; "{tolerance}" allows {told_apart(limit, value)}'
     return verdict("passed" if passed else "failed", text, limit)
 
 
 def _change(value: float, base: float, tolerance: Tolerance) -> str:
     """How a value came from the baseline's, in percent if the tolerance is."""
     if value == base:
-        return f"is the baseline's {_number(base)}"
+        return f"is the baseline's {told_apart(base)}"
     percent = tolerance.percent and base != 0 and math.isfinite(base)
     by = abs(value - base) / abs(base) * 100 if percent else abs(value - base)
     by = float(f"{by:.9g}")  # without what 1.0 - 0.98 leaves in the last place
-    how = _number(by, tolerance.amount, digits=2 if percent else 4) + " %" * percent
+    how = told_apart(by, tolerance.amount, digits=2 if percent else 4) + " %" * percent
     way = f"rose {how} above" if value > base else f"fell {how} below"
-    return f"{way} the baseline's {_number(base, value)}"
+    return f"{way} the baseline's {told_apart(base, value)}"
 
 
 def _never_logged(metric: str, metrics: Iterable[str]) -> str:
@@ -322,7 +327,7 @@ def failure_text(verdicts: Iterable[Verdict]) -> str:
     failed = [verdict for verdict in verdicts if verdict.state == "failed"]
     rows: dict[tuple[str, str, str], None] = {}  # what was never logged misses every gate alike
     for verdict in failed:
-        value = "" if verdict.value is None else _number(verdict.value, verdict.limit)
+        value = "" if verdict.value is None else told_apart(verdict.value, verdict.limit)
         name = verdict.metric if verdict.metric.isprintable() else repr(verdict.metric)
         rows[(name, value, verdict.text)] = None
     if not rows:
@@ -341,7 +346,7 @@ def failure_text(verdicts: Iterable[Verdict]) -> str:
 # Numbers
 
 
-def _number(value: float, apart: float | None = None, digits: int = 4) -> str:
+def told_apart(value: float, apart: float | None = None, digits: int = 4) -> str:
     """A number in a few significant digits: as many more as tell it from ``apart``."""
     text = _rounded(value, digits)
     while apart is not None and value != apart and text == _rounded(apart, digits) and digits < 17:

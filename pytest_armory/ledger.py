@@ -18,7 +18,7 @@ from pytest_armory.baselines import Baseline
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.reports import Summary, markdown, outcome_counts, with_tests
-from pytest_armory.values import TAG_LIMIT
+from pytest_armory.values import TAG_LIMIT, metric_values
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun, StoreRun
@@ -335,6 +335,8 @@ class Ledger:
             return replace(
                 record,
                 outcome=record.outcome or told.outcome,
+                duration=record.duration or told.duration,
+                metrics={**told.metrics, **record.metrics},
                 verdicts=told.verdicts,
                 baseline=told.baseline,
                 chief=told.chief,
@@ -651,6 +653,7 @@ def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
         duration=run.metrics.get("duration_seconds", 0.0),
         metrics=run.metrics,
         verdicts=_verdicts(run.tags.get("armory.gates", "")),
+        **_shown(run.tags),
     )
 
 
@@ -660,6 +663,22 @@ def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
     if len(text) > TAG_LIMIT:
         text = json.dumps([asdict(v) for v in verdicts if v.state == "failed"])
     return {"armory.gates": text} if verdicts and len(text) <= TAG_LIMIT else {}
+
+
+def shown_tags(chief: Sequence[str], baseline: Mapping[str, float]) -> dict[str, str]:
+    """The tags that keep what tables show of an attempt, for other jobs and later."""
+    given = {"armory.chief": chief, "armory.baseline": baseline}
+    texts = {name: json.dumps(value) for name, value in given.items() if value}
+    return {name: text for name, text in texts.items() if len(text) <= TAG_LIMIT}
+
+
+def _shown(tags: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        chief = tuple(map(str, json.loads(tags.get("armory.chief", "[]"))))
+        baseline = dict(json.loads(tags.get("armory.baseline", "{}")))
+    except (ValueError, TypeError):  # anybody can set a tag
+        return {}
+    return {"chief": chief, "baseline": metric_values(baseline).numbers}
 
 
 def _verdicts(text: str) -> tuple[Verdict, ...]:

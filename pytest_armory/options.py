@@ -167,6 +167,11 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
             f"armory: --armory-baseline {option.armory_baseline} compares with what was tracked, "
             "but nothing is tracked without --armory-track; add --armory-track"
         )
+    if option.armory_summary and not track:
+        raise pytest.UsageError(
+            f"armory: --armory-summary {option.armory_summary} says where to write what was "
+            "tracked, but nothing is tracked without --armory-track; add --armory-track"
+        )
     name, experiment_id = _experiment(config, environ)
     if len(name) > NAME_LIMIT:
         raise pytest.UsageError(
@@ -215,19 +220,19 @@ def _comparison(config: pytest.Config, environ: Mapping[str, str], track: bool) 
     if not (session or given or lines):
         return {}
     from pytest_armory.errors import ArmoryUsageError
-    from pytest_armory.gates import parse_reference, parse_tolerances
+    from pytest_armory.gates import SESSION, parse_reference, parse_tolerances
 
-    if session and not _SESSION.fullmatch(session):
+    if session and not SESSION.fullmatch(session):
         raise pytest.UsageError(
             f"armory: a session's ID must be 1 to 100 letters, digits and . _ - /, got "
             f"{session!r}; as in --armory-session nightly-42"
         )
+    if session and not _is_session(session):
+        raise pytest.UsageError(
+            f"armory: a session's ID must not be {session!r}, for --armory-baseline means "
+            "something else by it; as in --armory-session nightly-42"
+        )
     try:
-        if session and parse_reference(session).kind != "session":
-            raise ArmoryUsageError(
-                f"a session's ID must not be {session!r}, for --armory-baseline means something "
-                "else by it"
-            )
         return {
             "session": session or None,
             "baseline": parse_reference(given) if given and track else None,
@@ -237,7 +242,15 @@ def _comparison(config: pytest.Config, environ: Mapping[str, str], track: bool) 
         raise pytest.UsageError(f"armory: {error}") from None
 
 
-_SESSION = re.compile(r"[A-Za-z0-9._/-]{1,100}")
+def _is_session(name: str) -> bool:
+    from pytest_armory.errors import ArmoryUsageError
+    from pytest_armory.gates import parse_reference
+
+    try:
+        return parse_reference(name).kind == "session"
+    except ArmoryUsageError:
+        return False
+
 
 NAME_LIMIT = 500
 """MLflow's limit on the name of an experiment, in characters."""
@@ -317,8 +330,8 @@ def _mark_problems(mark: pytest.Mark, config: pytest.Config) -> list[str]:
     for key, value in mark.kwargs.items():
         if key not in _KEYWORDS:
             problems.append(
-                f"@pytest.mark.evaluation has no keyword {key!r}{_nearest(key, _KEYWORDS)}; it "
-                f"takes {', '.join(_KEYWORDS)}"
+                f"@pytest.mark.evaluation takes {', '.join(_KEYWORDS)}, and has no keyword "
+                f"{key!r}{_nearest(key, _KEYWORDS)}"
             )
         elif key in _GATES:
             problem = _gate_problem(key, value) if value is not None else None

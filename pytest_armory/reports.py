@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from pytest_armory.gates import told_apart
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
 
 ROWS = 40
@@ -28,6 +29,7 @@ MARKDOWN_LIMIT = 250_000
 
 _SIDE = ("duration_seconds", "samples", "samples_per_second")
 _SIDE_FOLDERS = ("time/", "progress/", "system/")
+_STATES = ("failed", "unjudged", "passed")
 _COLOUR = {"passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped": "yellow"}
 
 
@@ -125,12 +127,17 @@ def junit_properties(record: EvaluationRecord) -> list[tuple[str, str]]:
     found = [("armory_run_id", record.run_id), ("armory_run_url", record.url)]
     properties = [(name, value) for name, value in found if value]
     chief = chief_of(record, most=8)
-    return properties + [(f"armory_metric_{n}", number(v)) for n, v in chief.items()]
+    exact = {name: repr(value).removesuffix(".0") for name, value in chief.items()}
+    return properties + [(f"armory_metric_{name}", value) for name, value in exact.items()]
 
 
 def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
-    """The metrics a table shows of an evaluation: those somebody chose, else those with a gate."""
-    gated = [v.metric for v in record.verdicts if v.metric not in _SIDE]
+    """The metrics a table shows of an evaluation: those somebody chose, else those with a gate.
+
+    Of these what failed comes first, then what could not be judged.
+    """
+    by_state = sorted(record.verdicts, key=lambda verdict: _STATES.index(verdict.state))
+    gated = [verdict.metric for verdict in by_state]
     chosen = record.chief or (*dict.fromkeys(gated), *chief_metrics(record.metrics, most))
     names = [name for name in dict.fromkeys(chosen) if name in record.metrics]
     return {name: record.metrics[name] for name in names[:most]}
@@ -138,7 +145,8 @@ def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
 
 def metric_parts(record: EvaluationRecord) -> list[tuple[str, str | None]]:
     """An evaluation's chief metrics and their changes, each with the colour a gate gives it."""
-    worse = {v.metric: v.higher_is_worse for v in record.verdicts}
+    ways = {(v.metric, v.higher_is_worse) for v in record.verdicts}
+    worse = {name: way for name, way in ways if (name, not way) not in ways}
     parts: list[tuple[str, str | None]] = []
     for name, value in chief_of(record).items():
         gap = "  " if parts else ""
@@ -162,16 +170,18 @@ def change(value: float, base: float) -> str:
 
 
 def gate_lines(records: Sequence[EvaluationRecord], baseline: str) -> list[str]:
-    """What gates could not judge, one line for each reason, with the evaluations it is of."""
+    """What gates could not judge, a line for each of the first reasons, with its evaluations."""
     reasons: list[tuple[str, str]] = []
     for record in records:
         for verdict in record.verdicts:
             if verdict.state == "unjudged":
                 reason = f"{verdict.metric} {verdict.text}"
-                if verdict.baseline is None and not baseline:
+                if verdict.text.startswith("has no baseline run") and not baseline:
                     reason = f"{verdict.metric}, for no baseline is given; add {_ADVICE}"
                 reasons.append((reason, record.nodeid))
-    return [f"not judged: {line}" for line in with_tests(reasons)]
+    lines = [f"not judged: {line}" for line in with_tests(reasons)]
+    more = len(lines) - WARNINGS
+    return lines if more <= 0 else [*lines[:WARNINGS], f"not judged: {_plural(more, 'more gate')}"]
 
 
 def with_tests(said: Iterable[tuple[str, str]]) -> list[str]:
@@ -473,7 +483,7 @@ def _markdown_gates(records: Sequence[EvaluationRecord], baseline: str) -> list[
     missed = _missed(records)
     lines = ["", f"**{_plural(len(missed), 'gate')} missed**", ""] if missed else []
     for record, verdict in missed[:ROWS]:
-        value = "" if verdict.value is None else f" {number(verdict.value)}"
+        value = "" if verdict.value is None else f" {told_apart(verdict.value, verdict.limit)}"
         name = _code(shorten(title(record), 200))
         lines.append(f"- {name}: {_text(verdict.metric)}{value} {_text(verdict.text)}")
     if len(missed) > ROWS:
@@ -499,7 +509,7 @@ def _markdown_table(
 
 
 def _markdown_row(record: EvaluationRecord, everywhere: Set[str]) -> str:
-    name = _code(shorten(title(record, everywhere), 200))
+    name = _code(shorten(title(record, everywhere), 200), in_table=True)
     linked = f"[{name}]({record.url})" if record.url else name
     cells = (
         linked,
@@ -510,9 +520,10 @@ def _markdown_row(record: EvaluationRecord, everywhere: Set[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _code(text: str) -> str:
+def _code(text: str, in_table: bool = False) -> str:
     """Text as a code span that nothing inside can end: not a backtick, not a table's ``|``."""
-    text = printable(text).replace("|", "\\|")
+    text = printable(text)
+    text = text.replace("|", "\\|") if in_table else text
     fence = "`"
     while fence in text:
         fence += "`"

@@ -203,6 +203,8 @@ class RunsTests:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         result = yield
+        if getattr(item, "_excinfo", None):  # a TestCase failed, which raises nothing here
+            return result
         with self.process.at_work():
             missed = self.attempts.judge(item)
         if missed:

@@ -277,6 +277,7 @@ def upload(source: Destination, delivery: Delivery) -> Iterator[Step]:
     with changed(patience):
         courier = _Courier(open_store(source), open_store(delivery.target), delivery, haste)
         courier.check_reachable()
+        courier.claim(delivery.runs)
         left: set[str] = set()
         for index, run in enumerate(delivery.runs, 1):
             if left.intersection(_links(run)):
@@ -328,6 +329,17 @@ class _Courier:
                 f"to log in: {error}"
             ) from None
 
+    def claim(self, runs: Sequence[StoredRun]) -> None:
+        """Have what ran inside a run that waits wait by itself: that one may be there before it."""
+        waiting: set[str] = set()
+        for run in runs:  # each parent before its children
+            if WAITS_FOR in run.tags:
+                if plain(run.tags[WAITS_FOR]) == self._place:
+                    waiting.add(run.run_id)
+            elif waiting.intersection(_links(run)):
+                self.source.log_batch(run.run_id, tags={WAITS_FOR: self._place})
+                waiting.add(run.run_id)
+
     def url(self, run: StoredRun) -> str | None:
         """The page of a run's copy."""
         return self._pages.get(run.run_id)
@@ -349,12 +361,30 @@ class _Courier:
         if (copy.info.status, copy.info.end_time) != (run.info.status, end):
             with translated("closing a run", self.target.where):
                 self.target.client.set_terminated(copy_id, run.info.status, end)
+        self._adopt(run, copy_id, experiment_id)
         mark = {self._tag: copy_id}
         if self._is_its_own(run):
             mark[SYNCED] = copy_id
         self.source.log_batch(stored.run_id, tags=mark)
         self.ids[stored.run_id] = copy_id
         self._pages[stored.run_id] = self.target.run_url(experiment_id, copy_id)
+
+    def _adopt(self, run: Any, copy_id: str, experiment_id: str) -> None:
+        """Put a session's evaluations under its run that reached the server when it could not."""
+        session = run.data.tags.get("armory.session", "")
+        if run.data.tags.get("armory.kind") != "session" or not session or "'" in session:
+            return
+        mine = f"tags.`armory.session` = '{session}' AND tags.`armory.kind` = 'evaluation'"
+        with translated("putting evaluations under their session", self.target.where):
+            token: str | None = ""
+            while token is not None:
+                page = self.target.client.search_runs(
+                    [experiment_id], mine, page_token=token or None
+                )
+                for there in page:
+                    if _PARENT not in there.data.tags:
+                        self.target.client.set_tag(there.info.run_id, _PARENT, copy_id)
+                token = page.token or None
 
     def _experiment_name(self, run: Any) -> str:
         experiment_id = run.info.experiment_id

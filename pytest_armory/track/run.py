@@ -7,6 +7,7 @@ import json
 import math
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from pytest_armory.errors import (
     StoreUnreachableError,
     TrackingError,
 )
+from pytest_armory.signals import alarm_paused
 from pytest_armory.values import PARAM_LIMIT, clip, legal_key, metric_values, param_strings
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class EvaluationRun:
         self.metrics: dict[str, float] = {}
         self.problems: list[str] = []
         self.left_open: dict[str, str] = {}
+        self.asking = 0.0
+        """Seconds that its requests have taken on the evaluation's way."""
         self.when_late: Callable[[], None] = lambda: None
         """Called when something has failed, or went elsewhere: of interest once it is closed."""
 
@@ -256,24 +260,53 @@ class EvaluationRun:
             return
 
         def batch(store: Store, run: StoreRun) -> None:
-            store.log_batch(run.run_id, params=cut, metrics=metrics, tags=tags)
+            try:
+                store.log_batch(run.run_id, params=cut, metrics=metrics, tags=tags)
+            except StoreRefusedError:
+                self._write_singly(store, run, cut, metrics, tags)
 
+        self._do(batch)
+
+    def _write_singly(
+        self,
+        store: Store,
+        run: StoreRun,
+        params: Mapping[str, str],
+        metrics: Iterable[tuple[str, float, int]],
+        tags: Mapping[str, str] | None,
+    ) -> None:
+        """Write what was refused together: one refused item costs MLflow's whole batch.
+
+        A parameter, say, that the test has logged itself with another value.
+        """
+        for key, value in params.items():
+            try:
+                store.log_batch(run.run_id, params={key: value})
+            except StoreRefusedError as error:
+                self._refused(key, error)
+        for metric in metrics:
+            self._attempt(partial(store.log_batch, run.run_id, metrics=[metric]))
+        self._attempt(partial(store.log_batch, run.run_id, tags=tags))
+
+    def _do(self, work: _Work) -> None:
+        """Do what is on the evaluation's way, at the local run if its server does not take it."""
+        assert self._store is not None and self._run is not None  # noqa: PT018 - for mypy
         store, run = self._store, self._run
+        with self._on_the_way():
+            try:
+                work(store, run)
+            except TrackingError as error:
+                self._not_taken(error, work, store)
+
+    @contextmanager
+    def _on_the_way(self) -> Iterator[None]:
+        """For a request: it counts neither as the evaluation's time nor against its time limit."""
+        started = time.perf_counter()
         try:
-            batch(store, run)
-        except StoreRefusedError:
-            # One refused item costs MLflow's whole batch: a parameter, say, that the test has
-            # logged itself with another value. Everything else shall not be lost with it.
-            for key, value in cut.items():
-                try:
-                    store.log_batch(run.run_id, params={key: value})
-                except TrackingError as error:
-                    self._refused(key, error)
-            for metric in metrics:
-                self._attempt(partial(store.log_batch, run.run_id, metrics=[metric]))
-            self._attempt(partial(store.log_batch, run.run_id, tags=tags))
-        except TrackingError as error:
-            self._not_taken(error, batch, store)
+            with alarm_paused():
+                yield
+        finally:
+            self.asking += time.perf_counter() - started
 
     def _not_taken(self, error: TrackingError, work: _Work, store: Store) -> None:
         """What a server did not take is done in the local run instead, or it is told."""
@@ -319,6 +352,8 @@ class EvaluationRun:
     def logged_metrics(self, since: float) -> Mapping[str, float]:
         """Its metrics as MLflow holds them, whoever logged them, and those of a run inside it.
 
+        The latter become its own as well: the baseline of later sessions.
+
         Of a run in memory: those of the run that the code has opened by itself in MLflow's fluent
         API since then, in seconds since the epoch.
         """
@@ -326,8 +361,12 @@ class EvaluationRun:
 
         if self._run is None or self._store is None:
             return fluent.own_metrics(since)
-        stored = self._store.metrics_of(self._run.run_id)
-        return {**fluent.own_metrics(since, self._place), **stored}
+        with self._on_the_way():
+            stored = self._store.metrics_of(self._run.run_id)
+            inner = fluent.own_metrics(since, self._place)
+        new = {name: value for name, value in inner.items() if name not in stored}
+        self.write(metrics=[(name, value, 0) for name, value in new.items()])
+        return {**new, **stored}
 
     def settle(self) -> None:
         """Wait for what is written in the background, if no session does that at its end."""
@@ -350,13 +389,10 @@ class EvaluationRun:
         if self._store is None or self._run is None:
             return
         store, run = self._store, self._run
-        if not now:
+        if now or not store.destination.is_remote:
+            self._do(work)
+        else:
             store.later(partial(work, store, run), lambda e: self._not_taken(e, work, store))
-            return
-        try:
-            work(store, run)
-        except TrackingError as error:
-            self._not_taken(error, work, store)
 
     @property
     def context(self) -> dict[str, str]:

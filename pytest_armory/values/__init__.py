@@ -9,7 +9,13 @@ timeout plugin's signal, a cancelled task) may come from outside the value and p
 from __future__ import annotations
 
 from pytest_armory.values.describe import clip, describe
-from pytest_armory.values.params import PARAM_LIMIT, TAG_LIMIT, legal_key, param_strings
+from pytest_armory.values.params import (
+    PARAM_LIMIT,
+    TAG_LIMIT,
+    legal_key,
+    param_strings,
+    told_apart,
+)
 from pytest_armory.values.redaction import (
     REDACTED,
     is_secret_key,
@@ -33,4 +39,5 @@ __all__ = [
     "redact_argv",
     "redact_text",
     "redacting",
+    "told_apart",
 ]

@@ -72,8 +72,17 @@ def legal_key(name: str) -> str:
         key = "__" + key[2:]
     if len(key) <= _KEY_LIMIT:
         return key
-    digest = hashlib.blake2s(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    return f"{key[: _KEY_LIMIT - 9]}_{digest}"
+    return _ending_in_hash(key, _KEY_LIMIT, name)
+
+
+def told_apart(text: str, limit: int) -> str:
+    """A name cut to a limit, if need be, that ends with a hash of the whole then."""
+    return text if len(text) <= limit else _ending_in_hash(text, limit, text)
+
+
+def _ending_in_hash(text: str, limit: int, whole: str) -> str:
+    digest = hashlib.blake2s(whole.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{text[: limit - 9]}_{digest}"
 
 
 def unused(key: str, used: dict[str, int]) -> str:

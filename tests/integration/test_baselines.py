@@ -140,6 +140,12 @@ def test_gates_that_cannot_be_used(
         ((), "armory_tolerances = accuracy", "*must be lines of `metric: tolerance`*"),
         (("--armory-session", "a b"), "", "*a session's ID must be 1 to 100 letters*"),
         (("--armory-session", "latest"), "", None),
+        (("--armory-session", "Latest"), "", "*a session's ID must not be 'Latest'*"),
+        (
+            ("--armory-baseline", "brnch:main"),
+            "",
+            "*--armory-baseline must be latest, branch:NAME*",
+        ),
     ],
 )
 def test_references_that_cannot_be_used(
@@ -182,7 +188,7 @@ def test_a_worse_model_fails(evals: Evals, way: Sequence[str]) -> None:
     first = evals.run("--armory-baseline=latest", "--armory-session=first")
     first.assert_outcomes(passed=2)
     first.stdout.fnmatch_lines([
-        "baseline latest: no passed evaluation of it is at *",
+        "baseline latest: no session that finished well is at *",
         "not judged: accuracy has no baseline run (test_pgd[[]0[]], test_pgd[[]1[]])",
     ])  # fmt: skip
     model(evals, accuracy=0.85, loss=0.3)
@@ -234,6 +240,84 @@ def test_what_a_baseline_is_named_by(evals: Evals, monkeypatch: pytest.MonkeyPat
         result.assert_outcomes(failed=failed or 0, passed=2 - (failed or 0))
         if failed is None:
             result.stdout.fnmatch_lines([f"baseline {reference}: no passed evaluation of it *"])
+
+
+def test_a_pull_request_is_not_the_branch_it_is_for(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CI names a ref for it, which may be that of the branch."""
+    evals.write(MODEL)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    model(evals, accuracy=0.3)
+    evals.run().assert_outcomes(passed=2)
+    result = evals.run("--armory-baseline=branch:main")
+    result.stdout.fnmatch_lines(["baseline branch:main: no passed evaluation of it is at *"])
+
+
+@pytest.mark.parametrize("leave", ["raise KeyboardInterrupt", "assert 0"])
+def test_a_job_that_was_cut_short_stays_so(evals: Evals, leave: str) -> None:
+    """Whatever a job of its session that ends later knows."""
+    evals.write(f"""
+        import pytest
+        @pytest.mark.evaluation
+        def test_a(): pass
+        def test_plain(): {leave}
+        @pytest.mark.evaluation
+        def test_b(): pass
+    """)
+    evals.run("--armory-session=cut", "-x", "-p", "no:randomly")
+    evals.pytester.makepyfile(
+        test_other="import pytest\n@pytest.mark.evaluation\ndef test_c(): pass"
+    )
+    result = evals.run("--armory-session=cut", "test_other.py")
+    whole = "3 evaluations: 2 passed, 1 not run"
+    result.stdout.fnmatch_lines([f"session cut over all its jobs: {whole}"])
+    (session,) = evals.sessions()
+    interrupted = leave != "assert 0"
+    assert session.info.status == ("KILLED" if interrupted else "FINISHED")
+    assert session.data.metrics["not_run"] == 1
+    sign = "🛑" if interrupted else "✅"
+    assert text_of(session, "summary.md").startswith(f"## {sign} 3 evaluations: 2 passed, 1 not")
+
+
+def test_a_body_that_failed_is_not_judged(evals: Evals) -> None:
+    """That of a TestCase raises nothing that pytest's hooks see."""
+    evals.write("""
+        import pytest, unittest
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(at_least={"accuracy": 0.9})
+        class TestIt(unittest.TestCase):
+            def test_it(self):
+                track_metrics({"accuracy": 0.5})
+                self.assertEqual(1, 2)
+    """)
+    result = evals.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*gate missed*")
+    (session,) = evals.sessions()
+    assert session.data.metrics["gates_missed"] == 0
+    evals.check_invariant(result, attempts=1)
+
+
+def test_what_runs_inside_is_compared_too(evals: Evals, tmp_path: Path) -> None:
+    """And is a property in JUnit's file, as it was measured."""
+    evals.write("""
+        import mlflow, pytest
+        from pathlib import Path
+        @pytest.mark.evaluation(at_least={"accuracy": 0.1}, baseline={"accuracy": "-2%"})
+        def test_a():
+            with mlflow.start_run(): mlflow.log_metric("accuracy", float(Path("a").read_text()))
+    """)
+    (evals.pytester.path / "a").write_text("0.123456789")
+    evals.run(f"--junitxml={tmp_path}/j.xml").assert_outcomes(passed=1)
+    tree = ElementTree.parse(tmp_path / "j.xml")
+    (found,) = tree.iterfind(".//property[@name='armory_metric_accuracy']")
+    assert found.get("value") == "0.123456789"
+    (evals.pytester.path / "a").write_text("0.11")
+    result = evals.run("--armory-baseline=latest")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*test_a*failed*accuracy 0.11 (↓0.01346)*"])
 
 
 def test_tolerances_of_the_session(evals: Evals) -> None:
@@ -325,6 +409,27 @@ def test_hooks(evals: Evals, each_way: Sequence[str]) -> None:
     (session,) = evals.sessions()
     assert text_of(session, "summary.md").endswith("Ask #model-quality.\n")
     assert evals.run_of("test_a").data.tags["gpu"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("hook", "answer"),
+    [
+        ("chief_metrics(item, metrics)", "'a'"),
+        ("chief_metrics(item, metrics)", "['b']"),
+        ("baseline(item)", "[0.9]"),
+        ("baseline(item)", "{'a': 'good'}"),
+    ],
+)
+def test_hooks_whose_answer_cannot_be_used(evals: Evals, hook: str, answer: str) -> None:
+    evals.pytester.makeconftest(f"def pytest_armory_{hook}: return {answer}")
+    evals.write(
+        "import pytest\n@pytest.mark.evaluation\n"
+        "def test_a(evaluation_run): evaluation_run.log_metrics({'a': 1})"
+    )
+    result = evals.run()
+    result.assert_outcomes(passed=1)
+    told = f"warning: the hook pytest_armory_{hook.partition('(')[0]} must give a *, got *(test_a)"
+    result.stdout.fnmatch_lines([told])
 
 
 def test_hooks_that_raise_change_no_verdict(evals: Evals) -> None:

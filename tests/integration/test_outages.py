@@ -9,12 +9,15 @@ from collections.abc import Sequence
 import outages
 import pytest
 from conftest import Evals
+from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from outages import status
 from servers import Fault, Proxy, free_port, proxied
 
 from pytest_armory import commands
+from pytest_armory.store import open_store
+from pytest_armory.store.circuit import _circuits
 
 SOURCE = """
     import mlflow, pytest
@@ -68,6 +71,12 @@ def check_brought(evals: Evals, server: str, name: str, count: int = 3) -> None:
         assert run.data.metrics["own"] == i
         assert run.data.tags["armory.outcome"] == ("failed" if i == 2 else "passed")
     assert [run.info.status for run in evals.read() if run.info.status == "RUNNING"] == []
+
+
+def forget_outage() -> None:
+    """As another process has not seen it."""
+    open_store.cache_clear()
+    _circuits.clear()
 
 
 FAULTS: dict[str, tuple[Fault, str]] = {
@@ -129,6 +138,95 @@ def test_a_server_that_dies_in_the_middle(
     assert "not stored" not in text
     proxy.fault = None
     check_brought(evals, mlflow_server, name)
+
+
+def test_a_slow_server_is_not_the_tests_time(evals: Evals, proxy: Proxy, name: str) -> None:
+    """Neither a time limit nor a gate on the duration counts it."""
+
+    def slow(_: Proxy, handler: Handler) -> bool:
+        if handler.path.endswith("log-batch"):
+            time.sleep(1.5)
+        return False
+
+    proxy.fault = slow
+    evals.write(f"""
+        import pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.timeout(1, method="signal")
+        @pytest.mark.evaluation(name="{name}", at_most={{"duration_seconds": 1}})
+        def test_a(): track_metrics({{"a": 1}})
+    """)
+    evals.run("--armory-tracking-uri", proxy.url, "-p", "timeout").assert_outcomes(passed=1)
+    (run_of_it,) = attempts(there(proxy.url, name))
+    assert run_of_it.data.metrics["duration_seconds"] < 1
+
+
+def test_a_server_that_dies_when_the_last_test_runs(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str
+) -> None:
+    """Its session run is closed as what it was, by `recover` or the next session."""
+    proxy.fault = outages.after(9, outages.reset)
+    source = SOURCE.replace('mlflow.log_metric("own", i)', 'track_metrics({"own": i})')
+    run(evals, proxy.url, name, source=source)
+    proxy.fault = None
+    assert commands.main(["sync"]) == 0
+    forget_outage()
+    assert commands.main(["recover", "--armory-tracking-uri", proxy.url]) == 0
+    runs = there(mlflow_server, name)
+    (session,) = [one for one in runs if one.data.tags.get("armory.kind") == "session"]
+    assert session.info.status == "FAILED"
+    assert session.data.metrics["passed"] == 2
+    assert {one.data.tags["mlflow.parentRunId"] for one in attempts(runs)} == {session.info.run_id}
+
+
+@pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
+def test_a_file_that_is_refused_is_told(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, way: tuple[str, ...]
+) -> None:
+    """Too large for a proxy, say: the server is well, and everything else is there."""
+
+    def refuse(_: Proxy, handler: Handler) -> bool:
+        is_file = handler.command == "PUT" and "summary.md" not in handler.path
+        return is_file and status(413, "too large")(proxy, handler)
+
+    proxy.fault = refuse
+    result = run(evals, proxy.url, name, *way)
+    result.stdout.fnmatch_lines(["warning: storing artifacts failed at *413*(test_a?2?)"])
+    result.stdout.no_fnmatch_line("*waiting for*")
+    assert len(attempts(there(mlflow_server, name))) == 3
+    assert {one.info.status for one in there(mlflow_server, name)} == {"FINISHED", "FAILED"}
+
+
+def test_a_close_that_fails_is_one_attempt(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str
+) -> None:
+    """It fails behind the next test; the run goes on locally, and is counted once."""
+
+    def sick(_: Proxy, handler: Handler) -> bool:
+        is_close = handler.path.endswith("runs/update")
+        return is_close and status(500, '{"error_code": "INTERNAL_ERROR"}')(proxy, handler)
+
+    proxy.fault = sick
+    result = run(evals, proxy.url, name)
+    text = result.stdout.str()
+    assert "3 evaluations: 2 passed, 1 failed" in text
+    assert "earlier attempt" not in text
+    proxy.fault = None
+    assert commands.main(["sync"]) == 0
+    forget_outage()
+    assert commands.main(["recover", "--armory-tracking-uri", proxy.url]) == 0
+    check_brought(evals, mlflow_server, name)
+
+
+def test_a_secret_that_the_server_sends_back(
+    evals: Evals, proxy: Proxy, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted-secret")
+    answer = '{"error_code": "INVALID_PARAMETER_VALUE", "message": "not planted-secret"}'
+    proxy.fault = status(400, answer, kind="application/json")
+    result = run(evals, proxy.url, name)
+    assert "planted-secret" not in result.stdout.str() + result.stderr.str()
+    result.stdout.fnmatch_lines(["warning: *[[]redacted]*"])
 
 
 def test_a_server_that_comes_back_within_the_budget(

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from conftest import Evals
+from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
+from outages import status
 from servers import Proxy, free_port, proxied
 
 from pytest_armory import commands, destination
@@ -64,7 +66,8 @@ def record(evals: Evals, local: MlflowClient) -> Callable[..., list[Run]]:
         evals.run("--armory-tracking-uri", "local")
         experiment = local.get_experiment_by_name(name)
         runs = list(local.search_runs([experiment.experiment_id]))
-        for run in runs if waits_for else ():
+        ours = [run for run in runs if "armory.kind" in run.data.tags]  # not what ran inside
+        for run in ours if waits_for else ():
             local.set_tag(run.info.run_id, "armory.destination", waits_for)
             local.set_tag(run.info.run_id, "armory.key", secrets.token_hex(16))
         return [local.get_run(run.info.run_id) for run in runs]
@@ -376,6 +379,30 @@ def test_what_is_refused_stays_and_the_rest_goes_on(
     server.restore_experiment(experiment)
     assert commands.main(["sync"]) == 0
     check_same(local, refused, mlflow_server, tmp_path)
+
+
+def test_what_ran_inside_is_not_forgotten(
+    record: Callable[..., list[Run]],
+    local: MlflowClient,
+    mlflow_server: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where its parent is there already, and it was refused once."""
+    with proxied(mlflow_server) as proxy:
+        runs = record(proxy.url)
+
+        def refuse(_: Proxy, handler: Handler) -> bool:
+            is_inner = handler.path.endswith("runs/create") and b"inner" in handler.body
+            return is_inner and status(413, "{}")(proxy, handler)
+
+        proxy.fault = refuse
+        assert commands.main(["sync"]) == 1
+        assert "1 run left" in capsys.readouterr().err
+        proxy.fault = None
+        assert commands.main(["sync"]) == 0
+        check_same(local, runs, proxy.url, tmp_path)
+        gc.collect()
 
 
 def test_runs_at_work_wait(

@@ -202,7 +202,6 @@ def test_any_ini_lines_are_read_or_refused(lines: list[str]) -> None:
         ("commit:D3D8D10", Reference("commit", "d3d8d10")),
         ("commit:" + "a" * 40, Reference("commit", "a" * 40)),
         ("20260101-120000-abc123", Reference("session", "20260101-120000-abc123")),
-        ("github:1234-1", Reference("session", "github:1234-1")),
         ("latest-2", Reference("session", "latest-2")),
         ("branches", Reference("session", "branches")),
     ],
@@ -385,18 +384,18 @@ def test_a_metric_never_logged(logged: list[str], text: str) -> None:
         (0, 0, "-2%", "passed", "is the baseline's 0"),
         (
             0.1, 0, "+5%", "unjudged",
-            "rose 0.1 above the baseline's 0, which has no percentage; without %, as \"+0.01\", it "
+            "has a baseline of 0, which has no percentage; without %, as \"+0.01\", it "
             "can be judged",
         ),
-        (math.nan, 0.86, "-2%", "unjudged", "is nan; the baseline's is 0.86"),
-        (0.86, math.nan, "-2%", "unjudged", "is 0.86; the baseline's is nan"),
-        (math.nan, math.nan, "-1", "unjudged", "is nan; the baseline's is nan"),
+        (math.nan, 0.86, "-2%", "unjudged", "is NaN"),
+        (0.86, math.nan, "-2%", "unjudged", "is NaN in the baseline run"),
+        (math.nan, math.nan, "-1", "unjudged", "is NaN"),
         (math.inf, math.inf, "-2%", "passed", "is the baseline's inf"),
         (math.inf, 1, "+2%", "failed", "rose inf % above the baseline's 1; \"+2%\" allows 1.02"),
         (5, math.inf, "+2%", "passed", "fell inf below the baseline's inf"),
         (
             5, math.inf, "-2%", "unjudged",
-            "fell inf below the baseline's inf, which has no percentage; without %, as \"-0.01\", "
+            "has a baseline of inf, which has no percentage; without %, as \"-0.01\", "
             "it can be judged",
         ),
         (5, math.inf, "-1", "failed", "fell inf below the baseline's inf; \"-1\" allows inf"),

@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.reports import (
     SessionVerdict,
     Summary,
     chief_metrics,
+    chief_of,
     columns,
     counted,
+    gate_lines,
     junit_properties,
     markdown,
+    metric_parts,
     number,
     printable,
     seconds,
@@ -103,6 +106,34 @@ def test_a_hundred_warnings_fit_a_screen_too() -> None:
     assert sum(line.text.startswith("warning: w") for line in every) == 100
     text = markdown(summary(many(1, bad=1), problems=problems))
     assert (text.count("⚠️ w"), "80 more warnings" in text) == (20, True)
+
+
+def verdict(metric: str, state: str, higher_is_worse: bool = False, text: str = "") -> Verdict:
+    return Verdict(metric, "", state, 1.0, 1.0, text=text, higher_is_worse=higher_is_worse)
+
+
+def test_what_failed_is_shown_first() -> None:
+    gates = [verdict(name, "passed") for name in "abc"]
+    gates += [verdict("u", "unjudged"), verdict("duration_seconds", "failed")]
+    metrics = dict.fromkeys(["a", "b", "c", "u", "duration_seconds"], 1.0)
+    record = EvaluationRecord("t", metrics=metrics, verdicts=tuple(gates))
+    assert list(chief_of(record)) == ["duration_seconds", "u", "a"]
+
+
+def test_no_colour_where_gates_disagree_on_what_is_worse() -> None:
+    both = (verdict("a", "passed"), verdict("a", "passed", higher_is_worse=True))
+    for verdicts, colour in ((both[:1], "green"), (both[1:], "red"), (both, None)):
+        record = EvaluationRecord("t", metrics={"a": 2.0}, baseline={"a": 1.0}, verdicts=verdicts)
+        assert metric_parts(record)[2] == ("↑1", colour)
+
+
+def test_what_could_not_be_judged_is_cut_too() -> None:
+    one = [
+        EvaluationRecord(f"t[{i}]", verdicts=(verdict("a", "unjudged", text=f"reason {i}"),))
+        for i in range(100)
+    ]
+    lines = gate_lines(one, "b")
+    assert (len(lines), lines[-1]) == (21, "not judged: 80 more gates")
 
 
 def test_a_sentence_of_several_tests_is_said_once() -> None:
