@@ -17,7 +17,7 @@ from pytest_armory import __version__, destination, leases
 from pytest_armory.baselines import Baseline
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
-from pytest_armory.reports import Summary, markdown, outcome_counts, with_tests
+from pytest_armory.reports import Summary, latest, markdown, outcome_counts, with_tests
 from pytest_armory.values import TAG_LIMIT, metric_values
 
 if TYPE_CHECKING:
@@ -229,6 +229,7 @@ class Ledger:
         self.edit: Callable[[list[str]], object] = lambda _: None
         """What others change of the summary's Markdown."""
         self._each = each
+        self._never_run: set[str] = set()
         self._records: dict[tuple[str, int, str], EvaluationRecord] = {}
         self._told: dict[str, EvaluationRecord] = {}
         self._linked: set[str] = set()
@@ -285,7 +286,8 @@ class Ledger:
         lost = [r for r in told if r.run_id not in ids | stored.unread]
         unread = [r for r in told if r.run_id in stored.unread - ids]
         records = [*stored.own, *unread, *lost]
-        not_run = len(self.planned - self.reported - {record.nodeid for record in records})
+        self._never_run = self.planned - self.reported - {record.nodeid for record in records}
+        not_run = len(self._never_run)
         if not records and not not_run:
             return None
         summary = Summary(
@@ -351,7 +353,8 @@ class Ledger:
 
         Another one may end between our reading and our writing, so what was read is read again.
         """
-        self.end = JobEnd(interrupted, summary.not_run, tuple(self._problems()))
+        never_run = tuple(sorted(map(_digest, self._never_run)))
+        self.end = JobEnd(interrupted, never_run, problems=tuple(self._problems()))
         tags = self.end.tags(self.identity.shard) if self.identity.shared else {}
         for _ in range(CLOSINGS):
             for place in filter(None, (self.runs, self._waiting)):
@@ -491,16 +494,20 @@ class JobEnd:
     """What one job of a shared session alone knows of its end, for those that end later."""
 
     interrupted: bool = False
-    not_run: int = 0
+    not_run: tuple[str, ...] = ()
+    """Of evaluations that it never came to, their node ids' digests, as many as a tag can hold."""
+    not_run_more: int = 0
     problems: tuple[str, ...] = ()
 
     def tags(self, shard: str) -> dict[str, str]:
-        """The tag of the session run that says it, as far as a tag can hold it."""
-        for count in range(len(self.problems), -1, -1):
-            text = replace(self, problems=self.problems[:count]).to_text()
-            if len(text) <= TAG_LIMIT:
-                return {_ended(shard): text}
-        return {}
+        """The tag of the session run that says it."""
+        end = self
+        while len(end.to_text()) > TAG_LIMIT:
+            if end.problems:
+                end = replace(end, problems=end.problems[:-1])
+            else:
+                end = replace(end, not_run=end.not_run[:-1], not_run_more=end.not_run_more + 1)
+        return {_ended(shard): end.to_text()}
 
     def to_text(self) -> str:
         """As JSON."""
@@ -510,8 +517,10 @@ class JobEnd:
     def from_text(cls, text: str) -> JobEnd | None:
         """What :meth:`to_text` wrote; None for anything else."""
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
+            fields: dict[str, Any] = json.loads(text)
+            fields.update({name: tuple(fields[name]) for name in ("not_run", "problems")})
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
@@ -535,14 +544,27 @@ def ends_of(runs: Sequence[StoredRun], but: str = "") -> list[JobEnd]:
 
 
 def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool) -> Summary:
-    """A summary with what only the session's other jobs knew."""
+    """A summary with what only the session's other jobs knew.
+
+    A job that was retried has run what the one before it never came to.
+    """
+    last = latest(summary.every)
+    done = {_digest(record.nodeid) for record in last}
+    left = [set(end.not_run) - done for end in ends]
+    cut_short = [end for end, ids in zip(ends, left, strict=True) if ids or end.not_run_more]
     told = [problem for end in ends for problem in end.problems]
     return replace(
         summary,
-        interrupted=interrupted or any(end.interrupted for end in ends),
-        others_not_run=sum(end.not_run for end in ends),
+        interrupted=interrupted
+        or any(end.interrupted for end in cut_short)
+        or any(record.outcome is Outcome.INTERRUPTED for record in last),
+        others_not_run=len(set().union(*left)) + sum(end.not_run_more for end in ends),
         others_problems=list(dict.fromkeys(told)),
     )
+
+
+def _digest(nodeid: str) -> str:
+    return hashlib.blake2s(nodeid.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def _state(summary: Summary) -> tuple[object, ...]:

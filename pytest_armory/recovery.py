@@ -118,8 +118,8 @@ def _closed(
 def _ended(summary: Summary, runs: Sequence[StoredRun], lease: leases.Lease | None) -> Summary:
     """As its process has left it to be written, if it came to its end; else it was interrupted."""
     own = JobEnd.from_text(lease.words) if lease else None
-    ends = [*ends_of(runs), own or JobEnd(interrupted=True)]
-    return with_other_jobs(summary, ends, interrupted=False)
+    ends = [*ends_of(runs), *([own] if own else [])]
+    return with_other_jobs(summary, ends, interrupted=own is None or own.interrupted)
 
 
 def _unwritten(run: StoredRun, lease: leases.Lease | None) -> dict[str, str]:
