@@ -36,9 +36,9 @@ from pytest_armory.values import (
     PARAM_LIMIT,
     TAG_LIMIT,
     clip,
+    clip_name,
     metric_values,
     param_strings,
-    told_apart,
 )
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ class Attempts:
             **process_tags(),
             "armory.kind": "evaluation",
             "armory.version": __version__,
-            "armory.nodeid": told_apart(record.nodeid, TAG_LIMIT),
+            "armory.nodeid": clip_name(record.nodeid, TAG_LIMIT),
             "armory.attempt": str(record.attempt),
             "armory.worker": record.worker,
             "mlflow.source.name": _relative(item.path, self._rootpath),

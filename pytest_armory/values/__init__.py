@@ -12,9 +12,9 @@ from pytest_armory.values.describe import clip, describe
 from pytest_armory.values.params import (
     PARAM_LIMIT,
     TAG_LIMIT,
+    clip_name,
     legal_key,
     param_strings,
-    told_apart,
 )
 from pytest_armory.values.redaction import (
     REDACTED,
@@ -31,6 +31,7 @@ __all__ = [
     "TAG_LIMIT",
     "MetricValues",
     "clip",
+    "clip_name",
     "describe",
     "is_secret_key",
     "legal_key",
@@ -39,5 +40,4 @@ __all__ = [
     "redact_argv",
     "redact_text",
     "redacting",
-    "told_apart",
 ]

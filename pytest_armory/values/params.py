@@ -75,7 +75,7 @@ def legal_key(name: str) -> str:
     return _ending_in_hash(key, _KEY_LIMIT, name)
 
 
-def told_apart(text: str, limit: int) -> str:
+def clip_name(text: str, limit: int) -> str:
     """A name cut to a limit, if need be, that ends with a hash of the whole then."""
     return text if len(text) <= limit else _ending_in_hash(text, limit, text)
 
