@@ -98,7 +98,7 @@ def _served(
         _wait_for(f"{url}/health", server, folder / "log.txt")
         yield url
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        os.killpg(server.pid, signal.SIGKILL)  # it would wait for its clients
         server.wait(30)
 
 
