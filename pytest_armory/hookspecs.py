@@ -73,7 +73,9 @@ def pytest_armory_login(uri: str) -> Login | None:
 def pytest_armory_summary(lines: list[str]) -> None:
     """Edit the session's summary in Markdown, in place, where it is written.
 
-    Every implementation is asked, in the process that reports. For instance::
+    Every implementation is asked, in the process that reports, once for each time that the summary
+    is written: what is stored with the session cannot say yet whether that went well. For
+    instance::
 
         def pytest_armory_summary(lines):
             lines.append("Questions about these numbers? Ask #model-quality.")
