@@ -6,8 +6,10 @@ import gc
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # and some cannot be imported twice.
 import execnet.gateway_io  # noqa: E402
 import mlflow  # noqa: E402
-from forked import forking  # noqa: E402
+from forked import Command, forking, worker  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
@@ -56,10 +58,8 @@ def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def forked_workers(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[object], list[str]]]:
-    """What execnet starts for a worker of an inner session."""
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """The address of the process that forks sessions and their workers."""
     yield from forking(tmp_path_factory.mktemp("forked"))
 
 
@@ -112,11 +112,11 @@ class Evals:
         self,
         pytester: pytest.Pytester,
         read: Callable[..., list[Run]],
-        forked: Callable[[object], list[str]],
+        fork_server: Callable[[], str],
     ) -> None:
         self.pytester = pytester
         self.read = read
-        self._forked = forked
+        self._fork_server = fork_server
         self.home = Path(os.environ["ARMORY_HOME"])
 
     def write(self, source: str, **files: str) -> None:
@@ -125,16 +125,31 @@ class Evals:
 
     def run(self, *args: str, track: bool = True, subprocess: bool = False) -> pytest.RunResult:
         """Run pytest; tracked and in this process unless told otherwise, its workers forked."""
+        args = self.arguments(*args, track=track)
+        if subprocess:
+            return self._fork(*args)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(execnet.gateway_io, "popen_args", lambda _: worker(self._fork_server()))
+            return self.pytester.runpytest_inprocess(*args, no_reraise_ctrlc=True)
+
+    def _fork(self, *args: str) -> pytest.RunResult:
+        address, path, start = self._fork_server(), self.pytester.path, time.monotonic()
+        with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+            files = (out.fileno(), err.fileno())
+            status = Command(address, "pytest", *args, folder=path, files=files).wait(90)
+            out.seek(0)
+            err.seek(0)
+            lines = out.read().splitlines(), err.read().splitlines()
+        return pytest.RunResult(status, *lines, time.monotonic() - start)
+
+    @staticmethod
+    def arguments(*args: str, track: bool = True) -> tuple[str, ...]:
+        """The command line of a session."""
         # Hypothesis imports itself anew in each inner session, which takes seconds.
         without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *UNASKED)
         ignored = ("PytestDeprecationWarning", "PytestAssertRewriteWarning")
         quiet = (*without, *(word for name in ignored for word in ("-W", f"ignore::pytest.{name}")))
-        args = (*(("--armory-track",) if track else ()), *quiet, *args)
-        if subprocess:
-            return self.pytester.runpytest_subprocess(*args)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(execnet.gateway_io, "popen_args", self._forked)
-            return self.pytester.runpytest_inprocess(*args, no_reraise_ctrlc=True)
+        return (*(("--armory-track",) if track else ()), *quiet, *args)
 
     def runs(self, kind: str = "evaluation") -> dict[str, Run]:
         """The runs of a kind by name; a second one of the same name is an error."""
@@ -187,12 +202,12 @@ def evals(
     pytester: pytest.Pytester,
     read_runs: Callable[..., list[Run]],
     monkeypatch: pytest.MonkeyPatch,
-    forked_workers: Callable[[object], list[str]],
+    fork_server: Callable[[], str],
 ) -> Evals:
     """Write evaluations, run them with pytest, read their runs."""
     for name in [name for name in sys.modules if name.startswith("test_")]:
         monkeypatch.delitem(sys.modules, name)  # an inner session's file may have its name
-    return Evals(pytester, read_runs, forked_workers)
+    return Evals(pytester, read_runs, fork_server)
 
 
 @pytest.fixture(params=[("-p", "no:xdist"), ("-n0",), ("-n1",)], ids=["no-xdist", "n0", "n1"])
@@ -214,14 +229,8 @@ def text_of(run: Run, path: str) -> str:
 
 
 TOGETHER = {
-    "servers": (
-        "test_faults",
-        "test_credentials",
-        "test_http",
-        "test_outages",
-        "test_sync",
-        "test_login",
-    ),
+    "servers": ("test_faults", "test_outages", "test_sync"),
+    "logins": ("test_credentials", "test_http", "test_login"),
     "examples": ("test_example_evals",),
 }
 """Files that share what is slow to start; one worker runs them, so that it is started once."""
@@ -239,6 +248,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return next(groups, nodeid)
 
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Three workers for two cores: tests wait for processes and servers half of their time."""
+    if config.option.numprocesses != "auto" or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return (len(os.sched_getaffinity(0)) * 3 + 1) // 2 if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_make_parametrize_id(val: Any) -> str | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import UNASKED
+from forked import Command
 
 PATIENCE = 90.0
 """Seconds until what should have happened is taken to have failed, on a busy machine."""
@@ -23,23 +22,17 @@ class Session:
     number = 1
     """Which of its test's sessions it is."""
 
-    def __init__(self, folder: Path, *args: str, track: bool = True) -> None:
+    def __init__(self, fork_server: str, folder: Path, *args: str, track: bool = True) -> None:
         self.folder = folder
         self.log = folder / f"log-{time.monotonic_ns()}.txt"
         self.marks = folder / "marks"
         self.marks.mkdir(exist_ok=True)
         for mark in self.marks.iterdir():
             mark.unlink()
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *UNASKED, *args]
+        argv = ["pytest", "-p", "no:cacheprovider", *UNASKED, *args, *["--armory-track"] * track]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command + ["--armory-track"] * track,
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_hear_signals,
-            )
+            files = (log.fileno(), log.fileno())
+            self.process = Command(fork_server, *argv, folder=folder, files=files)
 
     @property
     def output(self) -> str:
@@ -75,12 +68,6 @@ class Session:
         pytest.fail(f"processes are left of:\n{self.output}")
 
 
-def _hear_signals() -> None:
-    """Undo what a shell does to a command in the background: it ignores Ctrl-C, and so do we."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-
-
 CONFTEST = """
     import time
     from pathlib import Path
@@ -100,13 +87,17 @@ CONFTEST = """
 
 
 @pytest.fixture
-def start(pytester: pytest.Pytester, armory_home: Path) -> Iterator[Callable[..., Session]]:  # noqa: ARG001 - its environment
+def start(
+    pytester: pytest.Pytester,
+    armory_home: Path,  # noqa: ARG001 - its environment
+    fork_server: Callable[[], str],
+) -> Iterator[Callable[..., Session]]:
     """Start a session of ``test_it.py``; what is left of it is killed at the end."""
     pytester.makeconftest(CONFTEST)
     sessions: list[Session] = []
 
     def start(*args: str, track: bool = True) -> Session:
-        sessions.append(Session(pytester.path, *args, track=track))
+        sessions.append(Session(fork_server(), pytester.path, *args, track=track))
         sessions[-1].number = len(sessions)
         return sessions[-1]
 

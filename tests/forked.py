@@ -1,8 +1,9 @@
-"""xdist workers with MLflow imported already: forked from one process instead of started anew.
+"""Processes with MLflow imported already: forked from one process instead of started anew.
 
 They are processes of their own, that live and die as any; only the seconds that importing MLflow
-takes each of them are spent once. ``python forked.py serve SOCKET`` is the process that forks,
-``python forked.py SOCKET`` stands where execnet would start Python.
+takes each of them are spent once. ``python forked.py serve SOCKET`` is the process that forks;
+:class:`Command` is a ``python -m ...`` of its making, and ``python forked.py SOCKET`` stands where
+execnet would start Python for a worker.
 """
 
 from __future__ import annotations
@@ -11,28 +12,73 @@ import array
 import gc
 import json
 import os
+import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 START = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's
 
 
+class Command:
+    """``python -m`` in a process group of its own; what `subprocess.Popen` says of a child."""
+
+    def __init__(self, address: str, *argv: str, folder: Path, files: tuple[int, int]) -> None:
+        self._connection = socket.socket(socket.AF_UNIX)
+        with open(os.devnull) as nothing:
+            _ask(self._connection, address, (nothing.fileno(), *files), folder, argv)
+        self._told = self._connection.makefile("r")
+        self.pid = int(self._told.readline())
+        self.returncode: int | None = None
+        self._waiting = threading.Lock()
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it lives."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """The same once it has ended."""
+        with self._waiting:
+            if self.returncode is None:
+                if not select.select([self._connection], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired(str(self.pid), timeout)
+                self.returncode = int(self._told.readline())
+                self._told.close()
+                self._connection.close()
+            return self.returncode
+
+
 def launch(address: str) -> None:
-    """Have a process forked that has our files, environment and folder, and live as long as it."""
+    """Have a worker forked that has our files, environment, folder and group; live as long."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(address)
-        request = json.dumps({"folder": os.getcwd(), "environment": dict(os.environ)}).encode()
-        files = array.array("i", [0, 1, 2])
-        connection.sendmsg(
-            [len(request).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)]
-        )
-        connection.sendall(request)
+        _ask(connection, address, (0, 1, 2), Path.cwd(), ())
         os.closerange(0, 3)  # the worker's end of the pipes is to be the last one
         connection.recv(1)
+
+
+def _ask(
+    connection: socket.socket,
+    address: str,
+    files: tuple[int, int, int],
+    folder: Path,
+    argv: tuple[str, ...],
+) -> None:
+    connection.connect(address)
+    wish = {"folder": str(folder), "environment": dict(os.environ), "group": os.getpgrp()}
+    request = json.dumps({**wish, "argv": argv}).encode()
+    sent = array.array("i", files)
+    connection.sendmsg(
+        [len(request).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, sent)]
+    )
+    connection.sendall(request)
 
 
 def serve(address: str) -> None:
@@ -58,22 +104,35 @@ def serve(address: str) -> None:
                 request += connection.recv(65536)
             if os.fork() == 0:
                 listening.close()
-                _become_worker(json.loads(request), files)
+                return _become(address, connection, json.loads(request), files)
             for file in files:
                 os.close(file)
             connection.close()
 
 
-def _become_worker(request: dict[str, object], files: list[int]) -> None:
+def _become(address: str, connection: socket.socket, request: dict, files: list[int]) -> None:  # type: ignore[type-arg]
+    """What was asked for, in this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if request["argv"]:
+        _be_watched(connection)
+    else:
+        with suppress(PermissionError):  # another terminal's
+            os.setpgid(0, request["group"])
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
-    os.chdir(str(request["folder"]))
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(request["environment"])  # type: ignore[call-overload]
-    sys.argv, sys.path[0] = ["-c"], ""
+    os.environ.update(request["environment"])
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+    if request["argv"]:
+        import execnet.gateway_io
+
+        execnet.gateway_io.popen_args = lambda _: worker(address)
+        sys.argv, sys.path[0] = request["argv"], request["folder"]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        return
+    sys.argv, sys.path[0] = ["-c"], ""
     status = 1
     try:
         exec(START, {"__name__": "__main__"})
@@ -83,20 +142,43 @@ def _become_worker(request: dict[str, object], files: list[int]) -> None:
         os._exit(status)
 
 
-def forking(folder: Path) -> Iterator[Callable[[object], list[str]]]:
-    """What execnet is to start instead of Python; the process that forks begins with the first."""
+def _be_watched(connection: socket.socket) -> None:
+    """Go on in a child, as a group that hears signals; its parent tells its id and its end."""
+    child = os.fork()
+    if child:
+        os.setpgid(child, child)
+        connection.sendall(f"{child}\n".encode())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with suppress(BrokenPipeError):
+            connection.sendall(f"{status}\n".encode())
+        os._exit(0)
+    os.setpgid(0, 0)
+    connection.close()
+    # A shell has commands in the background ignore Ctrl-C, and so do we what is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def worker(address: str) -> list[str]:
+    """The command that execnet is to start for a worker."""
+    return [sys.executable, "-S", "-E", __file__, address]
+
+
+def forking(folder: Path) -> Iterator[Callable[[], str]]:
+    """The address of the process that forks; it begins with who first asks for it."""
     address = str(folder / "fork.sock")
     servers: list[subprocess.Popen[str]] = []
 
-    def command(_: object) -> list[str]:
+    def get_address() -> str:
         if not servers:
             here = [sys.executable, __file__, "serve", address]
             servers.append(subprocess.Popen(here, stdout=subprocess.PIPE, text=True))
             assert servers[0].stdout is not None
             assert servers[0].stdout.readline() == "ready\n"
-        return [sys.executable, "-S", "-E", __file__, address]
+        return address
 
-    yield command
+    yield get_address
     for server in servers:
         server.kill()
         server.communicate()

@@ -32,9 +32,8 @@ def test_nothing_is_imported_written_or_printed(
     evals.write("import pytest\ndef test_a(): pass\n@pytest.mark.evaluation\ndef test_b(): pass")
     shutil.rmtree(evals.home)
     before = files(evals)
-    result = evals.run(
-        "-k", "test_a", "-p", "no:hypothesispytest", *workers, track=track, subprocess=True
-    )
+    args = evals.arguments("-k", "test_a", "-p", "no:hypothesispytest", *workers, track=track)
+    result = evals.pytester.runpytest_subprocess(*args)
     result.assert_outcomes(passed=1)
     assert files(evals) == before
     assert not evals.home.exists()

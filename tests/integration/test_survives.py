@@ -147,7 +147,6 @@ def test_pytest_inside_a_test(evals: Evals) -> None:
 def test_a_crowd_on_a_fresh_database(
     evals: Evals,
     start: Callable[..., Session],
-    forked_workers: Callable[[object], list[str]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -162,10 +161,7 @@ def test_a_crowd_on_a_fresh_database(
             assert evaluation_run.run_id
             evaluation_run.log_metrics({"i": i})
     """)
-    evals.pytester.makepyfile(
-        forks=f"import execnet.gateway_io as io\nio.popen_args = lambda _: {forked_workers(None)}"
-    )
-    sessions = [start("-n3", "-p", "forks"), start("-n3", "-p", "forks")]
+    sessions = [start("-n3"), start("-n3")]
     for session in sessions:
         assert session.wait() == 0, session.output
         assert "… 60 more, all of them good; " in session.output

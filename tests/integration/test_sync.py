@@ -6,15 +6,17 @@ import gc
 import os
 import secrets
 import shutil
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 from conftest import Evals
+from forked import Command
 from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
@@ -228,6 +230,7 @@ def test_killed_at_any_request(
     record: Callable[..., list[Run]],
     local: MlflowClient,
     mlflow_server: str,
+    fork_server: Callable[[], str],
     tmp_path: Path,
     k: int,
     arrives: bool,
@@ -235,24 +238,20 @@ def test_killed_at_any_request(
     """With the request on its way, or lost; every request was tried once, these are some."""
     with proxied(mlflow_server) as proxy:
         runs = record(proxy.url)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest_armory.commands", "sync"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command = (fork_server(), "pytest_armory.commands", "sync")
+        with TemporaryFile("w+") as log:
+            process = Command(*command, folder=tmp_path, files=(log.fileno(), log.fileno()))
 
         def kill(_: str) -> None:
             if len(proxy.seen) == k:
                 time.sleep(0.1)  # its body is on its way too
-                process.kill()
-                process.wait()
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait(10)
                 if not arrives:
                     raise ConnectionAbortedError
 
         proxy.before = kill
-        output = process.communicate(timeout=60)[0]
-        assert process.returncode == -9, output
+        assert process.wait(60) == -signal.SIGKILL
         time.sleep(0.2)
         proxy.before = lambda _: None
         assert commands.main(["sync"]) == 0
