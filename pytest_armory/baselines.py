@@ -5,7 +5,7 @@ The controller of xdist looks, and hands what it found to its workers as builtin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,12 @@ MOST = 5000
 class Baseline:
     """What a reference named: the metrics of runs by experiment id and node id, and in words.
 
-    ``sessions`` are the sessions these runs are of; ``problem`` says why there are none.
+    ``sessions`` are the sessions these runs are of, the newest first, with the ids of their
+    experiments; ``problem`` says why there are none.
     """
 
     reference: str
-    sessions: Sequence[str] = ()
+    sessions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     problem: str = ""
 
@@ -36,15 +37,17 @@ class Baseline:
         """The metrics of the run to compare with, or None."""
         return self.metrics.get(experiment_id or "", {}).get(nodeid)
 
-    @property
-    def told(self) -> str:
-        """The baseline in words, for the summary."""
-        if self.problem:
-            return f"baseline {self.reference}: {self.problem}"
-        if self.sessions == [self.reference]:
+    def told(self, experiments: Collection[str | None]) -> str:
+        """The baseline of a session in these experiments (their ids; None: unknown), in words."""
+        asked = {*experiments} - {None}
+        named = [name for name, ids in self.sessions.items() if not asked or asked & {*ids}]
+        if self.problem or not named:
+            problem = self.problem or "no run of it is in the experiments of this session"
+            return f"baseline {self.reference}: {problem}"
+        if named == [self.reference]:
             return f"baseline: session {self.reference}"
-        some = ", ".join(self.sessions[:3]) + (", …" if len(self.sessions) > 3 else "")
-        word = "session" if len(self.sessions) == 1 else "sessions"
+        some = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
+        word = "session" if len(named) == 1 else "sessions"
         return f"baseline {self.reference}: {word} {some}"
 
 
@@ -73,13 +76,13 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
         what = "session that finished well" if shown == "latest" else "passed evaluation of it"
         return Baseline(shown, problem=f"no {what} is at {where.shown}")
     found: dict[str, dict[str, Mapping[str, float]]] = {}
-    sessions: dict[str, None] = {}
+    sessions: dict[str, list[str]] = {}
     for run in sorted(runs, key=lambda run: -run.start):
         of_it, nodeid = found.setdefault(run.experiment_id, {}), run.tags.get("armory.nodeid", "")
         if nodeid not in of_it:
             of_it[nodeid] = run.metrics
-            sessions[run.tags.get("armory.session", "")] = None
-    return Baseline(shown, list(sessions), found)
+            sessions.setdefault(run.tags.get("armory.session", ""), []).append(run.experiment_id)
+    return Baseline(shown, {name: sorted({*ids}) for name, ids in sessions.items()}, found)
 
 
 def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[list[str], str]]:
@@ -92,8 +95,9 @@ def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[li
         for run in store.search(experiments, _SESSIONS, newest=True, most=MOST):
             if run.tags.get("armory.session") != own:
                 latest.setdefault(run.experiment_id, run.tags["armory.session"])
-        for experiment_id, session in latest.items():
-            yield [experiment_id], f"tags.`armory.session` = {quoted(session)}"
+        for session in dict.fromkeys(latest.values()):
+            ids = [experiment_id for experiment_id in latest if latest[experiment_id] == session]
+            yield ids, f"tags.`armory.session` = {quoted(session)}"
     elif reference.kind == "branch":
         # Not `armory.ci.ref`: of a pull request from anywhere that may be `main` as well.
         yield experiments, f"tags.`mlflow.source.git.branch` = {quoted(reference.value)}"

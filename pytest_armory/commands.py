@@ -168,7 +168,8 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
         _compared(record, baseline.of(record.experiment_id, record.nodeid))
         for record in summary.records
     ]
-    summary = replace(summary, records=records, baseline=baseline.told)
+    told = baseline.told({record.experiment_id for record in records})
+    summary = replace(summary, records=records, baseline=told)
     if arguments.summary is not None:
         try:
             arguments.summary.parent.mkdir(parents=True, exist_ok=True)

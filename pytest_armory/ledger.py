@@ -306,7 +306,7 @@ class Ledger:
             notes=notes,
             commit=self.identity.tags.get("mlflow.source.git.commit", ""),
             branch=self.identity.tags.get("mlflow.source.git.branch", ""),
-            baseline=self.baseline.told if self.baseline else "",
+            baseline=self._baseline_told(records),
             problems=self._problems(),
         )
         summary = with_other_jobs(summary, stored.ends, interrupted)
@@ -314,6 +314,11 @@ class Ledger:
         summary = self._close(summary, interrupted)
         summary = replace(summary, problems=self._problems(), open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
+
+    def _baseline_told(self, records: Sequence[EvaluationRecord]) -> str:
+        if self.baseline is None:
+            return ""
+        return self.baseline.told({record.experiment_id for record in records})
 
     def _open_with(self, summary: Summary) -> list[str]:
         """Where to look, and the command that brings what waits to its server."""

@@ -248,6 +248,18 @@ def test_what_a_baseline_is_named_by(evals: Evals, monkeypatch: pytest.MonkeyPat
             result.stdout.fnmatch_lines([f"baseline {reference}: no passed evaluation of it *"])
 
 
+def test_sessions_of_other_experiments_are_no_baseline(evals: Evals) -> None:
+    source = "import pytest\n@pytest.mark.evaluation(name='{}')\ndef test_a(): pass"
+    for name in ("theirs", "ours", "theirs"):
+        evals.write(source.format(name))
+        evals.run(f"--armory-session={name}-{len(evals.sessions())}").assert_outcomes(passed=1)
+    evals.write(source.format("ours"))
+    evals.run("--armory-baseline=latest").stdout.fnmatch_lines(["baseline latest: session ours-1"])
+    nothing = "no run of it is in the experiments of this session"
+    result = evals.run("--armory-baseline=theirs-0")
+    result.stdout.fnmatch_lines([f"baseline theirs-0: {nothing}"])
+
+
 def test_a_pull_request_is_not_the_branch_it_is_for(
     evals: Evals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
