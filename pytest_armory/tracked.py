@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -262,6 +262,7 @@ class Reports:
         self.process = process
         self.summary: reports.Summary | None = None
         self._printed = False
+        self._collected = 0
         process.print_summary = self._print_cut_short
         ledger.edit = lambda lines: config.hook.pytest_armory_summary(lines=lines)
 
@@ -273,6 +274,10 @@ class Reports:
     def pytest_configure_node(self, node: Any) -> None:
         baseline = self.process.find_baseline()
         session.hand_over(self.ledger.identity, baseline, self.ledger.out_of_reach, node)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        self._collected = len(ids)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -328,6 +333,11 @@ class Reports:
 
     def _finish(self, interrupted: bool) -> None:
         self.ledger.problems += self.process.problems
+        if self.ledger.deaths and not self.ledger.planned:
+            self.process.notes.append(
+                f"no worker lived to say which of the {self._collected} collected tests are "
+                "evaluations: those that never ran are not counted"
+            )
         self.summary = self.ledger.finish(interrupted, self.process.notes)
         if self.summary is not None:
             self.summary = write_summary(self.summary, self.settings)

@@ -283,3 +283,20 @@ def test_crash_loops(evals: Evals, args: tuple[str, ...]) -> None:
     assert session.info.status == "FAILED"
     assert leases(evals) == []
     evals.check_invariant(result, len(found), *args)
+
+
+def test_what_never_ran_is_not_counted_if_no_worker_lived_to_report_a_test(evals: Evals) -> None:
+    args = ("-n1", "--max-worker-restart=0")
+    evals.write("""
+        import os, pytest
+        pytestmark = pytest.mark.evaluation
+        @pytest.fixture
+        def model(): os._exit(1)
+        @pytest.mark.parametrize("i", range(6))
+        def test_a(i, model): pass
+    """)
+    result = evals.run(*args)
+    result.stdout.fnmatch_lines(
+        ["1 evaluation: 1 crashed, tracked to *", "no worker lived to say which of the 6 *"]
+    )
+    evals.check_invariant(result, 1, *args)
