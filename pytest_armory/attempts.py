@@ -10,19 +10,20 @@ from __future__ import annotations
 import reprlib
 import secrets
 import sys
-import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter, time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_armory import __version__, gates
 from pytest_armory.baselines import Baseline
-from pytest_armory.destination import Destination, resolve
+from pytest_armory.destination import Destination
 from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.fixture_params import FixtureParams, Source, merged
 from pytest_armory.ledger import gate_tags, process_tags, shown_tags
@@ -31,7 +32,7 @@ from pytest_armory.options import Mark, Settings, merged_mark
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import open_run, running
-from pytest_armory.track.run import EvaluationRun, tag_strings
+from pytest_armory.track.run import EvaluationRun, tag_strings, take_back
 from pytest_armory.values import (
     PARAM_LIMIT,
     TAG_LIMIT,
@@ -39,6 +40,7 @@ from pytest_armory.values import (
     clip_name,
     metric_values,
     param_strings,
+    redact_text,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class Attempt:
         self.baseline: Mapping[str, float] | None = None
         self.own: Mapping[str, float] = {}
         self.chief: tuple[str, ...] = ()
-        self.started = time.time()  # by now its run is open
+        self.started = time()  # by now its run is open
         self.stack = ExitStack()
 
     @property
@@ -106,6 +108,7 @@ class Attempts:
         rootpath: Path,
         open_tags: Mapping[str, str] | None = None,
         worker: str = "main",
+        local: Destination | None = None,
         parent_of: Callable[[str, bool], str | None] = lambda _, __: None,
     ) -> None:
         self.destination = where
@@ -114,6 +117,7 @@ class Attempts:
         self.current: Attempt | None = None
         self._open_tags = dict(open_tags or {})
         self._worker = worker
+        self._local = local
         self._parent_of = parent_of
         self._rootpath = rootpath
         self._counts: Counter[str] = Counter()
@@ -135,14 +139,27 @@ class Attempts:
         """
         attempt = self.current
         if attempt is None or attempt.item is not item:
+            take_back()  # a wide fixture may end with any test
             return None
         attempt.note(report)
-        if report.when == "teardown":
-            return self.finish(attempt)
-        if report.when == "setup":
-            self.describe(attempt)
-            return self.record_of(attempt)
-        return None
+        try:
+            if report.when == "teardown":
+                return self.finish(attempt)
+            if report.when == "setup":
+                self.describe(attempt)
+        except Exception as error:  # noqa: BLE001 - see `own_fault`
+            attempt.run.problems.append(own_fault(error))
+            if report.when == "teardown":
+                return self._give_up(attempt)
+        return self.record_of(attempt) if report.when == "setup" else None
+
+    def _give_up(self, attempt: Attempt) -> EvaluationRecord:
+        """Leave an attempt's run as it is, for whoever sums up the session to close it."""
+        self.is_whole = False
+        self.current = None
+        with suppress(Exception):  # whatever has been told of already
+            attempt.stack.close()
+        return self.record_of(attempt, outcome_of(attempt.phases))
 
     def cut_short(self) -> EvaluationRecord | None:
         """Close the run that is open, from another thread, before this process dies of a signal."""
@@ -182,9 +199,14 @@ class Attempts:
                 open_store(self.destination)
             spare_the_collector()
 
+    def open_if_none(self, item: pytest.Item) -> None:
+        """Open the run of a test whose setup has failed, unless it is."""
+        if self.current is None or self.current.item is not item:
+            self.open(item)
+
     def open(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; in memory if the store fails."""
-        started = time.perf_counter()
+        started = perf_counter()
         self._counts[item.nodeid] += 1
         record = EvaluationRecord(
             nodeid=item.nodeid, attempt=self._counts[item.nodeid], worker=self._worker
@@ -195,10 +217,13 @@ class Attempts:
         except TrackingError as error:
             run = EvaluationRun()
             problems.append(str(error))
+        except Exception as error:  # noqa: BLE001 - see `own_fault`
+            run = EvaluationRun()
+            problems.append(own_fault(error))
         run.collect_problems(problems)
         attempt = Attempt(item, record, run)
         attempt.scope = attempt.stack.enter_context(running(run))
-        attempt.opening = time.perf_counter() - started
+        attempt.opening = perf_counter() - started
         self.current = attempt
         return attempt
 
@@ -254,7 +279,8 @@ class Attempts:
         from pytest_armory.store import open_store
 
         assert self.destination is not None
-        store = open_store(resolve(None))
+        # As it was before the first test: fixtures may have put another home in its place.
+        store = open_store(self._local or self.destination)
         experiment_id = store.experiment_id(
             experiment or f"experiment {self.settings.experiment_id}"
         )
@@ -290,12 +316,18 @@ class Attempts:
         if any(phase.outcome == "failed" for phase in attempt.phases):  # one of its subtests
             return ""
         mark = merged_mark(item)
-        gated = mark.at_least or mark.at_most or mark.baseline or self.settings.tolerances
-        if not gated:
+        if not (mark.at_least or mark.at_most or mark.baseline or self.settings.tolerances):
             return ""
+        try:
+            return self._judge(attempt, mark)
+        except Exception as error:  # noqa: BLE001 - see `own_fault`
+            attempt.run.problems.append(f"its gates are not judged: {own_fault(error)}")
+            return ""
+
+    def _judge(self, attempt: Attempt, mark: Mark) -> str:
         attempt.baseline = self._baseline_of(attempt)
         own = attempt.own = self._own(attempt)
-        elapsed = max(0.0, time.time() - attempt.started - attempt.run.asking)
+        elapsed = max(0.0, time() - attempt.started - attempt.run.asking)
         metrics = {"duration_seconds": elapsed, **attempt.run.metrics, **own}
         attempt.verdicts = gates.judge(
             metrics,
@@ -419,6 +451,17 @@ class Attempts:
             baseline=attempt.compared if outcome else {},
             verdicts=tuple(attempt.verdicts),
         )
+
+
+def own_fault(error: Exception) -> str:
+    """What is told of an exception that nobody foresaw: of a machine or test that breaks Python.
+
+    It may cost what was to be stored, but never a verdict.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    plain = redact_text(" ".join(str(error).split()))[:300]
+    return f"tracking failed in {place}: {type(error).__name__}: {plain}"
 
 
 def _extra_tags(item: pytest.Item, mark: Mark, problems: list[str]) -> dict[str, str]:

@@ -7,11 +7,11 @@ import io
 import os
 import shutil
 import sys
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from time import time
 
 from pytest_armory import baselines, destination, login, recovery
 from pytest_armory.destination import Destination
@@ -369,7 +369,7 @@ class _ProgressLine:
 
 
 def _began(start: int) -> str:
-    return age(time.time() - start / 1000)
+    return age(time() - start / 1000)
 
 
 def _runs(count: int) -> str:

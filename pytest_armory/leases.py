@@ -11,11 +11,11 @@ import os
 import secrets
 import socket
 import sys
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from time import sleep
 from urllib.parse import quote, unquote
 
 _SUFFIX = ".lease"
@@ -95,7 +95,7 @@ def hold(folder: Path) -> Lease | None:
         # Whoever looks for the dead may have locked it in between, or removed it.
         if lease is not None and path.exists():
             return lease
-        time.sleep(0.01)
+        sleep(0.01)
     raise OSError(f"{path} is locked by another process")
 
 

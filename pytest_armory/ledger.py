@@ -204,13 +204,19 @@ def _first_session_run(runs: Sequence[StoredRun]) -> StoredRun | None:
 class Ledger:
     """What the reporting process knows: every attempt it was told of, and the session's runs.
 
-    ``each`` says that several workers run each test, as ``--dist=each`` has it.
+    ``each`` says that several workers run each test, as ``--dist=each`` has it. ``local`` is where
+    evaluations wait whose server is out of reach.
     """
 
     def __init__(
-        self, where: destination.Destination, identity: Identity, each: bool = False
+        self,
+        where: destination.Destination,
+        identity: Identity,
+        each: bool = False,
+        local: destination.Destination | None = None,
     ) -> None:
         self.where = where
+        self._local = local or where
         self.identity = identity
         self.problems: list[str] = []
         self.runs = SessionRuns(where, identity, self.problems)
@@ -257,8 +263,8 @@ class Ledger:
         if not waiting:
             return self.runs
         if self._waiting is None:
-            local = destination.resolve(None)
-            self._waiting = SessionRuns(local, self.identity, self.problems, self.where.shown)
+            shown = self.where.shown
+            self._waiting = SessionRuns(self._local, self.identity, self.problems, shown)
             # A worker has spent the budget on it already.
             if not _circuit(self.where).reason:
                 _circuit(self.where).trip(f"{self.where.shown} is out of reach")
@@ -438,6 +444,11 @@ class Ledger:
         unread = frozenset(str(r.run_id) for r in told if r.run_id and r.waiting == waiting)
         if place.where.is_remote and _circuit(place.where).is_open:
             return _Stored(unread=unread)  # which each evaluation that it cost has told
+        database = place.where.database
+        if database is not None and told and not database.exists():
+            self.is_whole = False
+            self.problems.append(f"{place.where.shown} is gone: something has removed it meanwhile")
+            return _Stored()
         try:
             store = open_store(place.where)
             store.drain()

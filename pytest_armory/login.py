@@ -15,12 +15,12 @@ import json
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from math import inf
+from time import time
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -111,7 +111,7 @@ class Tokens:
     def token(self) -> str:
         """A valid access token. Raises :class:`TrackingError` if there is none to be had."""
         with self._lock:
-            grant, now = self._grant, time.time()
+            grant, now = self._grant, time()
             if grant and now < grant.renew_at:
                 return grant.access
             if now >= self._pause_until:
@@ -122,8 +122,8 @@ class Tokens:
                 self._failure = answer
                 # Else each request of an outage would wait for the time-out.
                 margin = grant.expires_at - grant.renew_at if grant else 0.0
-                self._pause_until = time.time() + margin / 6
-            if grant and time.time() < grant.expires_at:
+                self._pause_until = time() + margin / 6
+            if grant and time() < grant.expires_at:
                 return grant.access
             who = f"the login of {self.user!r} at {redact_text(self.api)}"
             raise TrackingError(f"{who} {self._failure}")
@@ -182,7 +182,7 @@ def _granted(answer: Any, old_refresh: str) -> _Grant:
         raise ValueError
     # Behind Mantik is AWS Cognito, whose answer to a refresh has no new refresh token.
     refresh = answer.get("RefreshToken") or old_refresh
-    margin = max(0.0, min(60.0, (expires_at - time.time()) / 10))
+    margin = max(0.0, min(60.0, (expires_at - time()) / 10))
     return _Grant(access, refresh, expires_at, expires_at - margin)
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import strftime, time_ns
 from typing import Any
 
 import pytest
@@ -64,7 +64,7 @@ def identify(config: pytest.Config, given: str | None = None) -> Identity:
     """A fresh identity, with the ID that was given; in a worker that of its session."""
     if hasattr(config, "workerinput"):
         return Identity(**json.loads(config.workerinput[_WIRE]))
-    session = given or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    session = given or f"{strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     shard = f"{leases.process_name()}:{secrets.token_hex(2)}"
     source = provenance.source_tags(name="", folder=config.rootpath)
     tags = {key: value for key, value in source.items() if value}
@@ -134,7 +134,7 @@ def tell_controller(config: pytest.Config, problems: list[str], wires: list[str]
 
 def died_now(node: Any) -> tuple[str, int]:
     """A worker's name, and now in milliseconds since the epoch."""
-    return str(node.gateway.id), time.time_ns() // 1_000_000
+    return str(node.gateway.id), time_ns() // 1_000_000
 
 
 def told_by_worker(node: Any) -> tuple[list[str], list[str]]:
@@ -154,6 +154,14 @@ def checked_destination(settings: Settings) -> destination.Destination:
     except ArmoryUsageError as error:
         raise pytest.UsageError(f"armory: {error}") from None
     return where
+
+
+def local_destination() -> destination.Destination:
+    """The local database, whatever the session's destination is, or a usage error."""
+    try:
+        return destination.resolve(None)
+    except ArmoryUsageError as error:
+        raise pytest.UsageError(f"armory: {error}") from None
 
 
 def logged_in(

@@ -91,6 +91,22 @@ def alarm_paused() -> Iterator[None]:
 _ALARMS = hasattr(signal, "setitimer")  # not on Windows
 
 
+_uninterrupted: list[None] = []
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """In code inside :func:`interrupt_deferred` that ends by itself: a second Ctrl-C waits too.
+
+    A module whose import was broken off cannot be imported again.
+    """
+    _uninterrupted.append(None)
+    try:
+        yield
+    finally:
+        _uninterrupted.pop()
+
+
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
     """Let a Ctrl-C wait until the code inside is done; a second one does not."""
@@ -104,7 +120,7 @@ def interrupt_deferred() -> Iterator[None]:
     came: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if came:
+        if came and not _uninterrupted:
             python(number, frame)
         came.append(number)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_armory import baselines, environment, leases, reports, session, signals
-from pytest_armory.attempts import Attempts
+from pytest_armory.attempts import Attempts, own_fault
 from pytest_armory.baselines import Baseline
 from pytest_armory.destination import PATIENCE, Destination, lease_folder
 from pytest_armory.errors import ArmoryError
@@ -30,9 +30,14 @@ PLANNED = "armory_planned"
 """That of a process's first report, which carries the node ids of all evaluations it collected."""
 
 
+_SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
+"""The exit statuses that pytest prints summaries with."""
+
+
 def register(config: pytest.Config, settings: Settings) -> None:
     """Register what this process needs for its role. Raises ``pytest.UsageError``."""
     where, problems = session.logged_in(config, session.checked_destination(settings))
+    local = session.local_destination()
     session.prepare_circuit(config, where, settings.budget)
     identity = session.identify(config, settings.session)
     stack = ExitStack()
@@ -42,7 +47,8 @@ def register(config: pytest.Config, settings: Settings) -> None:
     manager = config.pluginmanager
     ledger = None
     if not session.is_worker(config):
-        ledger = Ledger(where, identity, each=session.runs_each_test_everywhere(config))
+        each = session.runs_each_test_everywhere(config)
+        ledger = Ledger(where, identity, each=each, local=local)
     process = Process(where, ledger, settings.baseline)
     process.problems += problems
     process.notes += session.password_in_uri(where)
@@ -50,11 +56,12 @@ def register(config: pytest.Config, settings: Settings) -> None:
     if ledger is not None:
         manager.register(Reports(config, settings, ledger, process), "armory-reports")
     # --setup-plan and --setup-only run no test, so there is no evaluation.
-    if not session.is_controller(config) and not config.option.setuponly:
+    if not session.is_controller(config) and not getattr(config.option, "setuponly", False):
         process.attempts = Attempts(
             settings,
             where,
             open_tags=identity.tags,
+            local=local,
             worker=session.worker_name(config),
             parent_of=ledger.parent_of if ledger else Links(where, identity.session).parent_of,
             rootpath=config.rootpath,
@@ -96,9 +103,14 @@ class Process:
     def at_work(self) -> Iterator[None]:
         """For a hook of ours: no signal cuts it in half, but for a second Ctrl-C."""
         with signals.interrupt_deferred(), signals.alarm_paused(), self.busy:
-            if self._lease is not None:
-                self._lease.beat()
-            yield
+            try:
+                if self._lease is not None:
+                    self._lease.beat()
+                yield
+            except pytest.UsageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - see `own_fault`
+                self.problems.append(own_fault(error))
 
     def leave_word(self, wire: str) -> None:
         """Keep what is known of an attempt where it outlives this process."""
@@ -205,18 +217,24 @@ class RunsTests:
         result = yield
         if getattr(item, "_excinfo", None):  # a TestCase failed, which raises nothing here
             return result
+        missed = ""
         with self.process.at_work():
             missed = self.attempts.judge(item)
         if missed:
             pytest.fail(missed, pytrace=False)
         return result
 
-    @pytest.hookimpl(wrapper=True)
+    # Outermost: what others make of a report is what pytest counts.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
+        record = None
         with self.process.at_work():
+            # In a folder's conftest a hook runs before ours, and may fail before a run is open.
+            if report.when == "setup" and report.failed and is_evaluation(item):
+                self.attempts.open_if_none(item)
             record = self.attempts.reported(item, report)
         if self.attempts.destination is None:
             return report
@@ -262,6 +280,7 @@ class Reports:
         self.process = process
         self.summary: reports.Summary | None = None
         self._printed = False
+        self._cut_short = False
         self._collected = 0
         process.print_summary = self._print_cut_short
         ledger.edit = lambda lines: config.hook.pytest_armory_summary(lines=lines)
@@ -274,6 +293,15 @@ class Reports:
     def pytest_configure_node(self, node: Any) -> None:
         baseline = self.process.find_baseline()
         session.hand_over(self.ledger.identity, baseline, self.ledger.out_of_reach, node)
+
+    # `pytest.exit` chooses the exit status itself, and a second Ctrl-C loses it.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        self._cut_short = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self) -> None:
+        self._cut_short = True
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -317,7 +345,10 @@ class Reports:
         most = session.config.option.maxfail
         enough = bool(most) and session.testsfailed >= most
         with self.process.at_work():
-            self._finish(exitstatus == pytest.ExitCode.INTERRUPTED and not enough)
+            cut_short = self._cut_short or exitstatus == pytest.ExitCode.INTERRUPTED
+            self._finish(cut_short and not enough)
+        if session.exitstatus not in _SUMMED_UP and not session.config.option.no_summary:
+            self._print()
         if self._failed_strictly and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return result

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
+from pytest_armory import signals
 from pytest_armory.errors import (
     LoginRefusedError,
     StoreRefusedError,
@@ -23,8 +24,9 @@ from pytest_armory.errors import (
 from pytest_armory.values import REDACTED, redact_text
 
 
+@lru_cache(maxsize=1)
 def import_mlflow() -> ModuleType:
-    """The ``mlflow`` module.
+    """The ``mlflow`` module, also where a test has put something else in its place since.
 
     MLflow decides about telemetry once, when it is imported, and outside a running test that means
     a thread and a file in the home. Our importing it must not be why, so it is off unless the user
@@ -32,11 +34,18 @@ def import_mlflow() -> ModuleType:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    with nothing_collected():
+    with importing():
         import mlflow
 
     module: ModuleType = mlflow
     return module
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """For the imports that take seconds: without the collector, and not broken off half-way."""
+    with nothing_collected(), signals.uninterrupted():
+        yield
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ recorded locally. Now and then one call tries again.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, TypeVar
 
 from pytest_armory.errors import StoreUnreachableError
@@ -46,7 +46,7 @@ class Circuit:
     def trip(self, reason: str, for_good: bool = False) -> None:
         """Open it: the next calls fail at once."""
         self.reason = reason
-        self._again = float("inf") if for_good else time.monotonic() + PAUSE
+        self._again = float("inf") if for_good else monotonic() + PAUSE
 
     @property
     def patience(self) -> float:
@@ -56,7 +56,7 @@ class Circuit:
     @property
     def is_open(self) -> bool:
         """Whether a call would fail at once."""
-        return bool(self.reason) and time.monotonic() < self._again
+        return bool(self.reason) and monotonic() < self._again
 
     def call(self, work: Callable[[], T], size: int = 0) -> T:
         """Do ``work`` within the budget. Raises :class:`TimeoutError`, or what it raised.
@@ -89,11 +89,11 @@ class Circuit:
         """
         if self.is_open:
             raise StoreUnreachableError(self.reason)
-        started, patience = time.monotonic(), self.patience
+        started, patience = monotonic(), self.patience
         try:
             result = work()
         except Exception as error:
-            waited = time.monotonic() - started
+            waited = monotonic() - started
             if waited < 0.9 * patience:  # SQLite waits in steps
                 raise
             raise TimeoutError(f"the database was locked for {waited:.0f} s") from error

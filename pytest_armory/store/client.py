@@ -7,13 +7,13 @@ import os
 import random
 import sys
 import tempfile
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from time import monotonic, sleep, time_ns
 from typing import Any, TypeVar
 
 from pytest_armory.destination import Destination
@@ -35,7 +35,7 @@ from pytest_armory.store.database import (
     sqlite_uri,
     tune,
 )
-from pytest_armory.values import TAG_LIMIT, clip, redact_text
+from pytest_armory.values import TAG_LIMIT, clip, redact_text, visible
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ class Store:
             with translated(doing, self.where):
                 if not self.destination.is_remote:
                     return self.circuit.watch(work)
-                deadline = time.monotonic() + self.circuit.budget
+                deadline = monotonic() + self.circuit.budget
                 return self.circuit.call(partial(_patiently, work, deadline), size)
         except StoreUnreachableError as error:
             if not self.circuit.is_open:
@@ -205,8 +205,8 @@ class Store:
             self.client.create_run,
             experiment_id,
             start_time=milliseconds(),
-            tags={key: clip(value, TAG_LIMIT) for key, value in tags.items()},
-            run_name=clip(name, NAME_LIMIT),
+            tags={key: clip(visible(value), TAG_LIMIT) for key, value in tags.items()},
+            run_name=clip(visible(name), NAME_LIMIT),
         )
         key = tags.get("armory.key")
         run = self._ask("opening a run", lambda: self._once(create, experiment_id, key))
@@ -225,15 +225,15 @@ class Store:
         """
         if key is None or not self.destination.is_remote:
             return create()
-        deadline = time.monotonic() + self.circuit.budget
+        deadline = monotonic() + self.circuit.budget
         while True:
             try:
                 with changed(WITHOUT_RETRIES):
                     return create()
             except Exception as error:
-                if not may_be_passing(error) or time.monotonic() > deadline:
+                if not may_be_passing(error) or monotonic() > deadline:
                     raise
-            time.sleep(random.uniform(0.2, 0.6))
+            sleep(random.uniform(0.2, 0.6))
             condition = f"tags.`armory.key` = '{key}'"
             found = self.client.search_runs([experiment_id], condition, max_results=1)
             if found:
@@ -259,7 +259,7 @@ class Store:
             run_id,
             [Metric(name, value, now, step) for name, value, step in metrics],
             [Param(key, value) for key, value in (params or {}).items()],
-            [RunTag(key, clip(v, TAG_LIMIT)) for key, v in (tags or {}).items()],
+            [RunTag(key, clip(visible(v), TAG_LIMIT)) for key, v in (tags or {}).items()],
         )
         self._ask("writing to a run", write)
 
@@ -291,17 +291,17 @@ class Store:
             repository = get_artifact_repository(run.artifact_uri, tracking_uri=self.uri)
             repository.log_artifact(str(file), path.rpartition("/")[0] or None)
 
-        with tempfile.TemporaryDirectory() as folder:
+        doing = "storing artifacts"
+        with translated(doing, self.where), tempfile.TemporaryDirectory() as folder:
             for path, content in files.items():
                 name = path.rpartition("/")[2]
                 local = content if isinstance(content, Path) else Path(folder, name)
-                with translated("storing artifacts", self.where):
-                    if isinstance(content, bytes):
-                        local.write_bytes(content)
-                    elif isinstance(content, str):
-                        local.write_text(content, encoding="utf-8", errors="backslashreplace")
-                    size = local.stat().st_size
-                self._ask("storing artifacts", partial(store_one, path, local), size)
+                if isinstance(content, bytes):
+                    local.write_bytes(content)
+                elif isinstance(content, str):
+                    local.write_text(content, encoding="utf-8", errors="backslashreplace")
+                size = local.stat().st_size
+                self._ask(doing, partial(store_one, path, local), size)
 
     def metrics_of(self, run_id: str) -> Mapping[str, float]:
         """The last value of each of a run's metrics."""
@@ -459,9 +459,9 @@ def _patiently(work: Callable[[], T], deadline: float) -> T:
         try:
             return work()
         except Exception as error:
-            if not is_unwell(error) or time.monotonic() > deadline:
+            if not is_unwell(error) or monotonic() > deadline:
                 raise
-        time.sleep(random.uniform(0.2, 0.6))
+        sleep(random.uniform(0.2, 0.6))
 
 
 def _attempt(work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:
@@ -492,7 +492,7 @@ def open_store(destination: Destination) -> Store:
 
 def milliseconds() -> int:
     """Now, in milliseconds since the epoch, as MLflow counts."""
-    return time.time_ns() // 1_000_000
+    return time_ns() // 1_000_000
 
 
 def json_text(value: object) -> str:

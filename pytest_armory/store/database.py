@@ -22,6 +22,7 @@ from pytest_armory.destination import Destination, check_writable, prepare_datab
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store._mlflow import (
     import_mlflow,
+    importing,
     nothing_collected,
     translated,
     unheard,
@@ -38,7 +39,7 @@ def sqlite_uri(path: Path) -> str:
 
 def import_database_store() -> Any:
     """MLflow's class for databases, imported early: it warns then, which is nobody's test's."""
-    with unheard(), nothing_collected():
+    with unheard(), importing():
         import_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     return SqlAlchemyStore

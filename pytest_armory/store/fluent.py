@@ -22,6 +22,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
+from pytest_armory.environment import put
 from pytest_armory.store._mlflow import import_mlflow, translated
 
 _URI = "MLFLOW_TRACKING_URI"
@@ -45,7 +46,7 @@ def activate(run: Any, uri: str) -> Place:
     """Make ``run``, an ``mlflow.entities.Run``, this thread's active run, and ``uri`` MLflow's."""
     stack = _stack()
     place = Place(_given_uri(), threading.get_ident(), len(stack), _last_ended())
-    import_mlflow().set_tracking_uri(uri)
+    _set_uri(uri)
     _nest_plain_runs()
     _ours.add(run.info.run_id)
     stack.append(_fluent().ActiveRun(run))
@@ -60,10 +61,7 @@ def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
     """
     _ours.discard(run_id)
     if _given_uri() == uri:
-        environment = os.environ.get(_URI)
-        import_mlflow().set_tracking_uri(place.uri)
-        if environment is not None:  # which that call sets and unsets as well
-            os.environ[_URI] = environment
+        _set_uri(place.uri)
     if place.thread != threading.get_ident():
         return []
     stack = _stack()
@@ -79,8 +77,15 @@ def replace(run_id: str, other: Any, uri: str, place: Place) -> Place:
         active = _fluent().ActiveRun(other)
         _ours.add(other.info.run_id)
         stack[:] = [active if run.info.run_id == run_id else run for run in stack]
-    import_mlflow().set_tracking_uri(uri)
+    _set_uri(uri)
     return place
+
+
+def _set_uri(uri: str | None) -> None:
+    """Set MLflow's URI, but not the variable, which MLflow sets and unsets as well."""
+    variable = os.environ.get(_URI)
+    import_mlflow().set_tracking_uri(uri)
+    put({_URI: variable})
 
 
 def flush(uri: str) -> None:

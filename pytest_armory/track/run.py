@@ -7,12 +7,12 @@ import json
 import math
 import os
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory import environment
@@ -301,12 +301,12 @@ class EvaluationRun:
     @contextmanager
     def _on_the_way(self) -> Iterator[None]:
         """For a request: it counts neither as the evaluation's time nor against its time limit."""
-        started = time.perf_counter()
+        started = perf_counter()
         try:
             with alarm_paused():
                 yield
         finally:
-            self.asking += time.perf_counter() - started
+            self.asking += perf_counter() - started
 
     def _not_taken(self, error: TrackingError, work: _Work, store: Store) -> None:
         """What a server did not take is done in the local run instead, or it is told."""
@@ -335,7 +335,8 @@ class EvaluationRun:
         self._store, self._run, self.is_waiting = store, run, True
         if self._place is not None:
             self._place = before_store.replace_active(before, self._store, self._run, self._place)
-            self._lent.update(_lendable(self._store.uri, self._run))
+            lendable = _lendable(self._store.uri, self._run)
+            self._lent.update({name: lendable[name] for name in self._lent})
             environment.put(self._lent)
             _active.discard(before.run_id)
             _active.add(self._run.run_id)
@@ -465,6 +466,8 @@ class EvaluationRun:
 _active: set[str] = set()
 _lent: list[dict[str, str | None]] = []
 _given: dict[str, str | None] = {}
+_changed: dict[str, tuple[str | None, str | None]] = {}
+"""Variables that code has changed while they were lent: what that was, and what was given."""
 _lending = threading.Lock()
 
 
@@ -494,8 +497,14 @@ def _context(run: StoreRun) -> dict[str, str]:
 
 @contextmanager
 def _lend(variables: dict[str, str | None]) -> Iterator[None]:
-    """Set environment variables meanwhile; one that the code inside changes stays as it is."""
+    """Set environment variables meanwhile; one that the code inside changes stays as it is.
+
+    It is not lent again until the code puts it back, as a fixture of a module does in the end.
+    """
+    take_back()
     with _lending:
+        for name in _changed:
+            variables.pop(name, None)
         if not _lent:
             _given.update({name: os.environ.get(name) for name in variables})
         _lent.append(variables)
@@ -507,13 +516,27 @@ def _lend(variables: dict[str, str | None]) -> Iterator[None]:
             _lent[:] = [other for other in _lent if other is not variables]
             back = _lent[-1] if _lent else _given
             unchanged = [name for name in variables if os.environ.get(name) == variables[name]]
-            environment.put({name: back[name] for name in unchanged})
+            environment.put({name: back.get(name, _given[name]) for name in unchanged})
+            if not _lent:
+                now = {name: (lent, _given[name]) for name, lent in variables.items()}
+                _changed.update({k: v for k, v in now.items() if k not in unchanged})
+        take_back()
+
+
+def take_back() -> None:
+    """Put back what was given where code has put back what was lent, which it found there."""
+    with _lending:
+        for name, (lent, given) in list(_changed.items()):
+            if os.environ.get(name) == lent:
+                del _changed[name]
+                _given[name] = given
+                environment.put({name: given})
 
 
 def given_uri() -> str | None:
     """``MLFLOW_TRACKING_URI`` as it was given, not as open runs lend it to child processes."""
     uri = os.environ.get(_URI) or None
-    return _given[_URI] if uri in [variables[_URI] for variables in _lent] else uri
+    return _given[_URI] if uri in [variables.get(_URI, "") for variables in _lent] else uri
 
 
 def tag_strings(tags: Mapping[str, object]) -> dict[str, str]:

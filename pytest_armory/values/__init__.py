@@ -2,8 +2,8 @@
 
 NumPy, torch and pandas are known by what their objects answer to; none of them is imported. Kinds
 are looked up on `type(value)`, never on the value, so that a mock that answers everything is taken
-for nothing. Foreign code is met with `except Exception`: what is not an `Exception` (Ctrl-C, a
-timeout plugin's signal, a cancelled task) may come from outside the value and passes.
+for nothing. Foreign code may raise anything, `pytest.fail` and `SystemExit` too; only Ctrl-C comes
+from outside the value and passes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pytest_armory.values.redaction import (
     redact_argv,
     redact_text,
     redacting,
+    visible,
 )
 from pytest_armory.values.results import MetricValues, metric_values
 
@@ -40,4 +41,5 @@ __all__ = [
     "redact_argv",
     "redact_text",
     "redacting",
+    "visible",
 ]

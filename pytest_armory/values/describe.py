@@ -26,7 +26,7 @@ _OPENED = 10_000  # mappings opened in one call: one held twice on every level d
 
 
 def describe(value: object) -> str:
-    """One value as a short honest string; never raises an `Exception`, whatever the value.
+    """One value as a short honest string; raises nothing but Ctrl-C's, whatever the value.
 
     Scalars, strings and paths as they are, a string whole however long; arrays and frames by
     type, shape and dtype; callables by qualified name; containers as far as they are short.
@@ -43,7 +43,9 @@ def _describe(value: object, depth: int) -> str:
         text = str.__str__(repr(value))
         if len(text) <= _REPR_LIMIT and " at 0x" not in text and " id='" not in text:
             return text
-    except Exception:  # noqa: BLE001 - a foreign repr or property may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a foreign repr or property may raise anything
         return f"<{type_name(type(value))}>"
     return f"<{type_name(type(value))}>"
 
@@ -222,7 +224,9 @@ def leaves(
     room = iter(range(_OPENED)) if room is None else room
     try:
         value, members = look(key or "", value)
-    except Exception:  # noqa: BLE001 - members that cannot be read are told by their owner's type
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - members not to be read are told by their owner's type
         members = None
     if members is None:
         yield key or "", value

@@ -72,12 +72,14 @@ def metric_values(
                 found.numbers[name] = _number(plain)
         except Refused as why:
             found.refused[name] = str(why)
-        except Exception as error:  # noqa: BLE001 - a foreign array may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a foreign array may raise anything
             found.refused[name] = _reason(value, error)
     return found
 
 
-def _reason(value: object, error: Exception) -> str:
+def _reason(value: object, error: BaseException) -> str:
     return clip(f"<{type_name(type(value))}>: {redact_text(describe(error))}", 200)
 
 
@@ -91,7 +93,9 @@ def _converted(value: Any, convert: Callable[[object], object] | None) -> Any:
             return value
         try:
             replacement = convert(value)
-        except Exception as error:  # noqa: BLE001 - a user's converter: its error is the reason
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a user's converter: its error is the reason
             return Refused(_reason(value, error))
         if replacement is None or replacement is value:
             return value

@@ -31,7 +31,7 @@ ALLOWED = {
     "destination": "errors values",
     "login": "errors values",
     "environment": "",
-    "store": "errors values destination environment",
+    "store": "errors values destination environment signals",
     "track": "errors values destination environment provenance login store signals",
     "engine": "errors values track",
     "server": "errors destination store",
