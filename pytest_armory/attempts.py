@@ -66,6 +66,7 @@ class Attempt:
         self.verdicts: list[Verdict] = []
         self.baseline: Mapping[str, float] | None = None
         self.own: Mapping[str, float] = {}
+        self.unread = False
         self.chief: tuple[str, ...] = ()
         self.started = time()  # by now its run is open
         self.stack = ExitStack()
@@ -329,7 +330,7 @@ class Attempts:
         own = attempt.own = self._own(attempt)
         elapsed = max(0.0, time() - attempt.started - attempt.run.asking)
         metrics = {"duration_seconds": elapsed, **attempt.run.metrics, **own}
-        attempt.verdicts = gates.judge(
+        verdicts = gates.judge(
             metrics,
             at_least=mark.at_least,
             at_most=mark.at_most,
@@ -337,6 +338,7 @@ class Attempts:
             session_tolerances=self.settings.tolerances,
             baseline=attempt.baseline,
         )
+        attempt.verdicts = [gates.unread(v) for v in verdicts] if attempt.unread else verdicts
         return gates.failure_text(attempt.verdicts)
 
     def _own(self, attempt: Attempt) -> Mapping[str, float]:
@@ -346,6 +348,7 @@ class Attempts:
         try:
             return attempt.run.logged_metrics(attempt.started)
         except TrackingError as error:
+            attempt.unread = True
             attempt.run.problems.append(str(error))
             return {}
 

@@ -7,7 +7,7 @@ import numbers
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from pytest_armory.errors import ArmoryUsageError
@@ -238,6 +238,13 @@ def judge(
         *(_bounded(metrics, m, float(b), "at_most") for m, b in (at_most or {}).items()),
         *(_compared(metrics, m, t, baseline) for m, t in compared.items()),
     ]
+
+
+def unread(verdict: Verdict) -> Verdict:
+    """The same where the store could not be asked what else was logged: that is no miss."""
+    if verdict.state != "failed" or verdict.value is not None:
+        return verdict
+    return replace(verdict, state="unjudged", text="cannot be read back from the store")
 
 
 def _bounded(metrics: Mapping[str, float], metric: str, bound: float, kind: str) -> Verdict:

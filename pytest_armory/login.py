@@ -16,16 +16,20 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
+from queue import Empty, Queue
 from time import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.values import REDACTED, redact_text
+
+T = TypeVar("T")
 
 PROVIDER = "armory"
 """Our name among MLflow's providers, in ``MLFLOW_TRACKING_AUTH`` and in ``pyproject.toml``."""
@@ -134,21 +138,10 @@ class Tokens:
         It never raises: the exceptions of `requests` carry the request, and so would whatever is
         raised while one of them is handled.
         """
-        import requests
-
-        failure, insecure = "", os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower()
-        secrets = {"refresh": {"refresh_token": refresh}, "create": {"password": self._password}}
+        failure = ""
         for action in ("refresh", "create") if refresh else ("create",):
             try:
-                response = requests.post(
-                    f"{self.api}/mantik/tokens/{action}",
-                    json={"username": self.user, **secrets[action]},
-                    timeout=TIMEOUT,
-                    allow_redirects=False,  # nobody else is to get the password
-                    auth=lambda request: request,  # else what ~/.netrc has for that host
-                    verify=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
-                    or insecure not in ("true", "1"),
-                )
+                response = _within(TIMEOUT + 2, partial(self._post, action))
             except (OSError, ValueError) as error:  # a second question would wait as long
                 return f"got no answer ({type(error).__name__}); {_WHERE}"
             if response.status_code != 200:
@@ -160,9 +153,46 @@ class Tokens:
                 failure = f"got an answer without a usable token; {_WHERE}"
         return failure
 
+    def _post(self, action: str) -> Any:
+        import requests
+
+        refresh = self._grant.refresh if self._grant else ""
+        secrets = {"refresh": {"refresh_token": refresh}, "create": {"password": self._password}}
+        insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+        return requests.post(
+            f"{self.api}/mantik/tokens/{action}",
+            json={"username": self.user, **secrets[action]},
+            timeout=TIMEOUT,
+            allow_redirects=False,  # nobody else is to get the password
+            auth=lambda request: request,  # else what ~/.netrc has for that host
+            verify=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
+        )
+
     def handed_down(self, uri: str) -> str:
         """What a child process goes on from; the password is in its environment anyway."""
         return json.dumps([uri, self.api, self.user, self._grant])
+
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """Do ``work``, or raise :class:`TimeoutError`: a time-out of HTTP is for each read.
+
+    A thread of its own goes on with it, which nobody waits for.
+    """
+    done: Queue[Future[T]] = Queue()
+
+    def do() -> None:
+        future: Future[T] = Future()
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+            future.set_exception(error)
+        done.put(future)
+
+    threading.Thread(target=do, daemon=True).start()
+    try:
+        return done.get(timeout=seconds).result()
+    except Empty:
+        raise TimeoutError from None
 
 
 _WHERE = "set MANTIK_API_URL to the address of Mantik's API"

@@ -186,11 +186,11 @@ def gate_lines(records: Sequence[EvaluationRecord], baseline: str) -> list[str]:
 
 def with_tests(said: Iterable[tuple[str, str]]) -> list[str]:
     """Sentences that node ids came with, each once, with the tests that it is of."""
-    tests: dict[str, list[str]] = {}
+    tests: dict[str, dict[str, None]] = {}
     for text, nodeid in said:
-        tests.setdefault(text, []).append(nodeid.partition("::")[2] or nodeid)
+        tests.setdefault(text, {})[nodeid.partition("::")[2] or nodeid] = None
     return [
-        f"{text} ({', '.join(names[:3])}"
+        f"{text} ({', '.join(list(names)[:3])}"
         f"{f' and {len(names) - 3:,} more' if len(names) > 3 else ''})"
         for text, names in tests.items()
     ]

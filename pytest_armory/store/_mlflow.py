@@ -115,6 +115,12 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     code = getattr(error, "error_code", None)
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
         return LoginRefusedError, _login_refused(code)
+    page = re.match(
+        r"API request to endpoint .*?(?:failed with error code (\d+)|success)", str(error)
+    )
+    if page and not hasattr(error, "json") and int(page[1] or 200) not in _TOO_LARGE:
+        # A gateway's or a login's page; of what MLflow refuses it says so itself, in JSON.
+        return StoreUnreachableError, f"it is no MLflow server, or not well (HTTP {page[1] or 200})"
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
         changed = "Changing param values is not allowed" in str(error)  # each text names its run
         return StoreRefusedError, "another value of it is stored already" if changed else ""
@@ -129,6 +135,12 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         return StoreUnreachableError, f"it is no MLflow server, or not well ({code})"
     return TrackingError, ""
 
+
+_PAGE = re.compile(r"API request to endpoint .*?(?:failed with error code (\d+)|was successful)")
+"""How MLflow begins to tell of an answer that is not MLflow's."""
+
+_TOO_LARGE = (413, 414, 431)
+"""Answers of a server in front of MLflow's that mean what it was asked for."""
 
 _AGAIN = (401, 403, 404, 408, 429)
 """Answers that mean the server, or our way to it, and not what it was asked for."""

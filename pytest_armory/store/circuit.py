@@ -39,7 +39,9 @@ class Circuit:
     budget = BUDGET
     """The same for every circuit of a process: a session sets it."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: float | None = None) -> None:
+        if budget is not None:
+            self.budget = budget
         self.reason = ""
         self._again = 0.0
 

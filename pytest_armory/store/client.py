@@ -155,6 +155,9 @@ class Store:
                 f"opening the experiment {name!r}",
                 lambda: self._find_experiment(name) or self._make_experiment(name),
             )
+            if not self._experiments[name]:
+                del self._experiments[name]
+                raise self._no_server("opening an experiment", "an experiment without an ID")
         return self._experiments[name]
 
     def _find_experiment(self, name: str) -> str | None:
@@ -210,6 +213,8 @@ class Store:
         )
         key = tags.get("armory.key")
         run = self._ask("opening a run", lambda: self._once(create, experiment_id, key))
+        if not run.info.run_id:
+            raise self._no_server("opening a run", "a run without an ID")
         return StoreRun(
             run_id=run.info.run_id,
             experiment_id=run.info.experiment_id,
@@ -217,6 +222,14 @@ class Store:
             tags=dict(tags),
             entity=run,
         )
+
+    def _no_server(self, doing: str, answer: str) -> StoreUnreachableError:
+        """The error for an answer that MLflow reads something from, but nothing of its own."""
+        reason = (
+            f"{doing} failed at {self.where}: it is no MLflow server, it answered with {answer}"
+        )
+        self.circuit.trip(reason)
+        return StoreUnreachableError(reason)
 
     def _once(self, create: Callable[[], Any], experiment_id: str, key: str | None) -> Any:
         """Create a run where the answer may be lost: before another try, look whether it is there.
@@ -246,14 +259,17 @@ class Store:
         params: Mapping[str, str] | None = None,
         metrics: Iterable[tuple[str, float, int]] = (),
         tags: Mapping[str, str] | None = None,
+        now: int | None = None,
     ) -> None:
         """Write params, metrics (name, value, step) and tags; within MLflow's limits, at once.
+
+        ``now`` is the metrics' time in milliseconds since the epoch.
 
         One request for up to 100 params, 100 tags and 1,000 entities in all; no request for none.
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        now = milliseconds()
+        now = now or milliseconds()
         write = partial(
             self._write,
             run_id,
@@ -377,6 +393,10 @@ class Store:
     def deactivate(self, run: StoreRun, place: fluent.Place) -> list[str]:
         """Take the run off again; returns the ids of runs the code left open inside it."""
         return fluent.deactivate(run.run_id, self.uri, place)
+
+    def is_innermost(self, run: StoreRun, place: fluent.Place) -> bool:
+        """Whether no run that the code has opened itself stands above the run."""
+        return fluent.is_innermost(run.run_id, place)
 
     def replace_active(
         self, run: StoreRun, store: Store, other: StoreRun, place: fluent.Place

@@ -38,6 +38,14 @@ class Place:
     last: str | None
 
 
+_chosen: list[tuple[str, str]] = []
+"""The experiment that the user has chosen with ``mlflow.set_experiment``, and in which store."""
+
+_stand_in = ""
+"""The experiment that stands in for that in another store."""
+
+_EXPERIMENT = "_active_experiment_id"
+
 _ours: set[str] = set()
 """The runs that stand on a stack because of us."""
 
@@ -46,7 +54,9 @@ def activate(run: Any, uri: str) -> Place:
     """Make ``run``, an ``mlflow.entities.Run``, this thread's active run, and ``uri`` MLflow's."""
     stack = _stack()
     place = Place(_given_uri(), threading.get_ident(), len(stack), _last_ended())
+    _see_experiment(import_mlflow().get_tracking_uri())
     _set_uri(uri)
+    _use_experiment(uri, run.info.experiment_id)
     _nest_plain_runs()
     _ours.add(run.info.run_id)
     stack.append(_fluent().ActiveRun(run))
@@ -60,6 +70,7 @@ def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
     a fluent call without an active run opens one.
     """
     _ours.discard(run_id)
+    _see_experiment(uri)
     if _given_uri() == uri:
         _set_uri(place.uri)
     if place.thread != threading.get_ident():
@@ -70,6 +81,14 @@ def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
     return [left_id for left_id in left if left_id != run_id]
 
 
+def is_innermost(run_id: str, place: Place) -> bool:
+    """Whether the run stands on top of its thread's stack, and this is its thread."""
+    stack = _stack()
+    return (
+        place.thread != threading.get_ident() or not stack or stack[-1].info.run_id in (run_id, "")
+    )
+
+
 def replace(run_id: str, other: Any, uri: str, place: Place) -> Place:
     """Put another run, of another store, in the place of an active one; the place of that."""
     if place.thread == threading.get_ident():
@@ -77,8 +96,29 @@ def replace(run_id: str, other: Any, uri: str, place: Place) -> Place:
         active = _fluent().ActiveRun(other)
         _ours.add(other.info.run_id)
         stack[:] = [active if run.info.run_id == run_id else run for run in stack]
+    _see_experiment(import_mlflow().get_tracking_uri())
     _set_uri(uri)
+    _use_experiment(uri, other.info.experiment_id)
     return place
+
+
+def _see_experiment(uri: str) -> None:
+    """Note an experiment that was chosen since the last look, while ``uri`` was in force."""
+    chosen = getattr(_fluent(), _EXPERIMENT)
+    if chosen is not None and chosen not in [_stand_in, *(known for known, _ in _chosen)]:
+        _chosen[:] = [(chosen, uri)]
+
+
+def _use_experiment(uri: str, own: str) -> None:
+    """Have MLflow use the chosen experiment in its own store only, and elsewhere ``own``.
+
+    By the same id another store has a stranger's or none.
+    """
+    global _stand_in
+    if _chosen:
+        chosen, where = _chosen[0]
+        _stand_in = own if where != uri else ""
+        setattr(_fluent(), _EXPERIMENT, _stand_in or chosen)
 
 
 def _set_uri(uri: str | None) -> None:

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse, urlsplit, urlunparse
@@ -28,7 +29,7 @@ from pytest_armory.destination import Destination, resolve
 from pytest_armory.environment import changed
 from pytest_armory.errors import ArmoryUsageError, StoreUnreachableError, TrackingError
 from pytest_armory.store._mlflow import translated
-from pytest_armory.store.circuit import WITHOUT_RETRIES
+from pytest_armory.store.circuit import WITHOUT_RETRIES, Circuit
 from pytest_armory.store.client import NAME_LIMIT, Store, StoredRun, open_store
 from pytest_armory.values import REDACTED, TAG_LIMIT, clip
 
@@ -60,8 +61,12 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # it may ask for hours
 }
 """MLflow would try a dead server for four minutes, at each call. The user's own values stand."""
+
+REACH = 40.0
+"""Seconds in all that a server may take to answer a small question."""
 
 _HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 """The same for a small question; to store a large artifact takes its time."""
@@ -186,25 +191,29 @@ def _delivery(
     """With what belongs to the runs: what ran inside them, and what they ran inside."""
     tag = synced_tag(shown)
     chosen = {run.run_id: run for run in runs if tag not in run.tags}
+    elsewhere: dict[str, list[StoredRun]] = {}  # in other experiments than where they were opened
+    for run in store.runs_with_tag("armory.opened_in") if chosen else ():
+        elsewhere.setdefault(run.tags["armory.opened_in"], []).append(run)
     parents: dict[str, str] = {}
     left = list(chosen.values())
     while left:
-        for child in store.runs_inside(left.pop()):
+        parent = left.pop()
+        for child in (*store.runs_inside(parent), *elsewhere.get(parent.run_id, ())):
             if tag not in child.tags and child.run_id not in chosen:
                 chosen[child.run_id] = child
                 left.append(child)
     left, known = list(chosen.values()), dict(chosen)
     while left:
         for parent_id in _links(left.pop()):
-            parent = known.get(parent_id) or store.find_run(parent_id)
-            if parent is None or parent_id in chosen:
+            linked = known.get(parent_id) or store.find_run(parent_id)
+            if linked is None or parent_id in chosen:
                 continue
-            known[parent_id] = parent
-            if tag in parent.tags:
-                parents[parent_id] = parent.tags[tag]
+            known[parent_id] = linked
+            if tag in linked.tags:
+                parents[parent_id] = linked.tags[tag]
             else:
-                chosen[parent_id] = parent
-                left.append(parent)
+                chosen[parent_id] = linked
+                left.append(linked)
     ready, unfinished = _in_order(chosen)
     return Delivery(shown, target, ready, unfinished, parents, refused)
 
@@ -321,8 +330,9 @@ class _Courier:
         """Raise unless the server answers a small question."""
         try:
             asking = translated("asking for an experiment", self.target.where)
+            ask = partial(self.target.client.search_experiments, max_results=1)
             with changed(self._haste), asking:
-                self.target.client.search_experiments(max_results=1)
+                Circuit(REACH).call(ask)  # within all: a time-out of HTTP is for each read
         except TrackingError as error:
             raise StoreUnreachableError(
                 f"{self.target.where} cannot be reached, or not with what this process was given "
@@ -585,7 +595,9 @@ class _Courier:
                 repository = get_artifact_repository(uri, tracking_uri=self.target.uri)
             by_http = urlsplit(uri).scheme in ("mlflow-artifacts", "http", "https")
             names = {path: carried_name(path) if by_http else path for path in files}
-            there = {} if is_new else self._sizes(repository, names.values())
+            # What the session brought there itself may be an older file of the same size.
+            known = not is_new and REMOTE_RUN not in stored.tags
+            there = self._sizes(repository, names.values()) if known else {}
             for index, (path, file) in enumerate(files.items()):
                 name = names[path]
                 if name != path:
@@ -616,7 +628,8 @@ class _Courier:
         # The Armory home may have been brought here from another machine.
         if not root.parent.parent.exists() and beside is not None:
             moved = re.sub(r"^.*/mlruns/artifacts/", "", root.as_posix())
-            if not beside.exists() or moved == root.as_posix():
+            home = Path(root.as_posix().partition("/mlruns/artifacts/")[0])
+            if not home.exists() and (not beside.exists() or moved == root.as_posix()):
                 note(f"its artifacts, if it has any, are not on this machine: no folder {root}")
             root = beside / moved
         return _files_below(root)

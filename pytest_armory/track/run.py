@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory import environment
@@ -56,6 +56,7 @@ class EvaluationRun:
         self._store = store
         self._run = run
         self._fallback = fallback
+        self._first: tuple[Store, StoreRun] | None = None
         self._place: Place | None = None
         self._lent: dict[str, str | None] = {}
         self._tags: dict[str, str] = {}
@@ -258,10 +259,11 @@ class EvaluationRun:
         self._tags.update(tags or {})
         if self._run is None or self._store is None or not (cut or metrics or tags):
             return
+        now = time_ns() // 1_000_000  # once: what a lost answer stored is not another value
 
         def batch(store: Store, run: StoreRun) -> None:
             try:
-                store.log_batch(run.run_id, params=cut, metrics=metrics, tags=tags)
+                store.log_batch(run.run_id, params=cut, metrics=metrics, tags=tags, now=now)
             except StoreRefusedError:
                 self._write_singly(store, run, cut, metrics, tags)
 
@@ -332,9 +334,12 @@ class EvaluationRun:
             self._failed(error)
             self._failed(second)
             return False
+        self._first = before_store, before
         self._store, self._run, self.is_waiting = store, run, True
-        if self._place is not None:
+        # Where the test has a run of its own at the server, its calls go on there.
+        if self._place is not None and before_store.is_innermost(before, self._place):
             self._place = before_store.replace_active(before, self._store, self._run, self._place)
+            self._standing = store, run
             lendable = _lendable(self._store.uri, self._run)
             self._lent.update({name: lendable[name] for name in self._lent})
             environment.put(self._lent)
@@ -363,7 +368,9 @@ class EvaluationRun:
         if self._run is None or self._store is None:
             return fluent.own_metrics(since)
         with self._on_the_way():
-            stored = self._store.metrics_of(self._run.run_id)
+            halves = filter(None, (self._first, (self._store, self._run)))
+            read = [store.metrics_of(run.run_id) for store, run in halves]
+            stored = {name: value for half in read for name, value in half.items()}
             inner = fluent.own_metrics(since, self._place)
         new = {name: value for name, value in inner.items() if name not in stored}
         self.write(metrics=[(name, value, 0) for name, value in new.items()])
@@ -428,13 +435,15 @@ class EvaluationRun:
             return
         self._lent = _lendable(self._store.uri, self._run)
         with _lend(self._lent):
+            self._standing = self._store, self._run
             self._place = self._store.activate(self._run)
             _active.add(self._run.run_id)
             try:
                 yield
             finally:
-                _active.discard(self._run.run_id)
-                left = self._store.deactivate(self._run, self._place)
+                _active.difference_update({self._run.run_id, self._standing[1].run_id})
+                store, run = self._standing
+                left = store.deactivate(run, self._place)
                 self._place = None
                 # Not those of a task beside this one, which opened later and is not at its end.
                 left = [run_id for run_id in left if run_id not in _active]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import outages
 import pytest
@@ -86,6 +88,12 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "401": (status(401, "no"), "the login was refused (UNAUTHENTICATED); check MLFLOW_TRACKING_"),
     "403": (status(403, "no"), "the login was refused (PERMISSION_DENIED)"),
     "404": (status(404, "<html>nothing here"), "it is no MLflow server, or not well"),
+    "405": (status(405, "<html>not here"), "it is no MLflow server, or not well"),
+    "log-in-page": (status(200, "<html>log in"), "it is no MLflow server, or not well"),
+    "empty-answer": (
+        status(200, "{}", "application/json"),
+        "it is no MLflow server, it answered with",
+    ),
     "500": (status(500, "oops"), ""),
     "502": (status(502, "<html><h1>Bad gateway</h1>"), ""),
     "429": (status(429, "slow down", Retry_After="1"), ""),
@@ -106,7 +114,7 @@ def test_a_server_that_fails_from_the_start(
     assert "bring them there with `pytest-armory sync`" in text
     assert told in text
     assert "<h1>" not in text
-    if fault in ("401", "403", "404"):
+    if fault in ("401", "403", "404", "405", "log-in-page"):
         assert len(proxy.seen) == 1  # what cannot succeed is not tried again
     assert there(mlflow_server, name) == []
     local = attempts(evals.read())
@@ -114,6 +122,135 @@ def test_a_server_that_fails_from_the_start(
     assert {r.data.tags["armory.destination"] for r in local} == {proxy.url}
     if fault in ("reset", "502"):
         check_brought(evals, mlflow_server, name)
+
+
+SICK = """
+    import os, mlflow, pytest
+    pytestmark = pytest.mark.evaluation(name="NAME")
+    @pytest.fixture(scope="session", autouse=True)
+    def chosen():
+        if "CHOOSE": mlflow.set_experiment("NAME chosen")
+    def sick(run):
+        os.environ["SICK"] = "1"
+        run.log_metrics({"after": 1})
+        del os.environ["SICK"]
+"""
+
+HALVES = {
+    "a-gate-on-the-first-half": """
+    @pytest.mark.evaluation(at_least={"accuracy": 0.5})
+    def test_a(evaluation_run, tmp_path):
+        weights = tmp_path / "weights.bin"
+        weights.write_bytes(b"epoch-1")
+        evaluation_run.log_artifact(weights)
+        mlflow.log_metric("accuracy", 0.9)
+        sick(evaluation_run)
+        weights.write_bytes(b"epoch-2")
+        evaluation_run.log_artifact(weights)
+    """,
+    "a-run-of-the-tests-own": """
+    def test_a(evaluation_run):
+        with mlflow.start_run(nested=True):
+            sick(evaluation_run)
+            mlflow.log_metric("inner", 2)
+        mlflow.log_metric("outer", 3)
+    """,
+    "an-experiment-of-the-tests-own": """
+    def test_a(evaluation_run):
+        sick(evaluation_run)
+        with mlflow.start_run(nested=True):
+            mlflow.log_metric("inner", 2)
+    """,
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_call_of_ours_that_fails_changes_no_verdict(
+    evals: Evals,
+    proxy: Proxy,
+    mlflow_server: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    half: str,
+) -> None:
+    """The run goes on locally, while the server is well again for the test's own calls."""
+
+    def fault(proxy: Proxy, handler: Handler) -> bool:
+        ours = "SICK" in os.environ and "log-batch" in handler.path
+        return ours and status(503)(proxy, handler)
+
+    monkeypatch.delenv("SICK", raising=False)
+    proxy.fault = fault
+    choose = "x" if half == "an-experiment-of-the-tests-own" else ""
+    source = (SICK + HALVES[half]).replace("NAME", name).replace("CHOOSE", choose)
+    evals.pytester.makeini("[pytest]\narmory_budget = 2")
+    evals.write(source)
+    result = evals.run("--armory-tracking-uri", proxy.url)
+    result.assert_outcomes(passed=1)
+    assert "waiting for" in result.stdout.str()
+    forget_outage()
+    assert commands.main(["sync"]) == 0
+    runs = {str(run.info.run_name): run for run in there(mlflow_server, name)}
+    mine = runs["test_a"]
+    assert mine.data.metrics["after"] == 1
+    client = MlflowClient(mlflow_server)
+    if half == "a-gate-on-the-first-half":
+        assert mine.data.metrics["accuracy"] == 0.9
+        path = client.download_artifacts(mine.info.run_id, "weights.bin")
+        assert Path(path).read_bytes() == b"epoch-2"
+    elif half == "a-run-of-the-tests-own":
+        assert mine.data.metrics["outer"] == 3
+        (inner,) = [run for run in runs.values() if "inner" in run.data.metrics]
+        assert inner.info.status == "FINISHED"
+    else:
+        (inner,) = [run for run in runs.values() if "inner" in run.data.metrics]
+        assert inner.data.tags["mlflow.parentRunId"] == mine.info.run_id
+
+
+def test_a_value_whose_answer_is_lost_is_stored_once(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str
+) -> None:
+    lost: list[str] = []
+
+    def answer_is_lost(proxy: Proxy, handler: Handler) -> bool:
+        if lost or "log-batch" not in handler.path:
+            return False
+        lost.append(handler.path)
+        proxy.fault = outages.reset
+        return outages.reset(proxy, handler)
+
+    proxy.after = answer_is_lost
+    evals.pytester.makeini("[pytest]\narmory_budget = 2")
+    evals.write(f"""
+        import pytest
+        @pytest.mark.evaluation(name="{name}")
+        def test_a(evaluation_run): evaluation_run.log_metrics({{"loss": 0.5}}, step=2)
+    """)
+    evals.run("--armory-tracking-uri", proxy.url).assert_outcomes(passed=1)
+    assert lost
+    forget_outage()
+    proxy.fault = proxy.after = None
+    assert commands.main(["sync"]) == 0
+    (mine,) = attempts(there(mlflow_server, name))
+    history = MlflowClient(mlflow_server).get_metric_history(mine.info.run_id, "loss")
+    assert [(one.value, one.step) for one in history] == [(0.5, 2)]
+
+
+def test_a_run_inside_another_in_another_experiment_waits_too(
+    evals: Evals, mlflow_server: str, name: str
+) -> None:
+    evals.write(f"""
+        import mlflow, pytest
+        @pytest.mark.evaluation(name="{name}")
+        def test_a():
+            other = mlflow.create_experiment("{name} other")
+            with mlflow.start_run(nested=True, experiment_id=other): mlflow.log_metric("inner", 1)
+    """)
+    evals.run("--armory-tracking-uri", f"http://127.0.0.1:{free_port()}").assert_outcomes(passed=1)
+    assert commands.main(["sync", "--to", mlflow_server]) == 0
+    (inner,) = there(mlflow_server, f"{name} other")
+    (mine,) = attempts(there(mlflow_server, name))
+    assert inner.data.tags["mlflow.parentRunId"] == mine.info.run_id
 
 
 def test_nobody_listens(evals: Evals, mlflow_server: str, name: str) -> None:

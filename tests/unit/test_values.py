@@ -300,22 +300,26 @@ def test_describe_survives(make: Callable[[], Any]) -> None:
     assert time.perf_counter() - begin < 1
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, BaseException])
-def test_what_is_no_exception_passes(interruption: type[BaseException]) -> None:
-    # A timeout plugin's signal handler raises from wherever the test happens to be.
-    class Interrupts:
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, pytest.fail.Exception])
+def test_only_an_interrupt_passes(raised: type[BaseException]) -> None:
+    class Raises:
         shape = (1,)
 
         def __repr__(self) -> str:
-            raise interruption
+            raise raised
 
         def tolist(self) -> Any:
-            raise interruption
+            raise raised
 
-    with pytest.raises(interruption):
-        describe(object.__new__(type("Bare", (), {"__repr__": Interrupts.__repr__})))
-    with pytest.raises(interruption):
-        metric_values(Interrupts())
+    bare = object.__new__(type("Bare", (), {"__repr__": Raises.__repr__}))
+    if raised is not KeyboardInterrupt:
+        assert describe(bare).endswith(".Bare>")
+        assert metric_values(Raises()).refused
+        return
+    with pytest.raises(raised):
+        describe(bare)
+    with pytest.raises(raised):
+        metric_values(Raises())
 
 
 # --- param_strings -----------------------------------------------------------------------------
