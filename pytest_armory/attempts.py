@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -38,6 +38,7 @@ from pytest_armory.values import (
     TAG_LIMIT,
     clip,
     clip_name,
+    legal_key,
     metric_values,
     param_strings,
     redact_text,
@@ -45,6 +46,12 @@ from pytest_armory.values import (
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoreRun
+
+
+T = TypeVar("T")
+
+FOREIGN = (Exception, pytest.fail.Exception, pytest.skip.Exception)
+"""What anybody's hook may raise; it is told in the summary."""
 
 
 class Attempt:
@@ -331,11 +338,11 @@ class Attempts:
         elapsed = max(0.0, time() - attempt.started - attempt.run.asking)
         metrics = {"duration_seconds": elapsed, **attempt.run.metrics, **own}
         verdicts = gates.judge(
-            metrics,
-            at_least=mark.at_least,
-            at_most=mark.at_most,
-            tolerances={name: gates.parse_tolerance(t) for name, t in mark.baseline.items()},
-            session_tolerances=self.settings.tolerances,
+            _as_stored(metrics),
+            at_least=_as_stored(mark.at_least),
+            at_most=_as_stored(mark.at_most),
+            tolerances={k: gates.parse_tolerance(t) for k, t in _as_stored(mark.baseline).items()},
+            session_tolerances=_as_stored(self.settings.tolerances),
             baseline=attempt.baseline,
         )
         attempt.verdicts = [gates.unread(v) for v in verdicts] if attempt.unread else verdicts
@@ -456,6 +463,11 @@ class Attempts:
         )
 
 
+def _as_stored(named: Mapping[str, T] | None) -> dict[str, T]:
+    """By the names that metrics have in MLflow: ``accuracy@1`` is ``accuracy_1`` there."""
+    return {legal_key(name): value for name, value in (named or {}).items()}
+
+
 def own_fault(error: Exception) -> str:
     """What is told of an exception that nobody foresaw: of a machine or test that breaks Python.
 
@@ -473,7 +485,7 @@ def _extra_tags(item: pytest.Item, mark: Mark, problems: list[str]) -> dict[str,
     try:
         for given in item.ihook.pytest_armory_tags(item=item):
             tags.update(tag_strings(given or {}))
-    except Exception as error:  # noqa: BLE001 - anybody's code; it is told in the summary
+    except FOREIGN as error:
         problems.append(f"the hook pytest_armory_tags raised {error!r}; its tags are left out")
     return tags
 
@@ -482,7 +494,7 @@ def _answer(attempt: Attempt, hook: str, **arguments: object) -> object:
     """The answer of somebody's hook; one that raises must not fail the test."""
     try:
         return getattr(attempt.item.ihook, hook)(item=attempt.item, **arguments)
-    except Exception as error:  # noqa: BLE001 - anybody's code; it is told in the summary
+    except FOREIGN as error:
         attempt.run.problems.append(f"the hook {hook} raised {error!r}")
         return None
 

@@ -5,6 +5,7 @@ The controller of xdist looks, and hands what it found to its workers as builtin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -54,12 +55,14 @@ class Baseline:
 def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
     """Look a reference up; what cannot be found is a :class:`Baseline` with a ``problem``.
 
-    For ``latest`` it is, in each experiment, the last session that finished well: a session that
-    failed is no measure, or running it again would pass. ``own`` is the session that asks.
+    For ``latest`` it is, in each experiment, the last session that finished well and in which
+    something passed: a session that failed is no measure, or running it again would pass, nor is
+    one of which a job is still at work. ``own`` is the session that asks.
     """
     from pytest_armory.store import open_store
 
     shown = str(reference)
+    most = MOST if reference.kind in ("branch", "commit") else None
     if where.database is not None and not where.database.exists():
         return Baseline(shown, problem=f"there is no session at {where.shown} yet")
     try:
@@ -67,14 +70,14 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
         runs = [
             run
             for ids, condition in _searches(store, reference, own)
-            for run in store.search(ids, f"{_PASSED} AND {condition}", newest=True, most=MOST)
+            for run in store.search(ids, f"{_PASSED} AND {condition}", newest=True, most=most)
             if run.tags.get("armory.session") != own
         ]
     except TrackingError as error:
         return Baseline(shown, problem=str(error))
     if not runs:
         what = "session that finished well" if shown == "latest" else "passed evaluation of it"
-        return Baseline(shown, problem=f"no {what} is at {where.shown}")
+        return Baseline(shown, problem=f"no {what} is at {where.shown}{_advice(reference)}")
     found: dict[str, dict[str, Mapping[str, float]]] = {}
     sessions: dict[str, list[str]] = {}
     for run in sorted(runs, key=lambda run: -run.start):
@@ -85,6 +88,14 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
     return Baseline(shown, {name: sorted({*ids}) for name, ids in sessions.items()}, found)
 
 
+def _advice(reference: Reference) -> str:
+    """A branch or commit that somebody wrote without its word is taken for a session."""
+    if reference.kind != "session":
+        return ""
+    kind = "commit" if re.fullmatch("[0-9a-f]{7,40}", reference.value) else "branch"
+    return f"; for a {kind} write {kind}:{reference.value}"
+
+
 def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[list[str], str]]:
     """The experiments and the condition of each search that a reference takes."""
     experiments = store.experiment_ids()
@@ -93,7 +104,8 @@ def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[li
     elif reference.kind == "latest":
         latest: dict[str, str] = {}
         for run in store.search(experiments, _SESSIONS, newest=True, most=MOST):
-            if run.tags.get("armory.session") != own:
+            is_whole = run.metrics.get("passed") and not run.metrics.get("running")
+            if run.tags.get("armory.session") != own and is_whole:
                 latest.setdefault(run.experiment_id, run.tags["armory.session"])
         for session in dict.fromkeys(latest.values()):
             ids = [experiment_id for experiment_id in latest if latest[experiment_id] == session]

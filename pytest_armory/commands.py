@@ -17,16 +17,18 @@ from pytest_armory import baselines, destination, login, recovery
 from pytest_armory.destination import Destination
 from pytest_armory.errors import ArmoryError, ArmoryUsageError, TrackingError
 from pytest_armory.gates import judge, parse_reference, parse_tolerance
-from pytest_armory.ledger import is_attempt, summary_of
+from pytest_armory.ledger import is_attempt, is_session, summary_of
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.reports import (
     age,
     columns,
     markdown,
+    missed_lines,
     printable,
     shorten,
     table,
     terminal_lines,
+    write_markdown,
 )
 from pytest_armory.store import Store, StoredRun, open_store, sync
 from pytest_armory.store.sync import Delivery, Step
@@ -152,13 +154,14 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
         raise ArmoryUsageError(_nothing(where))
     store = open_store(where)
     session = b.value or _newest(store)
-    runs = [run for run in store.session_runs(session, store.experiment_ids()) if is_attempt(run)]
+    every = store.session_runs(session, store.experiment_ids())
+    runs = [run for run in every if is_attempt(run)]
     if not runs:
         raise ArmoryUsageError(
             f"no evaluation of the session {session!r} is at {where.shown}; `{NAME} sessions` "
             "lists them"
         )
-    if a.value == session:
+    if a.kind == "session" and a.value == session:
         raise ArmoryUsageError(
             f"A and B are the same session, {session}; `{NAME} sessions` has more"
         )
@@ -169,17 +172,26 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
         for record in summary.records
     ]
     told = baseline.told({record.experiment_id for record in records})
-    summary = replace(summary, records=records, baseline=told)
+    own = [run for run in every if is_session(run)]
+    summary = replace(
+        summary,
+        records=records,
+        baseline=told,
+        interrupted=any(run.status == "KILLED" for run in own),
+        not_run=int(max((run.metrics.get("not_run", 0.0) for run in own), default=0.0)),
+    )
     if arguments.summary is not None:
         try:
-            arguments.summary.parent.mkdir(parents=True, exist_ok=True)
-            arguments.summary.write_text(markdown(summary), encoding="utf-8")
+            # GitHub's file is everybody's.
+            append = str(arguments.summary) == os.environ.get("GITHUB_STEP_SUMMARY")
+            write_markdown(arguments.summary, markdown(summary), append)
         except OSError as error:
             raise ArmoryUsageError(
                 f"{arguments.summary} cannot be written: {error.strerror}"
             ) from None
     width = shutil.get_terminal_size((100, 24)).columns
-    return [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
+    table = [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
+    return [*table, *missed_lines(records)]
 
 
 def _compared(record: EvaluationRecord, baseline: Mapping[str, float] | None) -> EvaluationRecord:
@@ -214,7 +226,7 @@ def _row(session: str, runs: Sequence[StoredRun]) -> tuple[str, ...]:
     dirty = "+" if run.tags.get("armory.git.dirty") == "true" else ""
     return (
         session,
-        _VERDICTS.get(run.status, run.status.lower()),
+        "running" if run.metrics.get("running") else _VERDICTS.get(run.status, run.status.lower()),
         ", ".join(counts),
         commit + dirty,
         run.tags.get("mlflow.source.git.branch", ""),

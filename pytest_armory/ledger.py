@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory import __version__, destination, leases
@@ -18,7 +20,7 @@ from pytest_armory.baselines import Baseline
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.reports import Summary, latest, markdown, outcome_counts, with_tests
-from pytest_armory.values import TAG_LIMIT, metric_values
+from pytest_armory.values import TAG_LIMIT, clip, metric_values, visible
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun, StoreRun
@@ -232,7 +234,7 @@ class Ledger:
         self.end: JobEnd | None = None
         """How it ended, once it has."""
         self.baseline: Baseline | None = None
-        self.edit: Callable[[list[str]], object] = lambda _: None
+        self.edit: Callable[[list[object]], object] = lambda _: None
         """What others change of the summary's Markdown."""
         self._each = each
         self._never_run: set[str] = set()
@@ -335,8 +337,16 @@ class Ledger:
 
     def _text(self, summary: Summary) -> str:
         lines = markdown(summary).splitlines()
+        edited: list[object] = [*lines]
         try:
-            self.edit(lines)
+            self.edit(edited)
+            if all(isinstance(line, str) for line in edited):
+                lines = [visible(str(line)) for line in edited]
+            else:
+                self.problems.append(
+                    "the hook pytest_armory_summary must leave a list of strings, so what it "
+                    f"changed is left out; got {reprlib.repr(edited)}"
+                )
         except Exception as error:  # noqa: BLE001 - anybody's code; it is told in the summary
             self.problems.append(f"the hook pytest_armory_summary raised {error!r}")
         return "\n".join(lines) + "\n"
@@ -690,17 +700,21 @@ def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
         outcome=Outcome(outcome) if outcome in set(Outcome) else None,
         duration=run.metrics.get("duration_seconds", 0.0),
         metrics=run.metrics,
-        verdicts=_verdicts(run.tags.get("armory.gates", "")),
+        verdicts=_verdicts(run.tags),
         **_shown(run.tags),
     )
 
 
 def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    """The tag that keeps what gates said, as far as a tag can hold it."""
-    text = json.dumps([asdict(verdict) for verdict in verdicts])
-    if len(text) > TAG_LIMIT:
-        text = json.dumps([asdict(v) for v in verdicts if v.state == "failed"])
-    return {"armory.gates": text} if verdicts and len(text) <= TAG_LIMIT else {}
+    """The tags that keep what gates said: ``armory.gates``, and with a number what it lacks."""
+    parts: list[list[str]] = [[]]
+    for verdict in verdicts:
+        text = json.dumps(asdict(replace(verdict, text=clip(verdict.text, 1000))))
+        if sum(map(len, parts[-1])) + 2 * len(parts[-1]) + len(text) + 2 > TAG_LIMIT:
+            parts.append([])
+        parts[-1].append(text)
+    names = ("armory.gates", *(f"armory.gates.{i}" for i in range(1, len(parts))))
+    return {n: f"[{', '.join(part)}]" for n, part in zip(names, parts, strict=True) if part}
 
 
 def shown_tags(chief: Sequence[str], baseline: Mapping[str, float]) -> dict[str, str]:
@@ -719,9 +733,11 @@ def _shown(tags: Mapping[str, str]) -> dict[str, Any]:
     return {"chief": chief, "baseline": metric_values(baseline).numbers}
 
 
-def _verdicts(text: str) -> tuple[Verdict, ...]:
+def _verdicts(tags: Mapping[str, str]) -> tuple[Verdict, ...]:
+    names = (f"armory.gates.{i}" if i else "armory.gates" for i in count())
+    texts = takewhile(bool, (tags.get(name) for name in names))
     try:
-        return tuple(Verdict(**fields) for fields in json.loads(text or "[]"))
+        return tuple(Verdict(**fields) for text in texts for fields in json.loads(text or "[]"))
     except (ValueError, TypeError):  # anybody can set a tag
         return ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -292,7 +292,7 @@ def is_evaluation(item: pytest.Item) -> bool:
 def merged_mark(item: pytest.Item) -> Mark:
     """The markers on a test, its class and its module as one; assumes :func:`marker_errors`."""
     merged: dict[str, Any] = {}
-    for mark in item.iter_markers(MARKER):  # the closest first
+    for mark in _closest_first(item):
         for key, value in mark.kwargs.items():
             if value is None:
                 continue
@@ -301,6 +301,29 @@ def merged_mark(item: pytest.Item) -> Mark:
             else:
                 merged.setdefault(key, value)
     return Mark(**merged)
+
+
+def _closest_first(item: pytest.Item) -> Iterator[pytest.Mark]:
+    """The markers on a test's case, function, class and module.
+
+    pytest gives those of a case last, and those of a base class before a subclass's.
+    """
+    callspec = getattr(item, "callspec", None)
+    case = [mark for mark in getattr(callspec, "marks", ()) if mark.name == MARKER]
+    yield from case
+    for node in reversed(item.listchain()):
+        marks = [mark for mark in node.own_markers if mark.name == MARKER and mark not in case]
+        cls = getattr(node, "obj", None)
+        if isinstance(cls, type):
+            bases = reversed([*enumerate(cls.__mro__)])
+            depth = {id(mark): i for i, base in bases for mark in _marks_of(base)}
+            marks.sort(key=lambda mark: depth.get(id(mark), -1))
+        yield from marks
+
+
+def _marks_of(cls: type) -> list[object]:
+    marks = vars(cls).get("pytestmark", [])
+    return [getattr(mark, "mark", mark) for mark in (marks if isinstance(marks, list) else [marks])]
 
 
 def marker_errors(items: Iterable[pytest.Item]) -> list[str]:

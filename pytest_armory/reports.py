@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pytest_armory.gates import told_apart
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
@@ -80,7 +81,7 @@ class Summary:
         outcomes = [record.outcome for record in latest(self.every)]
         if self.interrupted:
             return SessionVerdict.INTERRUPTED
-        if any(outcome and not outcome.is_good for outcome in outcomes):
+        if any(o and not o.is_good for o in outcomes) or _missed(latest(self.every)):
             return SessionVerdict.FAILED
         return SessionVerdict.PASSED if all(outcomes) else SessionVerdict.RUNNING
 
@@ -200,9 +201,22 @@ _ADVICE = "--armory-baseline latest"
 
 
 def _missed(records: Sequence[EvaluationRecord]) -> list[tuple[EvaluationRecord, Verdict]]:
-    """The gates that failed a test; where it was expected to fail they did not."""
-    bad = [record for record in records if not _is_good(record)]
-    return [(r, v) for r in bad for v in r.verdicts if v.state == "failed"]
+    """The gates that failed a test, or would have; where it was expected to fail they did not."""
+    asked = [record for record in records if record.outcome is not Outcome.XFAILED]
+    return [(r, v) for r in asked for v in r.verdicts if v.state == "failed"]
+
+
+def missed_lines(records: Sequence[EvaluationRecord]) -> list[str]:
+    """A sentence for each missed gate."""
+    return [
+        printable(f"missed: {title(record)}: {_valued(verdict)} {verdict.text}")
+        for record, verdict in _missed(latest(records))
+    ]
+
+
+def _valued(verdict: Verdict) -> str:
+    value = "" if verdict.value is None else f" {told_apart(verdict.value, verdict.limit)}"
+    return f"{verdict.metric}{value}"
 
 
 # Terminal
@@ -446,6 +460,15 @@ def _plural(count: int, noun: str) -> str:
 # Markdown
 
 
+def write_markdown(path: Path, text: str, append: bool = False) -> None:
+    """Write Markdown to a file, or after what is there; its folder is made. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+" if append else "w", encoding="utf-8", errors="backslashreplace") as file:
+        if file.tell() and not path.read_bytes().endswith(b"\n"):
+            file.write("\n")
+        file.write(text)
+
+
 def markdown(summary: Summary, limit: int = MARKDOWN_LIMIT) -> str:
     """The session's summary: verdict first, then what failed, then passes folded."""
     summary = _of_all_jobs(summary)
@@ -483,9 +506,8 @@ def _markdown_gates(records: Sequence[EvaluationRecord], baseline: str) -> list[
     missed = _missed(records)
     lines = ["", f"**{_plural(len(missed), 'gate')} missed**", ""] if missed else []
     for record, verdict in missed[:ROWS]:
-        value = "" if verdict.value is None else f" {told_apart(verdict.value, verdict.limit)}"
         name = _code(shorten(title(record), 200))
-        lines.append(f"- {name}: {_text(verdict.metric)}{value} {_text(verdict.text)}")
+        lines.append(f"- {name}: {_text(_valued(verdict))} {_text(verdict.text)}")
     if len(missed) > ROWS:
         lines.append(f"- … and {len(missed) - ROWS:,} more")
     return lines + [
@@ -551,4 +573,6 @@ def outcome_counts(summary: Summary) -> dict[str, float]:
     }
     names = (*(outcome.value for outcome in Outcome), "not_run", "gates_missed")
     every = {name: float(counts.get(name, 0)) for name in names}
+    if summary.whole:  # another job may be at work
+        every["running"] = float(sum(record.outcome is None for record in last))
     return {"evaluations": float(len(last) + summary.not_run), **every}

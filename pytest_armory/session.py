@@ -25,7 +25,7 @@ from pytest_armory.baselines import Baseline
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.ledger import Identity
 from pytest_armory.options import Settings
-from pytest_armory.reports import Summary
+from pytest_armory.reports import Summary, write_markdown
 
 _WIRE = "armory"
 _REFUSED = "armory_refused"
@@ -207,13 +207,11 @@ def write_summary(summary: Summary, settings: Settings) -> Summary:
     """Write the Markdown where it was asked for; the summary, with what could not be written."""
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     problems = list(summary.problems)
-    for path, mode in ((settings.summary, "w"), (Path(step) if step else None, "a")):
+    for path, append in ((settings.summary, False), (Path(step) if step else None, True)):
         if path is None:
             continue
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open(mode, encoding="utf-8") as file:
-                file.write(summary.text)
+            write_markdown(path, summary.text, append)
         except OSError as error:
             problems.append(f"the summary could not be written to {path}: {error.strerror}")
     return replace(summary, problems=problems)

@@ -283,7 +283,13 @@ class Reports:
         self._cut_short = False
         self._collected = 0
         process.print_summary = self._print_cut_short
-        ledger.edit = lambda lines: config.hook.pytest_armory_summary(lines=lines)
+        ledger.edit = self._edit
+
+    def _edit(self, lines: list[object]) -> None:
+        try:
+            self.config.hook.pytest_armory_summary(lines=lines)
+        except (pytest.fail.Exception, pytest.skip.Exception) as error:
+            raise RuntimeError(str(error)) from None
 
     def pytest_report_header(self) -> str:
         shown = reports.printable(self.ledger.where.shown)

@@ -162,9 +162,14 @@ def own_metrics(since: float, place: Place | None = None) -> dict[str, float]:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # it is at another URI
                 return {}
             raise
+    began = since * 1000 - 1
+    if run.info.start_time >= began:
+        return {m.key: finite_or_not(m.value) for m in last_values(run)}
     # A run that MLflow opens unasked, for the first value, stays open for the next test's.
-    began = 0 if run.info.start_time >= since * 1000 - 1 else since * 1000 - 1
-    return {m.key: finite_or_not(m.value) for m in last_values(run) if m.timestamp >= began}
+    ask = mlflow.MlflowClient().get_metric_history
+    new = {key: [m for m in ask(run_id, key) if m.timestamp >= began] for key in run.data.metrics}
+    last = {key: max(v, key=lambda m: (m.step, m.timestamp)) for key, v in new.items() if v}
+    return {key: finite_or_not(m.value) for key, m in last.items()}
 
 
 def last_values(run: Any) -> list[Any]:

@@ -70,6 +70,7 @@ class EvaluationRun:
         self._raises = True
         self.params: dict[str, str] = {}
         self.metrics: dict[str, float] = {}
+        self._steps: dict[str, int] = {}
         self.problems: list[str] = []
         self.left_open: dict[str, str] = {}
         self.asking = 0.0
@@ -187,8 +188,9 @@ class EvaluationRun:
         from pytest_armory.store.client import json_text
 
         by_step = {legal_key(str(name)): values for name, values in (histories or {}).items()}
-        self.metrics.update(numbers)
-        self.metrics.update({name: values[-1] for name, values in by_step.items()})
+        self._note(numbers, step)
+        for name, values in by_step.items():
+            self._note({name: values[-1]}, len(values) - 1)
         self.write(
             metrics=[
                 *((legal_key(name), value, step) for name, value in numbers.items()),
@@ -197,6 +199,12 @@ class EvaluationRun:
         )
         if arrays:
             self.store_files({f"metrics/{_file(k)}.json": json_text(v) for k, v in arrays.items()})
+
+    def _note(self, numbers: Mapping[str, float], step: int) -> None:
+        """Keep the value that MLflow shows of each: the last at the highest step."""
+        for name, value in numbers.items():
+            if step >= self._steps.get(name, step):
+                self._steps[name], self.metrics[name] = step, value
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
         """Store numbers of a run that is still going, at a step."""

@@ -516,3 +516,162 @@ def test_a_missed_gate_is_rerun_and_counted_as_any_failure(evals: Evals) -> None
     result = evals.run("-p", "rerunfailures", "--reruns=2", "--maxfail=1")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["3 evaluations: 1 passed, 1 failed, 1 not run (3 earlier *"])
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_of_several_values_that_of_the_highest_step_counts(evals: Evals, track: bool) -> None:
+    """As MLflow shows it, in whatever way they were logged, and after whichever test."""
+    log_somewhere(evals)
+    evals.write("""
+        import mlflow, pytest
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(at_least={"a": 0.8})
+        def test_higher(evaluation_run):
+            evaluation_run.log_metrics({"a": 0.9}, step=5)
+            evaluation_run.log_metrics({"a": 0.1})
+        def test_lower(evaluation_run):
+            evaluation_run.log_metrics({"a": 0.1}, step=5)
+            evaluation_run.log_metrics({"a": 0.9}, step=1)
+        def test_same(): [track_metrics({"a": a}) for a in (0.1, 0.9)]
+        def test_history(): track_metrics({"a": [0.1, 0.9]})
+        def test_steps(): [mlflow.log_metric("a", 0.9, step=step) for step in range(3)]
+        def test_no_step(): mlflow.log_metric("a", 0.9)
+    """)
+    result = evals.run(track=track)
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(["FAILED *test_lower*"])
+    if track:
+        evals.check_invariant(result, attempts=6)
+
+
+def test_metrics_whose_name_mlflow_does_not_take(evals: Evals) -> None:
+    evals.pytester.makeini("[pytest]\narmory_tolerances = top@3: -2%")
+    evals.write("""
+        import json, pytest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        METRICS = json.loads(Path(__file__).with_name("metrics.json").read_text())
+        @pytest.mark.evaluation(at_least={"accuracy@1": 0.4}, baseline={"top (5)": "-2%"})
+        def test_a(): track_metrics({"accuracy@1": 0.5, "top@3": 1, "top (5)": 1, **METRICS})
+    """)
+    model(evals)
+    evals.run("--armory-session=good").assert_outcomes(passed=1)
+    model(evals, **{"accuracy@1": 0.3, "top@3": 0.9, "top (5)": 0.9})
+    result = evals.run("--armory-baseline=good")
+    result.stdout.fnmatch_lines(["FAILED *3 gates missed: accuracy_1, *"])
+
+
+def test_what_latest_passes_by(evals: Evals, start: Callable[..., Session]) -> None:
+    """Sessions in which nothing passed, and those of which a job is still at work."""
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="model", baseline={"accuracy": "-2%"})
+        def test_a(request):
+            if "skip" in request.config.option.armory_session: pytest.skip("no GPU")
+            track_metrics({"accuracy": 0.9})
+        def test_b(request, mark, stay):
+            mark("b")
+            stay()
+    """)
+    evals.run("--armory-session=good", "-k", "test_a").assert_outcomes(passed=1)
+    evals.run("--armory-session=skips", "-k", "test_a").assert_outcomes(skipped=1)
+    slow = start("--armory-session=working", "-k", "test_b")
+    slow.wait_for("b")
+    evals.run("--armory-session=working", "-k", "test_a").assert_outcomes(passed=1)
+    result = evals.run("--armory-baseline=latest", "-k", "test_a")
+    result.stdout.fnmatch_lines(["baseline latest: session good"])
+    result = evals.run("--armory-baseline=main", "-k", "test_a")
+    result.stdout.fnmatch_lines(["baseline main: *; for a branch write branch:main"])
+
+
+def test_the_closest_marker_is_the_subclasss_and_the_cases(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        mark = pytest.mark.evaluation
+        @mark(name="base", at_least={"a": 0.9}, description="kept")
+        class Base:
+            def test_a(self): track_metrics({"a": 0.6})
+        @mark(name="sub", at_least={"a": 0.5})
+        class TestSub(Base): pass
+        @mark(name="shared", at_least={"a": 0.8})
+        @pytest.mark.parametrize("x", [
+            pytest.param(1, marks=mark(name="special", at_least={"a": 0.4})), 2,
+        ])
+        def test_case(x): track_metrics({"a": 0.6})
+    """)
+    result = evals.run()
+    result.assert_outcomes(passed=2, failed=1)
+    notes = {name: run.data.tags.get("mlflow.note.content") for name, run in evals.runs().items()}
+    assert notes == {"test_a": "kept", "test_case[1]": None, "test_case[2]": None}
+    names = {run.info.run_name.split()[0] for run in evals.sessions()}
+    assert len(evals.sessions()) == 3, names
+
+
+def test_more_gates_than_a_tag_holds(evals: Evals) -> None:
+    """Those of a job that ended before are all in the session's summary."""
+    evals.write("""
+        import pytest
+        bounds = {f"metric-{i}": 1 for i in range(150)}
+        @pytest.mark.evaluation(name="e", at_least=bounds)
+        def test_a(): pass
+        @pytest.mark.evaluation(name="e")
+        def test_b(): pass
+    """)
+    evals.run("--armory-session=s", "-k", "test_a").assert_outcomes(failed=1)
+    evals.run("--armory-session=s", "-k", "test_b").assert_outcomes(passed=1)
+    (session,) = evals.sessions()
+    assert session.data.metrics["gates_missed"] == 150
+    assert "**150 gates missed**" in text_of(session, "summary.md")
+
+
+def test_compare_judges_again(
+    evals: Evals,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    leave = "    def test_exit():\n        if METRICS['accuracy'] < 0.6: pytest.exit('')"
+    evals.write(MODEL + leave)
+    model(evals, accuracy=0.9)
+    evals.run("--armory-session=main").assert_outcomes(passed=3)
+    model(evals, accuracy=0.5)
+    evals.run("--armory-session=cut").assert_outcomes(passed=2)
+    capsys.readouterr()
+    summary = tmp_path / "step.md"
+    summary.write_text("what stood there")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert commands.main(["compare", "main", "cut", "--summary", str(summary)]) == 0
+    told = capsys.readouterr().out
+    assert "missed: test_it.py::test_pgd[0]: accuracy 0.5 fell 44 % below the baseline's" in told
+    written = summary.read_text()
+    assert written.startswith("what stood there\n## 🛑 3 evaluations: 2 passed, 1 interrupted")
+    assert "**2 gates missed**" in written
+    assert commands.main(["compare", "branch:main", "main"]) == 0
+
+
+def test_hooks_that_raise_or_answer_anything(evals: Evals) -> None:
+    evals.pytester.makeconftest("""
+        import pytest
+        def pytest_armory_tags(item): pytest.importorskip("nope_nope")
+        def pytest_armory_baseline(item): pytest.fail("no")
+        def pytest_armory_chief_metrics(item, metrics): pytest.skip("no")
+        def pytest_armory_summary(lines): lines.append(5)
+    """)
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(baseline={"a": "-2%"})
+        def test_a(): pass
+    """)
+    summary = evals.pytester.path / "s.md"
+    result = evals.run(f"--armory-summary={summary}")
+    result.assert_outcomes(passed=1)
+    for hook in ("tags", "baseline", "chief_metrics"):
+        assert f"warning: the hook pytest_armory_{hook} raised " in result.stdout.str()
+    assert "warning: the hook pytest_armory_summary must leave a list" in result.stdout.str()
+    assert summary.read_text().startswith("## ✅ 1 evaluation: 1 passed")
+    evals.pytester.makeconftest("def pytest_armory_summary(lines): lines.append('\\\\ud800')")
+    evals.run(f"--armory-summary={summary}").assert_outcomes(passed=1)
+    assert summary.read_text().endswith("\\ud800\n")
+    evals.check_accounted(2)
