@@ -7,6 +7,7 @@ three still says what it was; the engine writes its metrics itself; *finish* aft
 
 from __future__ import annotations
 
+import hashlib
 import reprlib
 import secrets
 import sys
@@ -42,6 +43,7 @@ from pytest_armory.values import (
     metric_values,
     param_strings,
     redact_text,
+    without_concealed,
 )
 
 if TYPE_CHECKING:
@@ -217,7 +219,9 @@ class Attempts:
         started = perf_counter()
         self._counts[item.nodeid] += 1
         record = EvaluationRecord(
-            nodeid=item.nodeid, attempt=self._counts[item.nodeid], worker=self._worker
+            nodeid=shown_id(item.nodeid),
+            attempt=self._counts[item.nodeid],
+            worker=self._worker,
         )
         problems: list[str] = []
         try:
@@ -313,7 +317,7 @@ class Attempts:
             "mlflow.source.type": "LOCAL",
         }
         if mark.description:
-            tags["mlflow.note.content"] = mark.description
+            tags["mlflow.note.content"] = redact_text(mark.description)
         return tags
 
     def judge(self, item: pytest.Item) -> str:
@@ -468,6 +472,15 @@ def _as_stored(named: Mapping[str, T] | None) -> dict[str, T]:
     return {legal_key(name): value for name, value in (named or {}).items()}
 
 
+def shown_id(nodeid: str) -> str:
+    """A node id without what looks like a secret in it; still another one than its neighbours'."""
+    plain = redact_text(nodeid)
+    if plain == nodeid:
+        return nodeid
+    digest = hashlib.blake2s(nodeid.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{plain} {digest}"
+
+
 def own_fault(error: Exception) -> str:
     """What is told of an exception that nobody foresaw: of a machine or test that breaks Python.
 
@@ -502,11 +515,10 @@ def _answer(attempt: Attempt, hook: str, **arguments: object) -> object:
 def _failure_files(attempt: Attempt) -> dict[str, str | bytes | Path]:
     files: dict[str, str | bytes | Path] = {}
     if attempt.failures:
-        files["failure.txt"] = "\n\n".join(attempt.failures)
+        files["failure.txt"] = without_concealed("\n\n".join(attempt.failures))
     if attempt.captured:
-        files["captured.txt"] = "\n\n".join(
-            f"--- {title} ---\n{text}" for title, text in attempt.captured.items()
-        )
+        parts = [f"--- {title} ---\n{text}" for title, text in attempt.captured.items()]
+        files["captured.txt"] = without_concealed("\n\n".join(parts))
     return files
 
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from filelock import FileLock, Timeout
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
-from pytest_armory.values import REDACTED, redact_text
+from pytest_armory.values import REDACTED, conceal, redact_text
 
 LOCAL = "local"
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
@@ -113,6 +113,8 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
     if uri in _BARE or scheme.split("+")[0] in (*_SCHEMES, *_plugin_schemes()):
         if scheme in ("http", "https"):
             _check_server(uri)
+            password = urlsplit(uri).password or ""
+            conceal(password, unquote(password))
         return Destination(uri=uri, database=None, shown=redact_text(uri))
     if scheme in ("", "file") or os.path.exists(uri):
         path = Path(unquote(urlsplit(uri).path) or ".").absolute()
@@ -123,6 +125,16 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
             f"sqlite:///{path}",
         )
     raise _unusable(uri, f"its scheme is none of {', '.join(_SCHEMES)}")
+
+
+def without_login(destination: Destination) -> tuple[Destination, tuple[str, str] | None]:
+    """The destination without the user name and password of its URI; and those, if it has both."""
+    parts = urlsplit(str(destination.uri))
+    if not destination.is_server or not parts.username or not parts.password:
+        return destination, None
+    host = parts.netloc.rpartition("@")[2]
+    plain = resolve(urlunsplit(parts._replace(netloc=host)))
+    return plain, (unquote(parts.username), unquote(parts.password))
 
 
 def check_writable(destination: Destination) -> None:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
-from pytest_armory.values import REDACTED, redact_text
+from pytest_armory.values import REDACTED, conceal, redact_text
 
 T = TypeVar("T")
 
@@ -122,6 +122,7 @@ class Tokens:
                 answer = self._renewed(grant.refresh if grant else "")
                 if isinstance(answer, _Grant):
                     self._grant = answer
+                    conceal(answer.access, answer.refresh)
                     return answer.access
                 self._failure = answer
                 # Else each request of an outage would wait for the time-out.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -20,12 +21,13 @@ from typing import Any
 
 import pytest
 
-from pytest_armory import destination, leases, provenance
+from pytest_armory import destination, environment, leases, provenance
 from pytest_armory.baselines import Baseline
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.ledger import Identity
 from pytest_armory.options import Settings
 from pytest_armory.reports import Summary, write_markdown
+from pytest_armory.values import conceal
 
 _WIRE = "armory"
 _REFUSED = "armory_refused"
@@ -33,6 +35,9 @@ _PROBLEMS = "armory_problems"
 _LATE = "armory_late"
 _BASELINE = "armory_baseline"
 _OUT_OF_REACH = "armory_out_of_reach"
+
+
+_LOGIN = ("USERNAME", "PASSWORD", "TOKEN")
 
 
 # Roles
@@ -175,6 +180,15 @@ def logged_in(
         return where, []
     from pytest_armory import login
 
+    where, named = destination.without_login(where)
+    if named is not None:  # else it is in MLflow's exceptions, in the tests' tracebacks
+        user, password = named
+        stack = ExitStack()
+        config.add_cleanup(stack.close)
+        variables = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+        stack.enter_context(environment.changed(variables))
+    user, *secrets = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in _LOGIN)
+    conceal(*secrets, b64encode(f"{user}:{secrets[0]}".encode()).decode())
     uri = str(where.uri)
     try:
         given = config.hook.pytest_armory_login(uri=uri)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_armory import baselines, environment, leases, reports, session, signals
-from pytest_armory.attempts import Attempts, own_fault
+from pytest_armory.attempts import Attempts, own_fault, shown_id
 from pytest_armory.baselines import Baseline
 from pytest_armory.destination import PATIENCE, Destination, lease_folder
 from pytest_armory.errors import ArmoryError
@@ -36,7 +36,8 @@ _SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
 
 def register(config: pytest.Config, settings: Settings) -> None:
     """Register what this process needs for its role. Raises ``pytest.UsageError``."""
-    where, problems = session.logged_in(config, session.checked_destination(settings))
+    given = session.checked_destination(settings)
+    where, problems = session.logged_in(config, given)
     local = session.local_destination()
     session.prepare_circuit(config, where, settings.budget)
     identity = session.identify(config, settings.session)
@@ -51,7 +52,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
         ledger = Ledger(where, identity, each=each, local=local)
     process = Process(where, ledger, settings.baseline)
     process.problems += problems
-    process.notes += session.password_in_uri(where)
+    process.notes += session.password_in_uri(given)
     config.add_cleanup(signals.before_dying(process.die))
     if ledger is not None:
         manager.register(Reports(config, settings, ledger, process), "armory-reports")
@@ -187,7 +188,7 @@ class RunsTests:
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         if session.config.option.collectonly:
             return
-        self._planned = [item.nodeid for item in session.items if is_evaluation(item)]
+        self._planned = [shown_id(item.nodeid) for item in session.items if is_evaluation(item)]
         if self.process.ledger is not None:
             self.process.ledger.planned.update(self._planned)
         # A worker runs its tests whatever could not be collected.
@@ -327,7 +328,7 @@ class Reports:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         # Taken off, for pytest keeps every report until the end.
         planned, wire = (vars(report).pop(name, None) for name in (PLANNED, WIRE))
-        self.ledger.reported.add(report.nodeid)
+        self.ledger.reported.add(shown_id(report.nodeid))
         if planned is not None:
             self.ledger.planned.update(json.loads(planned))
         if wire is not None:

@@ -21,7 +21,7 @@ from pytest_armory.errors import (
     StoreUnreachableError,
     TrackingError,
 )
-from pytest_armory.values import REDACTED, redact_text
+from pytest_armory.values import REDACTED, redact_text, without_concealed
 
 
 @lru_cache(maxsize=1)
@@ -105,7 +105,7 @@ def _without_credentials(text: str) -> str:
     for secret in secrets:
         if secret and len(secret) > 3:
             text = text.replace(secret, REDACTED)
-    return text
+    return without_concealed(text)
 
 
 def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:

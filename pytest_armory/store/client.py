@@ -209,7 +209,7 @@ class Store:
             experiment_id,
             start_time=milliseconds(),
             tags={key: clip(visible(value), TAG_LIMIT) for key, value in tags.items()},
-            run_name=clip(visible(name), NAME_LIMIT),
+            run_name=clip(visible(redact_text(name)), NAME_LIMIT),
         )
         key = tags.get("armory.key")
         run = self._ask("opening a run", lambda: self._once(create, experiment_id, key))

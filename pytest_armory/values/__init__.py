@@ -18,11 +18,13 @@ from pytest_armory.values.params import (
 )
 from pytest_armory.values.redaction import (
     REDACTED,
+    conceal,
     is_secret_key,
     redact_argv,
     redact_text,
     redacting,
     visible,
+    without_concealed,
 )
 from pytest_armory.values.results import MetricValues, metric_values
 
@@ -33,6 +35,7 @@ __all__ = [
     "MetricValues",
     "clip",
     "clip_name",
+    "conceal",
     "describe",
     "is_secret_key",
     "legal_key",
@@ -42,4 +45,5 @@ __all__ = [
     "redact_text",
     "redacting",
     "visible",
+    "without_concealed",
 ]

@@ -19,10 +19,13 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET_WORDS = _words(
     "password passwords passwd pwd passphrase secret secrets credential credentials creds auth"
     " authorization bearer cookie cookies apikey apikeys apitoken authtoken accesstoken accesskey"
-    " secretkey privatekey clientsecret"
+    " secretkey privatekey clientsecret passcode csrf"
 )
+_QUALIFIERS = _words("v prod production dev staging confirm confirmation value json encoded raw")
+_SECRET_PASSES = _words("admin db database ftp mail root sftp smtp ssh user")
 _SECRET_KEYS = _words(  # "… key"; a key alone sorts, seeds or looks up
-    "api access account anthropic auth deploy encryption master openai private secret signing ssh"
+    "api access account anthropic auth deploy encryption license master openai private secret"
+    " signing ssh"
     " subscription"
 )
 _SECRET_TOKENS = _words(  # "… tokens"; other tokens in the plural are counted
@@ -45,13 +48,18 @@ def is_secret_key(key: str) -> bool:
     """
     if _more_names and key.rpartition(".")[2].casefold() in _more_names:
         return True
-    *_, before, last = ["", "", *(word.lower() for word in _WORD.findall(key))]
+    words = [word.lower() for word in _WORD.findall(key)]
+    while len(words) > 1 and words[-1] in _QUALIFIERS:
+        words.pop()
+    *_, before, last = ["", "", *words]
     if before in _COUNTS:
         return False
     if last in ("key", "keys"):
         return before in _SECRET_KEYS
     if last == "tokens":
         return before in _SECRET_TOKENS
+    if last == "pass":  # else one over the data
+        return before in _SECRET_PASSES
     return before not in _TEXT_TOKENS if last == "token" else last in _SECRET_WORDS
 
 
@@ -105,12 +113,16 @@ _LOOKS = [
         (
             r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
             r"|hf_[A-Za-z0-9]{25,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}|xox[a-z]-[\w-]{10,}"
-            r"|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{35}|dapi[0-9a-f]{32})",
+            r"|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{35}|dapi[0-9a-f]{32}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}"
+            r"|SG\.[\w-]{16,}\.[\w-]{16,}|gsk_[A-Za-z0-9]{30,}|hvs\.[\w-]{20,}|ya29\.[\w-]{20,}"
+            r"|GOCSPX-[\w-]{20,}|dckr_pat_[\w-]{20,}|dop_v1_[0-9a-f]{40,}|shp(?:at|ca|pa|ss)_[0-9a-f]{20,})",
             REDACTED,
         ),
         (r"(?<![\w-])sk-[\w-]{0,200}?[A-Za-z0-9]{16}[\w-]*", REDACTED),
         (r"(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*){1,3}", REDACTED),
         (r"(?<=[?&]sig=)[^\s&\"']+", REDACTED),
+        (r"(?<=[?&]X-Amz-Signature=)[^\s&\"']+", REDACTED),
+        (r"(?<=://hooks\.slack\.com/services/)[\w/]+", REDACTED),
         (
             r"\b(Bearer +|(?i:bearer) +(?=[\w.~+/=-]{16}))(?!(?:tokens?|auth\w*)\b)[\w.~+/=-]+",
             rf"\1{REDACTED}",
@@ -137,9 +149,33 @@ def redact_text(text: str) -> str:
         before = text
         for look, replacement in _LOOKS:
             text = look.sub(replacement, text)
-        text = _redact_pairs(_BASIC.sub(_redact_basic, text))
+        text = _redact_pairs(_BASIC.sub(_redact_basic, _OPTION.sub(_redact_option, text)))
         if text == before:
             break
+    return text
+
+
+_OPTION = re.compile(r"(?<![\w-])--([A-Za-z][\w-]{0,60})([ \t]{1,3})(?![-\s])\S+")
+
+
+def _redact_option(match: re.Match[str]) -> str:
+    if not is_secret_key(match[1]):
+        return match[0]
+    return f"--{match[1]}{match[2]}{REDACTED}"
+
+
+_concealed: set[str] = set()
+
+
+def conceal(*secrets: str) -> None:
+    """Have :func:`without_concealed` know these."""
+    _concealed.update(secret for secret in secrets if len(secret) > 3)
+
+
+def without_concealed(text: str) -> str:
+    """Text without what this process logs in with: its tokens, and the passwords of its URIs."""
+    for secret in _concealed:
+        text = text.replace(secret, REDACTED)
     return text
 
 

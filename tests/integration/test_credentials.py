@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 from conftest import Evals
 from mantik import PASSWORD, USER, mantik_platform
 from mlflow import MlflowClient
-from servers import ADMIN
+from outages import reset
+from servers import ADMIN, proxied
 
 from pytest_armory import commands
 
@@ -58,6 +61,53 @@ def test_a_password_in_the_uri_is_taken_and_never_shown(evals: Evals, auth_serve
     shown = result.stdout.str() + result.stderr.str()
     assert password not in shown
     assert password.encode() not in everything_below(evals.pytester.path, evals.home)
+
+
+def test_what_mlflow_raises_in_a_test_holds_no_password(
+    evals: Evals, auth_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells the URI that it was given, and pytest shows that wherever it shows a traceback."""
+    user, password = ADMIN
+    monkeypatch.delenv("SICK", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with proxied(auth_server) as proxy:
+        proxy.fault = lambda proxy, handler: "SICK" in os.environ and reset(proxy, handler)
+        evals.write("""
+            import mlflow, os, pytest
+            @pytest.mark.evaluation(name="raises", description="of https://u:S3cretOfMine@h/")
+            @pytest.mark.parametrize("url", ["https://u:S3cretOfMine@h/x", "https://u:Other@h/x"])
+            def test_a(url):
+                try:
+                    os.environ["SICK"] = "1"
+                    mlflow.search_experiments()
+                finally:
+                    del os.environ["SICK"]
+        """)
+        uri = proxy.url.replace("://", f"://{user}:{password}@")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        result = evals.run("--junitxml=j.xml", "-o", "armory_budget=60")
+        result.assert_outcomes(failed=2)
+        # MLflow's variables hold it then, which is pytest's output; what we store of it has none.
+        evals.run("--showlocals", "-o", "armory_budget=60").assert_outcomes(failed=2)
+        assert os.environ["MLFLOW_TRACKING_URI"] == uri
+        assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
+    shown = result.stdout.str() + (evals.pytester.path / "j.xml").read_text()
+    assert "API request to http" in shown
+    assert password not in shown
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    client = MlflowClient(auth_server)
+    experiment = client.get_experiment_by_name("raises")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len({run.data.tags.get("armory.nodeid") for run in runs}) == 3
+    basic = b64encode(f"{user}:{password}".encode()).decode()
+    for run in runs:
+        assert "S3cretOfMine" not in str(run.to_dictionary())
+        for file in client.list_artifacts(run.info.run_id):
+            path = client.download_artifacts(run.info.run_id, file.path)
+            text = Path(path).read_text()
+            assert password not in text
+            assert basic not in text
 
 
 def test_a_login_by_the_credentials_file(

@@ -49,7 +49,10 @@ ALLOWED = {
         "errors values records gates baselines lifecycle destination store track options "
         "fixture_params ledger"
     ),
-    "session": "errors login reports store baselines provenance destination options leases ledger",
+    "session": (
+        "values environment errors login reports store baselines provenance destination options "
+        "leases ledger"
+    ),
     "tracked": (
         "values store environment "
         "errors records reports gates baselines destination options attempts session leases ledger "

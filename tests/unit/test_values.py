@@ -471,7 +471,8 @@ password db.password db_password DB_PASSWORD user_pwd passwd passphrase password
 api_token access_token accessToken GITHUB_TOKEN refresh_token csrf_token access_tokens api_key
 apiKey APIKey apikey OPENAI_API_KEY X-Api-Key api.key api_keys secret client_secret clientSecret
 aws_secret_access_key access_key private_key credential credentials creds auth http_auth
-authorization Proxy-Authorization bearer --password
+authorization Proxy-Authorization bearer --password api_key_v2 OPENAI_API_KEY_PROD password_confirm
+token_value secret_value db_pass passcode credentials_json license_key csrf
 """
 
 
@@ -484,6 +485,7 @@ OTHER_KEYS = """
 max_tokens num_tokens max_new_tokens n_tokens tokens stop_tokens special_tokens tokenizer
 tokenizer_name token_count token_type token_ids pad_token_id eos_token bos_token pad_token
 mask_token image_token max_token price_per_token tokens_per_second first_token_latency author
+pass forward_pass num_pass best_value eos_token_value
 authors authority key keys sort_key rng_key public_key keyword secretary num_secrets
 password_length bypass compass n_passes private access api
 """
@@ -535,6 +537,14 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: x\n\nMIIabc+/=\n-----END RSA P
         ("assert token == 'x'", "assert token == '[]'"),
         ("https://blob/a?sv=1&sig=abc%3D&se=1", "https://blob/a?sv=1&sig=[]&se=1"),
         ("url=token=abc", "url=token=[]"),
+        (f"sk_live_{LETTERS[:24]} hvs.{LETTERS[:24]}", "[] []"),
+        (f"SG.{LETTERS[:22]}.{LETTERS[:22]}", "[]"),
+        (
+            f"https://hooks.slack.com/services/T0/B0/{LETTERS}",
+            "https://hooks.slack.com/services/[]",
+        ),
+        ("https://s3/a?X-Amz-Signature=ab12&x=1", "https://s3/a?X-Amz-Signature=[]&x=1"),
+        ("prog --password S3 --epochs 3", "prog --password [] --epochs 3"),
     ],
 )
 def test_redact_text(text: str, redacted: str) -> None:
@@ -557,6 +567,7 @@ def test_redact_text(text: str, redacted: str) -> None:
         "max_tokens=10 eos_token=</s>",
         "token=None use_auth_token=True f(token=) password=",
         "eyJust.text",
+        "prog --max-tokens 5 --auth --epochs 3",
     ],
 )
 def test_redact_text_leaves(text: str) -> None:
