@@ -30,7 +30,7 @@ from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
 
 import pytest_armory.engine  # noqa: E402
 import pytest_armory.tracked  # noqa: E402, F401
-from pytest_armory.store import open_store  # noqa: E402
+from pytest_armory.store import fluent, open_store  # noqa: E402
 from pytest_armory.store.circuit import _circuits  # noqa: E402
 from pytest_armory.store.database import (  # noqa: E402
     ensure_database,
@@ -73,6 +73,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     yield
     mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
+    mlflow_fluent._active_experiment_id = None
+    fluent._chosen.clear()
     mlflow.set_tracking_uri(None)
     open_store.cache_clear()
     _circuits.clear()
