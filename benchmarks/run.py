@@ -441,6 +441,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    unknown = set(arguments.cases) - set(CASES)
+    if unknown:
+        parser.error(f"no case is named {sorted(unknown)[0]!r}; give some of {list(CASES)}")
     found: Rows = []
     system = f"{platform.system()} {platform.machine()}"
     machine = f"{system}, {os.cpu_count()} cores, Python {platform.python_version()}"
