@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter, time
 from typing import TYPE_CHECKING, TypeVar
@@ -472,6 +473,7 @@ def _as_stored(named: Mapping[str, T] | None) -> dict[str, T]:
     return {legal_key(name): value for name, value in (named or {}).items()}
 
 
+@lru_cache(maxsize=4096)  # each report of a test asks
 def shown_id(nodeid: str) -> str:
     """A node id without what looks like a secret in it; still another one than its neighbours'."""
     plain = redact_text(nodeid)

@@ -177,6 +177,7 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
         summary,
         records=records,
         baseline=told,
+        judged_again=True,
         interrupted=any(run.status == "KILLED" for run in own),
         not_run=int(max((run.metrics.get("not_run", 0.0) for run in own), default=0.0)),
     )

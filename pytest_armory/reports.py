@@ -54,7 +54,7 @@ class Summary:
 
     Where several jobs contribute to the session, ``whole`` are the records of all of them, and
     ``others_…`` is what the others alone knew; ``interrupted`` says it of any. ``text`` is the
-    Markdown as others may have edited it.
+    Markdown as others may have edited it. ``judged_again`` says that gates were, after the tests.
     """
 
     session: str
@@ -74,6 +74,7 @@ class Summary:
     others_not_run: int = 0
     others_problems: Sequence[str] = ()
     text: str = ""
+    judged_again: bool = False
 
     @property
     def verdict(self) -> SessionVerdict:
@@ -81,7 +82,8 @@ class Summary:
         outcomes = [record.outcome for record in latest(self.every)]
         if self.interrupted:
             return SessionVerdict.INTERRUPTED
-        if any(o and not o.is_good for o in outcomes) or _missed(latest(self.every)):
+        missed = self.judged_again and _missed(latest(self.every))
+        if missed or any(outcome and not outcome.is_good for outcome in outcomes):
             return SessionVerdict.FAILED
         return SessionVerdict.PASSED if all(outcomes) else SessionVerdict.RUNNING
 

@@ -188,7 +188,8 @@ def logged_in(
         variables = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
         stack.enter_context(environment.changed(variables))
     user, *secrets = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in _LOGIN)
-    conceal(*secrets, b64encode(f"{user}:{secrets[0]}".encode()).decode())
+    basic = b64encode(f"{user}:{secrets[0]}".encode()).decode() if secrets[0] else ""
+    conceal(*secrets, basic)
     uri = str(where.uri)
     try:
         given = config.hook.pytest_armory_login(uri=uri)
