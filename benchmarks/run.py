@@ -260,15 +260,18 @@ def first_use(folder: Path, rounds: int) -> Rows:
 
 
 def scale(folder: Path, sizes: Sequence[int]) -> Rows:
-    """Time per evaluation and memory of the process as a session grows."""
+    """Time per evaluation, memory of the processes, and what the end takes, as a session grows."""
     test = folder / "scale" / "test_bench.py"
     test.parent.mkdir()
     test.write_text(COMMON + SOURCES["pytest-armory"])
     test.with_name("conftest.py").write_text(
-        "import resource\ndef pytest_unconfigure(config):\n"
+        "import resource, time\nlast = [0.0]\n"
+        "def pytest_runtest_logreport(report): last[0] = time.perf_counter()\n"
+        "def pytest_unconfigure(config):\n"
         "    kind = 'worker' if hasattr(config, 'workerinput') else 'controller'\n"
         "    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
-        f"    open({str(folder / 'memory')!r}, 'a').write(f'{{kind}} {{peak}}\\n')\n"
+        "    end = time.perf_counter() - last[0]\n"
+        f"    open({str(folder / 'memory')!r}, 'a').write(f'{{kind}} {{peak}} {{end}}\\n')\n"
     )
     result: Rows = []
     for n in sizes:
@@ -276,9 +279,11 @@ def scale(folder: Path, sizes: Sequence[int]) -> Rows:
         variables = {"ARMORY_HOME": str(folder / "scale-home"), "MLFLOW_TRACKING_URI": ""}
         seconds = pytest_seconds(test.parent, "--armory-track", "-n2", N=str(n), **variables)
         peaks: dict[str, int] = {}
+        ends: dict[str, float] = {}
         for line in (folder / "memory").read_text().splitlines():
-            kind, peak = line.split()
+            kind, peak, end = line.split()
             peaks[kind] = max(peaks.get(kind, 0), int(peak))
+            ends[kind] = float(end)
         memory = ", ".join(f"{kind} {peak} MB" for kind, peak in sorted(peaks.items()))
         result.append(
             {
@@ -286,6 +291,14 @@ def scale(folder: Path, sizes: Sequence[int]) -> Rows:
                 "variant": "pytest-armory",
                 "value": round(seconds / n * 1e3, 1),
                 "unit": "ms each, start-up included",
+            }
+        )
+        result.append(
+            {
+                "case": f"{n:,} evaluations, -n 2, from the last report to the summary's end",
+                "variant": "pytest-armory",
+                "value": round(ends["controller"], 2),
+                "unit": "s",
             }
         )
     return result
