@@ -6,6 +6,7 @@ from textwrap import dedent
 
 import pytest
 from conftest import Evals, text_of
+from servers import free_port
 
 HEAD = """
     import os, resource, sys, tempfile, time
@@ -206,3 +207,28 @@ def test_a_file_name_that_is_no_text(evals: Evals) -> None:
     result.assert_outcomes(passed=1)
     assert evals.run_of("test_a").data.tags["armory.nodeid"] == r"test_\udcff.py::test_a"
     result.stdout.fnmatch_lines(["1 evaluation: 1 passed, tracked to *"])
+
+
+def test_a_home_that_a_fixture_replaces_during_an_outage(evals: Evals) -> None:
+    """What waits for a server waits in the home of the session, all of it."""
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        @pytest.fixture(scope="session", autouse=True)
+        def home(tmp_path_factory):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("ARMORY_HOME", str(tmp_path_factory.mktemp("home")))
+                yield
+        def test_a(): pass
+        def test_b(): pass
+    """)
+    result = evals.run("--armory-tracking-uri", f"http://127.0.0.1:{free_port()}")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["waiting for *: 2 evaluations, recorded locally"])
+    evals.check_accounted(2)
+
+
+def test_without_pytests_own_plugin_for_setup(evals: Evals) -> None:
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    evals.run("-p", "no:setuponly", "-p", "no:setupplan").assert_outcomes(passed=1)
+    assert len(evals.runs()) == 1
