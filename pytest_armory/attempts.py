@@ -7,7 +7,6 @@ three still says what it was; the engine writes its metrics itself; *finish* aft
 
 from __future__ import annotations
 
-import hashlib
 import reprlib
 import secrets
 import sys
@@ -30,7 +29,7 @@ from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.fixture_params import FixtureParams, Source, merged
 from pytest_armory.ledger import gate_tags, process_tags, shown_tags
 from pytest_armory.lifecycle import Phase, outcome_of
-from pytest_armory.options import Mark, Settings, merged_mark
+from pytest_armory.options import Mark, Settings, is_evaluation, merged_mark
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import open_run, running
@@ -44,6 +43,7 @@ from pytest_armory.values import (
     metric_values,
     param_strings,
     redact_text,
+    short_hash,
     without_concealed,
 )
 
@@ -150,8 +150,11 @@ class Attempts:
         """
         attempt = self.current
         if attempt is None or attempt.item is not item:
-            take_back()  # a wide fixture may end with any test
-            return None
+            # In a folder's conftest a hook runs before ours, and may fail before a run is open.
+            if not (report.when == "setup" and report.failed and is_evaluation(item)):
+                take_back()  # a wide fixture may end with any test
+                return None
+            attempt = self.open(item)
         attempt.note(report)
         try:
             if report.when == "teardown":
@@ -210,11 +213,6 @@ class Attempts:
                 open_store(self.destination)
             spare_the_collector()
 
-    def open_if_none(self, item: pytest.Item) -> None:
-        """Open the run of a test whose setup has failed, unless it is."""
-        if self.current is None or self.current.item is not item:
-            self.open(item)
-
     def open(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; in memory if the store fails."""
         started = perf_counter()
@@ -227,9 +225,6 @@ class Attempts:
         problems: list[str] = []
         try:
             run = self._open_run(item, record, problems)
-        except TrackingError as error:
-            run = EvaluationRun()
-            problems.append(str(error))
         except Exception as error:  # noqa: BLE001 - see `own_fault`
             run = EvaluationRun()
             problems.append(own_fault(error))
@@ -479,15 +474,16 @@ def shown_id(nodeid: str) -> str:
     plain = redact_text(nodeid)
     if plain == nodeid:
         return nodeid
-    digest = hashlib.blake2s(nodeid.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    return f"{plain} {digest}"
+    return f"{plain} {short_hash(nodeid)}"
 
 
 def own_fault(error: Exception) -> str:
     """What is told of an exception that nobody foresaw: of a machine or test that breaks Python.
 
-    It may cost what was to be stored, but never a verdict.
+    It may cost what was to be stored, but never a verdict. One that the store foresaw says it all.
     """
+    if isinstance(error, TrackingError):
+        return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
     plain = redact_text(" ".join(str(error).split()))[:300]

@@ -14,12 +14,14 @@ from pathlib import Path
 from time import time
 
 from pytest_armory import baselines, destination, login, recovery
+from pytest_armory.baselines import Baseline
 from pytest_armory.destination import Destination
 from pytest_armory.errors import ArmoryError, ArmoryUsageError, TrackingError
 from pytest_armory.gates import judge, parse_reference, parse_tolerance
 from pytest_armory.ledger import is_attempt, is_session, summary_of
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.reports import (
+    Summary,
     age,
     columns,
     markdown,
@@ -166,21 +168,8 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
             f"A and B are the same session, {session}; `{NAME} sessions` has more"
         )
     baseline = baselines.find(where, a, own=session)
-    summary = summary_of(store, session, runs)
-    records = [
-        _compared(record, baseline.of(record.experiment_id, record.nodeid))
-        for record in summary.records
-    ]
-    told = baseline.told({record.experiment_id for record in records})
     own = [run for run in every if is_session(run)]
-    summary = replace(
-        summary,
-        records=records,
-        baseline=told,
-        judged_again=True,
-        interrupted=any(run.status == "KILLED" for run in own),
-        not_run=int(max((run.metrics.get("not_run", 0.0) for run in own), default=0.0)),
-    )
+    summary = _judged_again(summary_of(store, session, runs), baseline, own)
     if arguments.summary is not None:
         try:
             # GitHub's file is everybody's.
@@ -192,7 +181,23 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
             ) from None
     width = shutil.get_terminal_size((100, 24)).columns
     table = [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
-    return [*table, *missed_lines(records)]
+    return [*table, *missed_lines(summary.records)]
+
+
+def _judged_again(summary: Summary, baseline: Baseline, own: Sequence[StoredRun]) -> Summary:
+    """A session against another baseline; ``own`` are its session runs, which know how it ended."""
+    records = [
+        _compared(record, baseline.of(record.experiment_id, record.nodeid))
+        for record in summary.records
+    ]
+    return replace(
+        summary,
+        records=records,
+        baseline=baseline.told({record.experiment_id for record in records}),
+        judged_again=True,
+        interrupted=any(run.status == "KILLED" for run in own),
+        not_run=int(max((run.metrics.get("not_run", 0.0) for run in own), default=0.0)),
+    )
 
 
 def _compared(record: EvaluationRecord, baseline: Mapping[str, float] | None) -> EvaluationRecord:

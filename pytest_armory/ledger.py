@@ -20,7 +20,7 @@ from pytest_armory.baselines import Baseline
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.reports import Summary, latest, markdown, outcome_counts, with_tests
-from pytest_armory.values import TAG_LIMIT, clip, metric_values, visible
+from pytest_armory.values import TAG_LIMIT, clip, metric_values, short_hash, visible
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun, StoreRun
@@ -374,7 +374,7 @@ class Ledger:
 
         Another one may end between our reading and our writing, so what was read is read again.
         """
-        never_run = tuple(sorted(map(_digest, self._never_run)))
+        never_run = tuple(sorted(map(short_hash, self._never_run)))
         self.end = JobEnd(interrupted, never_run, problems=tuple(self._problems()))
         tags = self.end.tags(self.identity.shard) if self.identity.shared else {}
         for _ in range(CLOSINGS):
@@ -575,7 +575,7 @@ def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool)
     A job that was retried has run what the one before it never came to.
     """
     last = latest(summary.every)
-    done = {_digest(record.nodeid) for record in last}
+    done = {short_hash(record.nodeid) for record in last}
     left = [set(end.not_run) - done for end in ends]
     cut_short = [end for end, ids in zip(ends, left, strict=True) if ids or end.not_run_more]
     told = [problem for end in ends for problem in end.problems]
@@ -587,10 +587,6 @@ def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool)
         others_not_run=len(set().union(*left)) + sum(end.not_run_more for end in ends),
         others_problems=list(dict.fromkeys(told)),
     )
-
-
-def _digest(nodeid: str) -> str:
-    return hashlib.blake2s(nodeid.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def _state(summary: Summary) -> tuple[object, ...]:

@@ -16,20 +16,17 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache, partial
 from math import inf
-from queue import Empty, Queue
 from time import time
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from pytest_armory.budget import within
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.values import REDACTED, conceal, redact_text
-
-T = TypeVar("T")
 
 PROVIDER = "armory"
 """Our name among MLflow's providers, in ``MLFLOW_TRACKING_AUTH`` and in ``pyproject.toml``."""
@@ -142,7 +139,7 @@ class Tokens:
         failure = ""
         for action in ("refresh", "create") if refresh else ("create",):
             try:
-                response = _within(TIMEOUT + 2, partial(self._post, action))
+                response = within(TIMEOUT + 2, partial(self._post, action))
             except (OSError, ValueError) as error:  # a second question would wait as long
                 return f"got no answer ({type(error).__name__}); {_WHERE}"
             if response.status_code != 200:
@@ -172,28 +169,6 @@ class Tokens:
     def handed_down(self, uri: str) -> str:
         """What a child process goes on from; the password is in its environment anyway."""
         return json.dumps([uri, self.api, self.user, self._grant])
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """Do ``work``, or raise :class:`TimeoutError`: a time-out of HTTP is for each read.
-
-    A thread of its own goes on with it, which nobody waits for.
-    """
-    done: Queue[Future[T]] = Queue()
-
-    def do() -> None:
-        future: Future[T] = Future()
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
-            future.set_exception(error)
-        done.put(future)
-
-    threading.Thread(target=do, daemon=True).start()
-    try:
-        return done.get(timeout=seconds).result()
-    except Empty:
-        raise TimeoutError from None
 
 
 _WHERE = "set MANTIK_API_URL to the address of Mantik's API"

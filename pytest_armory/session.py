@@ -180,11 +180,11 @@ def logged_in(
         return where, []
     from pytest_armory import login
 
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
     where, named = destination.without_login(where)
     if named is not None:  # else it is in MLflow's exceptions, in the tests' tracebacks
         user, password = named
-        stack = ExitStack()
-        config.add_cleanup(stack.close)
         variables = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
         stack.enter_context(environment.changed(variables))
     user, *secrets = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in _LOGIN)
@@ -193,8 +193,6 @@ def logged_in(
     uri = str(where.uri)
     try:
         given = config.hook.pytest_armory_login(uri=uri)
-        stack = ExitStack()
-        config.add_cleanup(stack.close)
         entered = stack.enter_context(login.logged_in(uri, given))
         return destination.resolve(entered), []
     except ArmoryUsageError as error:

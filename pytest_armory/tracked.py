@@ -233,9 +233,6 @@ class RunsTests:
         report = yield
         record = None
         with self.process.at_work():
-            # In a folder's conftest a hook runs before ours, and may fail before a run is open.
-            if report.when == "setup" and report.failed and is_evaluation(item):
-                self.attempts.open_if_none(item)
             record = self.attempts.reported(item, report)
         if self.attempts.destination is None:
             return report
@@ -348,17 +345,20 @@ class Reports:
                 self._finish(interrupted=True)
             self._print()
             raise
-        # With workers `-x` and `--maxfail` interrupt the session too, by their own way out.
-        most = session.config.option.maxfail
-        enough = bool(most) and session.testsfailed >= most
         with self.process.at_work():
-            cut_short = self._cut_short or exitstatus == pytest.ExitCode.INTERRUPTED
-            self._finish(cut_short and not enough)
+            self._finish(self._was_interrupted(session, exitstatus))
         if session.exitstatus not in _SUMMED_UP and not session.config.option.no_summary:
             self._print()
         if self._failed_strictly and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return result
+
+    def _was_interrupted(self, session: pytest.Session, exitstatus: int) -> bool:
+        # With workers `-x` and `--maxfail` interrupt the session too, by their own way out.
+        most = session.config.option.maxfail
+        if most and session.testsfailed >= most:
+            return False
+        return self._cut_short or exitstatus == pytest.ExitCode.INTERRUPTED
 
     @property
     def _failed_strictly(self) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
-from urllib.parse import unquote
 
 from pytest_armory import signals
 from pytest_armory.errors import (
@@ -21,7 +20,7 @@ from pytest_armory.errors import (
     StoreUnreachableError,
     TrackingError,
 )
-from pytest_armory.values import REDACTED, redact_text, without_concealed
+from pytest_armory.values import conceal, redact_text, without_concealed
 
 
 @lru_cache(maxsize=1)
@@ -99,12 +98,8 @@ def _without_credentials(text: str) -> str:
     """A server may put into its answer what it was sent."""
     from mlflow.utils.credentials import read_mlflow_creds
 
-    in_uri = re.search("//[^/@]*:([^/@]+)@", os.environ.get("MLFLOW_TRACKING_URI", ""))
-    secrets = [read_mlflow_creds().password, unquote(in_uri[1]) if in_uri else ""]
-    secrets += [os.environ.get(name) for name in ("MLFLOW_TRACKING_TOKEN", "MANTIK_PASSWORD")]
-    for secret in secrets:
-        if secret and len(secret) > 3:
-            text = text.replace(secret, REDACTED)
+    names = ("MLFLOW_TRACKING_TOKEN", "MANTIK_PASSWORD")
+    conceal(read_mlflow_creds().password or "", *(os.environ.get(name, "") for name in names))
     return without_concealed(text)
 
 
@@ -115,9 +110,7 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     code = getattr(error, "error_code", None)
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
         return LoginRefusedError, _login_refused(code)
-    page = re.match(
-        r"API request to endpoint .*?(?:failed with error code (\d+)|success)", str(error)
-    )
+    page = _PAGE.match(str(error))
     if page and not hasattr(error, "json") and int(page[1] or 200) not in _TOO_LARGE:
         # A gateway's or a login's page; of what MLflow refuses it says so itself, in JSON.
         return StoreUnreachableError, f"it is no MLflow server, or not well (HTTP {page[1] or 200})"

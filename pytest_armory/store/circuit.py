@@ -8,11 +8,11 @@ recorded locally. Now and then one call tries again.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from pytest_armory.budget import within
 from pytest_armory.errors import StoreUnreachableError
 
 T = TypeVar("T")
@@ -39,9 +39,7 @@ class Circuit:
     budget = BUDGET
     """The same for every circuit of a process: a session sets it."""
 
-    def __init__(self, budget: float | None = None) -> None:
-        if budget is not None:
-            self.budget = budget
+    def __init__(self) -> None:
         self.reason = ""
         self._again = 0.0
 
@@ -69,18 +67,8 @@ class Circuit:
         """
         if self.is_open:
             raise StoreUnreachableError(self.reason)
-        budget = self.patience + size / UPLOAD
-        outcome: list[Any] = []
-        thread = threading.Thread(target=_do, args=(work, outcome), daemon=True)
-        thread.start()
-        thread.join(budget)
-        if not outcome:
-            raise TimeoutError(f"no answer within {budget:g} s")
-        succeeded, value = outcome
-        if not succeeded:
-            raise value
+        result = within(self.patience + size / UPLOAD, work)
         self.reason = ""
-        result: T = value
         return result
 
     def watch(self, work: Callable[[], T]) -> T:
@@ -101,13 +89,6 @@ class Circuit:
             raise TimeoutError(f"the database was locked for {waited:.0f} s") from error
         self.reason = ""
         return result
-
-
-def _do(work: Callable[[], object], outcome: list[Any]) -> None:
-    try:
-        outcome[:] = [True, work()]
-    except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
-        outcome[:] = [False, error]
 
 
 _circuits: dict[str, Circuit] = {}

@@ -208,7 +208,7 @@ class Store:
             self.client.create_run,
             experiment_id,
             start_time=milliseconds(),
-            tags={key: clip(visible(value), TAG_LIMIT) for key, value in tags.items()},
+            tags=_as_stored(tags),
             run_name=clip(visible(redact_text(name)), NAME_LIMIT),
         )
         key = tags.get("armory.key")
@@ -275,7 +275,7 @@ class Store:
             run_id,
             [Metric(name, value, now, step) for name, value, step in metrics],
             [Param(key, value) for key, value in (params or {}).items()],
-            [RunTag(key, clip(visible(v), TAG_LIMIT)) for key, v in (tags or {}).items()],
+            [RunTag(key, value) for key, value in _as_stored(tags or {}).items()],
         )
         self._ask("writing to a run", write)
 
@@ -518,6 +518,10 @@ def milliseconds() -> int:
 def json_text(value: object) -> str:
     """A JSON artifact's text."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _as_stored(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: clip(visible(value), TAG_LIMIT) for key, value in tags.items()}
 
 
 def _stored(run: Any) -> StoredRun:

@@ -82,11 +82,9 @@ def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
 
 
 def is_innermost(run_id: str, place: Place) -> bool:
-    """Whether the run stands on top of its thread's stack, and this is its thread."""
-    stack = _stack()
-    return (
-        place.thread != threading.get_ident() or not stack or stack[-1].info.run_id in (run_id, "")
-    )
+    """Whether no other run stands above it on this thread's stack, if that is its own."""
+    top = _stack()[-1:]
+    return place.thread != threading.get_ident() or all(run.info.run_id == run_id for run in top)
 
 
 def replace(run_id: str, other: Any, uri: str, place: Place) -> Place:

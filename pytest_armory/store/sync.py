@@ -25,11 +25,12 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
+from pytest_armory.budget import within
 from pytest_armory.destination import Destination, resolve
 from pytest_armory.environment import changed
 from pytest_armory.errors import ArmoryUsageError, StoreUnreachableError, TrackingError
 from pytest_armory.store._mlflow import translated
-from pytest_armory.store.circuit import WITHOUT_RETRIES, Circuit
+from pytest_armory.store.circuit import WITHOUT_RETRIES
 from pytest_armory.store.client import NAME_LIMIT, Store, StoredRun, open_store
 from pytest_armory.values import REDACTED, TAG_LIMIT, clip
 
@@ -332,7 +333,7 @@ class _Courier:
             asking = translated("asking for an experiment", self.target.where)
             ask = partial(self.target.client.search_experiments, max_results=1)
             with changed(self._haste), asking:
-                Circuit(REACH).call(ask)  # within all: a time-out of HTTP is for each read
+                within(REACH, ask)
         except TrackingError as error:
             raise StoreUnreachableError(
                 f"{self.target.where} cannot be reached, or not with what this process was given "

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from time import perf_counter, time_ns
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory import environment
@@ -267,7 +267,9 @@ class EvaluationRun:
         self._tags.update(tags or {})
         if self._run is None or self._store is None or not (cut or metrics or tags):
             return
-        now = time_ns() // 1_000_000  # once: what a lost answer stored is not another value
+        from pytest_armory.store.client import milliseconds
+
+        now = milliseconds()  # once: what a lost answer stored is not another value
 
         def batch(store: Store, run: StoreRun) -> None:
             try:

@@ -15,6 +15,7 @@ from pytest_armory.values.params import (
     clip_name,
     legal_key,
     param_strings,
+    short_hash,
 )
 from pytest_armory.values.redaction import (
     REDACTED,
@@ -44,6 +45,7 @@ __all__ = [
     "redact_argv",
     "redact_text",
     "redacting",
+    "short_hash",
     "visible",
     "without_concealed",
 ]

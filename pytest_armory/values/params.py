@@ -81,8 +81,12 @@ def clip_name(text: str, limit: int) -> str:
 
 
 def _ending_in_hash(text: str, limit: int, whole: str) -> str:
-    digest = hashlib.blake2s(whole.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    return f"{text[: limit - 9]}_{digest}"
+    return f"{text[: limit - 9]}_{short_hash(whole)}"
+
+
+def short_hash(text: str) -> str:
+    """Eight hexadecimal digits that tell texts apart which look alike."""
+    return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def unused(key: str, used: dict[str, int]) -> str:

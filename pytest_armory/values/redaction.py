@@ -25,8 +25,7 @@ _QUALIFIERS = _words("v prod production dev staging confirm confirmation value j
 _SECRET_PASSES = _words("admin db database ftp mail root sftp smtp ssh user")
 _SECRET_KEYS = _words(  # "… key"; a key alone sorts, seeds or looks up
     "api access account anthropic auth deploy encryption license master openai private secret"
-    " signing ssh"
-    " subscription"
+    " signing ssh subscription"
 )
 _SECRET_TOKENS = _words(  # "… tokens"; other tokens in the plural are counted
     "access api auth bearer oauth personal refresh secret session"

@@ -19,6 +19,7 @@ PACKAGE = Path(pytest_armory.__file__).parent
 ALLOWED = {
     # The ground floor.
     "errors": "",
+    "budget": "",
     "values": "",
     "records": "values",
     # Pure: no store, no pytest.
@@ -29,9 +30,9 @@ ALLOWED = {
     "provenance": "values",
     # Tracking without pytest.
     "destination": "errors values",
-    "login": "errors values",
+    "login": "budget errors values",
     "environment": "",
-    "store": "errors values destination environment signals",
+    "store": "budget errors values destination environment signals",
     "track": "errors values destination environment provenance login store signals",
     "engine": "errors values track",
     "server": "errors destination store",

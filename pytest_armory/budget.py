@@ -1,0 +1,34 @@
+"""A limit on the wall clock, for work that knows none: a time-out of HTTP is for each read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Do ``work``; raises :class:`TimeoutError` when the seconds are over, or what it raised.
+
+    What is still under way then goes on in a thread that nobody waits for.
+    """
+    outcome: list[Any] = []
+    thread = threading.Thread(target=_do, args=(work, outcome), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    succeeded, value = outcome
+    if not succeeded:
+        raise value
+    result: T = value
+    return result
+
+
+def _do(work: Callable[[], object], outcome: list[Any]) -> None:
+    try:
+        outcome[:] = [True, work()]
+    except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+        outcome[:] = [False, error]
