@@ -383,7 +383,7 @@ def server(folder: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "pytest_armory.server", "--port", str(port)]
+    command = [sys.executable, "-m", "pytest_armory.cli.server", "--port", str(port)]
     environment = {**os.environ, "ARMORY_HOME": str(folder / f"server{port}")}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

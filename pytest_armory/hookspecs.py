@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from typing import Any
 
-    from pytest_armory.login import Login
+    from pytest_armory.store.login import Login
 
 
 def pytest_armory_tags(item: pytest.Item) -> Mapping[str, object] | None:

@@ -29,7 +29,7 @@ from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
 
 import pytest_armory.engine  # noqa: E402
-import pytest_armory.tracked  # noqa: E402, F401
+import pytest_armory.plugin.tracked  # noqa: E402, F401
 from pytest_armory.store import fluent, open_store  # noqa: E402
 from pytest_armory.store.circuit import _circuits  # noqa: E402
 from pytest_armory.store.database import (  # noqa: E402

@@ -86,7 +86,7 @@ def serve(address: str) -> None:
     import pytest  # noqa: F401
     import xdist.remote  # noqa: F401
 
-    import pytest_armory.tracked  # noqa: F401
+    import pytest_armory.plugin.tracked  # noqa: F401
     from pytest_armory.store.database import import_database_store
 
     import_database_store()

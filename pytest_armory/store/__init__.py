@@ -2,11 +2,34 @@
 
 :func:`open_store` gives the :class:`Store` of a destination, one per process and destination. All
 it raises is :class:`~pytest_armory.errors.TrackingError`, without a secret in its text.
+
+Every ``import mlflow`` on a machine imports :mod:`pytest_armory.store.login`, which is MLflow's
+entry point, and with it this module: so the names it gives out are imported when first used.
 """
 
 from __future__ import annotations
 
-from pytest_armory.store._mlflow import spare_the_collector
-from pytest_armory.store.client import Store, StoredRun, StoreRun, open_store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Store", "StoreRun", "StoredRun", "open_store", "spare_the_collector"]
+if TYPE_CHECKING:
+    from pytest_armory.store._mlflow import freeze_garbage_collector
+    from pytest_armory.store.client import Store, StoredRun, StoreRun, open_store
+
+_HOMES = {
+    "Store": "client",
+    "StoreRun": "client",
+    "StoredRun": "client",
+    "open_store": "client",
+    "freeze_garbage_collector": "_mlflow",
+}
+
+__all__ = ["Store", "StoreRun", "StoredRun", "freeze_garbage_collector", "open_store"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

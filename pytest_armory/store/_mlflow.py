@@ -63,7 +63,7 @@ def nothing_collected() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def spare_the_collector() -> None:
+def freeze_garbage_collector() -> None:
     """Have no collection look at what is there by now, MLflow's half a million objects.
 
     The interpreter's end would, several times, which takes a quarter of what importing it takes.
@@ -178,7 +178,7 @@ def _plainly(cause: BaseException | None) -> str:
 
 
 @contextlib.contextmanager
-def unheard() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """What MLflow says of itself while it is imported and opened is nobody's, least a test's.
 
     A warning would cost every run where the user's filter makes it an error; and alembic reports

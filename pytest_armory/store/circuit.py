@@ -94,6 +94,6 @@ class Circuit:
 _circuits: dict[str, Circuit] = {}
 
 
-def circuit_of(shown: str) -> Circuit:
+def circuit_of(display_uri: str) -> Circuit:
     """The circuit of a destination, one for each process."""
-    return _circuits.setdefault(shown, Circuit())
+    return _circuits.setdefault(display_uri, Circuit())

@@ -16,7 +16,6 @@ from pathlib import Path
 from time import monotonic, sleep, time_ns
 from typing import Any, TypeVar
 
-from pytest_armory.destination import Destination
 from pytest_armory.environment import changed
 from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
 from pytest_armory.store import fluent
@@ -24,8 +23,8 @@ from pytest_armory.store._mlflow import (
     import_mlflow,
     is_unwell,
     may_be_passing,
+    quietly,
     translated,
-    unheard,
 )
 from pytest_armory.store.circuit import WITHOUT_RETRIES, circuit_of
 from pytest_armory.store.database import (
@@ -35,6 +34,7 @@ from pytest_armory.store.database import (
     sqlite_uri,
     tune,
 )
+from pytest_armory.store.destination import Destination
 from pytest_armory.values import TAG_LIMIT, clip, redact_text, visible
 
 T = TypeVar("T")
@@ -88,12 +88,12 @@ class Store:
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
-        self.where = destination.shown
+        self.where = destination.display_uri
         self._experiments: dict[str, str] = {}
         self._background: ThreadPoolExecutor | None = None
         self._pending: list[tuple[Future[None], Callable[[TrackingError], None]]] = []
-        self.circuit = circuit_of(destination.shown)
-        with translated("opening the store", self.where), unheard():
+        self.circuit = circuit_of(destination.display_uri)
+        with translated("opening the store", self.where), quietly():
             if destination.database and destination.artifacts:
                 # First, for importing MLflow takes seconds, and it may be refused.
                 ensure_database(destination.database, destination.artifacts)
@@ -140,7 +140,7 @@ class Store:
                 if not self.destination.is_remote:
                     return self.circuit.watch(work)
                 deadline = monotonic() + self.circuit.budget
-                return self.circuit.call(partial(_patiently, work, deadline), size)
+                return self.circuit.call(partial(_retry, work, deadline), size)
         except StoreUnreachableError as error:
             if not self.circuit.is_open:
                 self.circuit.trip(str(error), for_good=isinstance(error, LoginRefusedError))
@@ -212,7 +212,9 @@ class Store:
             run_name=clip(visible(redact_text(name)), NAME_LIMIT),
         )
         key = tags.get("armory.key")
-        run = self._ask("opening a run", lambda: self._once(create, experiment_id, key))
+        run = self._ask(
+            "opening a run", lambda: self._create_idempotently(create, experiment_id, key)
+        )
         if not run.info.run_id:
             raise self._no_server("opening a run", "a run without an ID")
         return StoreRun(
@@ -231,7 +233,9 @@ class Store:
         self.circuit.trip(reason)
         return StoreUnreachableError(reason)
 
-    def _once(self, create: Callable[[], Any], experiment_id: str, key: str | None) -> Any:
+    def _create_idempotently(
+        self, create: Callable[[], Any], experiment_id: str, key: str | None
+    ) -> Any:
         """Create a run where the answer may be lost: before another try, look whether it is there.
 
         MLflow would send the same request again, and have two runs.
@@ -386,21 +390,21 @@ class Store:
 
     # The fluent API of the test's own code
 
-    def activate(self, run: StoreRun) -> fluent.Place:
+    def activate(self, run: StoreRun) -> fluent.FluentState:
         """Let ``mlflow.log_*`` of this thread land in the run."""
         return fluent.activate(run.entity, self.uri)
 
-    def deactivate(self, run: StoreRun, place: fluent.Place) -> list[str]:
+    def deactivate(self, run: StoreRun, place: fluent.FluentState) -> list[str]:
         """Take the run off again; returns the ids of runs the code left open inside it."""
         return fluent.deactivate(run.run_id, self.uri, place)
 
-    def is_innermost(self, run: StoreRun, place: fluent.Place) -> bool:
+    def is_innermost(self, run: StoreRun, place: fluent.FluentState) -> bool:
         """Whether no run that the code has opened itself stands above the run."""
         return fluent.is_innermost(run.run_id, place)
 
     def replace_active(
-        self, run: StoreRun, store: Store, other: StoreRun, place: fluent.Place
-    ) -> fluent.Place:
+        self, run: StoreRun, store: Store, other: StoreRun, place: fluent.FluentState
+    ) -> fluent.FluentState:
         """Put another store's run where one of this store is active."""
         return fluent.replace(run.run_id, other.entity, store.uri, place)
 
@@ -473,7 +477,7 @@ class Store:
         return run if run.info.lifecycle_stage == "active" else None
 
 
-def _patiently(work: Callable[[], T], deadline: float) -> T:
+def _retry(work: Callable[[], T], deadline: float) -> T:
     """Do work again for as long as a server answers that it is not well at the moment."""
     while True:
         try:

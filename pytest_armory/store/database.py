@@ -18,16 +18,16 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pytest_armory.destination import Destination, check_writable, prepare_database, quoted
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store._mlflow import (
     import_mlflow,
     importing,
     nothing_collected,
+    quietly,
     translated,
-    unheard,
 )
 from pytest_armory.store.circuit import Circuit
+from pytest_armory.store.destination import Destination, check_writable, prepare_database, quoted
 
 
 def sqlite_uri(path: Path) -> str:
@@ -39,7 +39,7 @@ def sqlite_uri(path: Path) -> str:
 
 def import_database_store() -> Any:
     """MLflow's class for databases, imported early: it warns then, which is nobody's test's."""
-    with unheard(), importing():
+    with quietly(), importing():
         import_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     return SqlAlchemyStore
@@ -59,7 +59,7 @@ def ensure_database(path: Path, artifacts: Path) -> None:
 def _migrate(path: Path, *, artifacts: Path) -> None:
     database_store = import_database_store()
     explain_faults(path, shown=path.with_suffix(""))
-    quick = unheard(), nothing_collected(), _unsynced(path)
+    quick = quietly(), nothing_collected(), _unsynced(path)
     with ExitStack() as stack, translated("making the local database", str(path)):
         for manager in quick:
             stack.enter_context(manager)

@@ -29,7 +29,7 @@ _URI = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
-class Place:
+class FluentState:
     """Where a run stands among a thread's active runs, and what was MLflow's URI and last run."""
 
     uri: str | None
@@ -50,10 +50,10 @@ _ours: set[str] = set()
 """The runs that stand on a stack because of us."""
 
 
-def activate(run: Any, uri: str) -> Place:
+def activate(run: Any, uri: str) -> FluentState:
     """Make ``run``, an ``mlflow.entities.Run``, this thread's active run, and ``uri`` MLflow's."""
     stack = _stack()
-    place = Place(_given_uri(), threading.get_ident(), len(stack), _last_ended())
+    place = FluentState(_given_uri(), threading.get_ident(), len(stack), _last_ended())
     _see_experiment(import_mlflow().get_tracking_uri())
     _set_uri(uri)
     _use_experiment(uri, run.info.experiment_id)
@@ -63,7 +63,7 @@ def activate(run: Any, uri: str) -> Place:
     return place
 
 
-def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
+def deactivate(run_id: str, uri: str, place: FluentState) -> list[str]:
     """Take the run off its thread's stack and put MLflow's URI back, unless the code changed it.
 
     Returns the runs that stand above it, or in its place where the code has ended it and logged on:
@@ -81,13 +81,13 @@ def deactivate(run_id: str, uri: str, place: Place) -> list[str]:
     return [left_id for left_id in left if left_id != run_id]
 
 
-def is_innermost(run_id: str, place: Place) -> bool:
+def is_innermost(run_id: str, place: FluentState) -> bool:
     """Whether no other run stands above it on this thread's stack, if that is its own."""
     top = _stack()[-1:]
     return place.thread != threading.get_ident() or all(run.info.run_id == run_id for run in top)
 
 
-def replace(run_id: str, other: Any, uri: str, place: Place) -> Place:
+def replace(run_id: str, other: Any, uri: str, place: FluentState) -> FluentState:
     """Put another run, of another store, in the place of an active one; the place of that."""
     if place.thread == threading.get_ident():
         stack = _stack()
@@ -141,7 +141,7 @@ def take_open(run_ids: Collection[str]) -> list[str]:
     return taken
 
 
-def own_metrics(since: float, place: Place | None = None) -> dict[str, float]:
+def own_metrics(since: float, place: FluentState | None = None) -> dict[str, float]:
     """What this thread's own code has logged since then, to the run that it has opened last.
 
     In seconds since the epoch; ``place`` is that of our own run, if one is active. Raises

@@ -11,8 +11,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_armory import destination
 from pytest_armory.errors import ArmoryUsageError, MetricWarning, TrackingError, TrackingWarning
+from pytest_armory.store import destination
 from pytest_armory.track.context import Scope, current_run, enclosing_scope, entered
 from pytest_armory.track.run import EvaluationRun, given_uri, tag_strings
 from pytest_armory.values import metric_values
@@ -234,8 +234,7 @@ def init_tracking(uri: str | None = None) -> str:
     the platform, which gets its token from it, nothing needs to be called. Returns the tracking URI
     in force. Raises :class:`ArmoryUsageError` and :class:`TrackingError`.
     """
-    from pytest_armory import login
-    from pytest_armory.store import fluent
+    from pytest_armory.store import fluent, login
 
     given = uri or given_uri()
     resolved = destination.resolve(given).uri if given else None

@@ -27,9 +27,9 @@ from pytest_armory.signals import alarm_paused
 from pytest_armory.values import PARAM_LIMIT, clip, legal_key, metric_values, param_strings
 
 if TYPE_CHECKING:
-    from pytest_armory.destination import Destination
     from pytest_armory.store import Store, StoreRun
-    from pytest_armory.store.fluent import Place
+    from pytest_armory.store.destination import Destination
+    from pytest_armory.store.fluent import FluentState
 
     _Work = Callable[[Store, StoreRun], None]
 
@@ -57,7 +57,7 @@ class EvaluationRun:
         self._run = run
         self._fallback = fallback
         self._first: tuple[Store, StoreRun] | None = None
-        self._place: Place | None = None
+        self._place: FluentState | None = None
         self._lent: dict[str, str | None] = {}
         self._tags: dict[str, str] = {}
         self.is_waiting = False
@@ -520,7 +520,7 @@ def _lend(variables: dict[str, str | None]) -> Iterator[None]:
 
     It is not lent again until the code puts it back, as a fixture of a module does in the end.
     """
-    take_back()
+    restore_environment()
     with _lending:
         for name in _changed:
             variables.pop(name, None)
@@ -539,10 +539,10 @@ def _lend(variables: dict[str, str | None]) -> Iterator[None]:
             if not _lent:
                 now = {name: (lent, _given[name]) for name, lent in variables.items()}
                 _changed.update({k: v for k, v in now.items() if k not in unchanged})
-        take_back()
+        restore_environment()
 
 
-def take_back() -> None:
+def restore_environment() -> None:
     """Put back what was given where code has put back what was lent, which it found there."""
     with _lending:
         for name, (lent, given) in list(_changed.items()):

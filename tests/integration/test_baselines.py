@@ -12,7 +12,8 @@ import pytest
 from conftest import Evals, text_of
 from faults import Session
 
-from pytest_armory import commands, provenance
+from pytest_armory import provenance
+from pytest_armory.cli import commands
 from pytest_armory.store.database import sqlite_uri
 
 BOUNDS = """

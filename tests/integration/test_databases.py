@@ -136,8 +136,8 @@ def test_commands_say_the_same(
     database = database_of(evals)
     spoil(database)
     before = content(database)
-    serve = ["-m", "pytest_armory.server", "--port", "1"]
-    pytest_armory = ["-c", "from pytest_armory.commands import main; raise SystemExit(main())"]
+    serve = ["-m", "pytest_armory.cli.server", "--port", "1"]
+    pytest_armory = ["-c", "from pytest_armory.cli.commands import main; raise SystemExit(main())"]
     done = run(*(serve if program == "serve" else [*pytest_armory, program]))
     assert done.returncode == (1 if program == "sync" else 2)
     (line,) = done.stderr.splitlines()
@@ -222,7 +222,7 @@ def test_the_version_is_found_without_importing_mlflow(evals: Evals) -> None:
     assert found.known == {revision.revision for revision in script.walk_revisions()}
     done = run(
         "-c",
-        "import sys; from pytest_armory import destination as d; "
+        "import sys; from pytest_armory.store import destination as d; "
         "from pytest_armory.store.database import check_usable; check_usable(d.resolve(None));"
         "raise SystemExit(bool({'mlflow', 'sqlalchemy', 'alembic'} & set(sys.modules)))",
     )
@@ -329,7 +329,8 @@ def test_a_database_that_cannot_be_made_leaves_nothing(evals: Evals) -> None:
     database.unlink()
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (400_000, 400_000))
     script = (
-        "from pytest_armory import destination, errors, store\n"
+        "from pytest_armory.store import destination\n"
+        "from pytest_armory import errors, store\n"
         "try: store.open_store(destination.resolve(None))\n"
         "except errors.TrackingError as error: raise SystemExit(str(error))"
     )

@@ -21,7 +21,8 @@ import yaml
 from conftest import Evals, verdicts
 
 import pytest_armory
-from pytest_armory import errors, hookspecs, options, plugin
+from pytest_armory import errors, hookspecs, plugin
+from pytest_armory.plugin import options
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))

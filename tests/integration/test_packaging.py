@@ -53,8 +53,8 @@ def test_the_wheel_holds_the_plugin_and_nothing_else(wheel: Path) -> None:
     assert any(name.startswith(f"{info}/") and name.endswith("/LICENSE") for name in names)
     assert dict(entry_points["pytest11"]) == {"armory": "pytest_armory.plugin"}
     assert dict(entry_points["console_scripts"]) == {
-        "armory-mlflow-server": "pytest_armory.server:main",
-        "pytest-armory": "pytest_armory.commands:main",
+        "armory-mlflow-server": "pytest_armory.cli.server:main",
+        "pytest-armory": "pytest_armory.cli.commands:main",
     }
     assert metadata["Version"] == pytest_armory.__version__
     assert metadata["Requires-Python"] == ">=3.10"

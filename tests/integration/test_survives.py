@@ -17,9 +17,9 @@ from conftest import Evals
 from faults import Session
 from mlflow.entities import Run
 
-from pytest_armory.destination import resolve
-from pytest_armory.ledger import Identity, Ledger
 from pytest_armory.records import EvaluationRecord, Outcome, from_wire, to_wire
+from pytest_armory.session.ledger import Identity, Ledger
+from pytest_armory.store.destination import resolve
 
 
 def evaluations(evals: Evals) -> list[Run]:

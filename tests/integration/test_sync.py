@@ -23,10 +23,11 @@ from mlflow.entities import Metric, Param, Run
 from outages import status
 from servers import Proxy, free_port, proxied
 
-from pytest_armory import commands, destination
-from pytest_armory.store import sync
+from pytest_armory.cli import commands
+from pytest_armory.store import destination
 from pytest_armory.store.database import sqlite_uri
-from pytest_armory.store.sync import carried_name, synced_tag
+from pytest_armory.sync import sync
+from pytest_armory.sync.sync import http_name, synced_tag
 
 RICH = """
     import mlflow, pytest
@@ -238,7 +239,7 @@ def test_killed_at_any_request(
     """With the request on its way, or lost; every request was tried once, these are some."""
     with proxied(mlflow_server) as proxy:
         runs = record(proxy.url)
-        command = (fork_server(), "pytest_armory.commands", "sync")
+        command = (fork_server(), "pytest_armory.cli.commands", "sync")
         with TemporaryFile("w+") as log:
             process = Command(*command, folder=tmp_path, files=(log.fileno(), log.fileno()))
 
@@ -521,7 +522,7 @@ def test_names_that_http_cannot_carry(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert {name: carried_name(name) for name in HOSTILE} == HOSTILE
+    assert {name: http_name(name) for name in HOSTILE} == HOSTILE
     runs = record(mlflow_server, PLAIN)
     run = next(run for run in runs if run.info.run_name == "test_a[1]")
     for name in HOSTILE:

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 from conftest import Evals, text_of, verdicts
 
-from pytest_armory.attempts import Attempts
-from pytest_armory.destination import resolve
-from pytest_armory.recovery import recover
+from pytest_armory.plugin.attempts import Attempts
+from pytest_armory.session.recovery import recover
+from pytest_armory.store.destination import resolve
 
 ONE = ("-p", "no:xdist")
 TWO = ("-n2",)

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from pytest_armory import destination
-from pytest_armory.destination import Destination, check_writable, prepare_database, resolve
 from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.store import destination
 from pytest_armory.store.database import sqlite_uri
+from pytest_armory.store.destination import Destination, check_writable, prepare_database, resolve
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process that forks")
 HOMES = [
@@ -42,7 +42,7 @@ HOMES = [
 @pytest.mark.parametrize("uri", [None, "local"])
 def test_the_default_is_the_database_under_the_armory_home(uri: str | None, tmp_path: Path) -> None:
     where = resolve(uri, {"ARMORY_HOME": str(tmp_path)})
-    assert where == Destination(None, tmp_path / "mlruns" / "mlflow.db", where.shown)
+    assert where == Destination(None, tmp_path / "mlruns" / "mlflow.db", where.display_uri)
     assert where.artifacts == tmp_path / "mlruns" / "artifacts"
     assert not where.is_remote
     assert list(tmp_path.iterdir()) == []
@@ -55,7 +55,7 @@ def test_the_default_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert destination.armory_home({"ARMORY_HOME": ""}) == tmp_path / ".armory"
     assert destination.armory_home({"ARMORY_HOME": "~/else"}) == tmp_path / "else"
     assert destination.armory_home({"ARMORY_HOME": "relative"}) == tmp_path / "relative"
-    assert resolve(None, {}).shown == "~/.armory/mlruns/mlflow.db"
+    assert resolve(None, {}).display_uri == "~/.armory/mlruns/mlflow.db"
 
 
 def test_a_user_without_a_home_is_told_to_name_one(
@@ -67,7 +67,9 @@ def test_a_user_without_a_home_is_told_to_name_one(
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(ArmoryUsageError, match="set ARMORY_HOME"):
         resolve(None, {})
-    assert resolve(None, {"ARMORY_HOME": str(tmp_path)}).shown == f"{tmp_path}/mlruns/mlflow.db"
+    assert (
+        resolve(None, {"ARMORY_HOME": str(tmp_path)}).display_uri == f"{tmp_path}/mlruns/mlflow.db"
+    )
 
 
 @pytest.mark.parametrize(
@@ -363,7 +365,8 @@ def test_many_processes_open_a_fresh_mlflow_database_at_once(tmp_path: Path) -> 
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, pytest_armory, pytest_armory.destination as d; d.resolve('sqlite:///x.db'); "
+        "import sys, pytest_armory, pytest_armory.store.destination as d; "
+        "d.resolve('sqlite:///x.db'); "
         "print({'mlflow', 'numpy', 'sqlalchemy', 'asyncio'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

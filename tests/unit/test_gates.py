@@ -13,7 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.gates import (
+from pytest_armory.gates.judge import (
     Reference,
     Tolerance,
     bounds_problem,

@@ -6,8 +6,9 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,58 +17,39 @@ import pytest_armory
 
 PACKAGE = Path(pytest_armory.__file__).parent
 
-ALLOWED = {
-    # The ground floor.
+GROUND = {
     "errors": "",
     "budget": "",
+    "environment": "",
+    "signals": "",
     "values": "",
     "records": "values",
-    # Pure: no store, no pytest.
-    "gates": "errors records",
-    "baselines": "errors gates destination store",
-    "lifecycle": "records",
-    "reports": "records gates",
     "provenance": "values",
-    # Tracking without pytest.
-    "destination": "errors values",
-    "login": "budget errors values",
-    "environment": "",
-    "store": "budget errors values destination environment signals",
-    "track": "errors values destination environment provenance login store signals",
-    "engine": "errors values track",
-    "server": "errors destination store",
-    "leases": "",
-    "ledger": "errors values records reports baselines destination leases store",
-    "recovery": "records reports destination leases ledger store",
-    "signals": "",
-    "commands": "errors records reports baselines gates ledger login destination store recovery",
-    # pytest's side.
-    "hookspecs": "login",
-    "options": "errors values gates",
-    "scopes": "track fixture_params",
-    "fixture_params": "values track",
-    "attempts": (
-        "errors values records gates baselines lifecycle destination store track options "
-        "fixture_params ledger"
-    ),
-    "session": (
-        "values environment errors login reports store baselines provenance destination options "
-        "leases ledger"
-    ),
-    "tracked": (
-        "values store environment "
-        "errors records reports gates baselines destination options attempts session leases ledger "
-        "recovery signals"
-    ),
-    "plugin": "track options hookspecs scopes session tracked",
 }
-"""Each room and the rooms it may import. A room that is missing here may import nothing."""
+"""The ground floor. ``budget`` is here and not in ``store``, for ``store.login`` needs it, and that
+may import nothing else of ``store``: every ``import mlflow`` on the machine imports it."""
 
-WITHOUT_PYTEST = {
-    "errors", "values", "records", "gates", "lifecycle", "reports", "provenance", "destination",
-    "store", "track", "engine", "server", "login", "environment", "leases", "ledger", "recovery",
-    "signals", "commands",
-}  # fmt: skip
+FLOORS = {
+    "store": "",
+    "sync": "store",
+    "gates": "store",
+    "report": "gates",
+    "session": "report gates sync store",
+    "track": "session report gates sync store",
+    "engine": "track",
+    "cli": "engine track session report gates sync store",
+    "hookspecs": "store",
+    "plugin": "hookspecs engine track session report gates sync store",
+}
+"""Each folder and the folders below it that it may import, besides the whole ground floor."""
+
+ALLOWED = {
+    **{room: set(allowed.split()) for room, allowed in GROUND.items()},
+    **{room: {*allowed.split(), *GROUND} for room, allowed in FLOORS.items()},
+}
+
+PYTEST_ROOMS = {"plugin", "hookspecs"}
+"""The only rooms that know pytest."""
 
 STORE_LIBRARIES = {"mlflow", "sqlalchemy"}
 ARRAY_LIBRARIES = {"numpy", "torch", "pandas"}
@@ -132,23 +114,26 @@ def violations(package: Path) -> list[str]:
     """Every import of a package that breaks a rule, as a sentence."""
     found = [text for one in imports_of(package) for text in _broken(one, package)]
     for path in sorted(package.rglob("*.py")):
-        if path.name != "session.py" and "workerinput" in path.read_text(encoding="utf-8"):
-            found.append(f"{path.relative_to(package)} says workerinput; only session.py does")
+        place = path.relative_to(package).as_posix()
+        if place != "plugin/xdist.py" and "workerinput" in path.read_text(encoding="utf-8"):
+            found.append(f"{place} says workerinput; only plugin/xdist.py does")
     return found
 
 
 def _broken(one: Import, package: Path) -> Iterator[str]:
     if one.library == package.name:
         yield from _wrong_arrow(one)
-    if one.source in WITHOUT_PYTEST and one.library in ("pytest", "_pytest", "xdist"):
+    if one.source not in PYTEST_ROOMS and one.library in ("pytest", "_pytest", "xdist"):
         yield f"{one.place} imports {one.library}, but {one.source} knows no pytest"
     if one.library in STORE_LIBRARIES:
-        if one.source != "store":
+        if one.source not in ("store", "sync"):
             yield f"{one.place} imports {one.library}; only store does"
         elif one.when != "function":
             yield f"{one.place} imports {one.library} outside a function"
     if one.library in ARRAY_LIBRARIES and (one.source != "engine" or one.when != "function"):
         yield f"{one.place} imports {one.library} at {one.when} level"
+    if one.place == "store/login" and one.target.startswith(f"{package.name}.store"):
+        yield f"{one.place} imports {one.target}; it may import nothing of store"
 
 
 def _wrong_arrow(one: Import) -> Iterator[str]:
@@ -159,8 +144,35 @@ def _wrong_arrow(one: Import) -> Iterator[str]:
     if not one.source:  # the package's __init__ gives out the public names, when first used
         if one.when == "module" or room not in ("engine", "track"):
             yield f"{one.place} imports {one.target} at {one.when} level"
-    elif room not in ALLOWED.get(one.source, "").split():
+    elif room not in ALLOWED.get(one.source, set()):
         yield f"{one.place} imports {one.target}, but {one.source} may not import {room or 'it'}"
+
+
+def files_imported(package: Path) -> dict[str, set[str]]:
+    """Each file of a package and the files that it imports, at whatever time."""
+    files = {
+        ".".join((package.name, *path.relative_to(package).with_suffix("").parts))
+        for path in package.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {file: set() for file in files}
+    for one in imports_of(package):
+        source = f"{package.name}.{one.place.replace('/', '.')}"
+        target = one.target
+        while target and target not in files and f"{target}.__init__" not in files:
+            target = target.rpartition(".")[0]
+        if target:
+            graph[source].add(target if target in files else f"{target}.__init__")
+    top = f"{package.name}.__init__"  # which everybody may ask for the version
+    return {file: targets - {file, top} for file, targets in graph.items()}
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The places of one circle in a graph, or nothing."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def test_the_arrows_point_one_way() -> None:
@@ -173,11 +185,22 @@ def test_every_room_is_in_the_table() -> None:
 
 
 def test_the_table_has_no_circle() -> None:
-    left = {room: set(allowed.split()) for room, allowed in ALLOWED.items()}
-    while ready := [room for room, allowed in left.items() if not allowed & left.keys()]:
-        for room in ready:
-            del left[room]
-    assert left == {}
+    assert circle(ALLOWED) == []
+
+
+def test_the_files_have_no_circle() -> None:
+    assert circle(files_imported(PACKAGE)) == []
+
+
+def test_a_planted_circle_is_found(tmp_path: Path) -> None:
+    package = tmp_path / PACKAGE.name
+    (package / "track").mkdir(parents=True)
+    (package / "track" / "a.py").write_text("from pytest_armory.track.b import x\n")
+    (package / "track" / "b.py").write_text(
+        "if TYPE_CHECKING:\n    from pytest_armory.track.c import x\n"
+    )
+    (package / "track" / "c.py").write_text("def f():\n    from pytest_armory.track import a\n")
+    assert {name.rpartition(".")[2] for name in circle(files_imported(package))} == {"a", "b", "c"}
 
 
 PLANTED = [
@@ -193,20 +216,24 @@ PLANTED = [
         "store/client imports sqlalchemy outside",
     ),
     ("track/run.py", "def f():\n    from _pytest import x", "track/run imports _pytest, but track"),
-    ("destination.py", "if TYPE_CHECKING:\n    import pytest", "destination imports pytest, but"),
+    ("store/destination.py", "if TYPE_CHECKING:\n    import pytest", "imports pytest, but store"),
     ("records.py", "from pytest_armory.track import x", "records may not import track"),
     ("records.py", "from pytest_armory import track", "records may not import track"),
     ("records.py", "from . import session", "records may not import session"),
     ("track/run.py", "from ..engine import Engine", "track may not import engine"),
     ("store/client.py", "async def f():\n    import pytest_armory.plugin", "may not import plugin"),
-    ("reports.py", "from pytest_armory import Engine", "reports may not import it"),
+    ("store/login.py", "from pytest_armory.store.circuit import x", "may import nothing of store"),
+    ("report/terminal.py", "from pytest_armory.session.ledger import x", "may not import session"),
+    ("gates/judge.py", "if TYPE_CHECKING:\n    import pytest_armory.report", "not import report"),
+    ("cli/sync.py", "from pytest_armory.plugin import options", "cli may not import plugin"),
+    ("report/text.py", "from pytest_armory import Engine", "report may not import it"),
     ("utils.py", "from pytest_armory.errors import x", "utils may not import errors"),
     (
         "__init__.py",
         "from pytest_armory.engine import Engine",
         "__init__ imports pytest_armory.eng",
     ),
-    ("plugin.py", "x.workerinput", "plugin.py says workerinput; only session.py does"),
+    ("plugin/hooks.py", "x.workerinput", "plugin/hooks.py says workerinput; only plugin/xdist.py"),
 ]
 
 
@@ -237,6 +264,7 @@ def test_imports_are_told_apart_by_where_they_stand(tmp_path: Path) -> None:
 HEAVY = (
     "mlflow", "numpy", "sqlalchemy", "filelock", "torch", "pandas", "xdist",
     "pytest_armory.track", "pytest_armory.store", "pytest_armory.engine", "pytest_armory.session",
+    "pytest_armory.plugin.xdist",
 )  # fmt: skip
 
 
@@ -249,5 +277,5 @@ def test_the_plugin_starts_without_what_only_a_tracked_session_needs() -> None:
         check=True,
     )
     names = {line.rpartition("|")[2].strip() for line in loaded.stderr.splitlines()}
-    assert {"pytest", "pytest_armory.plugin", "pytest_armory.options"} <= names
+    assert {"pytest", "pytest_armory.plugin", "pytest_armory.plugin.options"} <= names
     assert not names & set(HEAVY)

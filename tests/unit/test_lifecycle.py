@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_armory.lifecycle import Phase, outcome_of
+from pytest_armory.plugin.lifecycle import Phase, outcome_of
 from pytest_armory.records import Outcome
 
 

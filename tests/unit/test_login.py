@@ -22,9 +22,9 @@ import requests
 from mantik import PASSWORD, USER, Mantik, mantik_platform
 from mlflow import MlflowClient
 
-from pytest_armory import login
 from pytest_armory.errors import ArmoryUsageError, TrackingError
-from pytest_armory.login import Bearer, Tokens, init_tracking, logged_in, needed, tracking_uri
+from pytest_armory.store import login
+from pytest_armory.store.login import Bearer, Tokens, init_tracking, logged_in, needed, tracking_uri
 
 pytestmark = pytest.mark.usefixtures("credentials")
 
@@ -256,7 +256,7 @@ def assert_no_secret(error: BaseException, secrets: list[str]) -> None:
     shown = "".join(
         traceback.TracebackException.from_exception(error, capture_locals=True).format()
     )
-    _, *ours = shown.split('/pytest_armory/login.py"')  # the first frame is the test's own
+    _, *ours = shown.split('/pytest_armory/store/login.py"')  # the first frame is the test's own
     assert ours
     for secret in secrets:
         assert secret not in f"{error!r} {ours}"
@@ -455,7 +455,7 @@ def test_a_login_of_ones_own(platform: Mantik) -> None:
         assert request.prepare().headers["Authorization"] == "Bearer mine"
         assert in_a_child(
             """
-            from pytest_armory.login import AuthProvider
+            from pytest_armory.store.login import AuthProvider
             auth = AuthProvider().get_auth()
             print(requests.Request("GET", "http://tracker/x", auth=auth).prepare().headers)
             """
@@ -487,7 +487,7 @@ def test_a_child_goes_on_from_its_parent(platform: Mantik) -> None:
     with logged_in(platform.url):
         printed = in_a_child(
             """
-            from pytest_armory import login
+            from pytest_armory.store import login
             with login.logged_in(os.environ["MLFLOW_TRACKING_URI"]):
                 tokens = login._current[1]
                 print(tokens.token())
@@ -503,7 +503,7 @@ def test_a_child_goes_on_from_its_parent(platform: Mantik) -> None:
 
 def test_the_room_is_light() -> None:
     heavy = "print({'mlflow', 'requests', 'pytest'} & sys.modules.keys())"
-    command = f"import sys; import pytest_armory.login; {heavy}"
+    command = f"import sys; import pytest_armory.store.login; {heavy}"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
 
@@ -591,7 +591,7 @@ def test_a_login_that_ends_in_mid_run_is_one_line_from_mlflow(tracked: Mantik) -
 def test_a_script(tracked: Mantik) -> None:
     printed = in_a_child(
         """
-        from pytest_armory.login import init_tracking
+        from pytest_armory.store.login import init_tracking
         uri = init_tracking()
         import mlflow
         assert mlflow.get_tracking_uri() == uri, mlflow.get_tracking_uri()

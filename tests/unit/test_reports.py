@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
-from pytest_armory.reports import (
+from pytest_armory.report.reports import (
     SessionVerdict,
     Summary,
     chief_metrics,

@@ -18,9 +18,9 @@ import pytest
 from mlflow import MlflowClient
 from servers import free_port
 
-from pytest_armory import server
+from pytest_armory.cli import server
+from pytest_armory.cli.server import plan
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.server import plan
 from pytest_armory.store import database
 from pytest_armory.store.database import sqlite_uri
 from pytest_armory.track import track_evaluation, track_metrics

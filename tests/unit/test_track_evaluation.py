@@ -25,7 +25,6 @@ from conftest import artifacts_of, text_of
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pytest_armory import destination
 from pytest_armory.errors import (
     ArmoryUsageError,
     MetricWarning,
@@ -33,7 +32,7 @@ from pytest_armory.errors import (
     TrackingError,
     TrackingWarning,
 )
-from pytest_armory.store import open_store
+from pytest_armory.store import destination, open_store
 from pytest_armory.store.database import sqlite_uri
 from pytest_armory.track import (
     EvaluationRun,

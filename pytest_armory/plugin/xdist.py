@@ -21,12 +21,14 @@ from typing import Any
 
 import pytest
 
-from pytest_armory import destination, environment, leases, provenance
-from pytest_armory.baselines import Baseline
+from pytest_armory import environment, provenance
 from pytest_armory.errors import ArmoryUsageError, TrackingError
-from pytest_armory.ledger import Identity
-from pytest_armory.options import Settings
-from pytest_armory.reports import Summary, write_markdown
+from pytest_armory.gates.baselines import Baseline
+from pytest_armory.plugin.options import Settings
+from pytest_armory.report.reports import Summary, write_markdown
+from pytest_armory.session import leases
+from pytest_armory.session.ledger import Identity
+from pytest_armory.store import destination
 from pytest_armory.values import conceal
 
 _WIRE = "armory"
@@ -83,7 +85,9 @@ def identify(config: pytest.Config, given: str | None = None) -> Identity:
     )
 
 
-def hand_over(identity: Identity, baseline: Baseline | None, out_of_reach: str, node: Any) -> None:
+def configure_worker(
+    identity: Identity, baseline: Baseline | None, out_of_reach: str, node: Any
+) -> None:
     """Give a worker what it needs, as strings of JSON; and that the server need not be tried."""
     node.workerinput[_WIRE] = json.dumps(asdict(identity))
     node.workerinput[_OUT_OF_REACH] = out_of_reach
@@ -101,7 +105,7 @@ def prepare_circuit(
     config.add_cleanup(lambda: setattr(Circuit, "budget", BUDGET))
     reason = getattr(config, "workerinput", {}).get(_OUT_OF_REACH)
     if reason:
-        circuit_of(where.shown).trip(reason)
+        circuit_of(where.display_uri).trip(reason)
 
 
 def given_baseline(config: pytest.Config) -> Baseline | None:
@@ -130,19 +134,19 @@ def raise_refused(node: Any) -> None:
         raise pytest.UsageError(text)
 
 
-def tell_controller(config: pytest.Config, problems: list[str], wires: list[str]) -> None:
+def report_to_controller(config: pytest.Config, problems: list[str], wires: list[str]) -> None:
     """Hand what a worker has to say at its end over; nothing in a session without workers."""
     if is_worker(config):
         config.workeroutput[_PROBLEMS] = problems  # type: ignore[attr-defined] # xdist's
         config.workeroutput[_LATE] = wires  # type: ignore[attr-defined] # xdist's
 
 
-def died_now(node: Any) -> tuple[str, int]:
+def died_at(node: Any) -> tuple[str, int]:
     """A worker's name, and now in milliseconds since the epoch."""
     return str(node.gateway.id), time_ns() // 1_000_000
 
 
-def told_by_worker(node: Any) -> tuple[list[str], list[str]]:
+def received_from_worker(node: Any) -> tuple[list[str], list[str]]:
     """What a worker said at its end: problems, and records as strings."""
     told = getattr(node, "workeroutput", {})
     return told.get(_PROBLEMS, []), told.get(_LATE, [])
@@ -178,7 +182,7 @@ def logged_in(
     """
     if not where.is_server:
         return where, []
-    from pytest_armory import login
+    from pytest_armory.store import login
 
     stack = ExitStack()
     config.add_cleanup(stack.close)
@@ -202,7 +206,7 @@ def logged_in(
 
         if login.needed(uri):  # what waits shall wait for where it would have gone
             where = destination.resolve(login.tracking_uri(uri))
-        circuit_of(where.shown).trip(str(error), for_good=True)
+        circuit_of(where.display_uri).trip(str(error), for_good=True)
         return where, [str(error)]
 
 

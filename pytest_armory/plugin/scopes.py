@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_armory.fixture_params import calls_of
+from pytest_armory.plugin.fixture_params import calls_of
 from pytest_armory.track.context import Scope, entered, root_params, root_scope
 from pytest_armory.track.evaluation import converting
 

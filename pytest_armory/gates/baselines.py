@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_armory.destination import Destination
 from pytest_armory.errors import TrackingError
-from pytest_armory.gates import Reference
+from pytest_armory.gates.judge import Reference
+from pytest_armory.store.destination import Destination
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store
@@ -38,7 +38,7 @@ class Baseline:
         """The metrics of the run to compare with, or None."""
         return self.metrics.get(experiment_id or "", {}).get(nodeid)
 
-    def told(self, experiments: Collection[str | None]) -> str:
+    def describe(self, experiments: Collection[str | None]) -> str:
         """The baseline of a session in these experiments (their ids; None: unknown), in words."""
         asked = {*experiments} - {None}
         named = [name for name, ids in self.sessions.items() if not asked or asked & {*ids}]
@@ -64,7 +64,7 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
     shown = str(reference)
     most = MOST if reference.kind in ("branch", "commit") else None
     if where.database is not None and not where.database.exists():
-        return Baseline(shown, problem=f"there is no session at {where.shown} yet")
+        return Baseline(shown, problem=f"there is no session at {where.display_uri} yet")
     try:
         store = open_store(where)
         runs = [
@@ -77,7 +77,7 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
         return Baseline(shown, problem=str(error))
     if not runs:
         what = "session that finished well" if shown == "latest" else "passed evaluation of it"
-        return Baseline(shown, problem=f"no {what} is at {where.shown}{_advice(reference)}")
+        return Baseline(shown, problem=f"no {what} is at {where.display_uri}{_advice(reference)}")
     found: dict[str, dict[str, Mapping[str, float]]] = {}
     sessions: dict[str, list[str]] = {}
     for run in sorted(runs, key=lambda run: -run.start):
@@ -104,8 +104,8 @@ def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[li
     elif reference.kind == "latest":
         latest: dict[str, str] = {}
         for run in store.search(experiments, _SESSIONS, newest=True, most=MOST):
-            is_whole = run.metrics.get("passed") and not run.metrics.get("running")
-            if run.tags.get("armory.session") != own and is_whole:
+            is_complete = run.metrics.get("passed") and not run.metrics.get("running")
+            if run.tags.get("armory.session") != own and is_complete:
                 latest.setdefault(run.experiment_id, run.tags["armory.session"])
         for session in dict.fromkeys(latest.values()):
             ids = [experiment_id for experiment_id in latest if latest[experiment_id] == session]

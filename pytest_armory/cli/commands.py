@@ -13,14 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from time import time
 
-from pytest_armory import baselines, destination, login, recovery
-from pytest_armory.baselines import Baseline
-from pytest_armory.destination import Destination
 from pytest_armory.errors import ArmoryError, ArmoryUsageError, TrackingError
-from pytest_armory.gates import judge, parse_reference, parse_tolerance
-from pytest_armory.ledger import is_attempt, is_session, summary_of
+from pytest_armory.gates import baselines
+from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.judge import judge, parse_reference, parse_tolerance
 from pytest_armory.records import EvaluationRecord, Outcome
-from pytest_armory.reports import (
+from pytest_armory.report.reports import (
     Summary,
     age,
     columns,
@@ -32,8 +30,12 @@ from pytest_armory.reports import (
     terminal_lines,
     write_markdown,
 )
-from pytest_armory.store import Store, StoredRun, open_store, sync
-from pytest_armory.store.sync import Delivery, Step
+from pytest_armory.session import recovery
+from pytest_armory.session.ledger import is_attempt, is_session, summary_of
+from pytest_armory.store import Store, StoredRun, destination, login, open_store
+from pytest_armory.store.destination import Destination
+from pytest_armory.sync import sync
+from pytest_armory.sync.sync import Step, UploadPlan
 
 NAME = "pytest-armory"
 
@@ -160,8 +162,8 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
     runs = [run for run in every if is_attempt(run)]
     if not runs:
         raise ArmoryUsageError(
-            f"no evaluation of the session {session!r} is at {where.shown}; `{NAME} sessions` "
-            "lists them"
+            f"no evaluation of the session {session!r} is at {where.display_uri}; "
+            f"`{NAME} sessions` lists them"
         )
     if a.kind == "session" and a.value == session:
         raise ArmoryUsageError(
@@ -193,7 +195,7 @@ def _judged_again(summary: Summary, baseline: Baseline, own: Sequence[StoredRun]
     return replace(
         summary,
         records=records,
-        baseline=baseline.told({record.experiment_id for record in records}),
+        baseline=baseline.describe({record.experiment_id for record in records}),
         judged_again=True,
         interrupted=any(run.status == "KILLED" for run in own),
         not_run=int(max((run.metrics.get("not_run", 0.0) for run in own), default=0.0)),
@@ -251,7 +253,7 @@ def _recover(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
         yield f"closed {run.run_id} ({run.name}{f', {outcome}' if outcome else ''})"
     if not found.closed:
         of_it = f" of session {arguments.session}" if arguments.session else ""
-        yield f"nothing to close{of_it} at {where.shown}; see `{NAME} sessions`"
+        yield f"nothing to close{of_it} at {where.display_uri}; see `{NAME} sessions`"
     if found.alive:
         yield f"left alone: {_of_sessions(found.alive)}, at work on this machine"
     if found.unknown:
@@ -275,44 +277,48 @@ def _sync(source: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     """
     to = None if arguments.to is None else destination.resolve(arguments.to)
     if arguments.dry_run:
-        found = sync.deliveries(source, to)
-        for delivery in found:
-            yield from _would_upload(delivery)
+        found = sync.upload_plans(source, to)
+        for plan in found:
+            yield from _would_upload(plan)
     else:
         with sync.alone(source), ExitStack() as stack:
             if to is not None:
                 to = stack.enter_context(_logged_in(to))
-            found = sync.deliveries(source, to)
+            found = sync.upload_plans(source, to)
             problems = []
-            for delivery in found:
-                problems += yield from _upload(source, delivery)
+            for plan in found:
+                problems += yield from _upload(source, plan)
         if problems:
             raise TrackingError("; ".join(problems))
     if not found:
-        where = f"waits in {source.shown}" if to is None else f"in {source.shown} is not there yet"
+        where = (
+            f"waits in {source.display_uri}"
+            if to is None
+            else f"in {source.display_uri} is not there yet"
+        )
         yield f"nothing {where}"
 
 
-def _would_upload(delivery: Delivery) -> Iterator[str]:
-    yield f"{_runs(len(delivery.runs))} would be uploaded to {delivery.shown}"
-    if delivery.refused:
-        yield f"but {delivery.refused}"
-    if delivery.runs:
+def _would_upload(plan: UploadPlan) -> Iterator[str]:
+    yield f"{_runs(len(plan.runs))} would be uploaded to {plan.display_uri}"
+    if plan.refused:
+        yield f"but {plan.refused}"
+    if plan.runs:
         rows = [
             (run.name, run.tags.get("armory.session", ""), run.status.lower(), _began(run.start))
-            for run in delivery.runs
+            for run in plan.runs
         ]
         yield from table([("run", "session", "status", "began"), *rows])
-    if delivery.unfinished:
-        yield _not_ended(delivery)
+    if plan.unfinished:
+        yield _not_ended(plan)
 
 
-def _upload(source: Destination, delivery: Delivery) -> Generator[str, None, list[str]]:
+def _upload(source: Destination, plan: UploadPlan) -> Generator[str, None, list[str]]:
     """Upload to one place; returns what is to be told of what is left, if anything."""
-    total, uploaded, reason = len(delivery.runs), 0, ""
+    total, uploaded, reason = len(plan.runs), 0, ""
     line = _ProgressLine()
     try:
-        for step in _steps(source, delivery):
+        for step in _steps(source, plan):
             which = f"[{step.index:,}/{total:,}] {step.run.name}"
             if step.state == "at":
                 line.show(f"{which}: {step.text}")
@@ -325,21 +331,23 @@ def _upload(source: Destination, delivery: Delivery) -> Generator[str, None, lis
     finally:
         line.clear()
     if uploaded:
-        yield f"uploaded {_runs(uploaded)} to {delivery.shown}"
+        yield f"uploaded {_runs(uploaded)} to {plan.display_uri}"
     left = total - uploaded
-    problems = [f"{_runs(left)} left for {delivery.shown}, run this again{reason}"] if left else []
-    if delivery.unfinished:
-        problems.append(_not_ended(delivery))
+    problems = (
+        [f"{_runs(left)} left for {plan.display_uri}, run this again{reason}"] if left else []
+    )
+    if plan.unfinished:
+        problems.append(_not_ended(plan))
     return problems
 
 
-def _steps(source: Destination, delivery: Delivery) -> Iterator[Step]:
+def _steps(source: Destination, plan: UploadPlan) -> Iterator[Step]:
     """The steps of an upload, logged in where it goes."""
-    if delivery.target is None:
-        yield from sync.upload(source, delivery)  # which says why
+    if plan.target is None:
+        yield from sync.upload(source, plan)  # which says why
         return
-    with _logged_in(delivery.target) as there:
-        yield from sync.upload(source, replace(delivery, target=there))
+    with _logged_in(plan.target) as there:
+        yield from sync.upload(source, replace(plan, target=there))
 
 
 def _told(step: Step, which: str, rewrites: bool) -> Iterator[str]:
@@ -352,9 +360,9 @@ def _told(step: Step, which: str, rewrites: bool) -> Iterator[str]:
         yield f"  note: {note}"
 
 
-def _not_ended(delivery: Delivery) -> str:
+def _not_ended(plan: UploadPlan) -> str:
     return (
-        f"{_runs(len(delivery.unfinished))} not ended yet, or inside one that has not; if a "
+        f"{_runs(len(plan.unfinished))} not ended yet, or inside one that has not; if a "
         f"process was killed, `{NAME} recover --armory-tracking-uri local` and sync again"
     )
 
@@ -399,7 +407,7 @@ def _exists(where: Destination) -> bool:
 
 
 def _nothing(where: Destination) -> str:
-    return f"no sessions at {where.shown}; `pytest --armory-track` makes one"
+    return f"no sessions at {where.display_uri}; `pytest --armory-track` makes one"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_armory.gates import told_apart
+from pytest_armory.gates.judge import distinct_number
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
 
 ROWS = 40
@@ -217,7 +217,7 @@ def missed_lines(records: Sequence[EvaluationRecord]) -> list[str]:
 
 
 def _valued(verdict: Verdict) -> str:
-    value = "" if verdict.value is None else f" {told_apart(verdict.value, verdict.limit)}"
+    value = "" if verdict.value is None else f" {distinct_number(verdict.value, verdict.limit)}"
     return f"{verdict.metric}{value}"
 
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pytest_armory import destination
 from pytest_armory.errors import ArmoryError, ArmoryUsageError
+from pytest_armory.store import destination
 
 NAME = "armory-mlflow-server"
 
@@ -77,7 +77,7 @@ def plan(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> P
     if not _given(rest, environ, "--workers", "-w"):
         options += ["--workers", "1"]
     host = f"[{known.host}]" if ":" in known.host else known.host
-    line = f"{NAME}: http://{host}:{known.port} serves {where.shown} (Ctrl-C ends it)"
+    line = f"{NAME}: http://{host}:{known.port} serves {where.display_uri} (Ctrl-C ends it)"
     return Plan(known.host, int(known.port), store_uri, line, _command([*options, *rest]))
 
 
@@ -88,7 +88,7 @@ def _served(uri: str | None, environ: Mapping[str, str]) -> destination.Destinat
     where = destination.resolve(uri, environ)
     if (where.uri or "").startswith(("http://", "https://", "databricks", "uc")):
         raise ArmoryUsageError(
-            f"{where.shown} is a server already; give `local` or a database, as sqlite:///…"
+            f"{where.display_uri} is a server already; give `local` or a database, as sqlite:///…"
         )
     from pytest_armory.store.database import check_usable
 

@@ -22,18 +22,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from pytest_armory import __version__, gates
-from pytest_armory.baselines import Baseline
-from pytest_armory.destination import Destination
+from pytest_armory import __version__
 from pytest_armory.errors import StoreUnreachableError, TrackingError
-from pytest_armory.fixture_params import FixtureParams, Source, merged
-from pytest_armory.ledger import gate_tags, process_tags, shown_tags
-from pytest_armory.lifecycle import Phase, outcome_of
-from pytest_armory.options import Mark, Settings, is_evaluation, merged_mark
+from pytest_armory.gates import judge as gates
+from pytest_armory.gates.baselines import Baseline
+from pytest_armory.plugin.fixture_params import FixtureParams, Source, merged
+from pytest_armory.plugin.lifecycle import Phase, outcome_of
+from pytest_armory.plugin.options import Mark, Settings, is_evaluation, merged_mark
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
+from pytest_armory.session.ledger import display_tags, gate_tags, process_tags
+from pytest_armory.store.destination import Destination
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import open_run, running
-from pytest_armory.track.run import EvaluationRun, tag_strings, take_back
+from pytest_armory.track.run import EvaluationRun, restore_environment, tag_strings
 from pytest_armory.values import (
     PARAM_LIMIT,
     TAG_LIMIT,
@@ -137,7 +138,7 @@ class Attempts:
         self._told: dict[str, None] = {}
         self.problems: list[str] = []
         """What is not one attempt's."""
-        self.is_whole = True
+        self.is_complete = True
         """Whether nothing has failed that may have left a run open."""
         self.late: dict[tuple[str, int, str], EvaluationRecord] = {}
         """What has failed in the background since its attempt was reported."""
@@ -152,7 +153,7 @@ class Attempts:
         if attempt is None or attempt.item is not item:
             # In a folder's conftest a hook runs before ours, and may fail before a run is open.
             if not (report.when == "setup" and report.failed and is_evaluation(item)):
-                take_back()  # a wide fixture may end with any test
+                restore_environment()  # a wide fixture may end with any test
                 return None
             attempt = self.open(item)
         attempt.note(report)
@@ -161,21 +162,21 @@ class Attempts:
                 return self.finish(attempt)
             if report.when == "setup":
                 self.describe(attempt)
-        except Exception as error:  # noqa: BLE001 - see `own_fault`
-            attempt.run.problems.append(own_fault(error))
+        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+            attempt.run.problems.append(unexpected_error(error))
             if report.when == "teardown":
                 return self._give_up(attempt)
         return self.record_of(attempt) if report.when == "setup" else None
 
     def _give_up(self, attempt: Attempt) -> EvaluationRecord:
         """Leave an attempt's run as it is, for whoever sums up the session to close it."""
-        self.is_whole = False
+        self.is_complete = False
         self.current = None
         with suppress(Exception):  # whatever has been told of already
             attempt.stack.close()
         return self.record_of(attempt, outcome_of(attempt.phases))
 
-    def cut_short(self) -> EvaluationRecord | None:
+    def interrupt(self) -> EvaluationRecord | None:
         """Close the run that is open, from another thread, before this process dies of a signal."""
         attempt = self.current
         if attempt is None:
@@ -207,27 +208,27 @@ class Attempts:
     def prepare(self) -> None:
         """Open the store before the first test, for it takes seconds that are no test's."""
         if self.destination is not None:
-            from pytest_armory.store import open_store, spare_the_collector
+            from pytest_armory.store import freeze_garbage_collector, open_store
 
             with suppress(TrackingError):  # tried again by each evaluation, which tells it
                 open_store(self.destination)
-            spare_the_collector()
+            freeze_garbage_collector()
 
     def open(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; in memory if the store fails."""
         started = perf_counter()
         self._counts[item.nodeid] += 1
         record = EvaluationRecord(
-            nodeid=shown_id(item.nodeid),
+            nodeid=display_id(item.nodeid),
             attempt=self._counts[item.nodeid],
             worker=self._worker,
         )
         problems: list[str] = []
         try:
             run = self._open_run(item, record, problems)
-        except Exception as error:  # noqa: BLE001 - see `own_fault`
+        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
             run = EvaluationRun()
-            problems.append(own_fault(error))
+            problems.append(unexpected_error(error))
         run.collect_problems(problems)
         attempt = Attempt(item, record, run)
         attempt.scope = attempt.stack.enter_context(running(run))
@@ -292,7 +293,7 @@ class Attempts:
         experiment_id = store.experiment_id(
             experiment or f"experiment {self.settings.experiment_id}"
         )
-        waiting = {**tags, "armory.destination": self.destination.shown}
+        waiting = {**tags, "armory.destination": self.destination.display_uri}
         if not experiment:
             waiting["armory.experiment_id"] = str(self.settings.experiment_id)
         if "armory.remote_run_id" not in tags:
@@ -328,8 +329,8 @@ class Attempts:
             return ""
         try:
             return self._judge(attempt, mark)
-        except Exception as error:  # noqa: BLE001 - see `own_fault`
-            attempt.run.problems.append(f"its gates are not judged: {own_fault(error)}")
+        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+            attempt.run.problems.append(f"its gates are not judged: {unexpected_error(error)}")
             return ""
 
     def _judge(self, attempt: Attempt, mark: Mark) -> str:
@@ -402,7 +403,7 @@ class Attempts:
             tags={
                 "armory.outcome": outcome.value,
                 **gate_tags(attempt.verdicts),
-                **shown_tags(attempt.chief, attempt.compared),
+                **display_tags(attempt.chief, attempt.compared),
             },
         )
         if not outcome.is_good:
@@ -412,12 +413,12 @@ class Attempts:
         run.close(outcome.status)
         self.current = None
         record = self.record_of(attempt, outcome)
-        self.is_whole = self.is_whole and not record.problems
+        self.is_complete = self.is_complete and not record.problems
         run.when_late = lambda: self._note_late(run, record)
         return record
 
     def _note_late(self, run: EvaluationRun, record: EvaluationRecord) -> None:
-        self.is_whole = False
+        self.is_complete = False
         problems = tuple(run.problems)
         self.late[record.key] = replace(
             record,
@@ -469,7 +470,7 @@ def _as_stored(named: Mapping[str, T] | None) -> dict[str, T]:
 
 
 @lru_cache(maxsize=4096)  # each report of a test asks
-def shown_id(nodeid: str) -> str:
+def display_id(nodeid: str) -> str:
     """A node id without what looks like a secret in it; still another one than its neighbours'."""
     plain = redact_text(nodeid)
     if plain == nodeid:
@@ -477,7 +478,7 @@ def shown_id(nodeid: str) -> str:
     return f"{plain} {short_hash(nodeid)}"
 
 
-def own_fault(error: Exception) -> str:
+def unexpected_error(error: Exception) -> str:
     """What is told of an exception that nobody foresaw: of a machine or test that breaks Python.
 
     It may cost what was to be stored, but never a verdict. One that the store foresaw says it all.

@@ -258,7 +258,7 @@ def _bounded(metrics: Mapping[str, float], metric: str, bound: float, kind: str)
     if math.isnan(value):
         text = f"misses {rule}, as NaN misses every bound"
     elif not passed:
-        by = told_apart(abs(value - bound))
+        by = distinct_number(abs(value - bound))
         text = f"is {'above' if higher else 'below'} {rule} by {by}"
     state = "passed" if passed else "failed"
     return Verdict(metric, rule, state, value, bound, text=text, higher_is_worse=higher)
@@ -294,27 +294,27 @@ def _compared(
     if tolerance.percent and (base == 0 or math.isinf(base)):
         plain = Tolerance(0.01, False, higher)
         text = (
-            f"has a baseline of {told_apart(base)}, which has no percentage; without %, as "
+            f"has a baseline of {distinct_number(base)}, which has no percentage; without %, as "
             f'"{plain}", it can be judged'
         )
         return verdict("unjudged", text)
     # The second keeps "+1" exact on a count of millions, and "-0" everywhere.
     slack = min(SLACK * max(abs(base), edge), edge / 1000)
     passed = sign * value <= sign * limit + slack
-    text = f'{change}; "{tolerance}" allows {told_apart(limit, value)}'
+    text = f'{change}; "{tolerance}" allows {distinct_number(limit, value)}'
     return verdict("passed" if passed else "failed", text, limit)
 
 
 def _change(value: float, base: float, tolerance: Tolerance) -> str:
     """How a value came from the baseline's, in percent if the tolerance is."""
     if value == base:
-        return f"is the baseline's {told_apart(base)}"
+        return f"is the baseline's {distinct_number(base)}"
     percent = tolerance.percent and base != 0 and math.isfinite(base)
     by = abs(value - base) / abs(base) * 100 if percent else abs(value - base)
     by = float(f"{by:.9g}")  # without what 1.0 - 0.98 leaves in the last place
-    how = told_apart(by, tolerance.amount, digits=2 if percent else 4) + " %" * percent
+    how = distinct_number(by, tolerance.amount, digits=2 if percent else 4) + " %" * percent
     way = f"rose {how} above" if value > base else f"fell {how} below"
-    return f"{way} the baseline's {told_apart(base, value)}"
+    return f"{way} the baseline's {distinct_number(base, value)}"
 
 
 def _never_logged(metric: str, metrics: Iterable[str]) -> str:
@@ -334,7 +334,7 @@ def failure_text(verdicts: Iterable[Verdict]) -> str:
     failed = [verdict for verdict in verdicts if verdict.state == "failed"]
     rows: dict[tuple[str, str, str], None] = {}  # what was never logged misses every gate alike
     for verdict in failed:
-        value = "" if verdict.value is None else told_apart(verdict.value, verdict.limit)
+        value = "" if verdict.value is None else distinct_number(verdict.value, verdict.limit)
         name = verdict.metric if verdict.metric.isprintable() else repr(verdict.metric)
         rows[(name, value, verdict.text)] = None
     if not rows:
@@ -353,7 +353,7 @@ def failure_text(verdicts: Iterable[Verdict]) -> str:
 # Numbers
 
 
-def told_apart(value: float, apart: float | None = None, digits: int = 4) -> str:
+def distinct_number(value: float, apart: float | None = None, digits: int = 4) -> str:
     """A number in a few significant digits: as many more as tell it from ``apart``."""
     text = _rounded(value, digits)
     while apart is not None and value != apart and text == _rounded(apart, digits) and digits < 17:

@@ -26,12 +26,12 @@ from urllib.request import url2pathname
 from filelock import FileLock, Timeout
 
 from pytest_armory.budget import within
-from pytest_armory.destination import Destination, resolve
 from pytest_armory.environment import changed
 from pytest_armory.errors import ArmoryUsageError, StoreUnreachableError, TrackingError
 from pytest_armory.store._mlflow import translated
 from pytest_armory.store.circuit import WITHOUT_RETRIES
 from pytest_armory.store.client import NAME_LIMIT, Store, StoredRun, open_store
+from pytest_armory.store.destination import Destination, resolve
 from pytest_armory.values import REDACTED, TAG_LIMIT, clip
 
 KEY = "armory.key"
@@ -74,7 +74,7 @@ _HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT":
 
 
 @dataclass(frozen=True)
-class Delivery:
+class UploadPlan:
     """What is to be uploaded to one place: ``runs`` with each parent before its children.
 
     ``unfinished`` are not uploaded yet, for they are ``RUNNING`` or belong to a run that is.
@@ -82,7 +82,7 @@ class Delivery:
     ``refused`` says why the place cannot be used, if so.
     """
 
-    shown: str
+    display_uri: str
     target: Destination | None
     runs: Sequence[StoredRun]
     unfinished: Sequence[StoredRun] = ()
@@ -106,14 +106,14 @@ class Step:
     url: str | None = None
 
 
-def plain(shown: str) -> str:
+def without_user_info(shown: str) -> str:
     """A destination as it is told apart from others: without userinfo and final slashes."""
     return re.sub(r"(?<=://)[^/@]*@", "", shown).rstrip("/")
 
 
 def synced_tag(shown: str) -> str:
     """The tag of a run that was uploaded to a destination: its copy's id there."""
-    return f"{SYNCED}.{hashlib.sha256(plain(shown).encode()).hexdigest()[:12]}"
+    return f"{SYNCED}.{hashlib.sha256(without_user_info(shown).encode()).hexdigest()[:12]}"
 
 
 def key_of(run_id: str, tags: Mapping[str, str]) -> str:
@@ -127,9 +127,9 @@ def key_of(run_id: str, tags: Mapping[str, str]) -> str:
 # What is to be uploaded
 
 
-def deliveries(
+def upload_plans(
     source: Destination, to: Destination | None, environ: Mapping[str, str] = os.environ
-) -> list[Delivery]:
+) -> list[UploadPlan]:
     """What waits in the local database, by its destination; or all its sessions' runs for ``to``.
 
     Nothing is asked of a server.
@@ -139,11 +139,14 @@ def deliveries(
     store = open_store(source)
     waiting: dict[str, list[StoredRun]] = {}
     for run in store.runs_with_tag(WAITS_FOR):
-        waiting.setdefault(plain(run.tags[WAITS_FOR]), []).append(run)
+        waiting.setdefault(without_user_info(run.tags[WAITS_FOR]), []).append(run)
     if to is not None:
         _check_is_elsewhere(source, to)
-        runs = [*store.runs_with_tag("armory.session"), *waiting.get(plain(to.shown), [])]
-        return _without_empty([_delivery(store, to.shown, to, runs)])
+        runs = [
+            *store.runs_with_tag("armory.session"),
+            *waiting.get(without_user_info(to.display_uri), []),
+        ]
+        return _without_empty([_upload_plan(store, to.display_uri, to, runs)])
     found = []
     for shown, runs in waiting.items():
         runs = [run for run in runs if SYNCED not in run.tags]
@@ -151,18 +154,18 @@ def deliveries(
             target, refused = _named(shown, environ), ""
         except TrackingError as error:
             target, refused = None, str(error)
-        found.append(_delivery(store, shown, target, runs, refused))
+        found.append(_upload_plan(store, shown, target, runs, refused))
     return _without_empty(found)
 
 
-def _without_empty(found: Iterable[Delivery]) -> list[Delivery]:
-    return [delivery for delivery in found if delivery.runs or delivery.unfinished]
+def _without_empty(found: Iterable[UploadPlan]) -> list[UploadPlan]:
+    return [plan for plan in found if plan.runs or plan.unfinished]
 
 
 def _check_is_elsewhere(source: Destination, to: Destination) -> None:
     if to.database is not None and to.database.resolve() == Path(str(source.database)).resolve():
         raise ArmoryUsageError(
-            f"--to names the local database itself, {source.shown}, where the runs are; "
+            f"--to names the local database itself, {source.display_uri}, where the runs are; "
             "give the URI of a server, as in http://127.0.0.1:5000"
         )
 
@@ -170,25 +173,28 @@ def _check_is_elsewhere(source: Destination, to: Destination) -> None:
 def _named(shown: str, environ: Mapping[str, str]) -> Destination:
     """The destination that a run's tag names; who may go there, only the environment knows."""
     given = environ.get("MLFLOW_TRACKING_URI", "")
-    for uri in (given, plain(shown)):
+    for uri in (given, without_user_info(shown)):
         try:
             target = resolve(uri)
         except ArmoryUsageError:
             continue
-        if plain(target.shown) == plain(shown) and REDACTED not in uri:
+        if (
+            without_user_info(target.display_uri) == without_user_info(shown)
+            and REDACTED not in uri
+        ):
             return target
     raise TrackingError(
         f"what the URI {shown} needs is not stored with its runs; give it with --to URI"
     )
 
 
-def _delivery(
+def _upload_plan(
     store: Store,
     shown: str,
     target: Destination | None,
     runs: Iterable[StoredRun],
     refused: str = "",
-) -> Delivery:
+) -> UploadPlan:
     """With what belongs to the runs: what ran inside them, and what they ran inside."""
     tag = synced_tag(shown)
     chosen = {run.run_id: run for run in runs if tag not in run.tags}
@@ -216,7 +222,7 @@ def _delivery(
                 chosen[parent_id] = linked
                 left.append(linked)
     ready, unfinished = _in_order(chosen)
-    return Delivery(shown, target, ready, unfinished, parents, refused)
+    return UploadPlan(shown, target, ready, unfinished, parents, refused)
 
 
 def _links(run: StoredRun) -> list[str]:
@@ -259,7 +265,7 @@ def alone(source: Destination) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise TrackingError(
-            f"another sync of {source.shown} is at work; it uploads the same, so wait for it"
+            f"another sync of {source.display_uri} is at work; it uploads the same, so wait for it"
         ) from None
     except OSError as error:
         raise TrackingError(f"{lock.lock_file} cannot be locked: {error.strerror}") from None
@@ -272,58 +278,59 @@ def alone(source: Destination) -> Iterator[None]:
 # Uploading
 
 
-def upload(source: Destination, delivery: Delivery) -> Iterator[Step]:
-    """Upload a delivery, telling each step; what is done stays done, wherever it is cut off.
+def upload(source: Destination, plan: UploadPlan) -> Iterator[Step]:
+    """Upload a plan, telling each step; what is done stays done, wherever it is cut off.
 
     Raises :class:`StoreUnreachableError`. A run that is refused is told as ``left``, and the others
     go on; but its children wait for it.
     """
-    if delivery.target is None:
-        raise TrackingError(delivery.refused)
-    if not delivery.runs:
+    if plan.target is None:
+        raise TrackingError(plan.refused)
+    if not plan.runs:
         return
     patience = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
     haste = {name: value for name, value in _HASTE.items() if name in patience}
     with changed(patience):
-        courier = _Courier(open_store(source), open_store(delivery.target), delivery, haste)
-        courier.check_reachable()
-        courier.claim(delivery.runs)
+        uploader = Uploader(open_store(source), open_store(plan.target), plan, haste)
+        uploader.check_reachable()
+        uploader.mark_as_waiting(plan.runs)
         left: set[str] = set()
-        for index, run in enumerate(delivery.runs, 1):
+        for index, run in enumerate(plan.runs, 1):
             if left.intersection(_links(run)):
                 left.add(run.run_id)  # and so do its own
                 yield Step(index, run, "it belongs to a run that is not there yet", "left")
                 continue
             notes: list[str] = []
             try:
-                for text in courier.carry(run, notes.append):
+                for text in uploader.upload_run(run, notes.append):
                     yield Step(index, run, text)
             except TrackingError as error:
-                courier.check_reachable()
+                uploader.check_reachable()
                 left.add(run.run_id)
                 yield Step(index, run, str(error), "left", notes)
             else:
-                yield Step(index, run, "", "done", notes, courier.url(run))
+                yield Step(index, run, "", "done", notes, uploader.url(run))
 
 
-class _Courier:
+class Uploader:
     """Carries runs from one store to another; ``ids`` are the copies' ids by the runs' own."""
 
     def __init__(
-        self, source: Store, target: Store, delivery: Delivery, haste: Mapping[str, str]
+        self, source: Store, target: Store, plan: UploadPlan, haste: Mapping[str, str]
     ) -> None:
         self.source = source
         self.target = target
         self._haste = haste
-        self.ids = dict(delivery.parents)
-        self._place = plain(delivery.shown)
-        self._tag = synced_tag(delivery.shown)
+        self.ids = dict(plan.parents)
+        self._place = without_user_info(plan.display_uri)
+        self._tag = synced_tag(plan.display_uri)
         self._names: dict[str, str] = {}
         self._experiments: dict[str, str] = {}
         self._given = {
             run.experiment_id: run.tags[EXPERIMENT]
-            for run in delivery.runs
-            if EXPERIMENT in run.tags and plain(run.tags.get(WAITS_FOR, "")) == self._place
+            for run in plan.runs
+            if EXPERIMENT in run.tags
+            and without_user_info(run.tags.get(WAITS_FOR, "")) == self._place
         }
         self._pages: dict[str, str | None] = {}
 
@@ -340,12 +347,12 @@ class _Courier:
                 f"to log in: {error}"
             ) from None
 
-    def claim(self, runs: Sequence[StoredRun]) -> None:
+    def mark_as_waiting(self, runs: Sequence[StoredRun]) -> None:
         """Have what ran inside a run that waits wait by itself: that one may be there before it."""
         waiting: set[str] = set()
         for run in runs:  # each parent before its children
             if WAITS_FOR in run.tags:
-                if plain(run.tags[WAITS_FOR]) == self._place:
+                if without_user_info(run.tags[WAITS_FOR]) == self._place:
                     waiting.add(run.run_id)
             elif waiting.intersection(_links(run)):
                 self.source.log_batch(run.run_id, tags={WAITS_FOR: self._place})
@@ -355,7 +362,7 @@ class _Courier:
         """The page of a run's copy."""
         return self._pages.get(run.run_id)
 
-    def carry(self, stored: StoredRun, note: Callable[[str], None]) -> Iterator[str]:
+    def upload_run(self, stored: StoredRun, note: Callable[[str], None]) -> Iterator[str]:
         """Bring one run over, its status last; yields what it is at."""
         with translated("reading a run", self.source.where):
             run = self.source.client.get_run(stored.run_id)
@@ -365,14 +372,14 @@ class _Courier:
         tags = self._tags(run)
         copy, is_new = self._copy(run, experiment_id, tags, note)
         copy_id = copy.info.run_id
-        yield from self._carry_values(run, copy, tags, is_new, note)
-        self._carry_inputs(run, copy, note)
-        yield from self._carry_artifacts(stored, copy, is_new, note)
+        yield from self._upload_values(run, copy, tags, is_new, note)
+        self._upload_inputs(run, copy, note)
+        yield from self._upload_artifacts(stored, copy, is_new, note)
         end = run.info.end_time or run.info.start_time
         if (copy.info.status, copy.info.end_time) != (run.info.status, end):
             with translated("closing a run", self.target.where):
                 self.target.client.set_terminated(copy_id, run.info.status, end)
-        self._adopt(run, copy_id, experiment_id)
+        self._link_evaluations(run, copy_id, experiment_id)
         mark = {self._tag: copy_id}
         if self._is_its_own(run):
             mark[SYNCED] = copy_id
@@ -380,7 +387,7 @@ class _Courier:
         self.ids[stored.run_id] = copy_id
         self._pages[stored.run_id] = self.target.run_url(experiment_id, copy_id)
 
-    def _adopt(self, run: Any, copy_id: str, experiment_id: str) -> None:
+    def _link_evaluations(self, run: Any, copy_id: str, experiment_id: str) -> None:
         """Put a session's evaluations under its run that reached the server when it could not."""
         session = run.data.tags.get("armory.session", "")
         if run.data.tags.get("armory.kind") != "session" or not session or "'" in session:
@@ -435,7 +442,7 @@ class _Courier:
 
     def _is_its_own(self, run: Any) -> bool:
         """Whether this is the destination that the run was recorded for."""
-        return plain(run.data.tags.get(WAITS_FOR, "")) == self._place
+        return without_user_info(run.data.tags.get(WAITS_FOR, "")) == self._place
 
     def _tags(self, run: Any) -> dict[str, str]:
         """The tags of a run's copy, its links leading to copies."""
@@ -517,7 +524,7 @@ class _Courier:
 
     # Its parts
 
-    def _carry_values(
+    def _upload_values(
         self,
         run: Any,
         copy: Any,
@@ -570,7 +577,7 @@ class _Courier:
                     missing.append((key, metric.value, metric.timestamp, metric.step))
         return missing
 
-    def _carry_inputs(self, run: Any, copy: Any, note: Callable[[str], None]) -> None:
+    def _upload_inputs(self, run: Any, copy: Any, note: Callable[[str], None]) -> None:
         there = {(one.dataset.name, one.dataset.digest) for one in _datasets(copy)}
         missing = [
             one for one in _datasets(run) if (one.dataset.name, one.dataset.digest) not in there
@@ -582,7 +589,7 @@ class _Courier:
         if models:
             note(f"its logged models ({models:,}) are not uploaded; only a run's artifacts are")
 
-    def _carry_artifacts(
+    def _upload_artifacts(
         self, stored: StoredRun, copy: Any, is_new: bool, note: Callable[[str], None]
     ) -> Iterator[str]:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -595,7 +602,7 @@ class _Courier:
             with translated("storing artifacts", self.target.where):
                 repository = get_artifact_repository(uri, tracking_uri=self.target.uri)
             by_http = urlsplit(uri).scheme in ("mlflow-artifacts", "http", "https")
-            names = {path: carried_name(path) if by_http else path for path in files}
+            names = {path: http_name(path) if by_http else path for path in files}
             # What the session brought there itself may be an older file of the same size.
             known = not is_new and REMOTE_RUN not in stored.tags
             there = self._sizes(repository, names.values()) if known else {}
@@ -714,7 +721,7 @@ _LOOKALIKES = {ord(ascii_): chr(ord(ascii_) + 0xFEE0) for ascii_ in "#%?;"}
 """Characters that mean something in a URL, and their full-width forms."""
 
 
-def carried_name(path: str) -> str:
+def http_name(path: str) -> str:
     """The path under which an HTTP server of MLflow keeps an artifact: its own, if it can.
 
     MLflow puts it into a URL without quoting it, to store and to fetch it; its server decodes it

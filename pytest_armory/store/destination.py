@@ -44,12 +44,12 @@ class Destination:
     """Where this process tracks to.
 
     ``uri`` is MLflow's tracking URI, or None for the local database whose file ``database`` is.
-    For a SQLite URI ``database`` is its file as well. ``shown`` has no secret in it.
+    For a SQLite URI ``database`` is its file as well. ``display_uri`` has no secret in it.
     """
 
     uri: str | None
     database: Path | None
-    shown: str
+    display_uri: str
 
     @property
     def artifacts(self) -> Path | None:
@@ -86,7 +86,7 @@ def lease_folder(destination: Destination, environ: Mapping[str, str] = os.envir
     """
     if destination.database is not None:
         return destination.database.parent / "leases"
-    digest = hashlib.sha256(destination.shown.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(destination.display_uri.encode()).hexdigest()[:12]
     return armory_home(environ) / "leases" / digest
 
 
@@ -102,7 +102,7 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
                 f"the local database cannot be at {path}: SQLAlchemy before 2.1 opens no "
                 "path with a question mark; set ARMORY_HOME to another folder"
             )
-        return Destination(uri=None, database=path, shown=_shorten(path))
+        return Destination(uri=None, database=path, display_uri=_shorten(path))
     uri = uri.strip()
     if "://" not in uri and re.match(r"[^/]*@|[\w.-]+:\d+(/|$)", uri):
         raise _unusable(uri, f"it names no scheme, as in http://{_without_secrets(uri)}")
@@ -115,7 +115,7 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
             _check_server(uri)
             password = urlsplit(uri).password or ""
             conceal(password, unquote(password))
-        return Destination(uri=uri, database=None, shown=redact_text(uri))
+        return Destination(uri=uri, database=None, display_uri=redact_text(uri))
     if scheme in ("", "file") or os.path.exists(uri):
         path = Path(unquote(urlsplit(uri).path) or ".").absolute()
         path = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
@@ -231,7 +231,7 @@ def _file_database(uri: str) -> Destination:
     if not path.is_absolute():
         path = path.absolute()
         written = quoted(str(path))
-    return Destination(f"{start}{written}{query}", path, shown=f"{start}{written}")
+    return Destination(f"{start}{written}{query}", path, display_uri=f"{start}{written}")
 
 
 def quoted(path: str) -> str:

@@ -34,20 +34,20 @@ class Lease:
     process: str
     seen: int
 
-    def beat(self) -> None:
+    def touch(self) -> None:
         """Say that this process is at work: who closes its runs later knows until when it was."""
         with suppress(OSError):  # a file system gone read-only; then the end is told less exactly
             os.utime(self.path)
 
-    def say(self, words: str) -> None:
+    def write_journal(self, text: str) -> None:
         """Leave words for who closes this process's runs, should it die; they replace the last."""
         with suppress(OSError):  # a full disk: then less is known afterwards
             os.ftruncate(self.descriptor, 0)
             os.lseek(self.descriptor, 0, os.SEEK_SET)
-            os.write(self.descriptor, words.encode())
+            os.write(self.descriptor, text.encode())
 
     @property
-    def words(self) -> str:
+    def journal(self) -> str:
         """What its owner has left, perhaps cut off by its death."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         return os.read(self.descriptor, os.fstat(self.descriptor).st_size).decode(errors="replace")
@@ -57,13 +57,13 @@ class Lease:
         if self.descriptor not in _held:  # a forked child has let go already
             return
         if sys.platform == "win32":  # which removes no open file
-            self.leave()
+            self.unlock()
         with suppress(OSError):
             self.path.unlink()
         if sys.platform != "win32":
-            self.leave()
+            self.unlock()
 
-    def leave(self) -> None:
+    def unlock(self) -> None:
         """Let go of the lock but leave the file, for somebody to try again."""
         if self.descriptor in _held:
             del _held[self.descriptor]

@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
-from pytest_armory import __version__, destination, leases
-from pytest_armory.baselines import Baseline
+from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
+from pytest_armory.gates.baselines import Baseline
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
-from pytest_armory.reports import Summary, latest, markdown, outcome_counts, with_tests
+from pytest_armory.report.reports import Summary, latest, markdown, outcome_counts, with_tests
+from pytest_armory.session import leases
+from pytest_armory.store import destination
 from pytest_armory.values import TAG_LIMIT, clip, metric_values, short_hash, visible
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ class SessionRuns:
             return None
         return _first_session_run(store.session_runs_of(self.identity.session, experiment_id))
 
-    def become_one(self, store: Store, runs: Sequence[StoredRun]) -> None:
+    def merge_duplicates(self, store: Store, runs: Sequence[StoredRun]) -> None:
         """Keep one run for the session in each experiment, where two jobs opened theirs at once."""
         for experiment_id, own in list(self._runs.items()):
             here = [run for run in runs if run.experiment_id == experiment_id]
@@ -160,7 +162,7 @@ class SessionRuns:
             return [f"see {page}" for page in pages]
         command = "armory-mlflow-server"
         if self.where.uri is not None:
-            command += f" --backend-store-uri {self.where.shown}"
+            command += f" --backend-store-uri {self.where.display_uri}"
         local = "http://127.0.0.1:5000/#/experiments"
         shown = [f"{local}/{run.experiment_id}/runs/{run.run_id}" for run in runs]
         return [f"see them with `{command}` at {shown[0]}", *(f"and {page}" for page in shown[1:])]
@@ -229,7 +231,7 @@ class Ledger:
         """The node ids of every test that was."""
         self.deaths: dict[str, int] = {}
         """When each worker died that did, in milliseconds since the epoch."""
-        self.is_whole = True
+        self.is_complete = True
         """Whether the store holds the session as it was told at the end."""
         self.end: JobEnd | None = None
         """How it ended, once it has."""
@@ -265,11 +267,11 @@ class Ledger:
         if not waiting:
             return self.runs
         if self._waiting is None:
-            shown = self.where.shown
+            shown = self.where.display_uri
             self._waiting = SessionRuns(self._local, self.identity, self.problems, shown)
             # A worker has spent the budget on it already.
             if not _circuit(self.where).reason:
-                _circuit(self.where).trip(f"{self.where.shown} is out of reach")
+                _circuit(self.where).trip(f"{self.where.display_uri} is out of reach")
         return self._waiting
 
     def _link(self, place: SessionRuns, run_id: str, experiment_id: str) -> None:
@@ -282,7 +284,7 @@ class Ledger:
             store.later(lambda: store.log_batch(run_id, tags=tag), self._failed)
 
     def _failed(self, error: TrackingError) -> None:
-        self.is_whole = False
+        self.is_complete = False
         self.problems.append(str(error))
 
     def finish(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
@@ -300,7 +302,7 @@ class Ledger:
             return None
         summary = Summary(
             session=self.identity.session,
-            where=self.where.shown,
+            where=self.where.display_uri,
             records=[self._with_what_was_told(record) for record in records],
             whole=[
                 self._with_what_was_told(record)
@@ -326,7 +328,7 @@ class Ledger:
     def _baseline_told(self, records: Sequence[EvaluationRecord]) -> str:
         if self.baseline is None:
             return ""
-        return self.baseline.told({record.experiment_id for record in records})
+        return self.baseline.describe({record.experiment_id for record in records})
 
     def _open_with(self, summary: Summary) -> list[str]:
         """Where to look, and the command that brings what waits to its server."""
@@ -381,7 +383,7 @@ class Ledger:
             for place in filter(None, (self.runs, self._waiting)):
                 in_reach = not (place.where.is_remote and _circuit(place.where).is_open)
                 if not (in_reach and place.close(summary, tags)):
-                    self.is_whole = False
+                    self.is_complete = False
             if not self.identity.shared:
                 break
             others, ends = self._other_jobs()
@@ -456,8 +458,10 @@ class Ledger:
             return _Stored(unread=unread)  # which each evaluation that it cost has told
         database = place.where.database
         if database is not None and told and not database.exists():
-            self.is_whole = False
-            self.problems.append(f"{place.where.shown} is gone: something has removed it meanwhile")
+            self.is_complete = False
+            self.problems.append(
+                f"{place.where.display_uri} is gone: something has removed it meanwhile"
+            )
             return _Stored()
         try:
             store = open_store(place.where)
@@ -466,7 +470,7 @@ class Ledger:
             ids = store.experiment_ids() if everywhere else place.experiment_ids
             every = store.session_runs(self.identity.session, ids)
             runs = [r for r in every if not is_session(r) and r.run_id not in continued]
-            place.become_one(store, every)
+            place.merge_duplicates(store, every)
             for run in runs:
                 presumed = Outcome.INTERRUPTED if interrupted else Outcome.CRASHED
                 self._settle(place, store, run, presumed)
@@ -597,7 +601,7 @@ def _state(summary: Summary) -> tuple[object, ...]:
 def _circuit(where: destination.Destination) -> Circuit:
     from pytest_armory.store.circuit import circuit_of
 
-    return circuit_of(where.shown)
+    return circuit_of(where.display_uri)
 
 
 # What a session that ends and one that was killed are closed by
@@ -713,7 +717,7 @@ def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
     return {n: f"[{', '.join(part)}]" for n, part in zip(names, parts, strict=True) if part}
 
 
-def shown_tags(chief: Sequence[str], baseline: Mapping[str, float]) -> dict[str, str]:
+def display_tags(chief: Sequence[str], baseline: Mapping[str, float]) -> dict[str, str]:
     """The tags that keep what tables show of an attempt, for other jobs and later."""
     given = {"armory.chief": chief, "armory.baseline": baseline}
     texts = {name: json.dumps(value) for name, value in given.items() if value}

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_armory import leases
-from pytest_armory.destination import Destination, lease_folder
-from pytest_armory.ledger import (
+from pytest_armory.records import Outcome, from_wire
+from pytest_armory.report.reports import Summary
+from pytest_armory.session import leases
+from pytest_armory.session.ledger import (
     JobEnd,
     close_left,
     close_session_run,
@@ -21,9 +22,8 @@ from pytest_armory.ledger import (
     summary_of,
     with_other_jobs,
 )
-from pytest_armory.records import Outcome, from_wire
-from pytest_armory.reports import Summary
 from pytest_armory.store import Store, StoredRun, open_store
+from pytest_armory.store.destination import Destination, lease_folder
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _recover(
         return found
     finally:
         for lease in left:
-            lease.leave()
+            lease.unlock()
 
 
 def _closed(
@@ -117,7 +117,7 @@ def _closed(
 
 def _ended(summary: Summary, runs: Sequence[StoredRun], lease: leases.Lease | None) -> Summary:
     """As its process has left it to be written, if it came to its end; else it was interrupted."""
-    own = JobEnd.from_text(lease.words) if lease else None
+    own = JobEnd.from_text(lease.journal) if lease else None
     ends = [*ends_of(runs), *([own] if own else [])]
     return with_other_jobs(summary, ends, interrupted=own is None or own.interrupted)
 
@@ -125,7 +125,7 @@ def _ended(summary: Summary, runs: Sequence[StoredRun], lease: leases.Lease | No
 def _unwritten(run: StoredRun, lease: leases.Lease | None) -> dict[str, str]:
     """The parameters that a process knew of its evaluation, and did not come to write."""
     try:
-        record = from_wire(lease.words) if lease else None
+        record = from_wire(lease.journal) if lease else None
     except (ValueError, TypeError, KeyError):  # it said nothing yet, or died over it
         record = None
     if record is None or record.run_id != run.run_id:
@@ -133,7 +133,7 @@ def _unwritten(run: StoredRun, lease: leases.Lease | None) -> dict[str, str]:
     return {key: value for key, value in record.params.items() if key not in run.params}
 
 
-def told(recovery: Recovery) -> list[str]:
+def notes_of(recovery: Recovery) -> list[str]:
     """What a session says that has closed runs of earlier ones."""
     sessions = dict.fromkeys(run.tags["armory.session"] for run in recovery.closed)
     return [

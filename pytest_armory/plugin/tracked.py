@@ -11,16 +11,21 @@ from typing import Any
 
 import pytest
 
-from pytest_armory import baselines, environment, leases, reports, session, signals
-from pytest_armory.attempts import Attempts, own_fault, shown_id
-from pytest_armory.baselines import Baseline
-from pytest_armory.destination import PATIENCE, Destination, lease_folder
+from pytest_armory import environment, signals
 from pytest_armory.errors import ArmoryError
-from pytest_armory.gates import Reference
-from pytest_armory.ledger import Ledger, Links
-from pytest_armory.options import Settings, is_evaluation
+from pytest_armory.gates import baselines
+from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.judge import Reference
+from pytest_armory.plugin import xdist
+from pytest_armory.plugin.attempts import Attempts, display_id, unexpected_error
+from pytest_armory.plugin.options import Settings, is_evaluation
+from pytest_armory.plugin.xdist import received_from_worker, report_to_controller, write_summary
 from pytest_armory.records import from_wire, to_wire
-from pytest_armory.session import tell_controller, told_by_worker, write_summary
+from pytest_armory.report import reports
+from pytest_armory.session import leases
+from pytest_armory.session.ledger import Ledger, Links
+from pytest_armory.session.signals import before_dying
+from pytest_armory.store.destination import PATIENCE, Destination, lease_folder
 from pytest_armory.values import redacting
 
 WIRE = "armory"
@@ -36,45 +41,45 @@ _SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
 
 def register(config: pytest.Config, settings: Settings) -> None:
     """Register what this process needs for its role. Raises ``pytest.UsageError``."""
-    given = session.checked_destination(settings)
-    where, problems = session.logged_in(config, given)
-    local = session.local_destination()
-    session.prepare_circuit(config, where, settings.budget)
-    identity = session.identify(config, settings.session)
+    given = xdist.checked_destination(settings)
+    where, problems = xdist.logged_in(config, given)
+    local = xdist.local_destination()
+    xdist.prepare_circuit(config, where, settings.budget)
+    identity = xdist.identify(config, settings.session)
     stack = ExitStack()
     stack.enter_context(_environment())
     stack.enter_context(redacting(settings.secret_names, settings.redaction))
     config.add_cleanup(stack.close)
     manager = config.pluginmanager
     ledger = None
-    if not session.is_worker(config):
-        each = session.runs_each_test_everywhere(config)
+    if not xdist.is_worker(config):
+        each = xdist.runs_each_test_everywhere(config)
         ledger = Ledger(where, identity, each=each, local=local)
     process = Process(where, ledger, settings.baseline)
     process.problems += problems
-    process.notes += session.password_in_uri(given)
-    config.add_cleanup(signals.before_dying(process.die))
+    process.notes += xdist.password_in_uri(given)
+    config.add_cleanup(before_dying(process.shut_down))
     if ledger is not None:
-        manager.register(Reports(config, settings, ledger, process), "armory-reports")
+        manager.register(ReportingHooks(config, settings, ledger, process), "armory-reports")
     # --setup-plan and --setup-only run no test, so there is no evaluation.
-    if not session.is_controller(config) and not getattr(config.option, "setuponly", False):
+    if not xdist.is_controller(config) and not getattr(config.option, "setuponly", False):
         process.attempts = Attempts(
             settings,
             where,
             open_tags=identity.tags,
             local=local,
-            worker=session.worker_name(config),
+            worker=xdist.worker_name(config),
             parent_of=ledger.parent_of if ledger else Links(where, identity.session).parent_of,
             rootpath=config.rootpath,
         )
-        process.attempts.baseline = session.given_baseline(config) or Baseline("none")
-        manager.register(RunsTests(process.attempts, process), "armory-runs-tests")
+        process.attempts.baseline = xdist.given_baseline(config) or Baseline("none")
+        manager.register(RunningHooks(process.attempts, process), "armory-runs-tests")
 
 
 def register_in_memory(config: pytest.Config, settings: Settings) -> None:
     """Give marked tests the same of everything where nothing is tracked, but for the store."""
     attempts = Attempts(settings, None, rootpath=config.rootpath)
-    config.pluginmanager.register(RunsTests(attempts, Process(None, None)), "armory-runs-tests")
+    config.pluginmanager.register(RunningHooks(attempts, Process(None, None)), "armory-runs-tests")
 
 
 class Process:
@@ -106,30 +111,30 @@ class Process:
         with signals.interrupt_deferred(), signals.alarm_paused(), self.busy:
             try:
                 if self._lease is not None:
-                    self._lease.beat()
+                    self._lease.touch()
                 yield
             except pytest.UsageError:
                 raise
-            except Exception as error:  # noqa: BLE001 - see `own_fault`
-                self.problems.append(own_fault(error))
+            except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+                self.problems.append(unexpected_error(error))
 
-    def leave_word(self, wire: str) -> None:
+    def write_journal(self, wire: str) -> None:
         """Keep what is known of an attempt where it outlives this process."""
         if self._lease is not None:
-            self._lease.say(wire)
+            self._lease.write_journal(wire)
 
     def begin(self) -> None:
         """Take this process's lease; and where it reports, close what killed sessions left."""
         if self.where is None or self._begun:
             return
         self._begun = True
-        from pytest_armory import recovery
+        from pytest_armory.session import recovery
 
         try:
             self._lease = leases.hold(lease_folder(self.where))
             if self.ledger is not None:
                 own = self.ledger.identity.session
-                self.notes += recovery.told(recovery.recover_dead(self.where, own=own))
+                self.notes += recovery.notes_of(recovery.recover_dead(self.where, own=own))
         except (OSError, ArmoryError) as error:
             self.problems.append(f"runs of killed sessions cannot be looked after: {error}")
 
@@ -146,29 +151,29 @@ class Process:
         """Give the lease back, unless something is left open that others shall close."""
         if self._lease is not None:
             told = self.ledger or self.attempts
-            if told is None or told.is_whole:
+            if told is None or told.is_complete:
                 self._lease.release()
             else:
                 if self.ledger is not None and self.ledger.end is not None:
-                    self._lease.say(self.ledger.end.to_text())
-                self._lease.leave()
+                    self._lease.write_journal(self.ledger.end.to_text())
+                self._lease.unlock()
             self._lease = None
         if self.where is not None and self.ledger is not None and self.ledger.deaths:
-            self._bury(self.where)
+            self._remove_leases_of_dead(self.where)
 
-    def _bury(self, where: Destination) -> None:
+    def _remove_leases_of_dead(self, where: Destination) -> None:
         """Remove the leases of workers that died; their runs are closed by now."""
-        from pytest_armory import recovery
+        from pytest_armory.session import recovery
 
         try:
             recovery.recover_dead(where)
         except (OSError, ArmoryError) as error:
             self.problems.append(str(error))
 
-    def die(self) -> None:
+    def shut_down(self) -> None:
         """Close what is open. The main thread may go on, but not into a hook of ours."""
         self.busy.acquire()
-        record = self.attempts.cut_short() if self.attempts is not None else None
+        record = self.attempts.interrupt() if self.attempts is not None else None
         if self.ledger is not None:
             if record is not None:
                 self.ledger.take(record)
@@ -176,7 +181,7 @@ class Process:
         self.end()
 
 
-class RunsTests:
+class RunningHooks:
     """A session of one process, or a worker."""
 
     def __init__(self, attempts: Attempts, process: Process) -> None:
@@ -188,7 +193,7 @@ class RunsTests:
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         if session.config.option.collectonly:
             return
-        self._planned = [shown_id(item.nodeid) for item in session.items if is_evaluation(item)]
+        self._planned = [display_id(item.nodeid) for item in session.items if is_evaluation(item)]
         if self.process.ledger is not None:
             self.process.ledger.planned.update(self._planned)
         # A worker runs its tests whatever could not be collected.
@@ -242,7 +247,7 @@ class RunsTests:
         if record is not None:
             wire = to_wire(record)
             setattr(report, WIRE, wire)
-            self.process.leave_word(wire)
+            self.process.write_journal(wire)
             report.user_properties += reports.junit_properties(record) if record.outcome else []
         return report
 
@@ -259,14 +264,14 @@ class RunsTests:
         records = self.attempts.end()
         self.process.problems += self.attempts.problems
         if self.process.ledger is None:
-            tell_controller(config, self.process.problems, list(map(to_wire, records)))
+            report_to_controller(config, self.process.problems, list(map(to_wire, records)))
             self.process.end()
         else:
             for record in records:
                 self.process.ledger.take(record)
 
 
-class Reports:
+class ReportingHooks:
     """A session of one process, or the controller of workers."""
 
     def __init__(
@@ -278,9 +283,9 @@ class Reports:
         self.process = process
         self.summary: reports.Summary | None = None
         self._printed = False
-        self._cut_short = False
+        self._interrupted = False
         self._collected = 0
-        process.print_summary = self._print_cut_short
+        process.print_summary = self._print_interrupted
         ledger.edit = self._edit
 
     def _edit(self, lines: list[object]) -> None:
@@ -290,22 +295,22 @@ class Reports:
             raise RuntimeError(str(error)) from None
 
     def pytest_report_header(self) -> str:
-        shown = reports.printable(self.ledger.where.shown)
+        shown = reports.printable(self.ledger.where.display_uri)
         return f"armory: tracking to {shown}, session {self.ledger.identity.session}"
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         baseline = self.process.find_baseline()
-        session.hand_over(self.ledger.identity, baseline, self.ledger.out_of_reach, node)
+        xdist.configure_worker(self.ledger.identity, baseline, self.ledger.out_of_reach, node)
 
     # `pytest.exit` chooses the exit status itself, and a second Ctrl-C loses it.
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
-        self._cut_short = True
+        self._interrupted = True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_internalerror(self) -> None:
-        self._cut_short = True
+        self._interrupted = True
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -314,8 +319,8 @@ class Reports:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         if error is not None:
-            self.ledger.deaths.setdefault(*session.died_now(node))
-        problems, wires = told_by_worker(node)
+            self.ledger.deaths.setdefault(*xdist.died_at(node))
+        problems, wires = received_from_worker(node)
         self.ledger.problems += problems
         with self.process.at_work():
             for wire in wires:
@@ -325,7 +330,7 @@ class Reports:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         # Taken off, for pytest keeps every report until the end.
         planned, wire = (vars(report).pop(name, None) for name in (PLANNED, WIRE))
-        self.ledger.reported.add(shown_id(report.nodeid))
+        self.ledger.reported.add(display_id(report.nodeid))
         if planned is not None:
             self.ledger.planned.update(json.loads(planned))
         if wire is not None:
@@ -358,7 +363,7 @@ class Reports:
         most = session.config.option.maxfail
         if most and session.testsfailed >= most:
             return False
-        return self._cut_short or exitstatus == pytest.ExitCode.INTERRUPTED
+        return self._interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
 
     @property
     def _failed_strictly(self) -> bool:
@@ -384,7 +389,7 @@ class Reports:
     def pytest_terminal_summary(self) -> None:
         self._print()
 
-    def _print_cut_short(self) -> None:
+    def _print_interrupted(self) -> None:
         if self.summary is None:
             self._finish(interrupted=True)
         capture = self.config.pluginmanager.get_plugin("capturemanager")

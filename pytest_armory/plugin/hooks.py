@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_armory import options
+from pytest_armory.plugin import options
 
 if TYPE_CHECKING:
     from pytest_armory.track import EvaluationRun
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", options.MARKER_HELP)
     settings = config.stash[_settings] = options.read_settings(config)
     if settings.track:
-        from pytest_armory import tracked
+        from pytest_armory.plugin import tracked
 
         tracked.register(config, settings)
 
@@ -60,13 +60,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Refuse markers that cannot be used before the first test runs."""
     errors = options.marker_errors(items)
     if errors:
-        from pytest_armory import session
+        from pytest_armory.plugin import xdist
 
-        session.refuse(config, items, errors)
+        xdist.refuse(config, items, errors)
     elif not config.stash[_settings].track and (
         "pytest_armory.track" in sys.modules or any(map(options.is_evaluation, items))
     ):
-        from pytest_armory import tracked
+        from pytest_armory.plugin import tracked
 
         tracked.register_in_memory(config, config.stash[_settings])
 
@@ -74,9 +74,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
     """Raise what a worker refused."""
-    from pytest_armory import session
+    from pytest_armory.plugin import xdist
 
-    session.raise_refused(node)
+    xdist.raise_refused(node)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -89,7 +89,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _scopes() -> ModuleType:
-    from pytest_armory import scopes
+    from pytest_armory.plugin import scopes
 
     return scopes
 

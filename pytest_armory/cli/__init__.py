@@ -1,0 +1,1 @@
+"""The commands ``pytest-armory`` and ``armory-mlflow-server``."""

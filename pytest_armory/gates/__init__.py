@@ -1,0 +1,1 @@
+"""Bounds and baselines: what a gate is, and how it is judged."""

@@ -1,0 +1,1 @@
+"""Records -> what people read: the terminal, Markdown, JUnit. Pure."""

@@ -1,0 +1,1 @@
+"""Uploading what was recorded locally: ``pytest-armory sync``."""
