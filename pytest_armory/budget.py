@@ -12,7 +12,7 @@ T = TypeVar("T")
 def within(seconds: float, work: Callable[[], T]) -> T:
     """Do ``work``; raises :class:`TimeoutError` when the seconds are over, or what it raised.
 
-    What is still under way then goes on in a thread that nobody waits for.
+    Work that takes longer goes on in a daemon thread, and its result is dropped.
     """
     outcome: list[Any] = []
     thread = threading.Thread(target=_do, args=(work, outcome), daemon=True)

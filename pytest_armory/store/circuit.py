@@ -62,8 +62,8 @@ class Circuit:
         """Do ``work`` within the budget. Raises :class:`TimeoutError`, or what it raised.
 
         While it is open, :class:`StoreUnreachableError`. ``size`` is how many bytes the work
-        uploads, whose time is added to the budget. What is still under way when the budget is spent
-        goes on in a thread that nobody waits for.
+        uploads, whose time is added to the budget. Work that takes longer goes on in a daemon
+        thread, and its result is dropped.
         """
         if self.is_open:
             raise StoreUnreachableError(self.reason)
@@ -72,7 +72,7 @@ class Circuit:
         return result
 
     def watch(self, work: Callable[[], T]) -> T:
-        """Do ``work`` here and now; one that fails after the whole budget opens the circuit.
+        """Do ``work`` in this thread; if it fails when its time is spent, the circuit opens.
 
         For a local database, where it is another process's lock that a call waits for: SQLite gives
         up by itself, when the budget is spent.

@@ -191,7 +191,7 @@ def fault_of(path: Path) -> str:
         return f"the local database {path} cannot be read; give yourself the permission"
     try:
         tables, revision = _look_into(path)
-    except sqlite3.OperationalError:  # locked, or its folder read-only: only using it will tell
+    except sqlite3.OperationalError:  # locked, or its folder read-only: found out when it is used
         return ""
     except sqlite3.DatabaseError as error:
         aside = shlex.join(["mv", str(path), f"{path}.broken"])

@@ -94,13 +94,7 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
     Raises :class:`ArmoryUsageError` for a URI MLflow cannot use, with what to type instead.
     """
     if uri is None or uri == LOCAL:
-        path = armory_home(environ) / "mlruns" / "mlflow.db"
-        if "?" in str(path) and not _sqlalchemy_quotes():
-            raise ArmoryUsageError(
-                f"the local database cannot be at {path}: SQLAlchemy before 2.1 opens no "
-                "path with a question mark; set ARMORY_HOME to another folder"
-            )
-        return Destination(uri=None, database=path, display_uri=_shorten(path))
+        return _local_database(environ)
     uri = uri.strip()
     if "://" not in uri and re.match(r"[^/]*@|[\w.-]+:\d+(/|$)", uri):
         raise _unusable(uri, f"it names no scheme, as in http://{_without_secrets(uri)}")
@@ -115,14 +109,27 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
             conceal(password, unquote(password))
         return Destination(uri=uri, database=None, display_uri=redact_text(uri))
     if scheme in ("", "file") or os.path.exists(uri):
-        path = Path(unquote(urlsplit(uri).path) or ".").absolute()
-        path = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
-        raise _unusable(
-            uri,
-            "MLflow no longer tracks to plain folders; use a database file instead, as in "
-            f"sqlite:///{path}",
-        )
+        raise _unusable(uri, _no_folders(uri))
     raise _unusable(uri, f"its scheme is none of {', '.join(_SCHEMES)}")
+
+
+def _local_database(environ: Mapping[str, str]) -> Destination:
+    path = armory_home(environ) / "mlruns" / "mlflow.db"
+    if "?" in str(path) and not _sqlalchemy_quotes():
+        raise ArmoryUsageError(
+            f"the local database cannot be at {path}: SQLAlchemy before 2.1 opens no "
+            "path with a question mark; set ARMORY_HOME to another folder"
+        )
+    return Destination(uri=None, database=path, display_uri=_shorten(path))
+
+
+def _no_folders(uri: str) -> str:
+    path = Path(unquote(urlsplit(uri).path) or ".").absolute()
+    path = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
+    return (
+        "MLflow no longer tracks to plain folders; use a database file instead, as in "
+        f"sqlite:///{path}"
+    )
 
 
 def without_login(destination: Destination) -> tuple[Destination, tuple[str, str] | None]:

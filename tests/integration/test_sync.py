@@ -24,12 +24,10 @@ from outages import status
 from servers import Proxy, free_port, proxied
 
 from pytest_armory.cli import commands
-from pytest_armory.errors import TrackingError
 from pytest_armory.store import destination
 from pytest_armory.store.database import sqlite_uri
 from pytest_armory.sync.artifacts import http_name
 from pytest_armory.sync.lock import upload_lock
-from pytest_armory.sync.plan import destination_of
 from pytest_armory.sync.tags import synced_tag
 
 RICH = """
@@ -561,17 +559,3 @@ def test_large_runs_go_in_batches(local: MlflowClient, proxy: Proxy, tmp_path: P
     local.set_terminated(run_id)
     assert commands.main(["sync", "--to", proxy.url]) == 0
     check_same(local, [local.get_run(run_id)], proxy.url, tmp_path)
-
-
-def test_a_destination_is_reached_with_what_the_environment_knows(
-    local: MlflowClient,  # noqa: ARG001 - the database
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shown = "http://[redacted]@127.0.0.1:5000/"
-    given = "http://me:pw@127.0.0.1:5000"
-    assert synced_tag(shown) == synced_tag("http://127.0.0.1:5000")
-    assert destination_of(shown, {"MLFLOW_TRACKING_URI": given}).uri == given
-    assert destination_of(shown, {}).uri == "http://127.0.0.1:5000"
-    with pytest.raises(TrackingError, match="give it with --to URI"):
-        destination_of("http://127.0.0.1:5000/?token=[redacted]", {})
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
