@@ -1,4 +1,4 @@
-"""A limit on the wall clock, for work that knows none: a time-out of HTTP is for each read."""
+"""A limit on the wall-clock time of a call; HTTP time-outs limit only each single read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 def within(seconds: float, work: Callable[[], T]) -> T:
     """Do ``work``; raises :class:`TimeoutError` when the seconds are over, or what it raised.
 
-    What is still under way then goes on in a thread that nobody waits for.
+    Work that takes longer goes on in a daemon thread, and its result is dropped.
     """
     outcome: list[Any] = []
     thread = threading.Thread(target=_do, args=(work, outcome), daemon=True)
@@ -30,5 +30,5 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 def _do(work: Callable[[], object], outcome: list[Any]) -> None:
     try:
         outcome[:] = [True, work()]
-    except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+    except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
         outcome[:] = [False, error]

@@ -34,8 +34,9 @@ from pytest_armory.session import recovery
 from pytest_armory.session.ledger import is_attempt, is_session, summary_of
 from pytest_armory.store import Store, StoredRun, destination, login, open_store
 from pytest_armory.store.destination import Destination
-from pytest_armory.sync import sync
-from pytest_armory.sync.sync import Step, UploadPlan
+from pytest_armory.sync.lock import upload_lock
+from pytest_armory.sync.plan import UploadPlan, upload_plans
+from pytest_armory.sync.upload import Step, upload
 
 NAME = "pytest-armory"
 
@@ -139,7 +140,7 @@ def _sessions(where: Destination, arguments: argparse.Namespace) -> Iterable[str
     if not _exists(where):
         return [_nothing(where)]
     # A session has a run in each of its experiments, with the same counts in all.
-    runs = open_store(where).latest_sessions(arguments.most * 10)
+    runs = open_store(where).search.latest_sessions(arguments.most * 10)
     sessions: dict[str, list[StoredRun]] = {}
     for run in runs:
         sessions.setdefault(run.tags.get("armory.session", ""), []).append(run)
@@ -158,7 +159,7 @@ def _compare(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
         raise ArmoryUsageError(_nothing(where))
     store = open_store(where)
     session = b.value or _newest(store)
-    every = store.session_runs(session, store.experiment_ids())
+    every = store.search.runs_of_session(session, store.experiments.ids())
     runs = [run for run in every if is_attempt(run)]
     if not runs:
         raise ArmoryUsageError(
@@ -216,7 +217,7 @@ def _compared(record: EvaluationRecord, baseline: Mapping[str, float] | None) ->
 
 
 def _newest(store: Store) -> str:
-    newest = store.latest_sessions(1)
+    newest = store.search.latest_sessions(1)
     return newest[0].tags.get("armory.session", "") if newest else ""
 
 
@@ -277,14 +278,14 @@ def _sync(source: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     """
     to = None if arguments.to is None else destination.resolve(arguments.to)
     if arguments.dry_run:
-        found = sync.upload_plans(source, to)
+        found = upload_plans(source, to)
         for plan in found:
             yield from _would_upload(plan)
     else:
-        with sync.alone(source), ExitStack() as stack:
+        with upload_lock(source), ExitStack() as stack:
             if to is not None:
                 to = stack.enter_context(_logged_in(to))
-            found = sync.upload_plans(source, to)
+            found = upload_plans(source, to)
             problems = []
             for plan in found:
                 problems += yield from _upload(source, plan)
@@ -344,10 +345,10 @@ def _upload(source: Destination, plan: UploadPlan) -> Generator[str, None, list[
 def _steps(source: Destination, plan: UploadPlan) -> Iterator[Step]:
     """The steps of an upload, logged in where it goes."""
     if plan.target is None:
-        yield from sync.upload(source, plan)  # which says why
+        yield from upload(source, plan)  # which says why
         return
     with _logged_in(plan.target) as there:
-        yield from sync.upload(source, replace(plan, target=there))
+        yield from upload(source, replace(plan, target=there))
 
 
 def _told(step: Step, which: str, rewrites: bool) -> Iterator[str]:

@@ -70,7 +70,7 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
         runs = [
             run
             for ids, condition in _searches(store, reference, own)
-            for run in store.search(ids, f"{_PASSED} AND {condition}", newest=True, most=most)
+            for run in store.search.runs(ids, f"{_PASSED} AND {condition}", newest=True, most=most)
             if run.tags.get("armory.session") != own
         ]
     except TrackingError as error:
@@ -98,12 +98,12 @@ def _advice(reference: Reference) -> str:
 
 def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[list[str], str]]:
     """The experiments and the condition of each search that a reference takes."""
-    experiments = store.experiment_ids()
+    experiments = store.experiments.ids()
     if reference.kind == "session":
         yield experiments, f"tags.`armory.session` = {quoted(reference.value)}"
     elif reference.kind == "latest":
         latest: dict[str, str] = {}
-        for run in store.search(experiments, _SESSIONS, newest=True, most=MOST):
+        for run in store.search.runs(experiments, _SESSIONS, newest=True, most=MOST):
             is_complete = run.metrics.get("passed") and not run.metrics.get("running")
             if run.tags.get("armory.session") != own and is_complete:
                 latest.setdefault(run.experiment_id, run.tags["armory.session"])

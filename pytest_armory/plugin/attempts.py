@@ -200,7 +200,7 @@ class Attempts:
                 store = open_store(self.destination)
                 self.problems += store.close_left_open(self._left_open)
                 store.flush()
-                store.drain()
+                store.background.drain()
             except TrackingError as error:
                 self.problems.append(str(error))
         return [*cut_off, *self.late.values()]
@@ -274,7 +274,7 @@ class Attempts:
 
         experiment_id = self.settings.experiment_id if not experiment else None
         if experiment_id is None:
-            experiment_id = open_store(where).experiment_id(experiment)
+            experiment_id = open_store(where).experiments.id_of(experiment)
         parent = self._parent_of(experiment_id, False)
         linked = {**tags, **({"mlflow.parentRunId": parent} if parent else {})}
         return open_run(
@@ -290,7 +290,7 @@ class Attempts:
         assert self.destination is not None
         # As it was before the first test: fixtures may have put another home in its place.
         store = open_store(self._local or self.destination)
-        experiment_id = store.experiment_id(
+        experiment_id = store.experiments.id_of(
             experiment or f"experiment {self.settings.experiment_id}"
         )
         waiting = {**tags, "armory.destination": self.destination.display_uri}

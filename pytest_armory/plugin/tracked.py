@@ -25,7 +25,7 @@ from pytest_armory.report import reports
 from pytest_armory.session import leases
 from pytest_armory.session.ledger import Ledger, Links
 from pytest_armory.session.signals import before_dying
-from pytest_armory.store.destination import PATIENCE, Destination, lease_folder
+from pytest_armory.store.destination import HTTP_LIMITS, Destination, lease_folder
 from pytest_armory.values import redacting
 
 WIRE = "armory"
@@ -425,7 +425,7 @@ def _environment() -> AbstractContextManager[None]:
     ``mlflow.start_run`` in a test would otherwise resume the job's run instead of opening its own.
     And where the server is dead, a test's own calls would wait for four minutes each.
     """
-    ours = {name: os.environ.get(name, value) for name, value in PATIENCE.items()}
+    ours = {name: os.environ.get(name, value) for name, value in HTTP_LIMITS.items()}
     others = {name: os.environ.get(name) for name in _SET_MEANWHILE}
     return environment.changed({**others, **ours, "MLFLOW_RUN_ID": None})
 

@@ -99,7 +99,7 @@ class SessionRuns:
     def _of_others(self, store: Store, experiment_id: str) -> StoredRun | None:
         if not self.identity.shared:
             return None
-        return _first_session_run(store.session_runs_of(self.identity.session, experiment_id))
+        return _first_session_run(store.search.session_runs(self.identity.session, experiment_id))
 
     def merge_duplicates(self, store: Store, runs: Sequence[StoredRun]) -> None:
         """Keep one run for the session in each experiment, where two jobs opened theirs at once."""
@@ -192,7 +192,7 @@ class Links:
             return parent
         try:
             store = open_store(self._where)
-            first = _first_session_run(store.session_runs_of(self._session, experiment_id))
+            first = _first_session_run(store.search.session_runs(self._session, experiment_id))
         except TrackingError:  # whoever opens the run meets it too, and tells it
             return None
         self._parents[experiment_id] = first.run_id if first is not None else None
@@ -281,7 +281,7 @@ class Ledger:
         if parent is not None:
             store = open_store(place.where)
             tag = {"mlflow.parentRunId": parent}
-            store.later(lambda: store.log_batch(run_id, tags=tag), self._failed)
+            store.background.submit(lambda: store.log_batch(run_id, tags=tag), self._failed)
 
     def _failed(self, error: TrackingError) -> None:
         self.is_complete = False
@@ -401,7 +401,7 @@ class Ledger:
 
         try:
             store = open_store(self.where)
-            runs = store.session_runs(self.identity.session, self.runs.experiment_ids)
+            runs = store.search.runs_of_session(self.identity.session, self.runs.experiment_ids)
         except TrackingError as error:
             self._failed(error)
             return [], []
@@ -465,10 +465,10 @@ class Ledger:
             return _Stored()
         try:
             store = open_store(place.where)
-            store.drain()
+            store.background.drain()
             everywhere = bool(self.deaths) or not place.where.is_remote
-            ids = store.experiment_ids() if everywhere else place.experiment_ids
-            every = store.session_runs(self.identity.session, ids)
+            ids = store.experiments.ids() if everywhere else place.experiment_ids
+            every = store.search.runs_of_session(self.identity.session, ids)
             runs = [r for r in every if not is_session(r) and r.run_id not in continued]
             place.merge_duplicates(store, every)
             for run in runs:
@@ -477,7 +477,7 @@ class Ledger:
             runs = [run for run in runs if is_attempt(run)]
             if not self._each:
                 number_attempts(store, runs)
-            store.drain()
+            store.background.drain()
         except TrackingError as error:
             self._failed(error)
             return _Stored(unread=unread)

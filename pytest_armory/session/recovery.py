@@ -66,7 +66,7 @@ def _recover(
     left = set(dead)
     try:
         store = open_store(where)
-        runs = store.open_runs()
+        runs = store.search.open_runs()
         kept = {r.tags.get("armory.process") for r in runs if r.tags["armory.session"] == own}
         over = {one.process: one for one in dead if one.process not in kept}
         found = _closed(store, runs, over, alive, session)
@@ -109,7 +109,7 @@ def _closed(
             ends[name] = max(end, ends.get(name, 0))
             continue
         if name not in summaries:  # one for the session runs of all its experiments
-            runs = store.session_runs(name, store.experiment_ids())
+            runs = store.search.runs_of_session(name, store.experiments.ids())
             summaries[name] = _ended(summary_of(store, name, runs), runs, lease)
         close_session_run(store, run, summaries[name], max(end, ends.get(name, 0)))
     return Recovery(closed, living, unknown)

@@ -3,7 +3,7 @@
 A dead server costs MLflow four minutes a call. Here a call has a budget of seconds, with MLflow's
 own retries inside it (jittered, honouring ``Retry-After``, never of what cannot succeed). When it
 is spent, the circuit of this process opens: calls fail at once, and what they would have stored is
-recorded locally. Now and then one call tries again.
+recorded locally. After each pause one call tries the server again.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ BUDGET = 10.0
 """Seconds a call may take over a network, retries included, unless ``armory_budget`` says more."""
 
 PAUSE = 30.0
-"""Seconds between two tries of a server that was out of reach."""
+"""Seconds after which a server that was out of reach is tried again."""
 
 PROBE = 3.0
 """Seconds such a try may take."""
 
 UPLOAD = 1_000_000
-"""Bytes a second that an upload must make to keep within its budget."""
+"""Bytes a second that an upload must reach to stay within its budget."""
 
 WITHOUT_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-"""The environment for a request that must not be made twice unseen."""
+"""The environment for a request that MLflow must not repeat by itself."""
 
 
 class Circuit:
-    """One process's way to one server; ``reason`` says why it is open, or is empty."""
+    """One process's circuit breaker for one destination; ``reason`` says why it is open, if so."""
 
     budget = BUDGET
     """The same for every circuit of a process: a session sets it."""
@@ -49,8 +49,8 @@ class Circuit:
         self._again = float("inf") if for_good else monotonic() + PAUSE
 
     @property
-    def patience(self) -> float:
-        """Seconds that a call may take by now."""
+    def time_limit(self) -> float:
+        """Seconds that the next call may take."""
         return PROBE if self.reason else self.budget
 
     @property
@@ -62,29 +62,29 @@ class Circuit:
         """Do ``work`` within the budget. Raises :class:`TimeoutError`, or what it raised.
 
         While it is open, :class:`StoreUnreachableError`. ``size`` is how many bytes the work
-        uploads, which take their time on top. What is still under way when the budget is spent goes
-        on in a thread that nobody waits for.
+        uploads, whose time is added to the budget. Work that takes longer goes on in a daemon
+        thread, and its result is dropped.
         """
         if self.is_open:
             raise StoreUnreachableError(self.reason)
-        result = within(self.patience + size / UPLOAD, work)
+        result = within(self.time_limit + size / UPLOAD, work)
         self.reason = ""
         return result
 
     def watch(self, work: Callable[[], T]) -> T:
-        """Do ``work`` here and now; one that fails after the whole budget opens the circuit.
+        """Do ``work`` in this thread; if it fails when its time is spent, the circuit opens.
 
         For a local database, where it is another process's lock that a call waits for: SQLite gives
         up by itself, when the budget is spent.
         """
         if self.is_open:
             raise StoreUnreachableError(self.reason)
-        started, patience = monotonic(), self.patience
+        started, limit = monotonic(), self.time_limit
         try:
             result = work()
         except Exception as error:
             waited = monotonic() - started
-            if waited < 0.9 * patience:  # SQLite waits in steps
+            if waited < 0.9 * limit:  # SQLite waits in steps
                 raise
             raise TimeoutError(f"the database was locked for {waited:.0f} s") from error
         self.reason = ""

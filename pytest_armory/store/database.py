@@ -1,8 +1,8 @@
 """The local SQLite database: its URI, its schema made once, and what keeps it from being used.
 
-MLflow upgrades a database that lacks one of its tables as soon as it opens it, without a word and
-without a copy, and so do tables of other programs get company; so each is looked at first, by
-``sqlite3`` alone, which takes milliseconds where importing MLflow takes seconds.
+MLflow upgrades a database that lacks one of its tables as soon as it opens it, without a message
+and without a copy, and adds its tables to another program's database; so each is inspected first,
+by ``sqlite3`` alone, which takes milliseconds where importing MLflow takes seconds.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store._mlflow import (
+    garbage_collector_paused,
     import_mlflow,
     importing,
-    nothing_collected,
     quietly,
-    translated,
 )
 from pytest_armory.store.circuit import Circuit
 from pytest_armory.store.destination import Destination, check_writable, prepare_database, quoted
+from pytest_armory.store.translation import translated
 
 
 def sqlite_uri(path: Path) -> str:
@@ -38,7 +38,7 @@ def sqlite_uri(path: Path) -> str:
 
 
 def import_database_store() -> Any:
-    """MLflow's class for databases, imported early: it warns then, which is nobody's test's."""
+    """MLflow's class for databases, imported early: it warns then, which no test has caused."""
     with quietly(), importing():
         import_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -58,19 +58,18 @@ def ensure_database(path: Path, artifacts: Path) -> None:
 
 def _migrate(path: Path, *, artifacts: Path) -> None:
     database_store = import_database_store()
-    explain_faults(path, shown=path.with_suffix(""))
-    quick = quietly(), nothing_collected(), _unsynced(path)
+    explain_faults(path, final=path.with_suffix(""))
     with ExitStack() as stack, translated("making the local database", str(path)):
-        for manager in quick:
+        for manager in (quietly(), garbage_collector_paused(), _unsynced(path)):
             stack.enter_context(manager)
-        # The artifact root is that of the Default experiment, for ever: not beside the caller.
+        # The Default experiment keeps this artifact root: it must not be in the working folder.
         store = database_store(sqlite_uri(path), artifacts.as_uri())
         store.engine.dispose()
 
 
 @contextmanager
 def _unsynced(path: Path) -> Iterator[None]:
-    """Sync nothing of a database that is being made: it counts only when it is whole."""
+    """Sync nothing of a database that is being made: it is used only once it is complete."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
@@ -98,18 +97,19 @@ FAULTS = {
     "database disk image is malformed": "it is damaged; put a copy in its place, or move it away",
     "file is not a database": "it is damaged; put a copy in its place, or move it away",
 }
-"""What SQLite says, which before Python 3.11 is all that tells its errors apart, and what to do."""
+"""SQLite's messages, which alone distinguish its errors before Python 3.11, and what to do."""
 
 _explained: dict[str, Path] = {}
 _circuits: dict[str, Circuit] = {}
 
 
-def explain_faults(path: Path, shown: Path | None = None) -> None:
-    """Have a fault of the database's file raised as one :class:`TrackingError`, whatever is done.
+def explain_faults(path: Path, final: Path | None = None) -> None:
+    """Have a fault of the database's file raised as one :class:`TrackingError`, in any operation.
 
     MLflow would log SQLAlchemy's traceback into the test's output and raise the whole statement.
+    ``final`` is the path that the text names, for a file that is going to be renamed.
     """
-    _explained[str(path)] = shown or path
+    _explained[str(path)] = final or path
     _listen("handle_error", _explain)
 
 
@@ -135,7 +135,7 @@ def _listen(name: str, listener: Callable[..., object], **options: bool) -> None
 def _tune(
     connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
 ) -> tuple[str, Any]:
-    """Put our own wait in the place of MLflow's, with which it begins each of its transactions."""
+    """Replace MLflow's busy timeout, which begins each of its transactions, by our own."""
     del context, many
     if statement.startswith("PRAGMA busy_timeout"):
         circuit = _circuits.get(str(connection.engine.url.database))
@@ -143,23 +143,24 @@ def _tune(
             (journal,) = cursor.execute("PRAGMA journal_mode").fetchone()
             if journal == "wal":  # with any other it could damage the file
                 cursor.execute("PRAGMA synchronous = NORMAL")
-            statement = f"PRAGMA busy_timeout = {circuit.patience * 1000:.0f}"
+            statement = f"PRAGMA busy_timeout = {circuit.time_limit * 1000:.0f}"
     return statement, parameters
 
 
 def _explain(context: Any) -> Exception | None:
-    """What to raise instead of an error, or None; engines of others are not ours to touch."""
+    """What to raise instead of an error, or None, as for other code's engines."""
     path = _explained.get(str(context.engine.url.database)) if context.engine else None
-    said = str(context.original_exception)
-    if path is None or said not in FAULTS:
+    message = str(context.original_exception)
+    if path is None or message not in FAULTS:
         return None
-    fault: Exception = _database_fault()(f"the local database {path}: {FAULTS[said]} ({said})")
+    text = f"the local database {path}: {FAULTS[message]} ({message})"
+    fault: Exception = _database_fault()(text)
     return fault
 
 
 @lru_cache(maxsize=1)
 def _database_fault() -> Any:
-    """A class that is MLflow's too, which passes through MLflow as it is, and its user expects."""
+    """An exception class that is MLflow's, too: MLflow passes it on, and its users catch it."""
     from mlflow.exceptions import MlflowException
 
     return type("DatabaseFault", (TrackingError, MlflowException), {})
@@ -190,7 +191,7 @@ def fault_of(path: Path) -> str:
         return f"the local database {path} cannot be read; give yourself the permission"
     try:
         tables, revision = _look_into(path)
-    except sqlite3.OperationalError:  # locked, or its folder read-only: only using it will tell
+    except sqlite3.OperationalError:  # locked, or its folder read-only: found out when it is used
         return ""
     except sqlite3.DatabaseError as error:
         aside = shlex.join(["mv", str(path), f"{path}.broken"])
@@ -270,7 +271,7 @@ def _some(tables: list[str]) -> str:
 
 @lru_cache(maxsize=1)
 def _revisions() -> Revisions | None:
-    """Those of the installed MLflow, read from its migrations; None if they say something else."""
+    """Those of the installed MLflow, read from its migrations; None if they cannot be read."""
     spec = util.find_spec("mlflow")
     if spec is None or not spec.submodule_search_locations:
         return None

@@ -1,7 +1,7 @@
 """Where runs go: the Armory home, the tracking URI, and the local database opened safely.
 
-This room decides and checks; it opens nothing by itself and imports no MLflow. The store hands
-its own migration to :func:`prepare_database`.
+This module resolves and checks; it opens no store and does not import MLflow. The migration that
+:func:`prepare_database` runs is passed to it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,17 @@ from pytest_armory.values import REDACTED, conceal, redact_text
 
 LOCAL = "local"
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
-_BARE = ("databricks", "databricks-uc", "uc")
+_WITHOUT_SCHEME = ("databricks", "databricks-uc", "uc")
 
-
-PATIENCE = {
+HTTP_LIMITS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-"""For the tests' own calls in a session; MLflow would try for minutes."""
+"""MLflow's variables for the tests' own calls in a session; by default it retries for minutes."""
 
-
-ROOM = 4 * 2**20
-"""The bytes that a fresh database takes while it is made."""
+NEW_DATABASE_SIZE = 4 * 2**20
+"""The bytes that a new database takes while it is made."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +56,12 @@ class Destination:
 
     @property
     def is_remote(self) -> bool:
-        """Whether requests cross a network, so that hiding their latency pays."""
+        """Whether requests cross a network, so that doing them in the background saves time."""
         return self.database is None
 
     @property
     def is_server(self) -> bool:
-        """Whether it is an HTTP server, which has pages and may want a login."""
+        """Whether it is an HTTP server, which has pages and may require a login."""
         return (self.uri or "").lower().startswith(("http://", "https://"))
 
 
@@ -72,7 +70,7 @@ def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
     home = environ.get("ARMORY_HOME")
     try:
         return Path(home).expanduser().absolute() if home else Path.home() / ".armory"
-    except RuntimeError:  # a container's user without an entry and without HOME
+    except RuntimeError:  # a container's user without a passwd entry and without HOME
         raise ArmoryUsageError(
             f"the home folder of {home or 'this user'} is not known; set ARMORY_HOME to a "
             "folder that can be written"
@@ -82,7 +80,7 @@ def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
 def lease_folder(destination: Destination, environ: Mapping[str, str] = os.environ) -> Path:
     """Where the processes that track to a destination keep their leases.
 
-    Beside a database, for whoever opens it shall see them; for a server under the Armory home.
+    Beside a database, where everybody who opens it sees them; for a server, in the Armory home.
     """
     if destination.database is not None:
         return destination.database.parent / "leases"
@@ -96,35 +94,42 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
     Raises :class:`ArmoryUsageError` for a URI MLflow cannot use, with what to type instead.
     """
     if uri is None or uri == LOCAL:
-        path = armory_home(environ) / "mlruns" / "mlflow.db"
-        if "?" in str(path) and not _sqlalchemy_quotes():
-            raise ArmoryUsageError(
-                f"the local database cannot be at {path}: SQLAlchemy before 2.1 opens no "
-                "path with a question mark; set ARMORY_HOME to another folder"
-            )
-        return Destination(uri=None, database=path, display_uri=_shorten(path))
+        return _local_database(environ)
     uri = uri.strip()
     if "://" not in uri and re.match(r"[^/]*@|[\w.-]+:\d+(/|$)", uri):
         raise _unusable(uri, f"it names no scheme, as in http://{_without_secrets(uri)}")
-    named = re.match(r"([A-Za-z][\w+.-]*):", uri)
-    scheme = named[1].lower() if named else ""
+    match = re.match(r"([A-Za-z][\w+.-]*):", uri)
+    scheme = match[1].lower() if match else ""
     if scheme.split("+")[0] == "sqlite":
         return _file_database(uri)
-    if uri in _BARE or scheme.split("+")[0] in (*_SCHEMES, *_plugin_schemes()):
+    if uri in _WITHOUT_SCHEME or scheme.split("+")[0] in (*_SCHEMES, *_plugin_schemes()):
         if scheme in ("http", "https"):
             _check_server(uri)
             password = urlsplit(uri).password or ""
             conceal(password, unquote(password))
         return Destination(uri=uri, database=None, display_uri=redact_text(uri))
     if scheme in ("", "file") or os.path.exists(uri):
-        path = Path(unquote(urlsplit(uri).path) or ".").absolute()
-        path = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
-        raise _unusable(
-            uri,
-            "MLflow no longer tracks to plain folders; use a database file instead, as in "
-            f"sqlite:///{path}",
-        )
+        raise _unusable(uri, _no_folders(uri))
     raise _unusable(uri, f"its scheme is none of {', '.join(_SCHEMES)}")
+
+
+def _local_database(environ: Mapping[str, str]) -> Destination:
+    path = armory_home(environ) / "mlruns" / "mlflow.db"
+    if "?" in str(path) and not _sqlalchemy_quotes():
+        raise ArmoryUsageError(
+            f"the local database cannot be at {path}: SQLAlchemy before 2.1 opens no "
+            "path with a question mark; set ARMORY_HOME to another folder"
+        )
+    return Destination(uri=None, database=path, display_uri=_shorten(path))
+
+
+def _no_folders(uri: str) -> str:
+    path = Path(unquote(urlsplit(uri).path) or ".").absolute()
+    path = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
+    return (
+        "MLflow no longer tracks to plain folders; use a database file instead, as in "
+        f"sqlite:///{path}"
+    )
 
 
 def without_login(destination: Destination) -> tuple[Destination, tuple[str, str] | None]:
@@ -133,12 +138,12 @@ def without_login(destination: Destination) -> tuple[Destination, tuple[str, str
     if not destination.is_server or not parts.username or not parts.password:
         return destination, None
     host = parts.netloc.rpartition("@")[2]
-    plain = resolve(urlunsplit(parts._replace(netloc=host)))
-    return plain, (unquote(parts.username), unquote(parts.password))
+    without = resolve(urlunsplit(parts._replace(netloc=host)))
+    return without, (unquote(parts.username), unquote(parts.password))
 
 
 def check_writable(destination: Destination) -> None:
-    """Refuse a local database whose folder cannot be made or written, without making it."""
+    """Refuse a local database whose folder cannot be created or written, without creating it."""
     if destination.database is None:
         return
     folder = destination.database.parent
@@ -149,9 +154,9 @@ def check_writable(destination: Destination) -> None:
             "file, not a folder; set ARMORY_HOME to a folder that can be written"
         )
     try:
-        # Asking for permission is no proof: root has it in /proc, everybody on a full quota.
+        # Permission bits are no proof: root has them in /proc, and everybody on a full disk.
         with tempfile.TemporaryFile(dir=existing) as file:
-            file.write(bytes(ROOM))
+            file.write(bytes(NEW_DATABASE_SIZE))
     except OSError as error:
         raise ArmoryUsageError(
             f"the local database cannot be at {destination.database}: {existing} cannot "
@@ -161,26 +166,26 @@ def check_writable(destination: Destination) -> None:
 
 
 def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float = 120.0) -> None:
-    """Make the SQLite database at ``path`` if it is missing or empty, whole or not at all.
+    """Create the SQLite database at ``path`` if it is missing or empty, completely or not at all.
 
     However many processes call this at once, one builds it (``migrate`` is called with a temporary
     file in the same folder, already in WAL mode) under a file lock and renames it into place.
     ``timeout`` is in seconds. Raises :class:`TrackingError`.
     """
-    if _is_there(path):
+    if _has_content(path):
         return
     fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
-            if _is_there(path):
+            if _has_content(path):
                 return
             _discard(fresh)  # left by a process killed while it was building
             try:
                 _switch_to_wal(fresh)
                 migrate(fresh)
                 _checkpoint(fresh)
-                _discard(path)  # SQLite would bring a removed database's journal into this one
+                _discard(path)  # SQLite would apply a removed database's journal to this one
                 fresh.rename(path)
             finally:
                 _discard(fresh)
@@ -193,7 +198,7 @@ def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float
         raise TrackingError(f"the local database {path} cannot be made: {error}") from error
 
 
-def _is_there(path: Path) -> bool:
+def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
@@ -206,7 +211,7 @@ def _switch_to_wal(path: Path) -> None:
 
 
 def _checkpoint(path: Path) -> None:
-    """Bring everything into the one file that is renamed, and that onto the disk."""
+    """Write everything to the one file that is renamed, and sync that to the disk."""
     connection = sqlite3.connect(path)  # whose journal keeps the old name
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -222,7 +227,7 @@ def _discard(path: Path) -> None:
 
 
 def _file_database(uri: str) -> Destination:
-    """A SQLite database; its URI is made absolute, for a test may change the working folder."""
+    """A SQLite database; its URI becomes absolute, for a test may change the working folder."""
     match = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^?]+)(\?.*)?", uri)
     if not match or match[2].startswith((":memory:", "file:")):
         raise _unusable(uri, "it names no file, as in sqlite:////absolute/path/mlflow.db")
@@ -235,12 +240,12 @@ def _file_database(uri: str) -> Destination:
 
 
 def quoted(path: str) -> str:
-    """A database's path as SQLAlchemy wants it in a URI."""
+    """A database's path as SQLAlchemy expects it in a URI."""
     return quote(path) if _sqlalchemy_quotes() else path
 
 
 def _sqlalchemy_quotes() -> bool:
-    """Whether a percent sign in a database's path means something: since SQLAlchemy 2.1."""
+    """Whether a database's path is percent-encoded in its URI: since SQLAlchemy 2.1."""
     major, minor = metadata.version("sqlalchemy").split(".")[:2]
     return (int(major), int(minor)) >= (2, 1)
 
@@ -258,14 +263,14 @@ def _check_server(uri: str) -> None:
 
 
 def _plugin_schemes() -> tuple[str, ...]:
-    """Schemes that installed MLflow plugins bring."""
+    """Schemes that installed MLflow plugins register."""
     return tuple(point.name for point in metadata.entry_points(group="mlflow.tracking_store"))
 
 
 def _shorten(path: Path) -> str:
     try:
         return f"~/{path.relative_to(Path.home())}"
-    except (ValueError, RuntimeError):  # elsewhere, or nobody's home
+    except (ValueError, RuntimeError):  # not in the home, or there is none
         return str(path)
 
 

@@ -1,10 +1,11 @@
 """Logging in at a tracking platform, and staying logged in for as long as a session lasts.
 
-Mantik wants a bearer token that lives for an hour or so. It is made from ``MANTIK_USERNAME`` and
-``MANTIK_PASSWORD``, renewed before it expires, and given to every request by MLflow's own
-extension point, so that the tests' ``mlflow.*`` calls have it as well as ours. The protocol is
-that of Mantik's client (https://pypi.org/project/mantik, 0.5.11, ``utils/mantik_api/client.py``);
-the extension point is MLflow's ``RequestAuthProvider`` (``MLFLOW_TRACKING_AUTH``).
+Mantik requires a bearer token that is valid for about an hour. It is requested with
+``MANTIK_USERNAME`` and ``MANTIK_PASSWORD``, renewed before it expires, and added to every request
+by MLflow's own extension point, so that the tests' ``mlflow.*`` calls have it as well as ours. The
+protocol is that of Mantik's client (https://pypi.org/project/mantik, 0.5.11,
+``utils/mantik_api/client.py``); the extension point is MLflow's ``RequestAuthProvider``
+(``MLFLOW_TRACKING_AUTH``).
 
 Nothing here raises from a frame whose arguments or variables hold a secret: pytest shows both.
 """
@@ -29,29 +30,29 @@ from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.values import REDACTED, conceal, redact_text
 
 PROVIDER = "armory"
-"""Our name among MLflow's providers, in ``MLFLOW_TRACKING_AUTH`` and in ``pyproject.toml``."""
+"""The name of our auth provider, in ``MLFLOW_TRACKING_AUTH`` and in ``pyproject.toml``."""
 
 TRACKING_PATH = "/tracking"
 """Where Mantik's API serves MLflow: its client's default is https://api.cloud.mantik.ai/tracking/"""
 
-HANDED_DOWN = "ARMORY_ACCESS_TOKENS"
-"""The variable by which child processes are logged in. An argument would show in every `ps`."""
+INHERITED = "ARMORY_ACCESS_TOKENS"
+"""The variable by which child processes inherit the login. `ps` would show an argument."""
 
 TIMEOUT = 10.0
 """Seconds for the token service to take the connection, and to answer."""
 
 
 class Login(Protocol):
-    """Whatever knows a token that is valid now."""
+    """Whatever provides a token that is valid now."""
 
     def token(self) -> str:
-        """A bearer token. Asked before each request, from any thread: keep it, renew it."""
+        """A bearer token. Called before each request, from any thread: cache it, renew it."""
 
 
 def needed(uri: str) -> bool:
-    """Whether tracking to `uri` takes a login at Mantik: a server, a name, a password, no token.
+    """Whether tracking to `uri` requires a login at Mantik: a server, a name, a password, no token.
 
-    A token, or another ``MLFLOW_TRACKING_AUTH``, is a login of the user's own. Raises
+    A token, or another ``MLFLOW_TRACKING_AUTH``, is the user's own login. Raises
     :class:`ArmoryUsageError` for a user name without a password and the reverse.
     """
     other = (os.environ.get("MLFLOW_TRACKING_AUTH") or PROVIDER) != PROVIDER
@@ -72,7 +73,7 @@ def tracking_uri(uri: str) -> str:
 
 
 class _Grant(NamedTuple):
-    """What a token service gave; times are seconds since the epoch."""
+    """What a token service answered; times are seconds since the epoch."""
 
     access: str
     refresh: str
@@ -86,7 +87,7 @@ class _Grant(NamedTuple):
 class Tokens:
     """A login at Mantik that renews itself; safe to share between threads.
 
-    ``token`` asks for a new token 60 s, or a tenth of its life, before the old one expires.
+    ``token`` requests a new token 60 s, or a tenth of its lifetime, before the old one expires.
     """
 
     def __init__(self, api: str, user: str, password: str, grant: _Grant | None = None) -> None:
@@ -110,7 +111,7 @@ class Tokens:
         return f"<login of {self.user!r} at {redact_text(self.api)}>"
 
     def token(self) -> str:
-        """A valid access token. Raises :class:`TrackingError` if there is none to be had."""
+        """A valid access token. Raises :class:`TrackingError` if none can be obtained."""
         with self._lock:
             grant, now = self._grant, time()
             if grant and now < grant.renew_at:
@@ -122,7 +123,7 @@ class Tokens:
                     conceal(answer.access, answer.refresh)
                     return answer.access
                 self._failure = answer
-                # Else each request of an outage would wait for the time-out.
+                # Otherwise each request during an outage would wait for the time-out.
                 margin = grant.expires_at - grant.renew_at if grant else 0.0
                 self._pause_until = time() + margin / 6
             if grant and time() < grant.expires_at:
@@ -131,7 +132,7 @@ class Tokens:
             raise TrackingError(f"{who} {self._failure}")
 
     def _renewed(self, refresh: str) -> _Grant | str:
-        """A new grant, or in words why there is none.
+        """A new grant, or a text that says why there is none.
 
         It never raises: the exceptions of `requests` carry the request, and so would whatever is
         raised while one of them is handled.
@@ -140,7 +141,7 @@ class Tokens:
         for action in ("refresh", "create") if refresh else ("create",):
             try:
                 response = within(TIMEOUT + 2, partial(self._post, action))
-            except (OSError, ValueError) as error:  # a second question would wait as long
+            except (OSError, ValueError) as error:  # a second request would wait as long
                 return f"got no answer ({type(error).__name__}); {_WHERE}"
             if response.status_code != 200:
                 failure = f"failed: HTTP {response.status_code}; {_advice(response.status_code)}"
@@ -161,13 +162,13 @@ class Tokens:
             f"{self.api}/mantik/tokens/{action}",
             json={"username": self.user, **secrets[action]},
             timeout=TIMEOUT,
-            allow_redirects=False,  # nobody else is to get the password
-            auth=lambda request: request,  # else what ~/.netrc has for that host
+            allow_redirects=False,  # no other server is to receive the password
+            auth=lambda request: request,  # otherwise ~/.netrc's login for that host is used
             verify=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
         )
 
-    def handed_down(self, uri: str) -> str:
-        """What a child process goes on from; the password is in its environment anyway."""
+    def for_children(self, uri: str) -> str:
+        """The state that child processes inherit; the password is in their environment anyway."""
         return json.dumps([uri, self.api, self.user, self._grant])
 
 
@@ -184,7 +185,7 @@ def _advice(status: int) -> str:
 
 def _granted(answer: Any, old_refresh: str) -> _Grant:
     access, expires_at = answer["AccessToken"], seconds(answer["ExpiresAt"])
-    if not re.fullmatch(r"[!-~]+", access):  # a header could not carry it, and would say so
+    if not re.fullmatch(r"[!-~]+", access):  # an HTTP library's error would show it
         raise ValueError
     # Behind Mantik is AWS Cognito, whose answer to a refresh has no new refresh token.
     refresh = answer.get("RefreshToken") or old_refresh
@@ -211,16 +212,16 @@ def seconds(when: str) -> float:
     return utc.timestamp() + float(f"0.{fraction}")
 
 
-_current: tuple[str, Login] | None = None  # the tracking URI, and who is logged in there
+_current: tuple[str, Login] | None = None  # the tracking URI, and the login there
 
 
 def _in_force() -> tuple[str, Login] | None:
-    handed = os.environ.get(HANDED_DOWN)
-    return _current or (_inherited(handed) if handed else None)
+    inherited = os.environ.get(INHERITED)
+    return _current or (_from_parent(inherited) if inherited else None)
 
 
-@lru_cache(maxsize=4)  # a process that never called `_start` renews once, not each time
-def _inherited(text: str) -> tuple[str, Login]:
+@lru_cache(maxsize=4)  # a process that never called `_start` renews once, not at each request
+def _from_parent(text: str) -> tuple[str, Login]:
     uri, api, user, grant = json.loads(text)
     return uri, Tokens(api, user, os.environ.get("MANTIK_PASSWORD", ""), _Grant(*grant))
 
@@ -232,22 +233,23 @@ def _start(uri: str, login: Login | None = None) -> str:
             return uri
         uri = tracking_uri(uri)
         login = Tokens.from_environment(uri)
-        where, old = _in_force() or ("", None)  # of this process, or of the one that started it
+        where, old = _in_force() or ("", None)  # of this process, or inherited
         if isinstance(old, Tokens) and old.user == login.user and _origin(where) == _origin(uri):
             login = old
-    token = login.token()  # a wrong password is to be seen here, not at the first run
+    token = login.token()  # so that a wrong password fails here, not at the first run
     _current = uri, login
-    # What is no login of ours is asked again in a worker; other children have this one token.
-    heir = login if isinstance(login, Tokens) else Tokens("", "", "", _Grant(token, "", inf, inf))
-    os.environ[HANDED_DOWN] = heir.handed_down(uri)
+    # A hook's login is called again in a worker; other child processes have only this one token.
+    fixed = Tokens("", "", "", _Grant(token, "", inf, inf))
+    inherited = login if isinstance(login, Tokens) else fixed
+    os.environ[INHERITED] = inherited.for_children(uri)
     os.environ["MLFLOW_TRACKING_AUTH"] = PROVIDER
     os.environ["MLFLOW_TRACKING_URI"] = uri
     return uri
 
 
 def _restorer() -> Callable[[], None]:
-    """A function and no dictionary, whose secrets a traceback would show."""
-    names = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", HANDED_DOWN)
+    """What restores the login and its variables: a dictionary's secrets would be in tracebacks."""
+    names = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", INHERITED)
     login, before = _current, {name: os.environ.get(name) for name in names}
 
     def restore() -> None:
@@ -265,10 +267,10 @@ def _restorer() -> Callable[[], None]:
 
 @contextmanager
 def logged_in(uri: str, login: Login | None = None) -> Iterator[str]:
-    """Log this process and its children in for tracking to `uri`; gives the URI to track to.
+    """Log this process and its children in for tracking to `uri`; yields the URI to track to.
 
-    With a `login` that one is asked for tokens; without, Mantik is if it is :func:`needed`, and
-    otherwise nothing happens at all. At the end everything is as it was. Raises
+    Tokens are requested from `login` if it is given, else from Mantik if that is :func:`needed`;
+    otherwise nothing is done. At the end everything is restored. Raises
     :class:`TrackingError` for a login that fails.
     """
     restore = _restorer()
@@ -288,7 +290,7 @@ def init_tracking(uri: str | None = None) -> str:
 
 
 class AuthProvider:
-    """MLflow's way to us: an entry point of the group ``mlflow.request_auth_provider``.
+    """The entry point of the group ``mlflow.request_auth_provider``.
 
     A ``RequestAuthProvider`` by its two methods; to inherit from it would import MLflow.
     """
@@ -298,7 +300,7 @@ class AuthProvider:
         return PROVIDER
 
     def get_auth(self) -> Bearer:
-        """The `auth` of one request. Raises :class:`TrackingError` if nobody has logged in."""
+        """The `auth` of one request. Raises :class:`TrackingError` without a login."""
         login = _in_force()
         if login is None:
             raise TrackingError(
@@ -309,13 +311,13 @@ class AuthProvider:
 
 
 class Bearer:
-    """Gives a request the token of the moment, if it goes to the server the token is for."""
+    """Adds the current token to a request, if it goes to the server that the token is for."""
 
     def __init__(self, uri: str, login: Login) -> None:
         self._origin, self._login = _origin(uri), login
 
     def __call__(self, request: Any) -> Any:
-        """The request of `requests`, changed in place; what MLflow's basic auth put there goes."""
+        """The request of `requests`, changed in place; this replaces MLflow's basic auth."""
         if _origin(request.url) == self._origin:
             request.headers["Authorization"] = f"Bearer {self._login.token()}"
         return request

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_armory.store._mlflow import import_mlflow, translated
+from pytest_armory.store._mlflow import import_mlflow
+from pytest_armory.store.translation import translated
 
 
 def system_metrics(run_id: str) -> Callable[[], None]:

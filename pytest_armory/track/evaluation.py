@@ -123,7 +123,7 @@ def open_run(
 
     store = open_store(where)
     if experiment_id is None:
-        experiment_id = store.experiment_id(experiment or "Default")
+        experiment_id = store.experiments.id_of(experiment or "Default")
     return EvaluationRun(store, store.create_run(experiment_id, name, tags), fallback)
 
 

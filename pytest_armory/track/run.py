@@ -153,7 +153,7 @@ class EvaluationRun:
 
     def log_dict(self, dictionary: Mapping[str, Any] | list[Any], artifact_file: str) -> None:
         """Store a dictionary or list as a JSON file."""
-        from pytest_armory.store.client import json_text
+        from pytest_armory.store import json_text
 
         self.store_files({artifact_file: json_text(dictionary)})
 
@@ -185,7 +185,7 @@ class EvaluationRun:
 
         ``histories`` are metrics with a value for each step, counted from 0.
         """
-        from pytest_armory.store.client import json_text
+        from pytest_armory.store import json_text
 
         by_step = {legal_key(str(name)): values for name, values in (histories or {}).items()}
         self._note(numbers, step)
@@ -267,7 +267,7 @@ class EvaluationRun:
         self._tags.update(tags or {})
         if self._run is None or self._store is None or not (cut or metrics or tags):
             return
-        from pytest_armory.store.client import milliseconds
+        from pytest_armory.store import milliseconds
 
         now = milliseconds()  # once: what a lost answer stored is not another value
 
@@ -389,11 +389,11 @@ class EvaluationRun:
     def settle(self) -> None:
         """Wait for what is written in the background, if no session does that at its end."""
         if self._store is not None and self._raises:
-            self._store.drain()
+            self._store.background.drain()
 
     def close(self, status: str) -> None:
         """Set the final status and end time, behind the next test where that hides latency."""
-        from pytest_armory.store.client import json_text, milliseconds
+        from pytest_armory.store import json_text, milliseconds
 
         if self._run is None or self._store is None:
             return
@@ -410,7 +410,8 @@ class EvaluationRun:
         if now or not store.destination.is_remote:
             self._do(work)
         else:
-            store.later(partial(work, store, run), lambda e: self._not_taken(e, work, store))
+            failed = partial(self._not_taken, work=work, store=store)
+            store.background.submit(partial(work, store, run), failed)
 
     @property
     def context(self) -> dict[str, str]:

@@ -26,8 +26,9 @@ from servers import Proxy, free_port, proxied
 from pytest_armory.cli import commands
 from pytest_armory.store import destination
 from pytest_armory.store.database import sqlite_uri
-from pytest_armory.sync import sync
-from pytest_armory.sync.sync import http_name, synced_tag
+from pytest_armory.sync.artifacts import http_name
+from pytest_armory.sync.lock import upload_lock
+from pytest_armory.sync.tags import synced_tag
 
 RICH = """
     import mlflow, pytest
@@ -447,7 +448,7 @@ def test_two_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record(mlflow_server, PLAIN)
-    with sync.alone(destination.resolve("local")):
+    with upload_lock(destination.resolve("local")):
         assert commands.main(["sync"]) == 1
         assert "another sync of " in capsys.readouterr().err
         assert commands.main(["sync", "--dry-run"]) == 0
@@ -558,17 +559,3 @@ def test_large_runs_go_in_batches(local: MlflowClient, proxy: Proxy, tmp_path: P
     local.set_terminated(run_id)
     assert commands.main(["sync", "--to", proxy.url]) == 0
     check_same(local, [local.get_run(run_id)], proxy.url, tmp_path)
-
-
-def test_a_destination_is_reached_with_what_the_environment_knows(
-    local: MlflowClient,  # noqa: ARG001 - the database
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shown = "http://[redacted]@127.0.0.1:5000/"
-    given = "http://me:pw@127.0.0.1:5000"
-    assert synced_tag(shown) == synced_tag("http://127.0.0.1:5000")
-    assert sync._named(shown, {"MLFLOW_TRACKING_URI": given}).uri == given
-    assert sync._named(shown, {}).uri == "http://127.0.0.1:5000"
-    with pytest.raises(sync.TrackingError, match="give it with --to URI"):
-        sync._named("http://127.0.0.1:5000/?token=[redacted]", {})
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

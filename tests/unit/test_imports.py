@@ -126,7 +126,7 @@ def _broken(one: Import, package: Path) -> Iterator[str]:
     if one.source not in PYTEST_ROOMS and one.library in ("pytest", "_pytest", "xdist"):
         yield f"{one.place} imports {one.library}, but {one.source} knows no pytest"
     if one.library in STORE_LIBRARIES:
-        if one.source not in ("store", "sync"):
+        if one.source != "store":
             yield f"{one.place} imports {one.library}; only store does"
         elif one.when != "function":
             yield f"{one.place} imports {one.library} outside a function"

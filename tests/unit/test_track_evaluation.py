@@ -263,7 +263,7 @@ def failing_store(monkeypatch: pytest.MonkeyPatch, run: EvaluationRun) -> None:
 
     assert run.destination is not None
     for method in ("log_batch", "log_metric", "set_tag"):
-        monkeypatch.setattr(open_store(run.destination).client, method, refuse)
+        monkeypatch.setattr(open_store(run.destination).connection.client, method, refuse)
 
 
 def test_a_store_that_fails_raises_in_a_script(
@@ -744,7 +744,7 @@ def test_what_is_no_metric_is_left_out_with_a_warning(refused: Any) -> None:
 def test_all_metrics_are_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     with track_evaluation("digits") as run:
         assert run.destination is not None
-        client = open_store(run.destination).client
+        client = open_store(run.destination).connection.client
         calls: list[int] = []
         original = client.log_batch
 

@@ -28,7 +28,7 @@ from pytest_armory.store.login import Bearer, Tokens, init_tracking, logged_in, 
 
 pytestmark = pytest.mark.usefixtures("credentials")
 
-OURS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", login.HANDED_DOWN)
+OURS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", login.INHERITED)
 
 
 @pytest.fixture
@@ -365,7 +365,7 @@ def test_everything_is_put_back(platform: Mantik, monkeypatch: pytest.MonkeyPatc
         assert uri == os.environ["MLFLOW_TRACKING_URI"] == f"{platform.url}/tracking"
         assert os.environ["MLFLOW_TRACKING_AUTH"] == "armory"
         assert before.items() <= {**os.environ, "MLFLOW_TRACKING_URI": platform.url}.items()
-        assert PASSWORD not in os.environ[login.HANDED_DOWN]
+        assert PASSWORD not in os.environ[login.INHERITED]
     assert dict(os.environ) == before
     assert login._current is None
     with pytest.raises(TrackingError, match="nobody is logged in; call"):

@@ -1,0 +1,107 @@
+"""Artifacts: files and texts stored with a run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytest_armory.store.connection import Connection
+from pytest_armory.store.translation import translated
+
+
+def json_text(value: object) -> str:
+    """A JSON artifact's text."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def store_files(
+    connection: Connection, artifact_uri: str, files: Mapping[str, str | bytes | Path]
+) -> None:
+    """Store artifacts by their path in a run, each within a budget of its size."""
+    doing = "storing artifacts"
+    with translated(doing, connection.where), tempfile.TemporaryDirectory() as folder:
+        for path, content in files.items():
+            file = _as_file(content, Path(folder, path.rpartition("/")[2]))
+            work = partial(_store_file, connection, artifact_uri, path, file)
+            connection.call(doing, work, file.stat().st_size)
+
+
+def _as_file(content: str | bytes | Path, file: Path) -> Path:
+    """The file itself, or ``file`` with the content in it."""
+    if isinstance(content, Path):
+        return content
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        file.write_text(content, encoding="utf-8", errors="backslashreplace")
+    return file
+
+
+def _store_file(connection: Connection, artifact_uri: str, path: str, file: Path) -> None:
+    repository = _repository(connection, artifact_uri)
+    repository.log_artifact(str(file), path.rpartition("/")[0] or None)
+
+
+def _repository(connection: Connection, artifact_uri: str) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(artifact_uri, tracking_uri=connection.uri)
+
+
+class RunArtifacts:
+    """One run's artifacts, for files that may be large: no request has a budget."""
+
+    def __init__(self, connection: Connection, artifact_uri: str) -> None:
+        self._connection = connection
+        self.is_http = urlsplit(artifact_uri).scheme in ("mlflow-artifacts", "http", "https")
+        self._repository = connection.call_without_budget(
+            "storing artifacts", partial(_repository, connection, artifact_uri)
+        )
+
+    def sizes(self, names: Iterable[str]) -> dict[str, int | None]:
+        """The size of each artifact that is stored in the folders of these names."""
+        sizes: dict[str, int | None] = {}
+        for folder in dict.fromkeys(name.rpartition("/")[0] for name in names):
+            found = self._connection.call_without_budget(
+                "listing artifacts", partial(self._repository.list_artifacts, folder or None)
+            )
+            sizes.update({one.path: one.file_size for one in found if not one.is_dir})
+        return sizes
+
+    def store(self, file: Path, name: str, original: str) -> None:
+        """Store a file under the path ``name``; an error's text says its ``original`` path."""
+        doing = f"storing the artifact {original!r}"
+        self._connection.call_without_budget(doing, partial(self._log_artifact, file, name))
+
+    def _log_artifact(self, file: Path, name: str) -> None:
+        """MLflow takes the file's own name for the last part of the path."""
+        folder, _, last = name.rpartition("/")
+        if file.name == last:
+            self._repository.log_artifact(str(file), folder or None)
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            renamed = Path(temporary, last)
+            try:
+                renamed.symlink_to(file.absolute())
+            except OSError:  # Windows lets few users do so
+                shutil.copyfile(file, renamed)
+            self._repository.log_artifact(str(renamed), folder or None)
+
+
+def download_artifacts(connection: Connection, artifact_uri: str, folder: Path) -> None:
+    """Download a run's artifacts into a folder, which exists."""
+    from mlflow import artifacts
+
+    download = partial(
+        artifacts.download_artifacts,
+        artifact_uri=artifact_uri,
+        dst_path=str(folder),
+        tracking_uri=connection.uri,
+    )
+    connection.call_without_budget("reading artifacts", download)

@@ -1,0 +1,118 @@
+"""MLflow's client of one destination; its calls have a budget, and their errors are translated."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from functools import partial
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
+from pytest_armory.store._mlflow import import_mlflow, quietly
+from pytest_armory.store.circuit import Circuit, circuit_of
+from pytest_armory.store.database import (
+    ensure_database,
+    explain_faults,
+    import_database_store,
+    sqlite_uri,
+    tune,
+)
+from pytest_armory.store.destination import Destination
+from pytest_armory.store.translation import retries_exhausted, translated
+
+T = TypeVar("T")
+
+
+class Connection:
+    """MLflow's client of one destination, for the process that opened it."""
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        self.where = destination.display_uri
+        self.circuit = circuit_of(destination.display_uri)
+        self._warned_pids: set[int] = set()
+        with translated("opening the store", self.where), quietly():
+            self.uri, self._client = _open_client(destination, self.circuit)
+            self._pid = os.getpid()
+            if destination.database:
+                self._client.get_experiment("0")  # MLflow opens a database at its first query
+
+    @property
+    def client(self) -> Any:
+        """MLflow's client. Raises :class:`TrackingError` in a process forked from this one."""
+        self._check_process()
+        return self._client
+
+    def _check_process(self) -> None:
+        if os.getpid() == self._pid:
+            return
+        text = (
+            f"process {os.getpid()} was forked from the one that tracks to {self.where}, and does "
+            "not write there; return what it measured, and log it in the parent process"
+        )
+        if os.getpid() not in self._warned_pids:  # the parent's summary will not show its errors
+            self._warned_pids.add(os.getpid())
+            sys.stderr.write(f"armory: {text}\n")
+        raise TrackingError(text)
+
+    def call(self, doing: str, work: Callable[[], T], size: int = 0) -> T:
+        """Do one call, within its budget where it crosses a network; ``size`` bytes are uploaded.
+
+        Raises :class:`TrackingError`; what ``doing`` says is in its text.
+        """
+        self._check_process()
+        try:
+            with translated(doing, self.where):
+                if not self.destination.is_remote:
+                    return self.circuit.watch(work)
+                deadline = monotonic() + self.circuit.budget
+                return self.circuit.call(partial(_retry, work, deadline), size)
+        except StoreUnreachableError as error:
+            if not self.circuit.is_open:
+                self.circuit.trip(str(error), for_good=isinstance(error, LoginRefusedError))
+            raise
+
+    def call_without_budget(self, doing: str, work: Callable[[], T]) -> T:
+        """Do one call that may take as long as MLflow lets it; the circuit is not involved."""
+        with translated(doing, self.where):
+            return work()
+
+    def not_mlflow(self, doing: str, answer: str) -> StoreUnreachableError:
+        """The error for an answer that MLflow's client accepts, but that no MLflow server gives."""
+        reason = (
+            f"{doing} failed at {self.where}: it is no MLflow server, it answered with {answer}"
+        )
+        self.circuit.trip(reason)
+        return StoreUnreachableError(reason)
+
+
+def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
+    """The tracking URI of a destination, and MLflow's client for it."""
+    database = destination.database
+    if database and destination.artifacts:
+        # First, for importing MLflow takes seconds, and the database may be refused.
+        ensure_database(database, destination.artifacts)
+    import_mlflow()
+    from mlflow import MlflowClient
+
+    if database is None:
+        return str(destination.uri), MlflowClient(str(destination.uri))
+    uri = destination.uri or sqlite_uri(database)
+    import_database_store()
+    explain_faults(database)
+    tune(database, circuit)
+    return uri, MlflowClient(uri)
+
+
+def _retry(work: Callable[[], T], deadline: float) -> T:
+    """Do work again until the deadline, as long as a server answers only with server errors."""
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if not retries_exhausted(error) or monotonic() > deadline:
+                raise
+        sleep(random.uniform(0.2, 0.6))

@@ -1,0 +1,85 @@
+"""Experiments by their names: found, or created where there is none."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pytest_armory.errors import TrackingError
+from pytest_armory.store.connection import Connection
+
+
+class Experiments:
+    """The experiments of a store."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._ids: dict[str, str] = {}
+
+    def id_of(self, name: str) -> str:
+        """The id of the experiment of that name, created if need be; asked once per process."""
+        if name not in self._ids:
+            experiment_id = self._connection.call(
+                f"opening the experiment {name!r}",
+                partial(
+                    find_or_create_experiment,
+                    self._connection,
+                    name,
+                    ", or give the evaluations another name",
+                ),
+            )
+            if not experiment_id:
+                raise self._connection.not_mlflow(
+                    "opening an experiment", "an experiment without an ID"
+                )
+            self._ids[name] = experiment_id
+        return self._ids[name]
+
+    def ids(self) -> list[str]:
+        """The id of every experiment that is not deleted; one request per 1,000 of them."""
+        found: list[str] = []
+        search = partial(self._connection.client.search_experiments, max_results=1000)
+        token: str | None = None
+        while True:
+            page = self._connection.call("searching experiments", partial(search, page_token=token))
+            found.extend(experiment.experiment_id for experiment in page)
+            token = page.token
+            if not token:
+                return found
+
+
+def find_or_create_experiment(connection: Connection, name: str, alternative: str = "") -> str:
+    """The id of the experiment of that name, in at most three requests.
+
+    Raises :class:`TrackingError` for a deleted one, and what MLflow raises; ``alternative`` is what
+    the user may do instead of restoring it.
+    """
+    return _find(connection, name, alternative) or _create(connection, name, alternative)
+
+
+def _find(connection: Connection, name: str, alternative: str) -> str | None:
+    experiment = connection.client.get_experiment_by_name(name)
+    if experiment is None:
+        return None
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"the experiment {name!r} at {connection.where} was deleted; bring it back with "
+            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`{alternative}"
+        )
+    return str(experiment.experiment_id)
+
+
+def _create(connection: Connection, name: str, alternative: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    # Without a location, that of a SQLite store is ./mlruns of whoever came first.
+    artifacts = connection.destination.artifacts
+    location = artifacts.as_uri() if artifacts else None
+    try:
+        return str(connection.client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        found = _find(connection, name, alternative)  # created by another process meanwhile
+        if found is None:
+            raise
+        return found

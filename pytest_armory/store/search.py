@@ -1,0 +1,97 @@
+"""Searching a store's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from pytest_armory.store.connection import Connection
+from pytest_armory.store.experiments import Experiments
+from pytest_armory.store.runs import StoredRun, stored_run
+
+PAGE = 250
+"""Runs in an answer: MLflow makes some 60 kB of objects of each before it is done with all."""
+
+
+class RunSearch:
+    """The runs of a store, by what is asked; deleted ones are never found."""
+
+    def __init__(self, connection: Connection, experiments: Experiments) -> None:
+        self._connection = connection
+        self._experiments = experiments
+
+    def runs(
+        self,
+        experiment_ids: Iterable[str],
+        condition: str,
+        newest: bool = False,
+        most: int | None = None,
+    ) -> list[StoredRun]:
+        """Runs by MLflow's filter string, the oldest or the newest first; a request per page."""
+        ids = list(experiment_ids)
+        if not ids:
+            return []
+        search = partial(
+            self._connection.client.search_runs,
+            ids,
+            filter_string=condition,
+            max_results=min(most or PAGE, PAGE),
+            order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
+        )
+        found: list[StoredRun] = []
+        token: str | None = None
+        while True:
+            page = self._connection.call("searching runs", partial(search, page_token=token))
+            found.extend(stored_run(run) for run in page)
+            token = page.token
+            if not token or (most and len(found) >= most):
+                return found[:most]
+
+    def runs_of_session(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
+        """Every run of a session, session runs included, by start."""
+        return self.runs(experiment_ids, f"tags.`armory.session` = '{session}'")
+
+    def session_runs(self, session: str, experiment_id: str) -> list[StoredRun]:
+        """The session's own runs in an experiment: one, but for jobs that began at once."""
+        mine = f"tags.`armory.session` = '{session}' AND tags.`armory.kind` = 'session'"
+        return self.runs([experiment_id], mine)
+
+    def latest_sessions(self, most: int) -> list[StoredRun]:
+        """The session runs that started last, the newest first."""
+        condition = "tags.`armory.kind` = 'session'"
+        return self.runs(self._experiments.ids(), condition, newest=True, most=most)
+
+    def open_runs(self) -> list[StoredRun]:
+        """Every run of any session that is still ``RUNNING``."""
+        mine = "tags.`armory.session` LIKE '%'"
+        return self.runs(self._experiments.ids(), f"attributes.status = 'RUNNING' AND {mine}")
+
+    def runs_with_tag(self, tag: str) -> list[StoredRun]:
+        """Every run that carries a tag, by start."""
+        return self.runs(self._experiments.ids(), f"tags.`{tag}` LIKE '%'")
+
+    def children(self, run: StoredRun) -> list[StoredRun]:
+        """The children of a run that are in its experiment."""
+        return self.runs([run.experiment_id], f"tags.`mlflow.parentRunId` = '{run.run_id}'")
+
+    def find(self, run_id: str) -> StoredRun | None:
+        """The run of that id, or None; a deleted one is none."""
+        run = find_entity(self._connection, run_id)
+        return None if run is None else stored_run(run)
+
+
+def find_entity(connection: Connection, run_id: str) -> Any:
+    """The run of that id as MLflow's own ``Run``, or None; a deleted one is none."""
+    from mlflow.exceptions import MlflowException
+
+    def read() -> Any:
+        try:
+            return connection.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+
+    run = connection.call_without_budget("reading a run", read)
+    return run if run is not None and run.info.lifecycle_stage == "active" else None

@@ -1,0 +1,122 @@
+"""MLflow's exceptions, and those of its libraries, translated into :class:`TrackingError`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_armory.errors import (
+    LoginRefusedError,
+    StoreRefusedError,
+    StoreUnreachableError,
+    TrackingError,
+)
+from pytest_armory.values import conceal, redact_text, without_concealed
+
+
+@contextlib.contextmanager
+def translated(doing: str, where: str) -> Iterator[None]:
+    """Whatever MLflow or its libraries raise while ``doing``, as a :class:`TrackingError`.
+
+    The cause is cut off: MLflow's texts and tracebacks hold the password of the URI.
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:  # noqa: BLE001 - drivers and plugins raise what they like
+        known = as_tracking_error(error)
+        raise type(known)(f"{doing} failed at {where}: {known}") from None
+
+
+def as_tracking_error(error: Exception) -> TrackingError:
+    """What an exception of MLflow's or of its libraries means, without a secret in its text."""
+    kind, text = _kind_of(error)
+    redacted = redact_text(_without_credentials(" ".join(str(error).split())))[:500]
+    return kind(text or f"{type(error).__name__}: {redacted}")
+
+
+def _without_credentials(text: str) -> str:
+    """The text without what a process logs in with, which a server's answer may repeat."""
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    names = ("MLFLOW_TRACKING_TOKEN", "MANTIK_PASSWORD")
+    conceal(read_mlflow_creds().password or "", *(os.environ.get(name, "") for name in names))
+    return without_concealed(text)
+
+
+def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
+    """The class that an exception of MLflow's becomes, and a text where its own says little."""
+    if isinstance(error, TimeoutError):  # of our own limits
+        return StoreUnreachableError, str(error)
+    code = getattr(error, "error_code", None)
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
+        return LoginRefusedError, _login_refused(code)
+    page = _PAGE.match(str(error))
+    if page and not hasattr(error, "json") and int(page[1] or 200) not in _TOO_LARGE_STATUSES:
+        # A gateway's or a login's page: MLflow's own refusals are JSON.
+        return StoreUnreachableError, f"it is no MLflow server, or not well (HTTP {page[1] or 200})"
+    if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+        changed = "Changing param values is not allowed" in str(error)  # each text names its run
+        return StoreRefusedError, "another value of it is stored already" if changed else ""
+    cause = error.__cause__ or error.__context__
+    status = _status(error) or _status(cause)
+    if 400 <= status < 500 and status not in _SERVER_STATUSES:
+        return TrackingError, ""
+    if type(cause).__module__.startswith(("requests", "urllib3")):
+        return StoreUnreachableError, _innermost_reason(cause)
+    is_answer = hasattr(error, "json")  # MLflow's own; a proxy's page has none
+    if type(error).__name__ == "MlflowException" and not is_answer and code != "INTERNAL_ERROR":
+        return StoreUnreachableError, f"it is no MLflow server, or not well ({code})"
+    return TrackingError, ""
+
+
+_PAGE = re.compile(r"API request to endpoint .*?(?:failed with error code (\d+)|was successful)")
+"""How MLflow's text about an answer begins that is not MLflow's."""
+
+_TOO_LARGE_STATUSES = (413, 414, 431)
+"""Statuses of a proxy's answers that are about the request itself."""
+
+_SERVER_STATUSES = (401, 403, 404, 408, 429)
+"""Client error statuses that are about the server or the login, not about the request itself."""
+
+
+def _status(error: BaseException | None) -> int:
+    """The status of the answer that an exception of an HTTP library holds; 0 without one."""
+    return getattr(getattr(error, "response", None), "status_code", 0)
+
+
+def retries_exhausted(error: Exception) -> bool:
+    """Whether a server answered each of MLflow's retries, with a server error every time."""
+    return type(error.__cause__ or error.__context__).__name__ == "RetryError"
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether a request, or its answer, may have been lost on the way."""
+    kind, _ = _kind_of(error)
+    return kind is StoreUnreachableError
+
+
+def _login_refused(code: str) -> str:
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    who = f"the login of {user!r}" if user else "the login"
+    return (
+        f"{who} was refused ({code}); check MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    )
+
+
+def _innermost_reason(cause: BaseException | None) -> str:
+    """A failed connection in few words: its innermost reason, without addresses of objects."""
+    inner: Any = cause
+    while isinstance(inner, BaseException):
+        args = [arg for arg in inner.args if isinstance(arg, BaseException)]
+        reason = getattr(inner, "reason", None) or (args[0] if args else None)
+        if not isinstance(reason, BaseException):
+            break
+        inner = reason
+    text = redact_text(" ".join(str(inner).split()).rpartition(">: ")[2])[:200]
+    return f"{type(cause).__name__}: {text}"

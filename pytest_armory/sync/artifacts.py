@@ -1,0 +1,98 @@
+"""The artifacts of a run: where they are on this machine, and their names at a server."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlparse, urlsplit, urlunparse
+from urllib.request import url2pathname
+
+from pytest_armory.store import StoredRun
+from pytest_armory.store.artifacts import RunArtifacts
+from pytest_armory.store.transfer import TransferEnd
+from pytest_armory.sync.tags import REMOTE_RUN
+
+
+def upload_artifacts(
+    source: TransferEnd,
+    run: StoredRun,
+    target: TransferEnd,
+    copy: StoredRun,
+    is_new: bool,
+    notes: list[str],
+) -> Iterator[str]:
+    """Upload a run's artifacts that its copy lacks; yields how far it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = _files_of(source, run, Path(folder, "download"), notes)
+        if not files:
+            return
+        artifacts = target.artifacts_of(copy)
+        # What the session stored there itself may be an older file of the same size.
+        may_have_some = not is_new and REMOTE_RUN not in run.tags
+        yield from _upload_files(files, artifacts, may_have_some, notes)
+
+
+def _upload_files(
+    files: Mapping[str, Path], artifacts: RunArtifacts, may_have_some: bool, notes: list[str]
+) -> Iterator[str]:
+    names = {path: http_name(path) if artifacts.is_http else path for path in files}
+    sizes = artifacts.sizes(names.values()) if may_have_some else {}
+    for index, (path, file) in enumerate(files.items(), 1):
+        name = names[path]
+        if name != path:
+            notes.append(f"the artifact {path!r} is stored as {name!r}: HTTP cannot carry its name")
+        if sizes.get(name) != file.stat().st_size:
+            yield f"artifact {index:,} of {len(files):,}"
+            artifacts.store(file, name, path)
+
+
+def _files_of(
+    source: TransferEnd, run: StoredRun, download: Path, notes: list[str]
+) -> dict[str, Path]:
+    """A run's artifacts by their path in it, downloaded if they are not files of this machine."""
+    if urlsplit(run.artifact_uri).scheme in ("", "file"):
+        return _files_below(_local_folder(source, run, notes))
+    download.mkdir()
+    source.download_artifacts(run, download)
+    return _files_below(download)
+
+
+def _local_folder(source: TransferEnd, run: StoredRun, notes: list[str]) -> Path:
+    """The folder of a run's artifacts, also if the Armory home was copied from another machine."""
+    recorded = Path(url2pathname(urlsplit(run.artifact_uri).path))
+    present = source.store.destination.artifacts
+    if recorded.parent.parent.exists() or present is None:
+        return recorded
+    inside = re.sub(r"^.*/mlruns/artifacts/", "", recorded.as_posix())
+    home = Path(recorded.as_posix().partition("/mlruns/artifacts/")[0])
+    if not home.exists() and (not present.exists() or inside == recorded.as_posix()):
+        notes.append(f"its artifacts, if it has any, are not on this machine: no folder {recorded}")
+    return present / inside
+
+
+def _files_below(root: Path) -> dict[str, Path]:
+    found = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path for path in found}
+
+
+_LOOKALIKES = {ord(ascii_): chr(ord(ascii_) + 0xFEE0) for ascii_ in "#%?;"}
+"""Characters that mean something in a URL, and their full-width forms."""
+
+
+def http_name(path: str) -> str:
+    """The path under which an HTTP server of MLflow keeps an artifact: its own, if it can.
+
+    MLflow puts it into a URL without quoting it, to store and to fetch it; its server decodes it
+    until nothing is left to decode, and refuses `#`. A path that would be changed on the way, or
+    could not be fetched, gets full-width characters, and the replacement character for control
+    characters.
+    """
+    name = "".join(c if c.isprintable() else "\ufffd" for c in path)
+    return name if _is_kept_by_http(name) else name.translate(_LOOKALIKES)
+
+
+def _is_kept_by_http(path: str) -> bool:
+    inside = f"1/run/artifacts/{path}"
+    return not set("#?") & set(path) and urlunparse(urlparse(unquote(inside))) == inside

@@ -1,0 +1,82 @@
+"""A run's copy at a server: found if there is one, else created."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_armory.errors import TrackingError
+from pytest_armory.store import StoredRun
+from pytest_armory.store.transfer import RunWithInputs, TransferEnd
+from pytest_armory.sync.tags import KEY, REMOTE_RUN, waits_for
+
+
+def find_or_create_copy(
+    target: TransferEnd,
+    destination: str,
+    run: StoredRun,
+    experiment_id: str,
+    tags: Mapping[str, str],
+    notes: list[str],
+) -> tuple[RunWithInputs, bool]:
+    """The copy of a run, and whether it is new, so empty; ``tags`` are the copy's.
+
+    ``destination`` is the target's URI without user info. What is worth telling the user is added
+    to ``notes``.
+    """
+    found = (
+        _first_half(target, destination, run)
+        or _by_key(target, experiment_id, tags[KEY], notes)
+        or _session_run(target, experiment_id, tags)
+    )
+    if found:
+        return found, False
+    try:
+        return target.create_run(experiment_id, run.name, run.start, tags), True
+    except TrackingError:
+        found = _by_key(target, experiment_id, tags[KEY], notes)  # only its answer was lost
+        if not found:
+            raise
+        return found, False
+
+
+def _first_half(target: TransferEnd, destination: str, run: StoredRun) -> RunWithInputs | None:
+    """The run that the recording session opened at this server before it lost the connection."""
+    copy_id = run.tags.get(REMOTE_RUN)
+    if not copy_id or not waits_for(run, destination):
+        return None
+    return target.find_run(copy_id)
+
+
+def _by_key(
+    target: TransferEnd, experiment_id: str, key: str, notes: list[str]
+) -> RunWithInputs | None:
+    found = target.search(experiment_id, f"tags.`{KEY}` = '{key}'")
+    found.sort(key=lambda run: (run.status == "RUNNING", run.run_id))
+    for duplicate in found[1:]:  # by a request that arrived although its answer did not
+        if duplicate.status == "RUNNING":
+            target.delete_duplicate(duplicate.run_id)
+            notes.append(f"a second copy, {duplicate.run_id}, was begun and is deleted")
+    return found[0] if found else None
+
+
+def _session_run(
+    target: TransferEnd, experiment_id: str, tags: Mapping[str, str]
+) -> RunWithInputs | None:
+    """The session's own run, if the same process opened it at the server before."""
+    session = session_of(tags)
+    if not session:
+        return None
+    condition = f"tags.`armory.kind` = 'session' AND tags.`armory.session` = '{session}'"
+    shard = tags.get("armory.shard")
+    for run in target.search(experiment_id, condition):
+        # Another job of the same session has counts of its own.
+        if run.tags.get("armory.shard") == shard:
+            return run
+    return None
+
+
+def session_of(tags: Mapping[str, str]) -> str:
+    """The session that a run with these tags is the session run of, or an empty string."""
+    session = tags.get("armory.session", "")
+    is_session_run = tags.get("armory.kind") == "session" and "'" not in session
+    return session if is_session_run else ""

@@ -1,0 +1,70 @@
+"""The tags by which a run, where it waits to be uploaded to, and its copies are known."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+from pytest_armory.store import StoredRun
+
+KEY = "armory.key"
+"""The tag that a run and its copies share."""
+
+WAITS_FOR = "armory.destination"
+"""The tag of a run that waits for a server: its URI without secrets."""
+
+REMOTE_RUN = "armory.remote_run_id"
+"""The tag of a run whose first half reached the server: the id it has there."""
+
+SYNCED = "armory.synced"
+"""The tag of a run that waits no more: its copy's id. With :func:`synced_tag`, for one server."""
+
+EXPERIMENT = "armory.experiment_id"
+"""The tag of a run that waits and was given an experiment by its id."""
+
+PARENT = "mlflow.parentRunId"
+LINKS = (PARENT, "armory.opened_in", "armory.left_open_in")
+"""Tags that hold the id of another run."""
+
+_OWN_STATE = (WAITS_FOR, REMOTE_RUN, SYNCED, EXPERIMENT, "mlflow.runName")
+
+
+def without_user_info(uri: str) -> str:
+    """A destination's URI as it is compared with others: without userinfo and final slashes."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri).rstrip("/")
+
+
+def synced_tag(display_uri: str) -> str:
+    """The tag of a run that was uploaded to a destination: its copy's id there."""
+    digest = hashlib.sha256(without_user_info(display_uri).encode()).hexdigest()
+    return f"{SYNCED}.{digest[:12]}"
+
+
+def key_of(run_id: str, tags: Mapping[str, str]) -> str:
+    """A run's key; one that was given none always has the same, made from its id."""
+    key = tags.get(KEY, "")
+    if re.fullmatch(r"[\w.-]{8,250}", key):
+        return key
+    return hashlib.sha256(f"pytest-armory run {run_id}".encode()).hexdigest()[:32]
+
+
+def waits_for(run: StoredRun, destination: str) -> bool:
+    """Whether a run was recorded for a destination, which is given without user info."""
+    return without_user_info(run.tags.get(WAITS_FOR, "")) == destination
+
+
+def links_of(run: StoredRun) -> list[str]:
+    """The ids of the runs that a run belongs to."""
+    return list(dict.fromkeys(run.tags[name] for name in LINKS if run.tags.get(name)))
+
+
+def copied_tags(run: StoredRun, copy_ids: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a run's copy; its links lead to copies, whose ids are given by the runs' own."""
+    tags = {
+        name: value
+        for name, value in run.tags.items()
+        if name not in _OWN_STATE and not name.startswith(f"{SYNCED}.")
+    }
+    tags.update({name: copy_ids.get(tags[name], tags[name]) for name in LINKS if name in tags})
+    return {**tags, KEY: key_of(run.run_id, tags)}

@@ -1,0 +1,225 @@
+"""Uploading what was recorded in the local database: ``pytest-armory sync``.
+
+A copy is found by its run's key before one is created, and each of its parts is written only where
+it is missing. So an upload that was interrupted anywhere is continued when it is started again,
+and what the recording session itself has stored at the server counts as a part of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_armory.environment import changed
+from pytest_armory.errors import StoreUnreachableError, TrackingError
+from pytest_armory.store import StoredRun, open_store
+from pytest_armory.store.destination import Destination
+from pytest_armory.store.transfer import RunWithInputs, TransferEnd
+from pytest_armory.sync.artifacts import upload_artifacts
+from pytest_armory.sync.copies import find_or_create_copy, session_of
+from pytest_armory.sync.plan import UploadPlan
+from pytest_armory.sync.tags import (
+    EXPERIMENT,
+    SYNCED,
+    WAITS_FOR,
+    copied_tags,
+    links_of,
+    synced_tag,
+    waits_for,
+    without_user_info,
+)
+from pytest_armory.sync.values import (
+    batches,
+    conflicting_params,
+    missing_metrics,
+    missing_params,
+    missing_tags,
+)
+from pytest_armory.values import TAG_LIMIT, clip
+
+_HTTP_LIMITS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # it may ask for hours
+}
+"""MLflow would retry for four minutes, at each call. The user's own values are kept."""
+
+_PING_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+"""The same for a small question; the others must leave time to store a large artifact."""
+
+PING_SECONDS = 40.0
+"""Seconds in all that a server may take to answer a small question."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an upload is: at ``run``, the ``index``-th, doing ``text``; or it is over with it.
+
+    ``state`` is ``at``, ``done`` or ``left``, with the reason as its ``text``. ``notes`` are what
+    the copy differs in.
+    """
+
+    index: int
+    run: StoredRun
+    text: str
+    state: str = "at"
+    notes: Sequence[str] = ()
+    url: str | None = None
+
+
+def upload(source: Destination, plan: UploadPlan) -> Iterator[Step]:
+    """Upload a plan, yielding each step; what is done stays done, wherever it is interrupted.
+
+    Raises :class:`StoreUnreachableError`. A run that is refused is yielded as ``left``, and the
+    others go on; but its children are left, too.
+    """
+    if plan.target is None:
+        raise TrackingError(plan.refused)
+    if not plan.runs:
+        return
+    limits = {name: value for name, value in _HTTP_LIMITS.items() if name not in os.environ}
+    with changed(limits):
+        source_end = TransferEnd(open_store(source))
+        target_end = TransferEnd(open_store(plan.target))
+        ping = {name: value for name, value in _PING_LIMITS.items() if name in limits}
+        uploader = Uploader(source_end, target_end, plan, ping)
+        uploader.check_reachable()
+        uploader.mark_as_waiting(plan.runs)
+        yield from _upload_runs(uploader, plan.runs)
+
+
+def _upload_runs(uploader: Uploader, runs: Sequence[StoredRun]) -> Iterator[Step]:
+    left: set[str] = set()
+    for index, run in enumerate(runs, 1):
+        if left.intersection(links_of(run)):
+            left.add(run.run_id)  # so that its own children are left, too
+            yield Step(index, run, "it belongs to a run that is not there yet", "left")
+            continue
+        notes: list[str] = []
+        try:
+            for text in uploader.upload_run(run, notes):
+                yield Step(index, run, text)
+        except TrackingError as error:
+            uploader.check_reachable()
+            left.add(run.run_id)
+            yield Step(index, run, str(error), "left", notes)
+        else:
+            yield Step(index, run, "", "done", notes, uploader.url_of(run))
+
+
+class Uploader:
+    """Uploads runs from one store to another, each parent before its children."""
+
+    def __init__(
+        self,
+        source: TransferEnd,
+        target: TransferEnd,
+        plan: UploadPlan,
+        ping_limits: Mapping[str, str],
+    ) -> None:
+        self.source = source
+        self.target = target
+        self._ping_limits = ping_limits
+        self._destination = without_user_info(plan.display_uri)
+        self._synced_tag = synced_tag(plan.display_uri)
+        self._copy_ids = dict(plan.parents)
+        self._experiment_ids = {
+            run.experiment_id: run.tags[EXPERIMENT]
+            for run in plan.runs
+            if EXPERIMENT in run.tags and waits_for(run, self._destination)
+        }
+        self._urls: dict[str, str | None] = {}
+
+    def check_reachable(self) -> None:
+        """Raise :class:`StoreUnreachableError` unless the server answers a small question."""
+        try:
+            with changed(self._ping_limits):
+                self.target.ping(PING_SECONDS)
+        except TrackingError as error:
+            raise StoreUnreachableError(
+                f"{self.target.where} cannot be reached, or not with what this process was given "
+                f"to log in: {error}"
+            ) from None
+
+    def mark_as_waiting(self, runs: Sequence[StoredRun]) -> None:
+        """Tag what ran inside a run that waits: that one may be uploaded and its children not."""
+        waiting: set[str] = set()
+        for run in runs:  # each parent before its children
+            if WAITS_FOR in run.tags:
+                if waits_for(run, self._destination):
+                    waiting.add(run.run_id)
+            elif waiting.intersection(links_of(run)):
+                self.source.store.log_batch(run.run_id, tags={WAITS_FOR: self._destination})
+                waiting.add(run.run_id)
+
+    def url_of(self, run: StoredRun) -> str | None:
+        """The page of a run's copy."""
+        return self._urls.get(run.run_id)
+
+    def upload_run(self, stored: StoredRun, notes: list[str]) -> Iterator[str]:
+        """Upload one run, its status last; yields what is being done, and adds to the notes."""
+        run = self.source.read_run(stored.run_id)
+        yield "looking for its copy"
+        experiment_id = self._experiment_id(run)
+        tags = {k: clip(v, TAG_LIMIT) for k, v in copied_tags(run, self._copy_ids).items()}
+        copy, is_new = find_or_create_copy(
+            self.target, self._destination, run, experiment_id, tags, notes
+        )
+        notes += conflicting_params(run, copy)
+        yield from self._upload_values(run, copy, {} if is_new else tags)
+        self._upload_datasets(run, copy, notes)
+        yield from upload_artifacts(self.source, run, self.target, copy, is_new, notes)
+        end = run.end or run.start
+        if (copy.status, copy.end) != (run.status, end):
+            self.target.close_run(copy.run_id, run.status, end)
+        self._link_evaluations(run, copy, experiment_id)
+        self._mark_as_uploaded(run, copy)
+        self._urls[run.run_id] = self.target.store.run_url(experiment_id, copy.run_id)
+
+    def _experiment_id(self, run: StoredRun) -> str:
+        """The experiment of a run's copy: the one it was given by id, or that of the same name."""
+        given = self._experiment_ids.get(run.experiment_id)
+        return given or self.target.experiment_id(self.source.experiment_name(run.experiment_id))
+
+    def _upload_values(
+        self, run: StoredRun, copy: StoredRun, tags: Mapping[str, str]
+    ) -> Iterator[str]:
+        params = missing_params(run, copy)
+        changed_tags = missing_tags(tags, copy)
+        metrics = missing_metrics(self.source, run, self.target, copy)
+        total = len(params) + len(changed_tags) + len(metrics)
+        yield "writing its values"
+        written = 0
+        for batch in batches(params, changed_tags, metrics):
+            self.target.write(copy.run_id, batch.params, batch.tags, batch.metrics)
+            written += len(batch)
+            if written < total:
+                yield f"{written:,} of {total:,} values"
+
+    def _upload_datasets(self, run: RunWithInputs, copy: RunWithInputs, notes: list[str]) -> None:
+        known = {(one.dataset.name, one.dataset.digest) for one in copy.datasets}
+        missing = [
+            one for one in run.datasets if (one.dataset.name, one.dataset.digest) not in known
+        ]
+        if missing:
+            self.target.log_datasets(copy.run_id, missing)
+        if run.models:
+            notes.append(
+                f"its logged models ({run.models:,}) are not uploaded; only a run's artifacts are"
+            )
+
+    def _link_evaluations(self, run: StoredRun, copy: StoredRun, experiment_id: str) -> None:
+        """Make a session's evaluations children of its run that was stored later than they."""
+        session = session_of(run.tags)
+        if session:
+            mine = f"tags.`armory.session` = '{session}' AND tags.`armory.kind` = 'evaluation'"
+            self.target.set_missing_parent(experiment_id, mine, copy.run_id)
+
+    def _mark_as_uploaded(self, run: StoredRun, copy: StoredRun) -> None:
+        tags = {self._synced_tag: copy.run_id}
+        if waits_for(run, self._destination):
+            tags[SYNCED] = copy.run_id
+        self.source.store.log_batch(run.run_id, tags=tags)
+        self._copy_ids[run.run_id] = copy.run_id

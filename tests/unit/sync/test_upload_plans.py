@@ -1,0 +1,75 @@
+"""What is to be uploaded: destinations by their tags, and runs in their order."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_armory.errors import TrackingError
+from pytest_armory.store import StoredRun
+from pytest_armory.sync.plan import _in_order, destination_of
+from pytest_armory.sync.tags import copied_tags, key_of, synced_tag
+
+
+def a_run(run_id: str, start: int = 0, status: str = "FINISHED", **tags: str) -> StoredRun:
+    named = {name.replace("__", "."): value for name, value in tags.items()}
+    return StoredRun(run_id, "1", run_id, status, start, None, start, "", {}, {}, named)
+
+
+def test_a_destination_is_reached_with_what_the_environment_knows() -> None:
+    shown = "http://[redacted]@127.0.0.1:5000/"
+    given = "http://me:pw@127.0.0.1:5000"
+    assert synced_tag(shown) == synced_tag("http://127.0.0.1:5000")
+    assert destination_of(shown, {"MLFLOW_TRACKING_URI": given}).uri == given
+    assert destination_of(shown, {}).uri == "http://127.0.0.1:5000"
+    with pytest.raises(TrackingError, match="give it with --to URI"):
+        destination_of("http://127.0.0.1:5000/?token=[redacted]", {})
+
+
+def in_order(*runs: StoredRun) -> tuple[list[str], list[str]]:
+    ready, unfinished = _in_order({run.run_id: run for run in runs})
+    return [run.run_id for run in ready], [run.run_id for run in unfinished]
+
+
+def test_parents_come_before_children_else_by_start() -> None:
+    child = a_run("child", 1, mlflow__parentRunId="parent")
+    inner = a_run("inner", 0, armory__opened_in="child")
+    assert in_order(child, inner, a_run("parent", 3), a_run("other", 2)) == (
+        ["parent", "child", "inner", "other"],
+        [],
+    )
+
+
+def test_what_belongs_to_a_running_run_waits_for_it() -> None:
+    running = a_run("session", 0, "RUNNING")
+    child = a_run("child", 1, mlflow__parentRunId="session")
+    assert in_order(child, running, a_run("other", 2)) == (["other"], ["session", "child"])
+
+
+def test_links_that_make_a_circle_end() -> None:
+    one, two = a_run("a", mlflow__parentRunId="b"), a_run("b", mlflow__parentRunId="a")
+    ready, unfinished = in_order(one, two)
+    assert (sorted(ready), unfinished) == (["a", "b"], [])
+
+
+def test_the_tags_of_a_copy_lead_to_copies() -> None:
+    run = a_run(
+        "r",
+        team="vision",
+        mlflow__parentRunId="p",
+        armory__opened_in="elsewhere",
+        armory__destination="http://127.0.0.1:5000",
+        armory__synced="x",
+        mlflow__runName="r",
+        **{synced_tag("http://127.0.0.1:5000"): "x"},
+    )
+    assert copied_tags(run, {"p": "copy of p"}) == {
+        "team": "vision",
+        "mlflow.parentRunId": "copy of p",
+        "armory.opened_in": "elsewhere",
+        "armory.key": key_of("r", {}),
+    }
+
+
+def test_a_key_is_kept_or_always_the_same() -> None:
+    assert key_of("r", {"armory.key": "0123456789"}) == "0123456789"
+    assert key_of("r", {"armory.key": "'"}) == key_of("r", {}) != key_of("s", {})
