@@ -16,7 +16,8 @@ from time import time
 from pytest_armory.errors import ArmoryError, ArmoryUsageError, TrackingError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.gates.judge import judge, parse_reference, parse_tolerance
+from pytest_armory.gates.parse import parse_reference, parse_tolerance
+from pytest_armory.gates.verdicts import judge
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.report.reports import (
     Summary,

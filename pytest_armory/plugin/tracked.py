@@ -15,7 +15,7 @@ from pytest_armory import environment, signals
 from pytest_armory.errors import ArmoryError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.gates.judge import Reference
+from pytest_armory.gates.parse import Reference
 from pytest_armory.plugin import xdist
 from pytest_armory.plugin.attempts import Attempts, display_id, unexpected_error
 from pytest_armory.plugin.options import Settings, is_evaluation

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_armory.gates.judge import distinct_number
+from pytest_armory.gates.formatting import distinct_number
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
 
 ROWS = 40
