@@ -20,12 +20,12 @@ NAME = "pytest-armory"
 
 
 class Command(Protocol):
-    """The file of a command. The docstring of ``run`` is the description in its ``--help``."""
+    """What the file of a command has. The docstring of ``run`` is the text of its ``--help``."""
 
     HELP: str
 
     def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
-        """Add its arguments, and set the defaults of ``_parser`` that are others for it."""
+        """Add its arguments, and its exit statuses where they differ from those in ``_parser``."""
 
     def run(self, where: Destination, arguments: argparse.Namespace, /) -> Iterable[str]:
         """Do it, and yield the lines to print. Raises :class:`ArmoryError`."""

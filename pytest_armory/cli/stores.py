@@ -1,4 +1,4 @@
-"""The store that a command works on: its option, the login, and whether there is one yet."""
+"""The store that a command works on: its option, the login, and whether it exists yet."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def exists(where: Destination) -> bool:
 
 
 def no_sessions(where: Destination) -> str:
-    """What is said of a store without a session."""
+    """The sentence for a store without a session."""
     return f"no sessions at {where.display_uri}; `pytest --armory-track` makes one"

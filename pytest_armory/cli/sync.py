@@ -51,13 +51,13 @@ def run(source: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         yield f"nothing {where}"
 
 
-_Lines = Generator[str, None, list[UploadPlan]]
-"""Lines to print; returns what was planned."""
+_PlanLines = Generator[str, None, list[UploadPlan]]
+"""Lines to print; returns the plans that they are of."""
 
 # What would be uploaded
 
 
-def _preview(source: Destination, to: Destination | None) -> _Lines:
+def _preview(source: Destination, to: Destination | None) -> _PlanLines:
     plans = upload_plans(source, to)
     for plan in plans:
         yield from _plan_lines(plan)
@@ -86,7 +86,7 @@ def _plan_lines(plan: UploadPlan) -> Iterator[str]:
 # The upload
 
 
-def _upload_all(source: Destination, to: Destination | None) -> _Lines:
+def _upload_all(source: Destination, to: Destination | None) -> _PlanLines:
     """Raises :class:`TrackingError` with what is left, once the rest is uploaded."""
     problems = []
     with alone(source), nullcontext() if to is None else logged_in(to) as target:
@@ -130,7 +130,7 @@ def _steps(source: Destination, plan: UploadPlan) -> Iterator[Step]:
 
 
 def _step_lines(step: Step, position: str, rewrites: bool) -> Iterator[str]:
-    """What is said of a run that is over; where a line rewrites itself, only what matters."""
+    """The lines for a run that is over; where a line rewrites itself, only what matters."""
     if step.state == "left":
         yield f"{position}: left: {step.text}"
     elif step.notes or not rewrites or step.run.tags.get("armory.kind") == "session":

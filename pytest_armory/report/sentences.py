@@ -58,7 +58,7 @@ def missed_lines(records: Sequence[EvaluationRecord]) -> list[str]:
 
 
 def missed_text(verdict: Verdict) -> str:
-    """What a gate says of a metric that missed it, its value told from the limit."""
+    """A missed gate in words; its value has enough digits to differ from the limit."""
     value = "" if verdict.value is None else f" {distinct_number(verdict.value, verdict.limit)}"
     return f"{verdict.metric}{value} {verdict.text}"
 
