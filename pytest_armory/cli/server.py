@@ -11,22 +11,19 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pytest_armory.errors import ArmoryError, ArmoryUsageError
-from pytest_armory.store import destination
+from pytest_armory.store.destination import Destination, resolve
 
 NAME = "armory-mlflow-server"
+
+SERVERS = ("http://", "https://", "databricks", "uc")
+"""How tracking URIs begin that name a server."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the local database on http://127.0.0.1:5000; options are those of ``mlflow server``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--help" in arguments:
-        print(  # noqa: T201 - a command talks on stdout
-            f"{NAME} [--armory-tracking-uri URI] [options of `mlflow server`]\n\n"
-            "Serves the database under the Armory home (ARMORY_HOME, default ~/.armory), or the\n"
-            "one that URI names, on http://127.0.0.1:5000. All else is passed on to:\n",
-            flush=True,
-        )
-        return _replace_by(_command(arguments))
+        return _help(arguments)
     try:
         planned = plan(arguments)
         _check_free(planned.host, planned.port)
@@ -42,8 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _replace_by(planned.command)
 
 
+def _help(arguments: Sequence[str]) -> int:
+    print(  # noqa: T201 - a command talks on stdout
+        f"{NAME} [--armory-tracking-uri URI] [options of `mlflow server`]\n\n"
+        "Serves the database under the Armory home (ARMORY_HOME, default ~/.armory), or the\n"
+        "one that URI names, on http://127.0.0.1:5000. All else is passed on to:\n",
+        flush=True,
+    )
+    return _replace_by(_command(arguments))
+
+
 class Plan(NamedTuple):
-    """What to serve, where, the line to say first, and the command to run."""
+    """What to serve and where, the first line to print, and the command to run."""
 
     host: str
     port: int
@@ -53,40 +60,46 @@ class Plan(NamedTuple):
 
 
 def plan(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Plan:
-    """What the options and the environment ask for; makes a missing database."""
+    """What the options and the environment ask for; makes a missing database.
+
+    Raises :class:`ArmoryUsageError` for a port or a store that cannot be served.
+    """
+    known, rest = _parser(environ).parse_known_args(list(arguments))
+    port = _port(known.port)
+    where = _store_to_serve(known.backend_store_uri or known.armory_tracking_uri, environ)
+    options = ["--host", known.host, "--port", known.port]
+    if where.artifacts is not None and not _is_given(rest, environ, "--artifacts-destination"):
+        options += ["--artifacts-destination", where.artifacts.as_uri()]
+    if not _is_given(rest, environ, "--workers", "-w"):
+        options += ["--workers", "1"]
+    host = f"[{known.host}]" if ":" in known.host else known.host
+    line = f"{NAME}: http://{host}:{known.port} serves {where.display_uri} (Ctrl-C ends it)"
+    return Plan(known.host, port, _made(where), line, _command([*options, *rest]))
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(NAME, add_help=False, allow_abbrev=False)
     parser.add_argument("--armory-tracking-uri")
     parser.add_argument("--backend-store-uri", default=environ.get("MLFLOW_BACKEND_STORE_URI"))
     parser.add_argument("--host", "-h", default=environ.get("MLFLOW_HOST") or "127.0.0.1")
     parser.add_argument("--port", "-p", default=environ.get("MLFLOW_PORT") or "5000")
-    known, rest = parser.parse_known_args(list(arguments))
-    if not known.port.isdecimal() or not 0 < int(known.port) < 65536:
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
         raise ArmoryUsageError(
-            f"the port must be a number from 1 to 65535, got {known.port!r}; as in --port 5001"
+            f"the port must be a number from 1 to 65535, got {text!r}; as in --port 5001"
         )
-    where = _served(known.backend_store_uri or known.armory_tracking_uri, environ)
-    options = ["--host", known.host, "--port", known.port]
-    store_uri = where.uri or ""
-    if where.database is not None and where.artifacts is not None:
-        from pytest_armory.store.database import ensure_database, sqlite_uri
-
-        ensure_database(where.database, where.artifacts)
-        store_uri = where.uri or sqlite_uri(where.database)
-        if not _given(rest, environ, "--artifacts-destination"):
-            options += ["--artifacts-destination", where.artifacts.as_uri()]
-    if not _given(rest, environ, "--workers", "-w"):
-        options += ["--workers", "1"]
-    host = f"[{known.host}]" if ":" in known.host else known.host
-    line = f"{NAME}: http://{host}:{known.port} serves {where.display_uri} (Ctrl-C ends it)"
-    return Plan(known.host, int(known.port), store_uri, line, _command([*options, *rest]))
+    return int(text)
 
 
-def _served(uri: str | None, environ: Mapping[str, str]) -> destination.Destination:
+def _store_to_serve(uri: str | None, environ: Mapping[str, str]) -> Destination:
     tracking = environ.get("MLFLOW_TRACKING_URI", "")
-    if uri is None and not tracking.startswith(("http://", "https://", "databricks", "uc")):
+    if uri is None and not tracking.startswith(SERVERS):
         uri = tracking or None
-    where = destination.resolve(uri, environ)
-    if (where.uri or "").startswith(("http://", "https://", "databricks", "uc")):
+    where = resolve(uri, environ)
+    if (where.uri or "").startswith(SERVERS):
         raise ArmoryUsageError(
             f"{where.display_uri} is a server already; give `local` or a database, as sqlite:///…"
         )
@@ -96,7 +109,18 @@ def _served(uri: str | None, environ: Mapping[str, str]) -> destination.Destinat
     return where
 
 
-def _given(arguments: Sequence[str], environ: Mapping[str, str], *names: str) -> bool:
+def _made(where: Destination) -> str:
+    """The URI for MLflow's server, once a database that is a file exists."""
+    if where.database is None or where.artifacts is None:
+        return where.uri or ""
+    from pytest_armory.store.database import ensure_database, sqlite_uri
+
+    ensure_database(where.database, where.artifacts)
+    return where.uri or sqlite_uri(where.database)
+
+
+def _is_given(arguments: Sequence[str], environ: Mapping[str, str], *names: str) -> bool:
+    """Whether one of MLflow's options, or the variable that it reads for it, is set."""
     variable = f"MLFLOW_{names[0].strip('-').upper().replace('-', '_')}"
     return variable in environ or any(word.split("=")[0] in names for word in arguments)
 

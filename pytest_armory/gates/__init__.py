@@ -1,1 +1,5 @@
-"""Bounds and baselines: what a gate is, and how it is judged."""
+"""Gates: what a user writes, the baseline a session is compared with, and the judging.
+
+``parse`` reads bounds, tolerances and references; ``verdicts`` judges metrics by them; both are
+pure. ``baselines`` looks up the runs of a reference and is the only one that knows the store.
+"""

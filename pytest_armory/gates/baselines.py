@@ -1,23 +1,23 @@
 """Baselines: which earlier run an evaluation is compared with, looked up once for a session.
 
-The controller of xdist looks, and hands what it found to its workers as builtins.
+The controller of xdist looks them up, and hands what it found to its workers as builtins.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
-from pytest_armory.gates.judge import Reference
+from pytest_armory.gates.parse import Reference
 from pytest_armory.store.destination import Destination
 
 if TYPE_CHECKING:
-    from pytest_armory.store import Store
+    from pytest_armory.store import Store, StoredRun
 
-MOST = 5000
+SEARCH_LIMIT = 5000
 """How many passed runs of a branch or commit are looked through, the newest first."""
 
 
@@ -59,33 +59,43 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
     something passed: a session that failed is no measure, or running it again would pass, nor is
     one of which a job is still at work. ``own`` is the session that asks.
     """
+    name = str(reference)
+    if where.database is not None and not where.database.exists():
+        return Baseline(name, problem=f"there is no session at {where.display_uri} yet")
+    try:
+        runs = _passed_runs(where, reference, own)
+    except TrackingError as error:
+        return Baseline(name, problem=str(error))
+    if not runs:
+        what = "session that finished well" if name == "latest" else "passed evaluation of it"
+        return Baseline(name, problem=f"no {what} is at {where.display_uri}{_advice(reference)}")
+    return _newest_of_each(name, runs)
+
+
+def _passed_runs(where: Destination, reference: Reference, own: str) -> list[StoredRun]:
     from pytest_armory.store import open_store
 
-    shown = str(reference)
-    most = MOST if reference.kind in ("branch", "commit") else None
-    if where.database is not None and not where.database.exists():
-        return Baseline(shown, problem=f"there is no session at {where.display_uri} yet")
-    try:
-        store = open_store(where)
-        runs = [
-            run
-            for ids, condition in _searches(store, reference, own)
-            for run in store.search.runs(ids, f"{_PASSED} AND {condition}", newest=True, most=most)
-            if run.tags.get("armory.session") != own
-        ]
-    except TrackingError as error:
-        return Baseline(shown, problem=str(error))
-    if not runs:
-        what = "session that finished well" if shown == "latest" else "passed evaluation of it"
-        return Baseline(shown, problem=f"no {what} is at {where.display_uri}{_advice(reference)}")
-    found: dict[str, dict[str, Mapping[str, float]]] = {}
-    sessions: dict[str, list[str]] = {}
+    most = SEARCH_LIMIT if reference.kind in ("branch", "commit") else None
+    store = open_store(where)
+    return [
+        run
+        for ids, condition in _searches(store, reference, own)
+        for run in store.search.runs(ids, f"{_PASSED} AND {condition}", newest=True, most=most)
+        if run.tags.get("armory.session") != own
+    ]
+
+
+def _newest_of_each(name: str, runs: Iterable[StoredRun]) -> Baseline:
+    """The newest of the runs for each evaluation."""
+    metrics: dict[str, dict[str, Mapping[str, float]]] = {}
+    sessions: dict[str, set[str]] = {}
     for run in sorted(runs, key=lambda run: -run.start):
-        of_it, nodeid = found.setdefault(run.experiment_id, {}), run.tags.get("armory.nodeid", "")
-        if nodeid not in of_it:
-            of_it[nodeid] = run.metrics
-            sessions.setdefault(run.tags.get("armory.session", ""), []).append(run.experiment_id)
-    return Baseline(shown, {name: sorted({*ids}) for name, ids in sessions.items()}, found)
+        evaluations = metrics.setdefault(run.experiment_id, {})
+        nodeid = run.tags.get("armory.nodeid", "")
+        if nodeid not in evaluations:
+            evaluations[nodeid] = run.metrics
+            sessions.setdefault(run.tags.get("armory.session", ""), set()).add(run.experiment_id)
+    return Baseline(name, {session: sorted(ids) for session, ids in sessions.items()}, metrics)
 
 
 def _advice(reference: Reference) -> str:
@@ -100,27 +110,33 @@ def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[li
     """The experiments and the condition of each search that a reference takes."""
     experiments = store.experiments.ids()
     if reference.kind == "session":
-        yield experiments, f"tags.`armory.session` = {quoted(reference.value)}"
+        yield experiments, f"tags.`armory.session` = {_quoted(reference.value)}"
     elif reference.kind == "latest":
-        latest: dict[str, str] = {}
-        for run in store.search.runs(experiments, _SESSIONS, newest=True, most=MOST):
-            is_complete = run.metrics.get("passed") and not run.metrics.get("running")
-            if run.tags.get("armory.session") != own and is_complete:
-                latest.setdefault(run.experiment_id, run.tags["armory.session"])
+        latest = _latest_sessions(store, experiments, own)
         for session in dict.fromkeys(latest.values()):
             ids = [experiment_id for experiment_id in latest if latest[experiment_id] == session]
-            yield ids, f"tags.`armory.session` = {quoted(session)}"
+            yield ids, f"tags.`armory.session` = {_quoted(session)}"
     elif reference.kind == "branch":
         # Not `armory.ci.ref`: of a pull request from anywhere that may be `main` as well.
-        yield experiments, f"tags.`mlflow.source.git.branch` = {quoted(reference.value)}"
+        yield experiments, f"tags.`mlflow.source.git.branch` = {_quoted(reference.value)}"
     else:
         yield experiments, f"tags.`mlflow.source.git.commit` LIKE '{reference.value}%'"
+
+
+def _latest_sessions(store: Store, experiments: list[str], own: str) -> dict[str, str]:
+    """The last session that finished well, and not without a pass, by the experiment's id."""
+    latest: dict[str, str] = {}
+    for run in store.search.runs(experiments, _SESSIONS, newest=True, most=SEARCH_LIMIT):
+        is_complete = run.metrics.get("passed") and not run.metrics.get("running")
+        if run.tags.get("armory.session") != own and is_complete:
+            latest.setdefault(run.experiment_id, run.tags["armory.session"])
+    return latest
 
 
 _SESSIONS = "tags.`armory.kind` = 'session' AND attributes.status = 'FINISHED'"
 _PASSED = "tags.`armory.kind` = 'evaluation' AND tags.`armory.outcome` = 'passed'"
 
 
-def quoted(text: str) -> str:
+def _quoted(text: str) -> str:
     """A value in MLflow's filter strings, which know no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"

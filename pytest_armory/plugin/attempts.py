@@ -24,8 +24,9 @@ import pytest
 
 from pytest_armory import __version__
 from pytest_armory.errors import StoreUnreachableError, TrackingError
-from pytest_armory.gates import judge as gates
+from pytest_armory.gates import verdicts as gates
 from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.parse import parse_tolerance
 from pytest_armory.plugin.fixture_params import FixtureParams, Source, merged
 from pytest_armory.plugin.lifecycle import Phase, outcome_of
 from pytest_armory.plugin.options import Mark, Settings, is_evaluation, merged_mark
@@ -342,7 +343,7 @@ class Attempts:
             _as_stored(metrics),
             at_least=_as_stored(mark.at_least),
             at_most=_as_stored(mark.at_most),
-            tolerances={k: gates.parse_tolerance(t) for k, t in _as_stored(mark.baseline).items()},
+            tolerances={k: parse_tolerance(t) for k, t in _as_stored(mark.baseline).items()},
             session_tolerances=_as_stored(self.settings.tolerances),
             baseline=attempt.baseline,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_armory.gates.judge import Reference, Tolerance
+    from pytest_armory.gates.parse import Reference, Tolerance
 
 MARKER = "evaluation"
 
@@ -220,7 +220,7 @@ def _comparison(config: pytest.Config, environ: Mapping[str, str], track: bool) 
     if not (session or given or lines):
         return {}
     from pytest_armory.errors import ArmoryUsageError
-    from pytest_armory.gates.judge import SESSION, parse_reference, parse_tolerances
+    from pytest_armory.gates.parse import SESSION, parse_reference, parse_tolerances
 
     if session and not SESSION.fullmatch(session):
         raise pytest.UsageError(
@@ -244,7 +244,7 @@ def _comparison(config: pytest.Config, environ: Mapping[str, str], track: bool) 
 
 def _is_session(name: str) -> bool:
     from pytest_armory.errors import ArmoryUsageError
-    from pytest_armory.gates.judge import parse_reference
+    from pytest_armory.gates.parse import parse_reference
 
     try:
         return parse_reference(name).kind == "session"
@@ -373,7 +373,7 @@ def _mark_problems(mark: pytest.Mark, config: pytest.Config) -> list[str]:
 
 
 def _gate_problem(key: str, value: object) -> str | None:
-    from pytest_armory.gates import judge as gates
+    from pytest_armory.gates import parse as gates
 
     return (gates.tolerances_problem if key == "baseline" else gates.bounds_problem)(value)
 
@@ -381,7 +381,7 @@ def _gate_problem(key: str, value: object) -> str | None:
 def _contradiction(mark: Mark) -> str | None:
     if not mark.at_least or not mark.at_most:
         return None
-    from pytest_armory.gates import judge as gates
+    from pytest_armory.gates import parse as gates
 
     return gates.contradiction(mark.at_least, mark.at_most)
 

@@ -15,13 +15,16 @@ from pytest_armory import environment, signals
 from pytest_armory.errors import ArmoryError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.gates.judge import Reference
+from pytest_armory.gates.parse import Reference
 from pytest_armory.plugin import xdist
 from pytest_armory.plugin.attempts import Attempts, display_id, unexpected_error
 from pytest_armory.plugin.options import Settings, is_evaluation
 from pytest_armory.plugin.xdist import received_from_worker, report_to_controller, write_summary
 from pytest_armory.records import from_wire, to_wire
-from pytest_armory.report import reports
+from pytest_armory.report.junit import junit_properties
+from pytest_armory.report.summary import Summary
+from pytest_armory.report.terminal import terminal_lines
+from pytest_armory.report.text import printable
 from pytest_armory.session import leases
 from pytest_armory.session.ledger import Ledger, Links
 from pytest_armory.session.signals import before_dying
@@ -248,7 +251,7 @@ class RunningHooks:
             wire = to_wire(record)
             setattr(report, WIRE, wire)
             self.process.write_journal(wire)
-            report.user_properties += reports.junit_properties(record) if record.outcome else []
+            report.user_properties += junit_properties(record) if record.outcome else []
         return report
 
     # Innermost, so that a second Ctrl-C while fixtures are torn down does not leave a run open.
@@ -281,7 +284,7 @@ class ReportingHooks:
         self.settings = settings
         self.ledger = ledger
         self.process = process
-        self.summary: reports.Summary | None = None
+        self.summary: Summary | None = None
         self._printed = False
         self._interrupted = False
         self._collected = 0
@@ -295,7 +298,7 @@ class ReportingHooks:
             raise RuntimeError(str(error)) from None
 
     def pytest_report_header(self) -> str:
-        shown = reports.printable(self.ledger.where.display_uri)
+        shown = printable(self.ledger.where.display_uri)
         return f"armory: tracking to {shown}, session {self.ledger.identity.session}"
 
     @pytest.hookimpl(optionalhook=True)
@@ -404,7 +407,7 @@ class ReportingHooks:
         self._printed = True
         terminal.write_sep("=", "evaluations")
         width = terminal._tw.fullwidth
-        for line in reports.terminal_lines(self.summary, width, self.config.get_verbosity()):
+        for line in terminal_lines(self.summary, width, self.config.get_verbosity()):
             for text, colour in line.parts:
                 terminal.write(text, **({colour: True} if colour else {}))
             terminal.write_line("")

@@ -25,7 +25,8 @@ from pytest_armory import environment, provenance
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin.options import Settings
-from pytest_armory.report.reports import Summary, write_markdown
+from pytest_armory.report.files import write_markdown
+from pytest_armory.report.summary import Summary
 from pytest_armory.session import leases
 from pytest_armory.session.ledger import Identity
 from pytest_armory.store import destination

@@ -19,7 +19,9 @@ from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
-from pytest_armory.report.reports import Summary, latest, markdown, outcome_counts, with_tests
+from pytest_armory.report.markdown import to_markdown
+from pytest_armory.report.sentences import with_tests
+from pytest_armory.report.summary import Summary, latest, outcome_counts
 from pytest_armory.session import leases
 from pytest_armory.store import destination
 from pytest_armory.values import TAG_LIMIT, clip, metric_values, short_hash, visible
@@ -304,7 +306,7 @@ class Ledger:
             session=self.identity.session,
             where=self.where.display_uri,
             records=[self._with_what_was_told(record) for record in records],
-            whole=[
+            records_of_all_jobs=[
                 self._with_what_was_told(record)
                 for record in [*stored.others, *records]
                 if stored.others or stored.ends
@@ -338,7 +340,7 @@ class Ledger:
         return [*stored, "bring them there with `pytest-armory sync`"]
 
     def _text(self, summary: Summary) -> str:
-        lines = markdown(summary).splitlines()
+        lines = to_markdown(summary).splitlines()
         edited: list[object] = [*lines]
         try:
             self.edit(edited)
@@ -388,7 +390,7 @@ class Ledger:
                 break
             others, ends = self._other_jobs()
             whole = [self._with_what_was_told(r) for r in [*others, *summary.records]]
-            again = replace(summary, whole=whole if others or ends else summary.whole)
+            again = replace(summary, records_of_all_jobs=whole) if others or ends else summary
             again = with_other_jobs(again, ends, interrupted)
             if _state(again) == _state(summary):
                 break
@@ -578,7 +580,7 @@ def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool)
 
     A job that was retried has run what the one before it never came to.
     """
-    last = latest(summary.every)
+    last = latest(summary.all_records)
     done = {short_hash(record.nodeid) for record in last}
     left = [set(end.not_run) - done for end in ends]
     cut_short = [end for end, ids in zip(ends, left, strict=True) if ids or end.not_run_more]
@@ -594,7 +596,7 @@ def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool)
 
 
 def _state(summary: Summary) -> tuple[object, ...]:
-    ended = {(record.run_id, record.outcome) for record in summary.every}
+    ended = {(record.run_id, record.outcome) for record in summary.all_records}
     return ended, summary.interrupted, summary.others_not_run, tuple(summary.others_problems)
 
 
@@ -651,7 +653,7 @@ def close_session_run(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write counts and summary to a session run and close it."""
-    text = summary.text or markdown(summary)
+    text = summary.text or to_markdown(summary)
     counts = [(name, value, 0) for name, value in outcome_counts(summary).items()]
     noted = {**(tags or {}), "mlflow.note.content": text}
     store.log_batch(run.run_id, metrics=counts, tags=noted)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_armory.records import Outcome, from_wire
-from pytest_armory.report.reports import Summary
+from pytest_armory.report.summary import Summary
 from pytest_armory.session import leases
 from pytest_armory.session.ledger import (
     JobEnd,

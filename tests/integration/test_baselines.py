@@ -13,7 +13,7 @@ from conftest import Evals, text_of
 from faults import Session
 
 from pytest_armory import provenance
-from pytest_armory.cli import commands
+from pytest_armory.cli import main as commands
 from pytest_armory.store.database import sqlite_uri
 
 BOUNDS = """

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from outages import reset
 from servers import ADMIN, proxied
 
-from pytest_armory.cli import commands
+from pytest_armory.cli import main as commands
 
 SOURCE = """
     import mlflow, pytest

@@ -137,7 +137,7 @@ def test_commands_say_the_same(
     spoil(database)
     before = content(database)
     serve = ["-m", "pytest_armory.cli.server", "--port", "1"]
-    pytest_armory = ["-c", "from pytest_armory.cli.commands import main; raise SystemExit(main())"]
+    pytest_armory = ["-c", "from pytest_armory.cli.main import main; raise SystemExit(main())"]
     done = run(*(serve if program == "serve" else [*pytest_armory, program]))
     assert done.returncode == (1 if program == "sync" else 2)
     (line,) = done.stderr.splitlines()

@@ -12,7 +12,7 @@ from conftest import Evals
 from faults import PATIENCE, Session
 from mlflow.entities import Run
 
-from pytest_armory.cli import commands
+from pytest_armory.cli import main as commands
 
 Start = Callable[..., Session]
 

@@ -12,7 +12,7 @@ from faults import Session
 from mlflow import MlflowClient
 from servers import Proxy
 
-from pytest_armory.cli import commands
+from pytest_armory.cli import main as commands
 
 BUSY = """
     import numpy as np, pytest

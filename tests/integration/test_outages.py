@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from outages import status
 from servers import Fault, Proxy, free_port, proxied
 
-from pytest_armory.cli import commands
+from pytest_armory.cli import main as commands
 from pytest_armory.store import open_store
 from pytest_armory.store.circuit import _circuits
 

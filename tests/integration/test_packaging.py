@@ -54,7 +54,7 @@ def test_the_wheel_holds_the_plugin_and_nothing_else(wheel: Path) -> None:
     assert dict(entry_points["pytest11"]) == {"armory": "pytest_armory.plugin"}
     assert dict(entry_points["console_scripts"]) == {
         "armory-mlflow-server": "pytest_armory.cli.server:main",
-        "pytest-armory": "pytest_armory.cli.commands:main",
+        "pytest-armory": "pytest_armory.cli.main:main",
     }
     assert metadata["Version"] == pytest_armory.__version__
     assert metadata["Requires-Python"] == ">=3.10"

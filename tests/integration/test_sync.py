@@ -23,7 +23,7 @@ from mlflow.entities import Metric, Param, Run
 from outages import status
 from servers import Proxy, free_port, proxied
 
-from pytest_armory.cli import commands
+from pytest_armory.cli import main as commands
 from pytest_armory.store import destination
 from pytest_armory.store.database import sqlite_uri
 from pytest_armory.sync.artifacts import http_name

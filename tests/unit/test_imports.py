@@ -224,7 +224,7 @@ PLANTED = [
     ("store/client.py", "async def f():\n    import pytest_armory.plugin", "may not import plugin"),
     ("store/login.py", "from pytest_armory.store.circuit import x", "may import nothing of store"),
     ("report/terminal.py", "from pytest_armory.session.ledger import x", "may not import session"),
-    ("gates/judge.py", "if TYPE_CHECKING:\n    import pytest_armory.report", "not import report"),
+    ("gates/parse.py", "if TYPE_CHECKING:\n    import pytest_armory.report", "not import report"),
     ("cli/sync.py", "from pytest_armory.plugin import options", "cli may not import plugin"),
     ("report/text.py", "from pytest_armory import Engine", "report may not import it"),
     ("utils.py", "from pytest_armory.errors import x", "utils may not import errors"),

@@ -1,0 +1,88 @@
+"""The command ``pytest-armory``: what is done about sessions outside of pytest."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from pytest_armory.cli import compare, recover, sessions, sync
+from pytest_armory.cli.stores import logged_in
+from pytest_armory.errors import ArmoryError, ArmoryUsageError
+from pytest_armory.report.text import printable
+from pytest_armory.store import destination
+from pytest_armory.store.destination import Destination
+
+NAME = "pytest-armory"
+
+
+class Command(Protocol):
+    """What the file of a command has. The docstring of ``run`` is the text of its ``--help``."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None:
+        """Add its arguments, and its exit statuses where they differ from those in ``_parser``."""
+
+    def run(self, where: Destination, arguments: argparse.Namespace, /) -> Iterable[str]:
+        """Do it, and yield the lines to print. Raises :class:`ArmoryError`."""
+
+
+COMMANDS: dict[str, Command] = {
+    "sessions": sessions,
+    "recover": recover,
+    "compare": compare,
+    "sync": sync,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one of the commands; its exit status is 0, or 2 with an error on stderr.
+
+    That of ``sync`` is 1 if something is left to upload.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an arrow that its encoding lacks shall not fail
+        sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = _parser().parse_args(argv)
+    try:
+        _print_lines(arguments)
+    except ArmoryUsageError as error:
+        return _failed(error, 2)
+    except ArmoryError as error:
+        return _failed(error, arguments.failure_status)
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130)
+    except BrokenPipeError:  # `| head` has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(arguments.broken_pipe_status)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(NAME, description="Sessions of tracked evaluations.")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.HELP, description=command.run.__doc__)
+        subparser.set_defaults(run=command.run, failure_status=2, broken_pipe_status=0)
+        command.add_arguments(subparser)
+    return parser
+
+
+def _print_lines(arguments: argparse.Namespace) -> None:
+    uri = arguments.armory_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    with logged_in(destination.resolve(uri)) as where:
+        for line in arguments.run(where, arguments):
+            print(printable(line), flush=True)  # noqa: T201 - a command talks on stdout
+
+
+def _failed(error: object, status: int) -> int:
+    text = printable(str(error))
+    print(f"{NAME}: {text}", file=sys.stderr)  # noqa: T201 - a command's own error
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

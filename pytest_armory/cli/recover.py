@@ -1,0 +1,56 @@
+"""``pytest-armory recover``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+from pytest_armory.cli.stores import add_tracking_uri
+from pytest_armory.report.text import plural
+from pytest_armory.session import recovery
+from pytest_armory.store import StoredRun
+from pytest_armory.store.destination import Destination
+
+HELP = "close the runs that a killed process left RUNNING"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_tracking_uri(parser)
+    parser.add_argument(
+        "--session",
+        metavar="ID",
+        help="also close every run of this session that was opened elsewhere, on another "
+        "machine say: you know that it is over",
+    )
+
+
+def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
+    """Close the runs that a killed process of this machine left RUNNING.
+
+    A run whose process is alive is never touched. Safe to run at any time, and again.
+    """
+    found = recovery.recover(where, arguments.session)
+    yield from map(_closed, found.closed)
+    if not found.closed:
+        of_session = f" of session {arguments.session}" if arguments.session else ""
+        yield f"nothing to close{of_session} at {where.display_uri}; see `pytest-armory sessions`"
+    if found.alive:
+        yield f"left alone: {_open_runs(found.alive)}, at work on this machine"
+    if found.unknown:
+        session = found.unknown[0].tags["armory.session"]
+        yield (
+            f"left alone: {_open_runs(found.unknown)}, opened on another machine or under "
+            "another Armory home; recover them there, or if you know that a session is over: "
+            f"pytest-armory recover --session {session}"
+        )
+
+
+def _closed(run: StoredRun) -> str:
+    outcome = run.tags.get("armory.outcome", "")
+    return f"closed {run.run_id} ({run.name}{f', {outcome}' if outcome else ''})"
+
+
+def _open_runs(runs: Sequence[StoredRun]) -> str:
+    sessions = ", ".join(dict.fromkeys(run.tags["armory.session"] for run in runs))
+    return f"{plural(len(runs), 'open run')} of {sessions}"

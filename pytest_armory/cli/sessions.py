@@ -1,0 +1,75 @@
+"""``pytest-armory sessions``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from time import time
+
+from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.records import Outcome
+from pytest_armory.report.text import age, table
+from pytest_armory.store import StoredRun, open_store
+from pytest_armory.store.destination import Destination
+
+HELP = "list the latest sessions"
+
+_VERDICTS = {"FINISHED": "passed", "FAILED": "failed", "KILLED": "interrupted"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_tracking_uri(parser)
+    parser.add_argument("-n", "--most", type=_positive, default=20, help="how many (default: 20)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
+    """List the latest sessions: verdict, counts, commit, branch, and how long ago they began."""
+    sessions = _latest_sessions(where, arguments.most) if exists(where) else {}
+    if not sessions:
+        return [no_sessions(where)]
+    rows = [_row(session, runs) for session, runs in sessions.items()]
+    return table([("session", "verdict", "evaluations", "commit", "branch", "began"), *rows])
+
+
+def _latest_sessions(where: Destination, most: int) -> dict[str, list[StoredRun]]:
+    """The session runs of each session, the newest first."""
+    # A session has a run in each of its experiments, with the same counts in all.
+    sessions: dict[str, list[StoredRun]] = {}
+    for run in open_store(where).search.latest_sessions(most * 10):
+        sessions.setdefault(run.tags.get("armory.session", ""), []).append(run)
+    return dict(list(sessions.items())[:most])
+
+
+def _row(session: str, runs: Sequence[StoredRun]) -> tuple[str, ...]:
+    run = runs[0]
+    is_running = run.metrics.get("running")
+    return (
+        session,
+        "running" if is_running else _VERDICTS.get(run.status, run.status.lower()),
+        _counts(run),
+        _commit(run),
+        run.tags.get("mlflow.source.git.branch", ""),
+        age(time() - min(run.start for run in runs) / 1000),
+    )
+
+
+def _counts(run: StoredRun) -> str:
+    names = (*(outcome.value for outcome in Outcome), "not_run")
+    counts = [
+        f"{int(run.metrics[name]):,} {name.replace('_', ' ')}"
+        for name in names
+        if run.metrics.get(name)
+    ]
+    return ", ".join(counts)
+
+
+def _commit(run: StoredRun) -> str:
+    dirty = "+" if run.tags.get("armory.git.dirty") == "true" else ""
+    return run.tags.get("mlflow.source.git.commit", "")[:8] + dirty

@@ -1,0 +1,40 @@
+"""The store that a command works on: its option, the login, and whether it exists yet."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pytest_armory.store import destination, login
+from pytest_armory.store.destination import Destination
+
+
+def add_tracking_uri(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--armory-tracking-uri``."""
+    parser.add_argument(
+        "--armory-tracking-uri",
+        metavar="URI",
+        help="the store: `local`, the database under the Armory home (the default), or any MLflow "
+        "tracking URI (environment: MLFLOW_TRACKING_URI)",
+    )
+
+
+@contextmanager
+def logged_in(where: Destination) -> Iterator[Destination]:
+    """The destination, logged in where a platform asks for it."""
+    if not where.is_server:
+        yield where
+        return
+    with login.logged_in(str(where.uri)) as uri:
+        yield destination.resolve(uri)
+
+
+def exists(where: Destination) -> bool:
+    """Whether a local database exists; of anything else only its server knows."""
+    return where.database is None or where.database.exists()
+
+
+def no_sessions(where: Destination) -> str:
+    """The sentence for a store without a session."""
+    return f"no sessions at {where.display_uri}; `pytest --armory-track` makes one"

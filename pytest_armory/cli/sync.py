@@ -1,0 +1,155 @@
+"""``pytest-armory sync``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from time import time
+
+from pytest_armory.cli.progress import ProgressLine
+from pytest_armory.cli.stores import logged_in
+from pytest_armory.errors import TrackingError
+from pytest_armory.report.text import age, plural, table
+from pytest_armory.store import destination
+from pytest_armory.store.destination import Destination
+from pytest_armory.sync.lock import upload_lock
+from pytest_armory.sync.plan import UploadPlan, upload_plans
+from pytest_armory.sync.upload import Step, upload
+
+HELP = "upload what was recorded locally"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command; its exit status is 1 where something is left to upload."""
+    parser.add_argument(
+        "--to",
+        metavar="URI",
+        help="upload every session's runs that are not there yet to this MLflow tracking URI, "
+        "not only what was meant for a server and waits for it",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list what would be uploaded; no server is asked"
+    )
+    parser.set_defaults(
+        armory_tracking_uri=destination.LOCAL, failure_status=1, broken_pipe_status=1
+    )
+
+
+def run(source: Destination, arguments: argparse.Namespace) -> Iterator[str]:
+    """Upload the runs of the local database that wait for a server, or with --to all it has.
+
+    What is there already is not uploaded again. Safe to stop at any time, and to run again.
+    """
+    to = None if arguments.to is None else destination.resolve(arguments.to)
+    plans = yield from (_preview if arguments.dry_run else _upload_all)(source, to)
+    if not plans:
+        where = (
+            f"waits in {source.display_uri}"
+            if to is None
+            else f"in {source.display_uri} is not there yet"
+        )
+        yield f"nothing {where}"
+
+
+_PlanLines = Generator[str, None, list[UploadPlan]]
+"""Lines to print; returns the plans that they are of."""
+
+# What would be uploaded
+
+
+def _preview(source: Destination, to: Destination | None) -> _PlanLines:
+    plans = upload_plans(source, to)
+    for plan in plans:
+        yield from _plan_lines(plan)
+    return plans
+
+
+def _plan_lines(plan: UploadPlan) -> Iterator[str]:
+    yield f"{plural(len(plan.runs), 'run')} would be uploaded to {plan.display_uri}"
+    if plan.refused:
+        yield f"but {plan.refused}"
+    if plan.runs:
+        rows = [
+            (
+                run.name,
+                run.tags.get("armory.session", ""),
+                run.status.lower(),
+                age(time() - run.start / 1000),
+            )
+            for run in plan.runs
+        ]
+        yield from table([("run", "session", "status", "began"), *rows])
+    if plan.unfinished:
+        yield _not_ended(plan)
+
+
+# The upload
+
+
+def _upload_all(source: Destination, to: Destination | None) -> _PlanLines:
+    """Raises :class:`TrackingError` with what is left, once the rest is uploaded."""
+    problems = []
+    with upload_lock(source), nullcontext() if to is None else logged_in(to) as target:
+        plans = upload_plans(source, target)
+        for plan in plans:
+            problems += yield from _upload(source, plan)
+    if problems:
+        raise TrackingError("; ".join(problems))
+    return plans
+
+
+def _upload(source: Destination, plan: UploadPlan) -> Generator[str, None, list[str]]:
+    """Upload to one place; returns the sentences that say what is left."""
+    total, uploaded, reason = len(plan.runs), 0, ""
+    progress = ProgressLine()
+    try:
+        for step in _steps(source, plan):
+            position = f"[{step.index:,}/{total:,}] {step.run.name}"
+            if step.state == "at":
+                progress.show(f"{position}: {step.text}")
+                continue
+            progress.clear()
+            uploaded += step.state == "done"
+            yield from _step_lines(step, position, progress.rewrites)
+    except TrackingError as error:
+        reason = f": {error}"
+    finally:
+        progress.clear()
+    if uploaded:
+        yield f"uploaded {plural(uploaded, 'run')} to {plan.display_uri}"
+    return list(_left(plan, total - uploaded, reason))
+
+
+def _steps(source: Destination, plan: UploadPlan) -> Iterator[Step]:
+    """The steps of an upload, logged in to its target."""
+    if plan.target is None:
+        yield from upload(source, plan)  # which says why
+        return
+    with logged_in(plan.target) as target:
+        yield from upload(source, replace(plan, target=target))
+
+
+def _step_lines(step: Step, position: str, rewrites: bool) -> Iterator[str]:
+    """The lines for a run that is over; where a line rewrites itself, only what matters."""
+    if step.state == "left":
+        yield f"{position}: left: {step.text}"
+    elif step.notes or not rewrites or step.run.tags.get("armory.kind") == "session":
+        yield f"{position}: uploaded{f', see {step.url}' if step.url else ''}"
+    for note in step.notes:
+        yield f"  note: {note}"
+
+
+def _left(plan: UploadPlan, count: int, reason: str) -> Iterator[str]:
+    if count:
+        yield f"{plural(count, 'run')} left for {plan.display_uri}, run this again{reason}"
+    if plan.unfinished:
+        yield _not_ended(plan)
+
+
+def _not_ended(plan: UploadPlan) -> str:
+    return (
+        f"{plural(len(plan.unfinished), 'run')} not ended yet, or inside one that has not; if a "
+        "process was killed, `pytest-armory recover --armory-tracking-uri local` and sync again"
+    )

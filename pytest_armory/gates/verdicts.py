@@ -1,0 +1,233 @@
+"""Metrics, bounds and tolerances -> verdicts, and the sentences of these. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from pytest_armory.gates.formatting import distinct_number, exact_number
+from pytest_armory.gates.parse import Tolerance, parse_tolerance
+from pytest_armory.records import EvaluationRecord, Verdict
+
+SLACK = 2e-7
+"""How far past a tolerance's limit still counts as on it, relative to the baseline's value.
+
+In float32, 0.95 is less than 95 % of 1.0: this is a little over what rounding both sides does. It
+is never more than a thousandth of what the tolerance itself allows, so that a tolerance of zero has
+none. Neither have the bounds ``at_least`` and ``at_most``.
+"""
+
+NAMED = 5
+"""How many of the logged metrics are named where none is like the one that was asked for."""
+
+_BASELINE_RULE = "baseline "
+
+
+class _Finding(NamedTuple):
+    """What a gate found of a value; the fields are those of :class:`Verdict`."""
+
+    state: str
+    text: str
+    limit: float | None = None
+
+
+def judge(
+    metrics: Mapping[str, float],
+    *,
+    at_least: Mapping[str, float] | None = None,
+    at_most: Mapping[str, float] | None = None,
+    tolerances: Mapping[str, Tolerance] | None = None,
+    session_tolerances: Mapping[str, Tolerance] | None = None,
+    baseline: Mapping[str, float] | None = None,
+) -> list[Verdict]:
+    """One verdict for every gate: bounds first, then tolerances, each in the order given.
+
+    ``tolerances`` and the bounds ask for metrics by name, so that one never logged fails;
+    ``session_tolerances`` judge what was logged, where ``tolerances`` says nothing of it.
+    ``baseline`` holds the baseline run's metrics, None if there is no such run. Never raises for
+    bounds that :func:`~pytest_armory.gates.parse.bounds_problem` finds nothing wrong with.
+    """
+    compared = dict(tolerances or {})
+    for metric in filter(metrics.__contains__, session_tolerances or {}):
+        compared.setdefault(metric, (session_tolerances or {})[metric])
+    return [
+        *(_judge_bound(metrics, m, float(b), "at_least") for m, b in (at_least or {}).items()),
+        *(_judge_bound(metrics, m, float(b), "at_most") for m, b in (at_most or {}).items()),
+        *(_judge_tolerance(metrics, m, t, baseline) for m, t in compared.items()),
+    ]
+
+
+def judge_again(record: EvaluationRecord, baseline: Mapping[str, float] | None) -> EvaluationRecord:
+    """The record with another baseline run's metrics, and its gates on that judged by them.
+
+    The tolerances are those of its verdicts; the verdicts of its bounds stay as they are.
+    """
+    bounds = [v for v in record.verdicts if not v.rule.startswith(_BASELINE_RULE)]
+    tolerances = {
+        verdict.metric: parse_tolerance(verdict.rule.removeprefix(_BASELINE_RULE))
+        for verdict in record.verdicts
+        if verdict.rule.startswith(_BASELINE_RULE)
+    }
+    compared = judge(record.metrics, tolerances=tolerances, baseline=baseline)
+    return replace(record, baseline=dict(baseline or {}), verdicts=(*bounds, *compared))
+
+
+def unread(verdict: Verdict) -> Verdict:
+    """The same where the store could not be asked what else was logged: that is no miss."""
+    if verdict.state != "failed" or verdict.value is not None:
+        return verdict
+    return replace(verdict, state="unjudged", text="cannot be read back from the store")
+
+
+# Bounds
+
+
+def _judge_bound(metrics: Mapping[str, float], metric: str, bound: float, kind: str) -> Verdict:
+    is_upper, rule = kind == "at_most", f"{kind} {exact_number(bound)}"
+    value = _number_of(metrics, metric)
+    if value is None:
+        found = _Finding("failed", _never_logged(metric, metrics))
+    else:
+        found = _check_bound(value, bound, is_upper, rule)
+    return Verdict(
+        metric, rule, found.state, value, bound, text=found.text, higher_is_worse=is_upper
+    )
+
+
+def _check_bound(value: float, bound: float, is_upper: bool, rule: str) -> _Finding:
+    """``value <= bound`` for an upper bound, else ``value >= bound``; NaN misses both."""
+    if math.isnan(value):
+        return _Finding("failed", f"misses {rule}, as NaN misses every bound")
+    if value <= bound if is_upper else value >= bound:
+        return _Finding("passed", f"meets {rule}")
+    excess = distinct_number(abs(value - bound))
+    return _Finding("failed", f"is {'above' if is_upper else 'below'} {rule} by {excess}")
+
+
+# Tolerances
+
+
+def allowed_change(base: float, tolerance: Tolerance) -> float:
+    """How far from the baseline's value a tolerance lets a metric get, in the metric's unit.
+
+    ``amount``, or ``amount / 100 * |base|`` of a percentage; NaN for 0 % of infinity.
+    """
+    return tolerance.amount / 100 * abs(base) if tolerance.percent else tolerance.amount
+
+
+def rounding_slack(base: float, allowed: float) -> float:
+    """How far past the limit a value still passes, in the metric's unit: see :data:`SLACK`.
+
+    ``min(SLACK * max(|base|, allowed), allowed / 1000)``; the second keeps ``"+1"`` exact on a
+    count of millions, and ``"-0"`` everywhere.
+    """
+    return min(SLACK * max(abs(base), allowed), allowed / 1000)
+
+
+def _judge_tolerance(
+    metrics: Mapping[str, float],
+    metric: str,
+    tolerance: Tolerance,
+    baseline: Mapping[str, float] | None,
+) -> Verdict:
+    value, base = _number_of(metrics, metric), _number_of(baseline or {}, metric)
+    if base is None:
+        text = "is not in the baseline run" if baseline is not None else "has no baseline run"
+        missing = f", and {_never_logged(metric, metrics)}" if value is None else ""
+        found = _Finding("unjudged", text + missing)
+    elif value is None:
+        found = _Finding("failed", _never_logged(metric, metrics))
+    else:
+        found = _check_change(value, base, tolerance)
+    rule, higher = f"{_BASELINE_RULE}{tolerance}", tolerance.higher_is_worse
+    return Verdict(metric, rule, found.state, value, found.limit, base, found.text, higher)
+
+
+def _check_change(value: float, base: float, tolerance: Tolerance) -> _Finding:
+    """Whether a value is no further on the worse side of ``base`` than the tolerance allows.
+
+    ``sign * value <= sign * limit + slack``, where ``limit = base + sign * allowed`` and ``sign``
+    is 1 if higher is worse, else -1. What is not worse passes. NaN is not judged, nor a percentage
+    of zero or of infinity.
+    """
+    if math.isnan(value) or math.isnan(base):
+        return _Finding("unjudged", "is NaN" if math.isnan(value) else "is NaN in the baseline run")
+    sign = 1 if tolerance.higher_is_worse else -1
+    allowed = allowed_change(base, tolerance)
+    limit = base + sign * allowed
+    change = _change_text(value, base, tolerance)
+    if sign * value <= sign * base:
+        return _Finding("passed", change, None if math.isnan(limit) else limit)
+    if tolerance.percent and (base == 0 or math.isinf(base)):
+        return _Finding("unjudged", _no_percentage_text(base, tolerance))
+    passed = sign * value <= sign * limit + rounding_slack(base, allowed)
+    text = f'{change}; "{tolerance}" allows {distinct_number(limit, value)}'
+    return _Finding("passed" if passed else "failed", text, limit)
+
+
+def _change_text(value: float, base: float, tolerance: Tolerance) -> str:
+    """How a value came from the baseline's, in percent if the tolerance is."""
+    if value == base:
+        return f"is the baseline's {distinct_number(base)}"
+    percent = tolerance.percent and base != 0 and math.isfinite(base)
+    change = abs(value - base) / abs(base) * 100 if percent else abs(value - base)
+    change = float(f"{change:.9g}")  # without what 1.0 - 0.98 leaves in the last place
+    amount = distinct_number(change, tolerance.amount, digits=2 if percent else 4) + " %" * percent
+    direction = f"rose {amount} above" if value > base else f"fell {amount} below"
+    return f"{direction} the baseline's {distinct_number(base, value)}"
+
+
+def _no_percentage_text(base: float, tolerance: Tolerance) -> str:
+    absolute = Tolerance(0.01, False, tolerance.higher_is_worse)
+    return (
+        f"has a baseline of {distinct_number(base)}, which has no percentage; without %, as "
+        f'"{absolute}", it can be judged'
+    )
+
+
+# Metrics
+
+
+def _number_of(metrics: Mapping[str, float], metric: str) -> float | None:
+    return float(metrics[metric]) if metric in metrics else None
+
+
+def _never_logged(metric: str, metrics: Iterable[str]) -> str:
+    import difflib
+
+    names = {name.casefold(): name for name in metrics}
+    nearest = difflib.get_close_matches(metric.casefold(), names, n=1)
+    if nearest:
+        return f"was never logged; did you mean {names[nearest[0]]!r}?"
+    some = ", ".join(map(repr, list(names.values())[:NAMED]))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"was never logged; logged were {some}{more}" if some else "was never logged"
+
+
+# What a test fails with
+
+
+def failure_text(verdicts: Iterable[Verdict]) -> str:
+    """What a test fails with: every missed gate on a line of its own; "" if none was missed."""
+    failed = [verdict for verdict in verdicts if verdict.state == "failed"]
+    # Once each: what was never logged misses every gate of it in the same words.
+    rows = list(dict.fromkeys(map(_failure_row, failed)))
+    if not rows:
+        return ""
+    missed = f"{len(failed)} gate{'s' * (len(failed) != 1)} missed"
+    if len(rows) == 1:  # then it all fits in pytest's short summary
+        return f"{missed}: {' '.join(filter(None, rows[0]))}"
+    names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
+    lines = [
+        f"  {name:{names}}  {f'{value:{values}}  ' if value else ''}{text}"
+        for name, value, text in rows
+    ]
+    return "\n".join([f"{missed}: {', '.join(dict.fromkeys(row[0] for row in rows))}", *lines])
+
+
+def _failure_row(verdict: Verdict) -> tuple[str, str, str]:
+    value = "" if verdict.value is None else distinct_number(verdict.value, verdict.limit)
+    name = verdict.metric if verdict.metric.isprintable() else repr(verdict.metric)
+    return name, value, verdict.text

@@ -1,0 +1,149 @@
+"""A summary -> Markdown: the session run's note, its artifact, and a CI's step summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.rows import (
+    ROWS,
+    metric_text,
+    outcome_text,
+    run_on_several_workers,
+    title,
+)
+from pytest_armory.report.sentences import WARNINGS, counts_text, gate_lines, missed_text
+from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
+from pytest_armory.report.text import plural, printable, seconds, shorten
+
+LIMIT = 250_000
+"""Characters of a summary; GitHub refuses a step summary over 1 MiB, and people long before."""
+
+TITLE_WIDTH = 200
+
+# As HTML entities: a backslash is no escape everywhere in a table cell.
+_ENTITIES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`[]*_~\\!$@"})
+
+
+def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
+    """The session's summary: verdict first, then what failed, then passes folded."""
+    summary = summary.of_all_jobs()
+    lines = [
+        *_heading(summary),
+        *_unstored(summary),
+        *_comparison(summary),
+        *_warnings(summary.problems),
+    ]
+    return "\n".join([*lines, *_tables(summary.records, lines, limit)]) + "\n"
+
+
+def _heading(summary: Summary) -> list[str]:
+    revision = [code_span(part) for part in (summary.commit[:12], summary.branch) if part]
+    commit = f", commit {' on '.join(revision)}" if revision else ""
+    return [
+        f"## {summary.verdict.sign} {literal(counts_text(summary))}",
+        "",
+        f"Session {code_span(summary.session)}{commit}, tracked to {code_span(summary.where)}.",
+    ]
+
+
+def _unstored(summary: Summary) -> list[str]:
+    lines = []
+    if summary.waiting:
+        count = plural(summary.waiting, "evaluation")
+        lines.append(f"\n**Waiting for {code_span(summary.where)}: {count}.**")
+    if summary.lost:
+        lines.append(f"\n**Not stored: {plural(summary.lost, 'evaluation')}.**")
+    return lines
+
+
+def _comparison(summary: Summary) -> list[str]:
+    """The baseline, missed gates, and what could not be judged."""
+    records = latest(summary.records)
+    baseline = [summary.baseline] if summary.baseline else []
+    unjudged = gate_lines(records, summary.baseline)
+    return [*map(_sentence, baseline), *_missed(records), *map(_sentence, unjudged)]
+
+
+def _sentence(text: str) -> str:
+    return f"\n{literal(text[0].upper() + text[1:])}."
+
+
+def _missed(records: Sequence[EvaluationRecord]) -> list[str]:
+    missed = missed_gates(records)
+    lines = ["", f"**{plural(len(missed), 'gate')} missed**", ""] if missed else []
+    for record, verdict in missed[:ROWS]:
+        name = code_span(shorten(title(record), TITLE_WIDTH))
+        lines.append(f"- {name}: {literal(missed_text(verdict))}")
+    if len(missed) > ROWS:
+        lines.append(f"- … and {len(missed) - ROWS:,} more")
+    return lines
+
+
+def _warnings(problems: Sequence[str]) -> list[str]:
+    lines = [f"\n⚠️ {literal(problem)}" for problem in problems[:WARNINGS]]
+    if len(problems) > WARNINGS:
+        lines.append(f"\n… and {plural(len(problems) - WARNINGS, 'more warning')}.")
+    return lines
+
+
+# Tables
+
+
+def _tables(records: Sequence[EvaluationRecord], above: Sequence[str], limit: int) -> list[str]:
+    """The bad ones, then the good ones, folded where there are both or many."""
+    bad = [record for record in records if not is_good(record)]
+    good = [record for record in records if is_good(record)]
+    on_several_workers = run_on_several_workers(records)
+    lines = _table(bad, limit // 2, on_several_workers)
+    if not good:
+        return lines
+    used = sum(map(len, [*above, *lines]))
+    table = _table(good, limit - used - 500, on_several_workers)
+    folded = ["", f"<details><summary>{len(good):,} good</summary>", *table, "", "</details>"]
+    return lines + (folded if bad or len(good) > ROWS else table)
+
+
+def _table(
+    records: Sequence[EvaluationRecord], limit: int, on_several_workers: Set[str]
+) -> list[str]:
+    if not records:
+        return []
+    lines = ["", "| test | outcome | metrics | duration |", "| --- | --- | --- | ---: |"]
+    for index, record in enumerate(records):
+        row = _row(record, on_several_workers)
+        limit -= len(row) + 1
+        if limit < 0:
+            return [*lines, "", f"… and {plural(len(records) - index, 'more row')} cut here."]
+        lines.append(row)
+    return lines
+
+
+def _row(record: EvaluationRecord, on_several_workers: Set[str]) -> str:
+    name = code_span(shorten(title(record, on_several_workers), TITLE_WIDTH), in_table=True)
+    cells = (
+        f"[{name}]({record.url})" if record.url else name,
+        outcome_text(record),
+        literal(metric_text(record)).replace("  ", ", "),
+        seconds(record.duration),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+# Escaping
+
+
+def code_span(text: str, in_table: bool = False) -> str:
+    """Text as a code span that nothing inside can end: not a backtick, not a table's ``|``."""
+    text = printable(text)
+    text = text.replace("|", "\\|") if in_table else text
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def literal(text: str) -> str:
+    """Text that Markdown takes literally, on one line, table cells included."""
+    return printable(text).translate(_ENTITIES)

@@ -1,0 +1,112 @@
+"""One evaluation as a table shows it: its title, its chief metrics, and their changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.text import number, printable
+
+ROWS = 40
+"""How many rows a table has unless asked for more: what still fits on a screen."""
+
+CHIEF = 3
+"""How many metrics of an evaluation a table shows."""
+
+Part = tuple[str, str | None]
+"""A piece of a line, and its colour, if any."""
+
+_SIDE_METRICS = ("duration_seconds", "samples", "samples_per_second")
+_SIDE_FOLDERS = ("time/", "progress/", "system/")
+_STATES = ("failed", "unjudged", "passed")
+
+# Titles
+
+
+def title(record: EvaluationRecord, on_several_workers: Set[str] = frozenset()) -> str:
+    """An attempt's name in a table: its node id, and the attempt of a rerun test.
+
+    The worker is named of the node ids that ran ``on_several_workers``.
+    """
+    attempt = f" (attempt {record.attempt})" if record.attempt > 1 else ""
+    worker = f" ({printable(record.worker)})" if record.nodeid in on_several_workers else ""
+    return printable(record.nodeid) + worker + attempt
+
+
+def file_of(record: EvaluationRecord) -> str:
+    """The test file, as the node id has it."""
+    return record.nodeid.partition("::")[0]
+
+
+def outcome_text(record: EvaluationRecord) -> str:
+    """The outcome, or ``unknown``."""
+    return record.outcome.value if record.outcome else "unknown"
+
+
+def run_on_several_workers(records: Iterable[EvaluationRecord]) -> Set[str]:
+    """The node ids that several workers ran, as ``--dist=each`` makes them."""
+    workers: dict[str, set[str]] = {}
+    for record in records:
+        workers.setdefault(record.nodeid, set()).add(record.worker)
+    return {nodeid for nodeid, names in workers.items() if len(names) > 1}
+
+
+# Metrics
+
+
+def chief_metrics(metrics: Mapping[str, float], most: int = CHIEF) -> dict[str, float]:
+    """The few metrics a table shows: the plainest names, no timings if there is anything else."""
+    names = [n for n in metrics if n not in _SIDE_METRICS and not n.startswith(_SIDE_FOLDERS)]
+    names.sort(key=lambda name: (name.count("/"), name))
+    return {name: metrics[name] for name in names[:most]}
+
+
+def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
+    """The metrics a table shows of an evaluation: those somebody chose, else those with a gate.
+
+    Of these what failed comes first, then what could not be judged.
+    """
+    by_state = sorted(record.verdicts, key=lambda verdict: _STATES.index(verdict.state))
+    gated = [verdict.metric for verdict in by_state]
+    chosen = record.chief or (*dict.fromkeys(gated), *chief_metrics(record.metrics, most))
+    names = [name for name in dict.fromkeys(chosen) if name in record.metrics]
+    return {name: record.metrics[name] for name in names[:most]}
+
+
+def metric_parts(record: EvaluationRecord) -> list[Part]:
+    """An evaluation's chief metrics and their changes, each with the colour a gate gives it."""
+    higher_is_worse = _directions(record)
+    parts: list[Part] = []
+    for name, value in chief_of(record).items():
+        gap = "  " if parts else ""
+        parts.append((printable(f"{gap}{name} {number(value)}"), None))
+        if name in record.baseline and (difference := change(value, record.baseline[name])):
+            colour = _change_colour(difference, higher_is_worse.get(name))
+            parts += [(" (", None), (difference, colour), (")", None)]
+    return parts
+
+
+def metric_text(record: EvaluationRecord) -> str:
+    """The same without colours."""
+    return "".join(text for text, _ in metric_parts(record))
+
+
+def change(value: float, base: float) -> str:
+    """A metric's way from the baseline's: ``↑0.02``, ``↓0.02``, ``=``; empty where NaN is."""
+    if value != value or base != base:
+        return ""
+    if value == base:
+        return "="
+    return f"{'↑' if value > base else '↓'}{number(float(f'{abs(value - base):.9g}'))}"
+
+
+def _directions(record: EvaluationRecord) -> dict[str, bool | None]:
+    """Whether higher is worse, of each metric whose gates agree on it."""
+    known = {(verdict.metric, verdict.higher_is_worse) for verdict in record.verdicts}
+    return {name: higher for name, higher in known if (name, not higher) not in known}
+
+
+def _change_colour(difference: str, higher_is_worse: bool | None) -> str | None:
+    if higher_is_worse is None or difference[0] not in "↑↓":
+        return None
+    return "red" if higher_is_worse == difference.startswith("↑") else "green"

@@ -1,0 +1,76 @@
+"""Sentences about a session: its counts, its gates, and the tests that a sentence is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pytest_armory.gates.formatting import distinct_number
+from pytest_armory.records import EvaluationRecord, Verdict, count_outcomes
+from pytest_armory.report.rows import title
+from pytest_armory.report.summary import Summary, latest, missed_gates
+from pytest_armory.report.text import plural, printable
+
+WARNINGS = 20
+"""How many warnings are shown unless asked for more, and how many gates not judged."""
+
+_ADVICE = "--armory-baseline latest"
+
+
+def counts_text(summary: Summary) -> str:
+    """``3 evaluations: 2 passed, 1 failed``; reruns and what was never started apart."""
+    last = latest(summary.records)
+    outcomes = [f"{count:,} {name}" for name, count in count_outcomes(last).items()]
+    running = sum(record.outcome is None for record in last)
+    if running:
+        outcomes.append(f"{running:,} running")
+    if summary.not_run:
+        outcomes.append(f"{summary.not_run:,} not run")
+    text = f"{plural(len(last) + summary.not_run, 'evaluation')}: {', '.join(outcomes)}"
+    reruns = len(summary.records) - len(last)
+    return f"{text} ({plural(reruns, 'earlier attempt')})" if reruns else text
+
+
+def gate_lines(records: Sequence[EvaluationRecord], baseline: str) -> list[str]:
+    """What gates could not judge, a line for each of the first reasons, with its evaluations."""
+    reasons = [
+        (_reason(verdict, baseline), record.nodeid)
+        for record in records
+        for verdict in record.verdicts
+        if verdict.state == "unjudged"
+    ]
+    lines = [f"not judged: {line}" for line in with_tests(reasons)]
+    more = len(lines) - WARNINGS
+    return lines if more <= 0 else [*lines[:WARNINGS], f"not judged: {plural(more, 'more gate')}"]
+
+
+def _reason(verdict: Verdict, baseline: str) -> str:
+    if verdict.text.startswith("has no baseline run") and not baseline:
+        return f"{verdict.metric}, for no baseline is given; add {_ADVICE}"
+    return f"{verdict.metric} {verdict.text}"
+
+
+def missed_lines(records: Sequence[EvaluationRecord]) -> list[str]:
+    """A sentence for each missed gate."""
+    return [
+        printable(f"missed: {title(record)}: {missed_text(verdict)}")
+        for record, verdict in missed_gates(latest(records))
+    ]
+
+
+def missed_text(verdict: Verdict) -> str:
+    """A missed gate in words; its value has enough digits to differ from the limit."""
+    value = "" if verdict.value is None else f" {distinct_number(verdict.value, verdict.limit)}"
+    return f"{verdict.metric}{value} {verdict.text}"
+
+
+def with_tests(sentences: Iterable[tuple[str, str]]) -> list[str]:
+    """Sentences, each given with a node id, once each with the names of the first of its tests."""
+    tests: dict[str, dict[str, None]] = {}
+    for text, nodeid in sentences:
+        tests.setdefault(text, {})[nodeid.partition("::")[2] or nodeid] = None
+    return [f"{text} ({_named(list(names))})" for text, names in tests.items()]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"

@@ -1,0 +1,126 @@
+"""What a session's end knows: its records, what became of it, and its counts."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
+
+
+class SessionVerdict(enum.Enum):
+    """What became of a session: its sign, and the status of its run."""
+
+    PASSED = ("✅", "FINISHED")
+    FAILED = ("❌", "FAILED")
+    INTERRUPTED = ("🛑", "KILLED")
+    RUNNING = ("⏳", "FINISHED")
+    """Nothing has failed so far, and another of its jobs is at work."""
+
+    def __init__(self, sign: str, status: str) -> None:
+        self.sign = sign
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a session's end knows. ``records`` are as the store holds them, in order of start.
+
+    Where several jobs contribute to the session, ``records_of_all_jobs`` are those of all of them,
+    and ``others_…`` is what only the others know; ``interrupted`` is true if any of them was.
+    ``where`` is the store's display URI, ``open_with`` the lines that say how to look at the
+    session there; ``lost`` evaluations are not stored, ``waiting`` ones are recorded locally.
+    ``text`` is the Markdown as others may have edited it. ``judged_again`` says that the gates were
+    judged after the tests.
+    """
+
+    session: str
+    where: str
+    records: Sequence[EvaluationRecord]
+    open_with: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    lost: int = 0
+    waiting: int = 0
+    not_run: int = 0
+    commit: str = ""
+    branch: str = ""
+    baseline: str = ""
+    records_of_all_jobs: Sequence[EvaluationRecord] = ()
+    interrupted: bool = False
+    others_not_run: int = 0
+    others_problems: Sequence[str] = ()
+    text: str = ""
+    judged_again: bool = False
+
+    @property
+    def verdict(self) -> SessionVerdict:
+        """What became of the session as a whole, as far as it has come."""
+        last = latest(self.all_records)
+        outcomes = [record.outcome for record in last]
+        if self.interrupted:
+            return SessionVerdict.INTERRUPTED
+        missed = self.judged_again and missed_gates(last)
+        if missed or any(outcome and not outcome.is_good for outcome in outcomes):
+            return SessionVerdict.FAILED
+        return SessionVerdict.PASSED if all(outcomes) else SessionVerdict.RUNNING
+
+    @property
+    def all_records(self) -> Sequence[EvaluationRecord]:
+        """The records of all jobs."""
+        return self.records_of_all_jobs or self.records
+
+    def of_all_jobs(self) -> Summary:
+        """The summary of all jobs as if they were one."""
+        return replace(
+            self,
+            records=self.all_records,
+            not_run=self.not_run + self.others_not_run,
+            problems=[*self.problems, *self.others_problems],
+            others_not_run=0,
+            others_problems=(),
+        )
+
+
+def latest(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+    """The last attempt at every evaluation; those before it were rerun.
+
+    Where several workers ran the same attempt, as ``--dist=each`` has it, each counts.
+    """
+    times = Counter((record.nodeid, record.attempt) for record in records)
+    parallel = {nodeid for (nodeid, _), count in times.items() if count > 1}
+    last: dict[tuple[str, str], EvaluationRecord] = {}
+    for record in records:
+        last[(record.nodeid, record.worker if record.nodeid in parallel else "")] = record
+    return list(last.values())
+
+
+def is_good(record: EvaluationRecord) -> bool:
+    """Whether an attempt ended, and leaves the session's verdict as it is."""
+    return record.outcome is not None and record.outcome.is_good
+
+
+def missed_gates(
+    records: Sequence[EvaluationRecord],
+) -> list[tuple[EvaluationRecord, Verdict]]:
+    """The gates that failed a test, or would have; where it was expected to fail they did not."""
+    judged = [record for record in records if record.outcome is not Outcome.XFAILED]
+    return [(r, v) for r in judged for v in r.verdicts if v.state == "failed"]
+
+
+def outcome_counts(summary: Summary) -> dict[str, float]:
+    """A session run's metrics: how many evaluations there were and how each ended."""
+    summary = summary.of_all_jobs()
+    last = latest(summary.records)
+    counts = {
+        **dict.fromkeys((outcome.value for outcome in Outcome), 0),
+        **count_outcomes(last),
+        "not_run": summary.not_run,
+        "gates_missed": len(missed_gates(last)),
+    }
+    if summary.records_of_all_jobs:  # another job may be at work
+        counts["running"] = sum(record.outcome is None for record in last)
+    totals = {"evaluations": len(last) + summary.not_run, **counts}
+    return {name: float(count) for name, count in totals.items()}

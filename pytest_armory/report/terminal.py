@@ -1,0 +1,177 @@
+"""A summary -> the lines under its title in pytest's terminal report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.rows import (
+    ROWS,
+    Part,
+    file_of,
+    metric_parts,
+    metric_text,
+    outcome_text,
+    run_on_several_workers,
+    title,
+)
+from pytest_armory.report.sentences import WARNINGS, counts_text, gate_lines
+from pytest_armory.report.summary import Summary, is_good, latest
+from pytest_armory.report.text import columns, pad, plural, printable, seconds, shorten
+
+_COLOURS = {"passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped": "yellow"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One terminal line in parts, each with its colour, if any."""
+
+    parts: Sequence[Part]
+
+    @property
+    def text(self) -> str:
+        """The line without colours."""
+        return "".join(text for text, _ in self.parts)
+
+
+def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
+    """The lines under the summary's title: a table, then where to look."""
+    return [
+        *(_table(summary.records, width, all_rows=verbosity > 0) if verbosity >= 0 else []),
+        *_counts(summary),
+        *_comparison(summary),
+        *(_line(printable(text)) for text in (*summary.open_with, *summary.notes)),
+        *_unstored(summary),
+        *_warnings(summary.problems, all_of_them=verbosity > 0),
+    ]
+
+
+def _line(text: str, colour: str | None = None) -> Line:
+    return Line([(text, colour)])
+
+
+def _counts(summary: Summary) -> list[Line]:
+    where = printable(summary.where)
+    all_wait = summary.waiting == len(summary.records) > 0
+    tracked = f"recorded locally for {where}" if all_wait else f"tracked to {where}"
+    lines = [_line(f"{counts_text(summary)}, {tracked}")]
+    if summary.records_of_all_jobs:
+        counts = counts_text(summary.of_all_jobs())
+        lines.append(_line(f"session {summary.session} over all its jobs: {counts}"))
+    return lines
+
+
+def _comparison(summary: Summary) -> list[Line]:
+    baseline = [summary.baseline] if summary.baseline else []
+    unjudged = gate_lines(latest(summary.records), summary.baseline)
+    return [_line(printable(text)) for text in (*baseline, *unjudged)]
+
+
+def _unstored(summary: Summary) -> list[Line]:
+    lines = []
+    if summary.waiting:
+        text = f"waiting for {summary.where}: {plural(summary.waiting, 'evaluation')}"
+        lines.append(_line(printable(f"{text}, recorded locally"), "yellow"))
+    if summary.lost:
+        lines.append(_line(f"not stored: {plural(summary.lost, 'evaluation')}", "red"))
+    return lines
+
+
+def _warnings(problems: Sequence[str], all_of_them: bool) -> list[Line]:
+    first = problems if all_of_them else problems[:WARNINGS]
+    warnings = [f"warning: {printable(text)}" for text in first]
+    if len(first) < len(problems):
+        more = plural(len(problems) - len(first), "more warning")
+        warnings.append(f"… {more}; -v shows every one")
+    return [_line(text, "yellow") for text in warnings]
+
+
+# The table
+
+_HEADER = ("test", "outcome", "metrics", "duration")
+_Row = tuple[str, str, str, str]
+
+
+def _table(records: Sequence[EvaluationRecord], width: int, all_rows: bool) -> list[Line]:
+    chosen = _by_file(records if all_rows else _most_telling(records))
+    on_several_workers = run_on_several_workers(records)
+    rows = [_row(record, on_several_workers) for record in chosen]
+    widths = _widths([_HEADER, *rows], width)
+    lines = [_table_line(_HEADER, widths, None, [(_HEADER[2], None)])]
+    file = None
+    for record, row in zip(chosen, rows, strict=True):
+        if file_of(record) != file:
+            file = file_of(record)
+            lines.append(_line(shorten(printable(file), width)))
+        name = record.outcome.value if record.outcome else ""
+        lines.append(_table_line(row, widths, _COLOURS.get(name, "red"), metric_parts(record)))
+    hidden = len(records) - len(chosen)
+    if hidden:
+        lines.append(_line(f"… {hidden:,} more, all of them good; -v shows every one"))
+    return lines
+
+
+def _by_file(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+    """In their order, but each file's together: workers start them in any order."""
+    files: dict[str, list[EvaluationRecord]] = {}
+    for record in records:
+        files.setdefault(file_of(record), []).append(record)
+    return [record for group in files.values() for record in group]
+
+
+def _most_telling(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+    """Every bad one, and the first of the good ones, in their order."""
+    rows_left = ROWS - sum(not is_good(record) for record in records)
+    chosen = []
+    for record in records:
+        if not is_good(record):
+            chosen.append(record)
+        elif rows_left > 0:
+            chosen.append(record)
+            rows_left -= 1
+    return chosen
+
+
+def _row(record: EvaluationRecord, on_several_workers: Set[str]) -> _Row:
+    return (
+        "  " + title(record, on_several_workers).removeprefix(f"{printable(file_of(record))}::"),
+        outcome_text(record),
+        metric_text(record),
+        seconds(record.duration),
+    )
+
+
+def _widths(rows: Sequence[_Row], width: int) -> list[int]:
+    """The columns' widths, so that a row takes no more than ``width`` as far as that can be.
+
+    Where it is narrow the metrics give way first, then the test's name; the rest never does.
+    """
+    test, outcome, metrics, duration = (max(columns(row[i]) for row in rows) for i in range(4))
+    available = width - outcome - duration - 7
+    metrics = min(metrics, max(available - test, min(available // 2, 20), 10))
+    test = min(test, max(available - metrics, 12))
+    return [test, outcome, metrics, duration]
+
+
+def _table_line(
+    row: _Row, widths: Sequence[int], colour: str | None, metrics: Sequence[Part]
+) -> Line:
+    test = pad(shorten(row[0], widths[0]), widths[0])
+    outcome = pad(row[1], widths[1])
+    start: list[Part] = [(f"{test}  ", None), (outcome, colour), ("  ", None)]
+    return Line([*start, *_fitted(metrics, widths[2]), (f"  {row[3].rjust(widths[3])}", None)])
+
+
+def _fitted(parts: Sequence[Part], width: int) -> list[Part]:
+    """Coloured parts cut or padded to a width."""
+    fitted: list[Part] = []
+    available = width - (columns("".join(text for text, _ in parts)) > width)
+    for text, colour in parts:
+        is_cut = columns(text) > available
+        kept = shorten(text, available + 1, keep_start=True)[:-1] if is_cut else text
+        fitted.append((kept, colour))
+        available -= columns(kept)
+        if kept != text:
+            return [*fitted, ("…" + " " * available, None)]
+    return [*fitted, (" " * available, None)]

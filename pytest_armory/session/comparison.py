@@ -1,0 +1,37 @@
+"""A session that has ended, judged again against another baseline than its tests had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.verdicts import judge_again
+from pytest_armory.report.summary import Summary
+from pytest_armory.session.ledger import is_attempt, is_session, summary_of
+from pytest_armory.store import Store, StoredRun
+
+
+def compare_session(
+    store: Store, session: str, runs: Sequence[StoredRun], baseline: Baseline
+) -> Summary:
+    """The summary of a session from all of its runs, its gates on a baseline judged by this one.
+
+    How it ended, and what was never run, its session runs know.
+    """
+    attempts = [run for run in runs if is_attempt(run)]
+    session_runs = [run for run in runs if is_session(run)]
+    summary = summary_of(store, session, attempts)
+    records = [
+        judge_again(record, baseline.of(record.experiment_id, record.nodeid))
+        for record in summary.records
+    ]
+    not_run = (run.metrics.get("not_run", 0.0) for run in session_runs)
+    return replace(
+        summary,
+        records=records,
+        baseline=baseline.describe({record.experiment_id for record in records}),
+        judged_again=True,
+        interrupted=any(run.status == "KILLED" for run in session_runs),
+        not_run=int(max(not_run, default=0.0)),
+    )

@@ -1,0 +1,35 @@
+"""The summary as Markdown: verdict first, four cells a row, cut where it is long."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from summaries import many, records, summary
+
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.markdown import to_markdown
+
+
+@given(records)
+def test_every_markdown_row_has_its_four_cells(given: list[EvaluationRecord]) -> None:
+    rows = [line for line in to_markdown(summary(given)).splitlines() if line.startswith("| ")]
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 5 for row in rows)
+
+
+def test_markdown_is_cut_honestly() -> None:
+    text = to_markdown(summary(many(5000, bad=5000)), limit=20_000)
+    assert len(text) < 20_000
+    cut = re.search(r"… and ([\d,]+) more rows cut here\.", text)
+    assert cut
+    shown = text.count("| `t.py")
+    assert int(cut.group(1).replace(",", "")) + shown == 5000
+
+
+def test_markdown_puts_what_failed_first_and_folds_the_rest() -> None:
+    text = to_markdown(summary(many(5, bad=1), commit="a" * 40, branch="main", lost=2))
+    assert text.startswith("## ❌ 5 evaluations: 4 passed, 1 failed")
+    assert "commit `aaaaaaaaaaaa` on `main`" in text
+    assert "**Not stored: 2 evaluations.**" in text
+    assert text.index("test[0]") < text.index("<details>") < text.index("test[1]")
+    assert to_markdown(summary(many(3))).startswith("## ✅ 3 evaluations: 3 passed")

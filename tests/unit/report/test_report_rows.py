@@ -1,0 +1,38 @@
+"""What tables and properties show of one evaluation."""
+
+from __future__ import annotations
+
+from summaries import verdict
+
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.junit import junit_properties
+from pytest_armory.report.rows import chief_metrics, chief_of, metric_parts
+
+
+def test_what_failed_is_shown_first() -> None:
+    gates = [verdict(name, "passed") for name in "abc"]
+    gates += [verdict("u", "unjudged"), verdict("duration_seconds", "failed")]
+    metrics = dict.fromkeys(["a", "b", "c", "u", "duration_seconds"], 1.0)
+    record = EvaluationRecord("t", metrics=metrics, verdicts=tuple(gates))
+    assert list(chief_of(record)) == ["duration_seconds", "u", "a"]
+
+
+def test_no_colour_where_gates_disagree_on_what_is_worse() -> None:
+    both = (verdict("a", "passed"), verdict("a", "passed", higher_is_worse=True))
+    for verdicts, colour in ((both[:1], "green"), (both[1:], "red"), (both, None)):
+        record = EvaluationRecord("t", metrics={"a": 2.0}, baseline={"a": 1.0}, verdicts=verdicts)
+        assert metric_parts(record)[2] == ("↑1", colour)
+
+
+def test_chief_metrics_are_the_plainest() -> None:
+    metrics = {"time/predict_seconds": 1.0, "report/a/f1": 0.1, "samples": 9.0, "b": 2.0, "a": 1.0}
+    assert chief_metrics(metrics) == {"a": 1.0, "b": 2.0, "report/a/f1": 0.1}
+    assert chief_metrics({"duration_seconds": 1.0}) == {}
+
+
+def test_junit_properties() -> None:
+    record = EvaluationRecord("t", run_id="r", url="http://h", metrics={"accuracy": 0.5})
+    assert junit_properties(record) == [
+        ("armory_run_id", "r"), ("armory_run_url", "http://h"), ("armory_metric_accuracy", "0.5"),
+    ]  # fmt: skip
+    assert junit_properties(EvaluationRecord("t")) == []
