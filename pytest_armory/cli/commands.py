@@ -18,6 +18,7 @@ from pytest_armory.gates import baselines
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.judge import judge, parse_reference, parse_tolerance
 from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records.tags import decode_counts
 from pytest_armory.report.reports import (
     Summary,
     age,
@@ -31,7 +32,7 @@ from pytest_armory.report.reports import (
     write_markdown,
 )
 from pytest_armory.session import recovery
-from pytest_armory.session.ledger import is_attempt, is_session, summary_of
+from pytest_armory.session.stored_records import is_attempt, is_session, summary_of
 from pytest_armory.store import Store, StoredRun, destination, login, open_store
 from pytest_armory.store.destination import Destination
 from pytest_armory.sync import sync
@@ -198,7 +199,7 @@ def _judged_again(summary: Summary, baseline: Baseline, own: Sequence[StoredRun]
         baseline=baseline.describe({record.experiment_id for record in records}),
         judged_again=True,
         interrupted=any(run.status == "KILLED" for run in own),
-        not_run=int(max((run.metrics.get("not_run", 0.0) for run in own), default=0.0)),
+        not_run=max((decode_counts(r.metrics).numbers.get("not_run", 0) for r in own), default=0),
     )
 
 
@@ -225,16 +226,17 @@ _VERDICTS = {"FINISHED": "passed", "FAILED": "failed", "KILLED": "interrupted"}
 
 def _row(session: str, runs: Sequence[StoredRun]) -> tuple[str, ...]:
     run = runs[0]
+    counted = decode_counts(run.metrics).numbers
     counts = [
-        f"{int(run.metrics[name]):,} {name.replace('_', ' ')}"
+        f"{counted[name]:,} {name.replace('_', ' ')}"
         for name in (*(outcome.value for outcome in Outcome), "not_run")
-        if run.metrics.get(name)
+        if counted.get(name)
     ]
     commit = run.tags.get("mlflow.source.git.commit", "")[:8]
     dirty = "+" if run.tags.get("armory.git.dirty") == "true" else ""
     return (
         session,
-        "running" if run.metrics.get("running") else _VERDICTS.get(run.status, run.status.lower()),
+        "running" if counted.get("running") else _VERDICTS.get(run.status, run.status.lower()),
         ", ".join(counts),
         commit + dirty,
         run.tags.get("mlflow.source.git.branch", ""),
@@ -251,6 +253,7 @@ def _recover(where: Destination, arguments: argparse.Namespace) -> Iterable[str]
     for run in found.closed:
         outcome = run.tags.get("armory.outcome", "")
         yield f"closed {run.run_id} ({run.name}{f', {outcome}' if outcome else ''})"
+    yield from (f"note: {problem}" for problem in found.problems)
     if not found.closed:
         of_it = f" of session {arguments.session}" if arguments.session else ""
         yield f"nothing to close{of_it} at {where.display_uri}; see `{NAME} sessions`"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.judge import Reference
+from pytest_armory.records.tags import decode_counts, origin_of
 from pytest_armory.store.destination import Destination
 
 if TYPE_CHECKING:
@@ -104,9 +105,9 @@ def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[li
     elif reference.kind == "latest":
         latest: dict[str, str] = {}
         for run in store.search(experiments, _SESSIONS, newest=True, most=MOST):
-            is_complete = run.metrics.get("passed") and not run.metrics.get("running")
-            if run.tags.get("armory.session") != own and is_complete:
-                latest.setdefault(run.experiment_id, run.tags["armory.session"])
+            counts, session = decode_counts(run.metrics).numbers, origin_of(run.tags).session
+            if session not in (own, "") and counts.get("passed") and not counts.get("running"):
+                latest.setdefault(run.experiment_id, session)
         for session in dict.fromkeys(latest.values()):
             ids = [experiment_id for experiment_id in latest if latest[experiment_id] == session]
             yield ids, f"tags.`armory.session` = {quoted(session)}"

@@ -27,7 +27,7 @@ from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin.options import Settings
 from pytest_armory.report.reports import Summary, write_markdown
 from pytest_armory.session import leases
-from pytest_armory.session.ledger import Identity
+from pytest_armory.session.identity import Identity
 from pytest_armory.store import destination
 from pytest_armory.values import conceal
 
