@@ -12,7 +12,7 @@ import enum
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count, takewhile
 from typing import TypeVar
@@ -124,11 +124,12 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
     problems: list[str] = []
     baseline = _json_tag(tags, BASELINE, fields.mapping_of(fields.number), problems)
     return AttemptTags(
-        attempt=_value(f"the tag {ATTEMPT}", _attempt_number, tags.get(ATTEMPT), problems) or 1,
+        attempt=_optional(f"the tag {ATTEMPT}", _attempt_number, tags.get(ATTEMPT), problems) or 1,
         worker=tags.get("armory.worker", ""),
         parent_id=tags.get("mlflow.parentRunId"),
         outcome=decode_outcome(tags, problems),
-        duration=_value(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems) or 0.0,
+        duration=_optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
+        or 0.0,
         chief=_json_tag(tags, CHIEF, fields.list_of(fields.string), problems) or (),
         baseline=metric_values(baseline or {}).numbers,
         verdicts=tuple(_verdicts(tags, problems)),
@@ -139,7 +140,7 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
 def decode_outcome(tags: Mapping[str, str], problems: list[str] | None = None) -> Outcome | None:
     """The outcome that a run has, if it has got so far; what is wrong goes to ``problems``."""
     problems = [] if problems is None else problems
-    name = _value(
+    name = _optional(
         f"the tag {OUTCOME}",
         fields.one_of(_OUTCOMES),
         tags.get(OUTCOME),
@@ -266,15 +267,18 @@ def _json_tag(
 
 def _json_text(what: str, reader: fields.Reader[T], text: str, problems: list[str]) -> T | None:
     """A JSON text, read; None where there is none, or none that can be read."""
-    return _value(what, lambda text: reader(fields.json_value(str(text))), text or None, problems)
-
-
-def _value(
-    what: str, reader: Callable[[object], T], value: object, problems: list[str]
-) -> T | None:
-    """A value, read; None where there is none, or none that can be read, which a sentence says."""
-    if value is None:
+    if not text:
         return None
+    return _value(what, lambda text: reader(fields.json_value(str(text))), text, problems)
+
+
+def _optional(what: str, reader: fields.Reader[T], value: object, problems: list[str]) -> T | None:
+    """The same of a tag or metric that need not be there."""
+    return None if value is None else _value(what, reader, value, problems)
+
+
+def _value(what: str, reader: fields.Reader[T], value: object, problems: list[str]) -> T | None:
+    """A value, read; None for one that cannot be read, which a sentence says."""
     try:
         return reader(value)
     except UnreadableError as error:
