@@ -18,7 +18,7 @@ from pytest_armory.report.sentences import missed_lines
 from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.comparison import compare_session
-from pytest_armory.session.ledger import is_attempt
+from pytest_armory.session.stored_records import is_attempt
 from pytest_armory.store import Store, open_store
 from pytest_armory.store.destination import Destination
 

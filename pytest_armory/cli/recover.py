@@ -32,6 +32,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
     """
     found = recovery.recover(where, arguments.session)
     yield from map(_closed, found.closed)
+    yield from (f"note: {problem}" for problem in found.problems)
     if not found.closed:
         of_session = f" of session {arguments.session}" if arguments.session else ""
         yield f"nothing to close{of_session} at {where.display_uri}; see `pytest-armory sessions`"

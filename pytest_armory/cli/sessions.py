@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import time
 
 from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
 from pytest_armory.records import Outcome
+from pytest_armory.records.tags import decode_counts
 from pytest_armory.report.text import age, table
 from pytest_armory.store import StoredRun, open_store
 from pytest_armory.store.destination import Destination
@@ -49,25 +50,20 @@ def _latest_sessions(where: Destination, most: int) -> dict[str, list[StoredRun]
 
 def _row(session: str, runs: Sequence[StoredRun]) -> tuple[str, ...]:
     run = runs[0]
-    is_running = run.metrics.get("running")
+    counts = decode_counts(run.metrics).numbers
     return (
         session,
-        "running" if is_running else _VERDICTS.get(run.status, run.status.lower()),
-        _counts(run),
+        "running" if counts.get("running") else _VERDICTS.get(run.status, run.status.lower()),
+        _counts(counts),
         _commit(run),
         run.tags.get("mlflow.source.git.branch", ""),
         age(time() - min(run.start for run in runs) / 1000),
     )
 
 
-def _counts(run: StoredRun) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     names = (*(outcome.value for outcome in Outcome), "not_run")
-    counts = [
-        f"{int(run.metrics[name]):,} {name.replace('_', ' ')}"
-        for name in names
-        if run.metrics.get(name)
-    ]
-    return ", ".join(counts)
+    return ", ".join(f"{counts[n]:,} {n.replace('_', ' ')}" for n in names if counts.get(n))
 
 
 def _commit(run: StoredRun) -> str:

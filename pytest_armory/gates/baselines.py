@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.parse import Reference
+from pytest_armory.records.tags import decode_counts, origin_of
 from pytest_armory.store.destination import Destination
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ def _latest_sessions(store: Store, experiments: list[str], own: str) -> dict[str
     """The last session that finished well, and not without a pass, by the experiment's id."""
     latest: dict[str, str] = {}
     for run in store.search.runs(experiments, _SESSIONS, newest=True, most=SEARCH_LIMIT):
-        is_complete = run.metrics.get("passed") and not run.metrics.get("running")
-        if run.tags.get("armory.session") != own and is_complete:
-            latest.setdefault(run.experiment_id, run.tags["armory.session"])
+        counts, session = decode_counts(run.metrics).numbers, origin_of(run.tags).session
+        if session not in (own, "") and counts.get("passed") and not counts.get("running"):
+            latest.setdefault(run.experiment_id, session)
     return latest
 
 

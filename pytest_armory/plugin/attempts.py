@@ -31,7 +31,8 @@ from pytest_armory.plugin.fixture_params import FixtureParams, Source, merged
 from pytest_armory.plugin.lifecycle import Phase, outcome_of
 from pytest_armory.plugin.options import Mark, Settings, is_evaluation, merged_mark
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
-from pytest_armory.session.ledger import display_tags, gate_tags, process_tags
+from pytest_armory.records.tags import display_tags, gate_tags
+from pytest_armory.session.identity import process_tags
 from pytest_armory.store.destination import Destination
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import open_run, running

@@ -26,7 +26,8 @@ from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.report.text import printable
 from pytest_armory.session import leases
-from pytest_armory.session.ledger import Ledger, Links
+from pytest_armory.session.ledger import Ledger
+from pytest_armory.session.session_runs import ParentRuns
 from pytest_armory.session.signals import before_dying
 from pytest_armory.store.destination import HTTP_LIMITS, Destination, lease_folder
 from pytest_armory.values import redacting
@@ -72,7 +73,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
             open_tags=identity.tags,
             local=local,
             worker=xdist.worker_name(config),
-            parent_of=ledger.parent_of if ledger else Links(where, identity.session).parent_of,
+            parent_of=ledger.parent_of if ledger else ParentRuns(where, identity.session).parent_of,
             rootpath=config.rootpath,
         )
         process.attempts.baseline = xdist.given_baseline(config) or Baseline("none")

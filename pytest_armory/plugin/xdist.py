@@ -28,7 +28,7 @@ from pytest_armory.plugin.options import Settings
 from pytest_armory.report.files import write_markdown
 from pytest_armory.report.summary import Summary
 from pytest_armory.session import leases
-from pytest_armory.session.ledger import Identity
+from pytest_armory.session.identity import Identity
 from pytest_armory.store import destination
 from pytest_armory.values import conceal
 

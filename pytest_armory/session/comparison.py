@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.verdicts import judge_again
+from pytest_armory.records.tags import decode_counts
 from pytest_armory.report.summary import Summary
-from pytest_armory.session.ledger import is_attempt, is_session, summary_of
+from pytest_armory.session.stored_records import is_attempt, is_session, summary_of
 from pytest_armory.store import Store, StoredRun
 
 
@@ -26,12 +27,12 @@ def compare_session(
         judge_again(record, baseline.of(record.experiment_id, record.nodeid))
         for record in summary.records
     ]
-    not_run = (run.metrics.get("not_run", 0.0) for run in session_runs)
+    not_run = (decode_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs)
     return replace(
         summary,
         records=records,
         baseline=baseline.describe({record.experiment_id for record in records}),
         judged_again=True,
         interrupted=any(run.status == "KILLED" for run in session_runs),
-        not_run=int(max(not_run, default=0.0)),
+        not_run=max(not_run, default=0),
     )

@@ -1,6 +1,6 @@
 """Leases: files that say by their lock whether the process that made them is alive.
 
-A process of a tracked session keeps its file locked for as long as it lives; the kernel lets go of
+A process of a tracked session keeps its file locked for as long as it lives; the kernel releases
 the lock however the process dies. A process ID would say less: another process, or another
 container, may have it by now.
 """
@@ -40,7 +40,7 @@ class Lease:
             os.utime(self.path)
 
     def write_journal(self, text: str) -> None:
-        """Leave words for who closes this process's runs, should it die; they replace the last."""
+        """Replace the journal: what is to be known to close this process's runs after its death."""
         with suppress(OSError):  # a full disk: then less is known afterwards
             os.ftruncate(self.descriptor, 0)
             os.lseek(self.descriptor, 0, os.SEEK_SET)
@@ -48,13 +48,13 @@ class Lease:
 
     @property
     def journal(self) -> str:
-        """What its owner has left, perhaps cut off by its death."""
+        """What its owner has written, perhaps cut off by its death."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         return os.read(self.descriptor, os.fstat(self.descriptor).st_size).decode(errors="replace")
 
     def release(self) -> None:
-        """Remove the file and let go of its lock."""
-        if self.descriptor not in _held:  # a forked child has let go already
+        """Remove the file and release its lock."""
+        if self.descriptor not in _held:  # a forked child has closed its copy already
             return
         if sys.platform == "win32":  # which removes no open file
             self.unlock()
@@ -64,7 +64,7 @@ class Lease:
             self.unlock()
 
     def unlock(self) -> None:
-        """Let go of the lock but leave the file, for somebody to try again."""
+        """Release the lock but leave the file, for another process to recover from."""
         if self.descriptor in _held:
             del _held[self.descriptor]
             os.close(self.descriptor)
@@ -92,7 +92,7 @@ def hold(folder: Path) -> Lease | None:
         return None
     for _ in range(1000):
         lease = _lock(path, os.O_CREAT)
-        # Whoever looks for the dead may have locked it in between, or removed it.
+        # A process that looks for dead ones may have locked it in between, or removed it.
         if lease is not None and path.exists():
             return lease
         sleep(0.01)
@@ -100,7 +100,7 @@ def hold(folder: Path) -> Lease | None:
 
 
 def survey(folder: Path) -> tuple[list[Lease], set[str]]:
-    """The leases of processes that have died, locked by this one; and the names of the living."""
+    """The leases of dead processes, locked by this one; and the names of processes alive."""
     dead, alive = [], set()
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         lease = _lock(path)
@@ -118,7 +118,7 @@ def _owner(path: Path) -> str:
 def _lock(path: Path, flags: int = 0) -> Lease | None:
     try:
         descriptor = os.open(path, os.O_RDWR | flags, 0o644)
-    except OSError:  # its owner has just ended; or it is another user's, or no file
+    except OSError:  # its owner has just ended; or it is another user's, or not a file
         return None
     if not _flock(descriptor):
         os.close(descriptor)
@@ -150,11 +150,11 @@ else:
 _held: dict[int, Path] = {}
 
 
-def _let_go() -> None:
+def _close_held() -> None:
     while _held:
         os.close(_held.popitem()[0])
 
 
 # A child would keep the lock after its parent's death; to close its copy leaves the parent's.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_close_held)

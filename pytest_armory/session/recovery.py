@@ -8,19 +8,22 @@ their session's ID.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
-from pytest_armory.records import Outcome, from_wire
+from pytest_armory.records import Outcome
+from pytest_armory.records.tags import Journal, decode_journal, origin_of
+from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import Summary
 from pytest_armory.session import leases
-from pytest_armory.session.ledger import (
-    JobEnd,
-    close_left,
+from pytest_armory.session.jobs import ends_of, with_other_jobs
+from pytest_armory.session.stored_records import (
+    close_left_open,
     close_session_run,
-    ends_of,
     is_session,
     summary_of,
-    with_other_jobs,
+    unreadable,
+    unwritten_params,
 )
 from pytest_armory.store import Store, StoredRun, open_store
 from pytest_armory.store.destination import Destination, lease_folder
@@ -28,11 +31,15 @@ from pytest_armory.store.destination import Destination, lease_folder
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was closed, and what is still open: by a living process, or by one nobody here knows."""
+    """What was closed, and what is still open: by a living process, or by one nobody here knows.
+
+    ``problems`` say what could not be read of what was closed.
+    """
 
     closed: Sequence[StoredRun] = ()
     alive: Sequence[StoredRun] = ()
     unknown: Sequence[StoredRun] = ()
+    problems: Sequence[str] = ()
 
 
 def recover(where: Destination, session: str | None = None) -> Recovery:
@@ -59,89 +66,123 @@ def recover_dead(where: Destination, own: str | None = None) -> Recovery:
 def _recover(
     where: Destination,
     dead: Sequence[leases.Lease],
-    alive: set[str],
+    alive: AbstractSet[str],
     session: str | None = None,
     own: str | None = None,
 ) -> Recovery:
-    left = set(dead)
+    locked = set(dead)
     try:
         store = open_store(where)
         runs = store.search.open_runs()
-        kept = {r.tags.get("armory.process") for r in runs if r.tags["armory.session"] == own}
-        over = {one.process: one for one in dead if one.process not in kept}
-        found = _closed(store, runs, over, alive, session)
+        origins = [origin_of(run.tags) for run in runs]
+        kept = {origin.process for origin in origins if origin.session == own}
+        over = {lease.process: lease for lease in dead if lease.process not in kept}
+        recovery = _by_owner(runs, over.keys(), alive, session)
+        problems = _Closing(store, over).close(recovery.closed)
         for lease in over.values():
-            left.remove(lease)
+            locked.remove(lease)
             lease.release()
-        return found
+        return replace(recovery, problems=problems)
     finally:
-        for lease in left:
+        for lease in locked:
             lease.unlock()
 
 
-def _closed(
-    store: Store,
+def _by_owner(
     runs: Sequence[StoredRun],
-    dead: Mapping[str, leases.Lease],
-    alive: set[str],
+    dead: AbstractSet[str],
+    alive: AbstractSet[str],
     session: str | None,
 ) -> Recovery:
+    """Open runs by what is known of their processes; session runs come after evaluations."""
     closed, living, unknown = [], [], []
     for run in runs:
-        process = run.tags.get("armory.process", "")
-        if process in alive:
+        origin = origin_of(run.tags)
+        if origin.process in alive:
             living.append(run)
-        elif process in dead or run.tags["armory.session"] == session:
+        elif origin.process in dead or origin.session == session:
             closed.append(run)
         else:
             unknown.append(run)
-    closed.sort(key=is_session)  # which holds the sum of the others
-    ends: dict[str, int] = {}
-    summaries: dict[str, Summary] = {}
-    for run in closed:
-        name = run.tags["armory.session"]
-        lease = dead.get(run.tags.get("armory.process", ""))
-        end = max(lease.seen if lease else 0, run.seen)
-        tags = {"armory.recovered": "true"}
-        store.log_batch(run.run_id, params=_unwritten(run, lease), tags=tags)
-        if not is_session(run):
-            close_left(store, run, Outcome.INTERRUPTED, end)
-            ends[name] = max(end, ends.get(name, 0))
-            continue
-        if name not in summaries:  # one for the session runs of all its experiments
-            runs = store.search.runs_of_session(name, store.experiments.ids())
-            summaries[name] = _ended(summary_of(store, name, runs), runs, lease)
-        close_session_run(store, run, summaries[name], max(end, ends.get(name, 0)))
+    closed.sort(key=is_session)  # which sums up the others
     return Recovery(closed, living, unknown)
 
 
-def _ended(summary: Summary, runs: Sequence[StoredRun], lease: leases.Lease | None) -> Summary:
-    """As its process has left it to be written, if it came to its end; else it was interrupted."""
-    own = JobEnd.from_text(lease.journal) if lease else None
-    ends = [*ends_of(runs), *([own] if own else [])]
-    return with_other_jobs(summary, ends, interrupted=own is None or own.interrupted)
+class _Closing:
+    """Closes runs that were left open, with what their processes' journals say of them."""
 
+    def __init__(self, store: Store, dead: Mapping[str, leases.Lease]) -> None:
+        self._store = store
+        self._dead = dead
+        self._journals: dict[str, Journal] = {}
+        self._ends: dict[str, int] = {}
+        """When the last evaluation of each session ended, in milliseconds since the epoch."""
+        self._summaries: dict[str, Summary] = {}
+        self._problems: list[str] = []
 
-def _unwritten(run: StoredRun, lease: leases.Lease | None) -> dict[str, str]:
-    """The parameters that a process knew of its evaluation, and did not come to write."""
-    try:
-        record = from_wire(lease.journal) if lease else None
-    except (ValueError, TypeError, KeyError):  # it said nothing yet, or died over it
-        record = None
-    if record is None or record.run_id != run.run_id:
-        return {}
-    return {key: value for key, value in record.params.items() if key not in run.params}
+    def close(self, runs: Sequence[StoredRun]) -> list[str]:
+        """Close them, evaluations first; returns what could not be read."""
+        for run in runs:
+            journal = self._journal_of(run)
+            record = journal.record
+            known = record is not None and record.run_id == run.run_id
+            params = unwritten_params(run, record) if record is not None and known else {}
+            self._store.log_batch(run.run_id, params=params, tags={"armory.recovered": "true"})
+            if is_session(run):
+                self._close_session(run, journal)
+            else:
+                self._close_evaluation(run)
+        return list(dict.fromkeys(self._problems))
+
+    def _journal_of(self, run: StoredRun) -> Journal:
+        origin = origin_of(run.tags)
+        lease = self._dead.get(origin.process)
+        if lease is None:
+            return Journal()
+        if lease.process not in self._journals:
+            self._journals[lease.process] = decode_journal(lease.journal)
+            self._note(origin.session, self._journals[lease.process].problems)
+        return self._journals[lease.process]
+
+    def _last_seen(self, run: StoredRun) -> int:
+        lease = self._dead.get(origin_of(run.tags).process)
+        return max(lease.seen if lease else 0, run.seen)
+
+    def _close_evaluation(self, run: StoredRun) -> None:
+        session, end = origin_of(run.tags).session, self._last_seen(run)
+        close_left_open(self._store, run, Outcome.INTERRUPTED, end)
+        self._ends[session] = max(end, self._ends.get(session, 0))
+
+    def _close_session(self, run: StoredRun, journal: Journal) -> None:
+        session = origin_of(run.tags).session
+        if session not in self._summaries:  # one for the session runs of all its experiments
+            self._summaries[session] = self._summary_of(session, journal)
+        end = max(self._last_seen(run), self._ends.get(session, 0))
+        close_session_run(self._store, run, self._summaries[session], end)
+
+    def _summary_of(self, session: str, journal: Journal) -> Summary:
+        """As its process has left it to be written, if it came to its end; else interrupted."""
+        runs = self._store.search.runs_of_session(session, self._store.experiments.ids())
+        summary, ended = summary_of(self._store, session, runs), ends_of(runs)
+        self._note(session, [*ended.problems, *with_tests(unreadable(summary.records))])
+        own = journal.end
+        ends = [*ended.ends, *([own] if own else [])]
+        return with_other_jobs(summary, ends, interrupted=own is None or own.interrupted)
+
+    def _note(self, session: str, problems: Sequence[str]) -> None:
+        self._problems += [f"session {session}: {problem}" for problem in problems]
 
 
 def notes_of(recovery: Recovery) -> list[str]:
     """What a session says that has closed runs of earlier ones."""
-    sessions = dict.fromkeys(run.tags["armory.session"] for run in recovery.closed)
-    return [
+    sessions = dict.fromkeys(origin_of(run.tags).session for run in recovery.closed)
+    closed = [
         f"session {session} was killed: closed {_count(recovery.closed, session)} it left open"
         for session in sessions
     ]
+    return [*closed, *recovery.problems]
 
 
 def _count(runs: Sequence[StoredRun], session: str) -> str:
-    count = sum(run.tags["armory.session"] == session for run in runs)
+    count = sum(origin_of(run.tags).session == session for run in runs)
     return f"{count:,} run" if count == 1 else f"{count:,} runs"

@@ -18,7 +18,8 @@ from faults import Session
 from mlflow.entities import Run
 
 from pytest_armory.records import EvaluationRecord, Outcome, from_wire, to_wire
-from pytest_armory.session.ledger import Identity, Ledger
+from pytest_armory.session.identity import Identity
+from pytest_armory.session.ledger import Ledger
 from pytest_armory.store.destination import resolve
 
 

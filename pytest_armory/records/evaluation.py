@@ -1,17 +1,10 @@
-"""The nouns: what one attempt at an evaluation was, and what became of it.
-
-Records are frozen and cross process boundaries as one JSON string, so that nothing but exact
-builtins ever reaches execnet (a single ``numpy.float64`` in a report kills a worker).
-"""
+"""What one attempt at an evaluation was, and what became of it."""
 
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-
-from pytest_armory.values import metric_values
+from dataclasses import dataclass, field
 
 
 class Outcome(str, enum.Enum):
@@ -39,12 +32,16 @@ class Outcome(str, enum.Enum):
         return self.status == "FINISHED"
 
 
+STATES = ("passed", "failed", "unjudged")
+"""What a gate can say."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What one gate found of one metric.
 
-    ``rule`` is the gate as its user wrote it (``at_least 0.9``, ``baseline -2%``); ``state`` is
-    ``passed``, ``failed`` or ``unjudged``; ``value`` was logged (None: never) and compared with
+    ``rule`` is the gate as its user wrote it (``at_least 0.9``, ``baseline -2%``); ``state`` is one
+    of :data:`STATES`; ``value`` was logged (None: never) and compared with
     ``limit`` (None: with nothing); ``baseline`` is the baseline run's value, if there is one;
     ``text`` is the sentence that the metric's name begins. Numbers are builtin floats, NaN and
     infinities among them.
@@ -67,9 +64,9 @@ class EvaluationRecord:
     ``outcome`` is None while the attempt is under way, ``run_id`` None where no run could be
     opened; ``waiting`` says that it is recorded locally until it is synced; ``duration`` is in
     seconds, over setup, call and teardown; ``params`` are those that wait to be written with what
-    is measured; ``problems`` are the sentences that say what of it was not stored. ``chief`` names
-    the metrics that tables show, none for the usual choice; ``baseline`` holds those of the run it
-    is compared with.
+    is measured; ``problems`` are the sentences that say what of it was not stored, or could not be
+    read from the store. ``chief`` names the metrics that tables show, none for the usual choice;
+    ``baseline`` holds those of the run it is compared with.
     """
 
     nodeid: str
@@ -93,25 +90,6 @@ class EvaluationRecord:
     def key(self) -> tuple[str, int, str]:
         """What tells this attempt from every other of its session."""
         return (self.nodeid, self.attempt, self.worker)
-
-
-def to_wire(record: EvaluationRecord) -> str:
-    """A record as one JSON string of ASCII characters; NaN and infinities keep their JSON names."""
-    fields = asdict(record)
-    fields["metrics"] = metric_values(record.metrics).numbers
-    fields["baseline"] = metric_values(record.baseline).numbers
-    fields["outcome"] = record.outcome.value if record.outcome else None
-    return str(json.dumps(fields))
-
-
-def from_wire(text: str) -> EvaluationRecord:
-    """The record that :func:`to_wire` wrote."""
-    fields = json.loads(text)
-    fields["outcome"] = Outcome(fields["outcome"]) if fields["outcome"] else None
-    fields["problems"] = tuple(fields["problems"])
-    fields["chief"] = tuple(fields["chief"])
-    fields["verdicts"] = tuple(Verdict(**verdict) for verdict in fields["verdicts"])
-    return EvaluationRecord(**fields)
 
 
 def count_outcomes(records: Iterable[EvaluationRecord]) -> dict[str, int]:

@@ -1,0 +1,140 @@
+"""Checked reading of JSON that anyone may have written.
+
+A reader takes any JSON value and returns it well-typed, or raises :class:`UnreadableError`, whose
+text continues the sentence "it …" and quotes nothing of the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Reader = Callable[[object], T]
+
+LARGEST_COUNT = 2**53
+"""Up to here a float, as which MLflow stores a count, is exact."""
+
+
+class UnreadableError(ValueError):
+    """Why something cannot be read, in a few words."""
+
+
+def json_value(text: str) -> object:
+    """The value of a JSON text; NaN and infinities are taken by their JavaScript names."""
+    try:
+        value: object = json.loads(text)
+    except RecursionError:
+        raise UnreadableError("is nested too deeply") from None
+    except ValueError:
+        raise UnreadableError("is not JSON") from None
+    return value
+
+
+def string(value: object) -> str:
+    """A string."""
+    if isinstance(value, str):
+        return value
+    raise UnreadableError("is not a string")
+
+
+def boolean(value: object) -> bool:
+    """True or false."""
+    if isinstance(value, bool):
+        return value
+    raise UnreadableError("is neither true nor false")
+
+
+def number(value: object) -> float:
+    """A number as a float, NaN and infinities among them."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UnreadableError("is not a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise UnreadableError("is too large a number") from None
+
+
+def count(value: object) -> int:
+    """A whole number from 0 on; ``2.0`` is one, too, for MLflow stores floats."""
+    value = number(value)
+    if 0 <= value <= LARGEST_COUNT and value == int(value):
+        return int(value)
+    raise UnreadableError("is not a count")
+
+
+def optional(reader: Reader[T]) -> Reader[T | None]:
+    """What another reader takes, or null."""
+    return lambda value: None if value is None else reader(value)
+
+
+def one_of(choices: Collection[str]) -> Reader[str]:
+    """One of a few strings."""
+
+    def read(value: object) -> str:
+        if isinstance(value, str) and value in choices:
+            return value
+        raise UnreadableError(f"is none of {', '.join(choices)}")
+
+    return read
+
+
+def list_of(reader: Reader[T]) -> Reader[tuple[T, ...]]:
+    """A JSON array as a tuple."""
+
+    def read(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise UnreadableError("is not a list")
+        return tuple(_part("an item", reader, item) for item in value)
+
+    return read
+
+
+def mapping_of(reader: Reader[T]) -> Reader[dict[str, T]]:
+    """A JSON object whose members are all of one kind."""
+
+    def read(value: object) -> dict[str, T]:
+        return {name: _part("a member", reader, item) for name, item in _members(value).items()}
+
+    return read
+
+
+def instance_of(
+    kind: Callable[..., T], readers: Mapping[str, Reader[Any]], required: Collection[str] = ()
+) -> Reader[T]:
+    """A JSON object as an instance of a dataclass; members that it has no field for are ignored.
+
+    ``required`` are fields that must be there although they have a default.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    needed = {name for name in fields if name in required or not _has_default(fields[name])}
+
+    def read(value: object) -> T:
+        members = _members(value)
+        for name in fields:
+            if name in needed and name not in members:
+                raise UnreadableError(f"has no field {name}")
+        given = {name: members[name] for name in fields if name in members}
+        return kind(**{n: _part(f"a field {n}", readers[n], item) for n, item in given.items()})
+
+    return read
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+def _members(value: object) -> dict[str, object]:
+    if isinstance(value, dict):
+        return value
+    raise UnreadableError("is not an object")
+
+
+def _part(name: str, reader: Reader[T], value: object) -> T:
+    try:
+        return reader(value)
+    except UnreadableError as error:
+        raise UnreadableError(f"has {name} that {error}") from None

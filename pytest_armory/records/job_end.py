@@ -1,0 +1,22 @@
+"""How one job of a session ended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """What one job of a shared session alone knows of its end, for those that end later."""
+
+    interrupted: bool = False
+    not_run: tuple[str, ...] = ()
+    """The hashes of the node ids of evaluations it never started, as many as a tag can hold."""
+    not_run_more: int = 0
+    """How many more there are than a tag can hold."""
+    problems: tuple[str, ...] = ()
+
+    def to_text(self) -> str:
+        """As JSON, for a tag or a lease's journal."""
+        return json.dumps(asdict(self))

@@ -1,0 +1,286 @@
+"""What stands in a store, as tags, metrics and journals ↔ typed values.
+
+Anyone may write a tag or a metric, and a journal may be cut off by its writer's death. So no
+decoder here raises: what cannot be read is left out, and ``problems`` has a sentence for it, which
+quotes nothing. An object is read as a whole or not at all; members that a newer version has added
+are ignored.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import count, takewhile
+from typing import TypeVar
+
+from pytest_armory.records import fields
+from pytest_armory.records.evaluation import EvaluationRecord, Outcome, Verdict
+from pytest_armory.records.fields import UnreadableError
+from pytest_armory.records.job_end import JobEnd
+from pytest_armory.records.wire import read_record, read_verdict
+from pytest_armory.values import TAG_LIMIT, clip, metric_values
+
+T = TypeVar("T")
+
+GATES = "armory.gates"
+CHIEF = "armory.chief"
+BASELINE = "armory.baseline"
+ATTEMPT = "armory.attempt"
+OUTCOME = "armory.outcome"
+DURATION = "duration_seconds"
+
+_OUTCOMES = tuple(outcome.value for outcome in Outcome)
+
+COUNTS = ("evaluations", *_OUTCOMES, "not_run", "gates_missed", "running")
+"""The metrics of a session run."""
+
+_ENDED = "armory.ended."
+_HASH_SIZE = len('"01234567", ')
+"""Characters of a node id's hash in JSON."""
+
+_VERDICT_TEXTS = (1000, 300, 0)
+"""Characters of a verdict's sentence that a tag keeps: the first number with which it fits."""
+
+
+# Which run it is
+
+
+class Kind(str, enum.Enum):
+    """What a run is; the tag ``armory.kind``."""
+
+    EVALUATION = "evaluation"
+    SESSION = "session"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The session, job and process that opened a run; empty where its tags do not say."""
+
+    session: str = ""
+    shard: str = ""
+    process: str = ""
+
+
+def kind_of(tags: Mapping[str, str]) -> Kind | None:
+    """What a run is; None for one that a test's own code opened."""
+    kind = tags.get("armory.kind")
+    return Kind(kind) if kind in set(Kind) else None
+
+
+def origin_of(tags: Mapping[str, str]) -> Origin:
+    """Where a run comes from."""
+    return Origin(*(tags.get(f"armory.{name}", "") for name in ("session", "shard", "process")))
+
+
+# An attempt at an evaluation
+
+
+@dataclass(frozen=True)
+class AttemptTags:
+    """What an attempt's run says of it."""
+
+    attempt: int = 1
+    worker: str = ""
+    parent_id: str | None = None
+    outcome: Outcome | None = None
+    duration: float = 0.0
+    chief: tuple[str, ...] = ()
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """The tags that keep what gates said: ``armory.gates``, and with a number what it lacks."""
+    parts: list[list[str]] = [[]]
+    for text in filter(None, map(_verdict_text, verdicts)):
+        if sum(map(len, parts[-1])) + 2 * len(parts[-1]) + len(text) + 2 > TAG_LIMIT:
+            parts.append([])
+        parts[-1].append(text)
+    names = (GATES, *(f"{GATES}.{i}" for i in range(1, len(parts))))
+    return {n: f"[{', '.join(part)}]" for n, part in zip(names, parts, strict=True) if part}
+
+
+def _verdict_text(verdict: Verdict) -> str:
+    """A verdict as JSON that fits into a tag; empty for one that cannot."""
+    cut = (replace(verdict, text=clip(verdict.text, limit)) for limit in _VERDICT_TEXTS)
+    texts = (json.dumps(asdict(verdict)) for verdict in cut)
+    return next((text for text in texts if len(text) + 2 <= TAG_LIMIT), "")
+
+
+def display_tags(chief: Sequence[str], baseline: Mapping[str, float]) -> dict[str, str]:
+    """The tags that keep what tables show of an attempt, for other jobs and later."""
+    given = {CHIEF: chief, BASELINE: baseline}
+    texts = {name: json.dumps(value) for name, value in given.items() if value}
+    return {name: text for name, text in texts.items() if len(text) <= TAG_LIMIT}
+
+
+def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> AttemptTags:
+    """What the tags and metrics of an attempt's run say."""
+    problems: list[str] = []
+    baseline = _json_tag(tags, BASELINE, fields.mapping_of(fields.number), problems)
+    return AttemptTags(
+        attempt=_optional(f"the tag {ATTEMPT}", _attempt_number, tags.get(ATTEMPT), problems) or 1,
+        worker=tags.get("armory.worker", ""),
+        parent_id=tags.get("mlflow.parentRunId"),
+        outcome=decode_outcome(tags, problems),
+        duration=_optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
+        or 0.0,
+        chief=_json_tag(tags, CHIEF, fields.list_of(fields.string), problems) or (),
+        baseline=metric_values(baseline or {}).numbers,
+        verdicts=tuple(_verdicts(tags, problems)),
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def decode_outcome(tags: Mapping[str, str], problems: list[str] | None = None) -> Outcome | None:
+    """The outcome that a run has, if it has got so far; what is wrong goes to ``problems``."""
+    problems = [] if problems is None else problems
+    name = _optional(
+        f"the tag {OUTCOME}",
+        fields.one_of(_OUTCOMES),
+        tags.get(OUTCOME),
+        problems,
+    )
+    return Outcome(name) if name else None
+
+
+def _attempt_number(value: object) -> int:
+    text = fields.string(value)
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise UnreadableError("is not a count")
+
+
+def _seconds(value: object) -> float:
+    seconds = fields.number(value)
+    if math.isfinite(seconds) and seconds >= 0:
+        return seconds
+    raise UnreadableError("is not a duration")
+
+
+def _verdicts(tags: Mapping[str, str], problems: list[str]) -> Iterator[Verdict]:
+    names = (f"{GATES}.{i}" if i else GATES for i in count())
+    for name in takewhile(tags.get, names):
+        for item in _json_tag(tags, name, fields.list_of(lambda item: item), problems) or ():
+            verdict = _value(f"a verdict in the tag {name}", read_verdict, item, problems)
+            if verdict is not None:
+                yield verdict
+
+
+# A session
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many evaluations of a session there were, and how many had each outcome."""
+
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobEnds:
+    """How jobs of a session ended."""
+
+    ends: tuple[JobEnd, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a process left in its lease: the attempt it was at, or how its job ended."""
+
+    record: EvaluationRecord | None = None
+    end: JobEnd | None = None
+    problems: tuple[str, ...] = ()
+
+
+def decode_counts(metrics: Mapping[str, float]) -> Counts:
+    """What the metrics of a session run count; a name that is not in :data:`COUNTS` is ignored."""
+    problems: list[str] = []
+    given = {name: metrics[name] for name in COUNTS if name in metrics}
+    read = {n: _value(f"the metric {n}", fields.count, v, problems) for n, v in given.items()}
+    return Counts({n: v for n, v in read.items() if v is not None}, tuple(problems))
+
+
+def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
+    """The tag of a session run that keeps how one of its jobs ended, cut to what a tag holds."""
+    while (over := len(end.to_text()) - TAG_LIMIT) > 0:
+        if end.problems:
+            end = replace(end, problems=end.problems[:-1])
+        else:
+            cut = max(1, over // _HASH_SIZE)
+            end = replace(end, not_run=end.not_run[:-cut], not_run_more=end.not_run_more + cut)
+    return {_ended(shard): end.to_text()}
+
+
+def _ended(shard: str) -> str:
+    return _ENDED + hashlib.sha256(shard.encode()).hexdigest()[:12]
+
+
+def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
+    """How the jobs ended that a session run's tags tell of, without that of one shard."""
+    problems: list[str] = []
+    names = [name for name in tags if name.startswith(_ENDED) and name != _ended(but)]
+    ends = [_json_tag(tags, name, _read_job_end, problems) for name in names]
+    return JobEnds(tuple(end for end in ends if end is not None), tuple(problems))
+
+
+def decode_journal(text: str) -> Journal:
+    """What a lease's journal says; nothing where its process has not written one."""
+    problems: list[str] = []
+    members = _json_text("the journal", fields.mapping_of(lambda item: item), text, problems)
+    if members is None:
+        return Journal(problems=tuple(problems))
+    if "nodeid" in members:
+        record = _value("the journal", read_record, members, problems)
+        return Journal(record=record, problems=tuple(problems))
+    end = _value("the journal", _read_job_end, members, problems)
+    return Journal(end=end, problems=tuple(problems))
+
+
+_read_job_end = fields.instance_of(
+    JobEnd,
+    {
+        "interrupted": fields.boolean,
+        "not_run": fields.list_of(fields.string),
+        "not_run_more": fields.count,
+        "problems": fields.list_of(fields.string),
+    },
+    required=("not_run", "problems"),
+)
+
+
+# Reading without raising
+
+
+def _json_tag(
+    tags: Mapping[str, str], name: str, reader: fields.Reader[T], problems: list[str]
+) -> T | None:
+    return _json_text(f"the tag {name}", reader, tags.get(name, ""), problems)
+
+
+def _json_text(what: str, reader: fields.Reader[T], text: str, problems: list[str]) -> T | None:
+    """A JSON text, read; None where there is none, or none that can be read."""
+    if not text:
+        return None
+    return _value(what, lambda text: reader(fields.json_value(str(text))), text, problems)
+
+
+def _optional(what: str, reader: fields.Reader[T], value: object, problems: list[str]) -> T | None:
+    """The same of a tag or metric that need not be there."""
+    return None if value is None else _value(what, reader, value, problems)
+
+
+def _value(what: str, reader: fields.Reader[T], value: object, problems: list[str]) -> T | None:
+    """A value, read; None for one that cannot be read, which a sentence says."""
+    try:
+        return reader(value)
+    except UnreadableError as error:
+        problems.append(f"{what} cannot be read: it {error}")
+        return None

@@ -1,0 +1,71 @@
+"""A record as one JSON string, between the processes of a session and in their journals.
+
+Nothing but exact builtins may reach execnet: a single ``numpy.float64`` in a report kills a worker.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from pytest_armory.records import fields
+from pytest_armory.records.evaluation import STATES, EvaluationRecord, Outcome, Verdict
+from pytest_armory.values import metric_values
+
+
+def to_wire(record: EvaluationRecord) -> str:
+    """A record as one JSON string of ASCII characters; NaN and infinities keep their JSON names."""
+    members = asdict(record)
+    members["metrics"] = metric_values(record.metrics).numbers
+    members["baseline"] = metric_values(record.baseline).numbers
+    members["outcome"] = record.outcome.value if record.outcome else None
+    return str(json.dumps(members))
+
+
+def from_wire(text: str) -> EvaluationRecord:
+    """The record that :func:`to_wire` wrote; raises ``ValueError`` for anything else."""
+    return read_record(fields.json_value(text))
+
+
+def _outcome(value: object) -> Outcome:
+    return Outcome(fields.one_of([outcome.value for outcome in Outcome])(value))
+
+
+read_verdict = fields.instance_of(
+    Verdict,
+    {
+        "metric": fields.string,
+        "rule": fields.string,
+        "state": fields.one_of(STATES),
+        "value": fields.optional(fields.number),
+        "limit": fields.optional(fields.number),
+        "baseline": fields.optional(fields.number),
+        "text": fields.string,
+        "higher_is_worse": fields.optional(fields.boolean),
+    },
+)
+"""Reads a verdict from JSON's builtins; raises :class:`fields.UnreadableError`."""
+
+
+read_record = fields.instance_of(
+    EvaluationRecord,
+    {
+        "nodeid": fields.string,
+        "attempt": fields.count,
+        "worker": fields.string,
+        "run_id": fields.optional(fields.string),
+        "experiment_id": fields.optional(fields.string),
+        "parent_id": fields.optional(fields.string),
+        "url": fields.optional(fields.string),
+        "waiting": fields.boolean,
+        "outcome": fields.optional(_outcome),
+        "duration": fields.number,
+        "metrics": fields.mapping_of(fields.number),
+        "params": fields.mapping_of(fields.string),
+        "problems": fields.list_of(fields.string),
+        "chief": fields.list_of(fields.string),
+        "baseline": fields.mapping_of(fields.number),
+        "verdicts": fields.list_of(read_verdict),
+    },
+)
+"""Reads a record from JSON's builtins; raises :class:`fields.UnreadableError`."""

@@ -1,0 +1,29 @@
+"""Which session a process works for, and which process it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pytest_armory.session import leases
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What every process of a session knows of it.
+
+    ``shard`` names the process that reports, and the session in it; ``shared`` says that others may
+    contribute to the session as well; ``tags`` are for each of its runs; ``job_run`` is the MLflow
+    run that the whole job is inside, if any.
+    """
+
+    session: str
+    shard: str = ""
+    shared: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    job_run: str | None = None
+
+
+def process_tags() -> dict[str, str]:
+    """The tags that say which process opened a run; its lease says whether that is alive."""
+    return {"armory.host": leases.host_name(), "armory.process": leases.process_name()}

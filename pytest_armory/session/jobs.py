@@ -1,0 +1,52 @@
+"""The jobs of one session, as the shards of a CI matrix: how each ended, and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_armory.records import JobEnd, Outcome
+from pytest_armory.records.tags import JobEnds, decode_job_ends
+from pytest_armory.report.summary import Summary, latest
+from pytest_armory.session.stored_records import is_session
+from pytest_armory.values import short_hash
+
+if TYPE_CHECKING:
+    from pytest_armory.store import StoredRun
+
+
+def ends_of(runs: Sequence[StoredRun], but: str = "") -> JobEnds:
+    """How the jobs of a session ended that have, without that of one shard."""
+    sessions = [run for run in runs if is_session(run)]
+    return decode_job_ends({k: v for run in sessions for k, v in run.tags.items()}, but)
+
+
+def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool) -> Summary:
+    """A summary with what only the session's other jobs knew.
+
+    A job that was retried has run what the one before it did not.
+    """
+    last = latest(summary.all_records)
+    done = {short_hash(record.nodeid) for record in last}
+    not_run = [set(end.not_run) - done for end in ends]
+    incomplete = [end for end, ids in zip(ends, not_run, strict=True) if ids or end.not_run_more]
+    problems = [problem for end in ends for problem in end.problems]
+    return replace(
+        summary,
+        interrupted=interrupted
+        or any(end.interrupted for end in incomplete)
+        or any(record.outcome is Outcome.INTERRUPTED for record in last),
+        others_not_run=len(set().union(*not_run)) + sum(end.not_run_more for end in ends),
+        others_problems=list(dict.fromkeys(problems)),
+    )
+
+
+def has_changed(before: Summary, after: Summary) -> bool:
+    """Whether another job has ended, or an evaluation of one, between two readings."""
+    return _progress(before) != _progress(after)
+
+
+def _progress(summary: Summary) -> tuple[object, ...]:
+    ended = {(record.run_id, record.outcome) for record in summary.all_records}
+    return ended, summary.interrupted, summary.others_not_run, tuple(summary.others_problems)

@@ -1,0 +1,207 @@
+"""The session run of each experiment: the parent of its evaluations."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_armory import __version__
+from pytest_armory.errors import TrackingError
+from pytest_armory.session.identity import Identity, process_tags
+from pytest_armory.session.stored_records import close_session_run, first_session_run
+from pytest_armory.store.destination import Destination
+
+if TYPE_CHECKING:
+    from pytest_armory.report.summary import Summary
+    from pytest_armory.store import Store, StoredRun, StoreRun
+    from pytest_armory.store.circuit import Circuit
+
+
+class SessionRuns:
+    """The session runs in one store: opened with the first evaluation, closed at the end.
+
+    ``waits_for`` is the display URI of the server that these runs, recorded locally, are meant for.
+    What goes wrong is appended to ``problems``.
+    """
+
+    def __init__(
+        self,
+        where: Destination,
+        identity: Identity,
+        problems: list[str],
+        waits_for: str = "",
+    ) -> None:
+        self.where = where
+        self.identity = identity
+        self.problems = problems
+        self.waits_for = waits_for
+        self.is_complete = True
+        """Whether everything that was to be written has been, as far as is known."""
+        self._runs: dict[str, StoreRun | StoredRun | None] = {}
+        self._linked: set[str] = set()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether these runs are recorded locally until they are synced."""
+        return bool(self.waits_for)
+
+    @property
+    def is_in_reach(self) -> bool:
+        """Whether the store is to be asked at all: False for a server that has failed already."""
+        return not (self.where.is_remote and circuit_at(self.where).is_open)
+
+    @property
+    def experiment_ids(self) -> list[str]:
+        """The experiments this session has runs in."""
+        return list(self._runs)
+
+    def _opened(self) -> list[StoreRun | StoredRun]:
+        return [run for run in self._runs.values() if run is not None]
+
+    def parent_of(self, experiment_id: str) -> str | None:
+        """The id of an experiment's session run, opened if need be; None if that failed."""
+        from pytest_armory.store import open_store
+
+        if experiment_id not in self._runs:
+            try:
+                self._runs[experiment_id] = self._open(open_store(self.where), experiment_id)
+            except TrackingError as error:
+                self.problems.append(str(error))
+                self._runs[experiment_id] = None
+        run = self._runs[experiment_id]
+        return run.run_id if run is not None else None
+
+    def _open(self, store: Store, experiment_id: str) -> StoreRun | StoredRun:
+        """The session's run: its own, or the one that another job of it has opened."""
+        existing = self._of_others(store, experiment_id)
+        if existing is not None:
+            return existing
+        name = f"session {self.identity.session}"
+        run = store.create_run(experiment_id, name, self._tags())
+        existing = self._of_others(store, experiment_id)
+        if existing is not None and existing.run_id != run.run_id:  # opened at the same moment
+            store.delete_run(run.run_id)
+            return existing
+        return run
+
+    def _of_others(self, store: Store, experiment_id: str) -> StoredRun | None:
+        if not self.identity.shared:
+            return None
+        return first_session_run(store.search.session_runs(self.identity.session, experiment_id))
+
+    def _tags(self) -> dict[str, str]:
+        job = {"mlflow.parentRunId": self.identity.job_run} if self.identity.job_run else {}
+        is_remote = self.where.is_remote or self.is_waiting
+        return {
+            **self.identity.tags,
+            **job,
+            **process_tags(),
+            **({"armory.destination": self.waits_for} if self.is_waiting else {}),
+            **({"armory.key": secrets.token_hex(16)} if is_remote else {}),
+            "armory.kind": "session",
+            "armory.version": __version__,
+            "armory.command": self.identity.command,
+            "mlflow.source.name": self.identity.command,
+            "mlflow.source.type": "LOCAL",
+        }
+
+    def link(self, run_id: str, experiment_id: str) -> None:
+        """Put an evaluation's run under the session's, once."""
+        from pytest_armory.store import open_store
+
+        if run_id in self._linked:
+            return
+        self._linked.add(run_id)
+        parent = self.parent_of(experiment_id)
+        if parent is not None:
+            store = open_store(self.where)
+            tag = {"mlflow.parentRunId": parent}
+            store.background.submit(lambda: store.log_batch(run_id, tags=tag), self.note_failure)
+
+    def note_failure(self, error: TrackingError | str) -> None:
+        """Note that something could not be read or written."""
+        self.is_complete = False
+        self.problems.append(str(error))
+
+    def merge_duplicates(self, store: Store, runs: Sequence[StoredRun]) -> None:
+        """Keep one run for the session in each experiment, where two jobs opened theirs at once."""
+        for experiment_id, own in list(self._runs.items()):
+            here = [run for run in runs if run.experiment_id == experiment_id]
+            first = first_session_run(here)
+            if own is None or first is None or first.run_id == own.run_id:
+                continue
+            for run in here:
+                if run.tags.get("mlflow.parentRunId") == own.run_id:
+                    store.log_batch(run.run_id, tags={"mlflow.parentRunId": first.run_id})
+            self._runs[experiment_id] = first
+            store.delete_run(own.run_id)
+
+    def close(self, summary: Summary, tags: Mapping[str, str]) -> None:
+        """Write counts and summary to every session run and close it."""
+        from pytest_armory.store import open_store
+
+        if not self.is_in_reach:
+            self.is_complete = False
+            return
+        for run in self._opened():
+            try:
+                close_session_run(open_store(self.where), run, summary, tags=tags)
+            except TrackingError as error:
+                self.note_failure(error)
+
+    def open_with(self) -> list[str]:
+        """How to look at the session: its pages on the server, or the command that serves them."""
+        from pytest_armory.store import open_store
+
+        runs = self._opened()
+        if not runs:
+            return []
+        store = open_store(self.where)
+        pages = [store.run_url(run.experiment_id, run.run_id) for run in runs]
+        if all(pages):
+            return [f"see {page}" for page in pages]
+        command = "armory-mlflow-server"
+        if self.where.uri is not None:
+            command += f" --backend-store-uri {self.where.display_uri}"
+        local = "http://127.0.0.1:5000/#/experiments"
+        first, *others = [f"{local}/{run.experiment_id}/runs/{run.run_id}" for run in runs]
+        return [f"see them with `{command}` at {first}", *(f"and {page}" for page in others)]
+
+
+class ParentRuns:
+    """The session runs as a worker finds them, for its runs to be opened under.
+
+    The controller opens one when an experiment's first evaluation is reported, and links what was
+    opened before.
+    """
+
+    def __init__(self, where: Destination, session: str) -> None:
+        self._where = where
+        self._session = session
+        self._parents: dict[str, str | None] = {}
+
+    def parent_of(self, experiment_id: str, waiting: bool) -> str | None:
+        """The session run of an experiment, looked for from its second evaluation on."""
+        from pytest_armory.store import open_store
+
+        if waiting:
+            return None
+        is_known = experiment_id in self._parents
+        parent = self._parents.setdefault(experiment_id, None)
+        if not is_known or parent is not None:
+            return parent
+        try:
+            store = open_store(self._where)
+            first = first_session_run(store.search.session_runs(self._session, experiment_id))
+        except TrackingError:  # whoever opens the run meets it too, and reports it
+            return None
+        self._parents[experiment_id] = first.run_id if first is not None else None
+        return self._parents[experiment_id]
+
+
+def circuit_at(where: Destination) -> Circuit:
+    """The circuit breaker of a destination."""
+    from pytest_armory.store.circuit import circuit_of
+
+    return circuit_of(where.display_uri)

@@ -1,0 +1,136 @@
+"""Runs in the store ↔ records: what a run is, what it says, and how it is closed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records.tags import Kind, decode_attempt, decode_outcome, kind_of
+from pytest_armory.report.markdown import to_markdown
+from pytest_armory.report.summary import Summary, outcome_counts
+from pytest_armory.values import PARAM_LIMIT, clip, legal_key, visible
+
+if TYPE_CHECKING:
+    from pytest_armory.store import Store, StoredRun, StoreRun
+
+
+def is_session(run: StoredRun) -> bool:
+    """Whether a run is a session's own."""
+    return kind_of(run.tags) is Kind.SESSION
+
+
+def is_attempt(run: StoredRun) -> bool:
+    """Whether a run is an attempt at a test, and none that its code has opened inside."""
+    return kind_of(run.tags) is Kind.EVALUATION and "armory.nodeid" in run.tags
+
+
+def first_session_run(runs: Sequence[StoredRun]) -> StoredRun | None:
+    """The session run that stays where several were opened: every job chooses the same."""
+    sessions = [run for run in runs if is_session(run)]
+    return min(sessions, key=lambda run: (run.start, run.run_id), default=None)
+
+
+def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
+    """An attempt as the store holds it; ``problems`` say what of that cannot be read."""
+    read = decode_attempt(run.tags, run.metrics)
+    return EvaluationRecord(
+        nodeid=run.tags.get("armory.nodeid", run.name),
+        attempt=read.attempt,
+        worker=read.worker,
+        run_id=run.run_id,
+        experiment_id=run.experiment_id,
+        parent_id=read.parent_id,
+        url=store.run_url(run.experiment_id, run.run_id),
+        outcome=read.outcome,
+        duration=read.duration,
+        metrics=run.metrics,
+        problems=read.problems,
+        chief=read.chief,
+        baseline=dict(read.baseline),
+        verdicts=read.verdicts,
+    )
+
+
+def summary_of(store: Store, session: str, runs: Sequence[StoredRun]) -> Summary:
+    """A session that has ended, as its runs in the store describe it."""
+    source = next((run.tags for run in runs), {})
+    return Summary(
+        session=session,
+        where=store.where,
+        records=[record_of(store, run) for run in runs if is_attempt(run)],
+        commit=source.get("mlflow.source.git.commit", ""),
+        branch=source.get("mlflow.source.git.branch", ""),
+    )
+
+
+def unreadable(records: Sequence[EvaluationRecord]) -> list[tuple[str, str]]:
+    """What cannot be read of records from the store: each sentence, with the node id it is of."""
+    return [(text, record.nodeid) for record in records for text in record.problems]
+
+
+def unwritten_params(run: StoredRun, record: EvaluationRecord) -> dict[str, str]:
+    """The parameters that a process knew of its evaluation, and had not written to its run yet."""
+    # They may come from a journal, in which anything may stand.
+    known = {legal_key(k): clip(visible(v), PARAM_LIMIT) for k, v in record.params.items()}
+    return {key: value for key, value in known.items() if key not in run.params}
+
+
+def number_attempts(store: Store, runs: Sequence[StoredRun]) -> None:
+    """Number the attempts at each test by their start; each process has counted its own only.
+
+    A test that crashed on one worker, say, was tried again on another.
+    """
+    attempts: Counter[str] = Counter()
+    for run in runs:
+        nodeid = run.tags.get("armory.nodeid", run.name)
+        attempts[nodeid] += 1
+        number = str(attempts[nodeid])
+        if run.tags.get("armory.attempt") != number:
+            run.tags["armory.attempt"] = number
+            store.log_batch(run.run_id, tags={"armory.attempt": number})
+
+
+def close_left_open(
+    store: Store, run: StoredRun, default: Outcome, end: int | None = None
+) -> list[str]:
+    """Close a run that its process left open; returns a sentence for whom that concerns, if any.
+
+    An evaluation ends with the outcome it had written, if it got so far, else with the default; a
+    run that a test's own code opened and left is closed as ``FINISHED``. ``end`` is in milliseconds
+    since the epoch.
+    """
+    if is_attempt(run):
+        _close_attempt(store, run, decode_outcome(run.tags) or default, end)
+    elif kind_of(run.tags) is Kind.EVALUATION:  # one of `track_evaluation` in a script
+        store.close_run(run.run_id, default.status, end)
+    else:
+        return [store.close_stray(run.run_id, run.tags.get("armory.opened_in", ""), end)]
+    return []
+
+
+def _close_attempt(store: Store, run: StoredRun, outcome: Outcome, end: int | None) -> None:
+    run.tags["armory.outcome"] = outcome.value
+    metrics = []
+    if end is not None and "duration_seconds" not in run.metrics:
+        run.metrics["duration_seconds"] = max(0, end - run.start) / 1000
+        metrics = [("duration_seconds", run.metrics["duration_seconds"], 0)]
+    store.log_batch(run.run_id, tags={"armory.outcome": outcome.value}, metrics=metrics)
+    store.close_run(run.run_id, outcome.status, end)
+
+
+def close_session_run(
+    store: Store,
+    run: StoreRun | StoredRun,
+    summary: Summary,
+    end: int | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write counts and summary to a session run and close it."""
+    text = summary.text or to_markdown(summary)
+    counts = [(name, value, 0) for name, value in outcome_counts(summary).items()]
+    noted = {**(tags or {}), "mlflow.note.content": text}
+    store.log_batch(run.run_id, metrics=counts, tags=noted)
+    store.close_run(run.run_id, summary.verdict.status, end)
+    store.log_files(run, {"summary.md": text})  # last, for a store may have no room for it

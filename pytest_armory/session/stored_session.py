@@ -1,0 +1,194 @@
+"""What a store holds of a session at its end, once the runs left open in it are closed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pytest_armory.errors import TrackingError
+from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
+from pytest_armory.records.tags import origin_of
+from pytest_armory.session.identity import Identity
+from pytest_armory.session.jobs import ends_of
+from pytest_armory.session.reported import ReportedAttempts
+from pytest_armory.session.session_runs import SessionRuns
+from pytest_armory.session.stored_records import (
+    close_left_open,
+    is_attempt,
+    is_session,
+    number_attempts,
+    record_of,
+    unwritten_params,
+)
+
+if TYPE_CHECKING:
+    from pytest_armory.store import Store, StoredRun
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a session comes to its end.
+
+    ``deaths`` says when each worker died that did, in milliseconds since the epoch; ``each`` that
+    several workers have run each test, as ``--dist=each`` has it.
+    """
+
+    interrupted: bool = False
+    deaths: Mapping[str, int] = field(default_factory=dict)
+    each: bool = False
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    """A session's evaluations in the store: those of this job, and those of its other jobs.
+
+    ``unread`` are the ids of runs of this job that the store could not be asked for;
+    ``continued`` those of runs that went on locally when their server was out of reach; ``ends``
+    is how the other jobs ended, ``problems`` what of all that cannot be read.
+    """
+
+    own: Sequence[EvaluationRecord] = ()
+    others: Sequence[EvaluationRecord] = ()
+    unread: Set[str] = frozenset()
+    continued: Set[str] = frozenset()
+    ends: Sequence[JobEnd] = ()
+    problems: Sequence[str] = ()
+
+    def and_local(self, local: StoredSession) -> StoredSession:
+        """What a server holds, together with what was recorded locally meanwhile."""
+        return StoredSession(
+            [*self.own, *local.own],
+            [*self.others, *local.others],
+            (self.unread | local.unread) - local.continued,
+            local.continued,
+            [*self.ends, *local.ends],
+            [*self.problems, *local.problems],
+        )
+
+
+def close_and_read(
+    session_runs: SessionRuns,
+    reported: ReportedAttempts,
+    ending: Ending,
+    continued: Set[str] = frozenset(),
+) -> StoredSession:
+    """Close what is left open of a session in one store, and read the session.
+
+    ``continued`` are runs that went on in another store: they stay open. What goes wrong is noted
+    with ``session_runs``.
+    """
+    from pytest_armory.store import open_store
+
+    unread = reported.run_ids(session_runs.is_waiting)
+    if not session_runs.is_in_reach:
+        return StoredSession(unread=unread)  # which each evaluation that it cost has reported
+    if reported.records and _is_removed(session_runs):
+        return StoredSession()
+    try:
+        store = open_store(session_runs.where)
+        store.background.drain()
+        every = _runs_of(session_runs, store, everywhere=bool(ending.deaths))
+        runs = [run for run in every if not is_session(run) and run.run_id not in continued]
+        session_runs.merge_duplicates(store, every)
+        for run in runs:
+            _close_if_left_open(session_runs, store, run, reported, ending)
+        attempts = [run for run in runs if is_attempt(run)]
+        if not ending.each:
+            number_attempts(store, attempts)
+        store.background.drain()
+    except TrackingError as error:
+        session_runs.note_failure(error)
+        return StoredSession(unread=unread)
+    return _as_records(session_runs, store, every, attempts)
+
+
+def _is_removed(session_runs: SessionRuns) -> bool:
+    """Whether the database is gone, which is noted."""
+    database = session_runs.where.database
+    if database is None or database.exists():
+        return False
+    uri = session_runs.where.display_uri
+    session_runs.note_failure(f"{uri} is gone: something has removed it meanwhile")
+    return True
+
+
+def _runs_of(session_runs: SessionRuns, store: Store, everywhere: bool) -> list[StoredRun]:
+    """Every run of the session, by start.
+
+    A worker that died before its first report has reported no experiment: then all are searched.
+    """
+    if not session_runs.where.is_remote:
+        everywhere = True
+    ids = store.experiments.ids() if everywhere else session_runs.experiment_ids
+    return store.search.runs_of_session(session_runs.identity.session, ids)
+
+
+def _close_if_left_open(
+    session_runs: SessionRuns,
+    store: Store,
+    run: StoredRun,
+    reported: ReportedAttempts,
+    ending: Ending,
+) -> None:
+    """Close a run if it is still open: the worker that it was opened by is dead by now."""
+    if not is_own(session_runs.identity, run):
+        return  # its job may still be at work on it
+    if run.status == "RUNNING":
+        try:
+            session_runs.problems += _close(store, run, reported.of_run(run.run_id), ending)
+        except TrackingError as error:
+            session_runs.note_failure(error)
+    if "mlflow.parentRunId" not in run.tags:
+        session_runs.link(run.run_id, run.experiment_id)
+
+
+def _close(
+    store: Store, run: StoredRun, record: EvaluationRecord | None, ending: Ending
+) -> list[str]:
+    default = Outcome.INTERRUPTED if ending.interrupted else Outcome.CRASHED
+    if record is not None and record.outcome is not None:
+        default = record.outcome  # it ended, and its worker did not come to write that
+    if record is not None and record.params:
+        store.log_batch(run.run_id, params=unwritten_params(run, record))
+    end = ending.deaths.get(run.tags.get("armory.worker", ""))
+    return close_left_open(store, run, default, end)
+
+
+def _as_records(
+    session_runs: SessionRuns,
+    store: Store,
+    every: Sequence[StoredRun],
+    attempts: Sequence[StoredRun],
+) -> StoredSession:
+    identity, waiting = session_runs.identity, session_runs.is_waiting
+    ended = ends_of(every, identity.shard)
+    found = [(run, replace(record_of(store, run), waiting=waiting)) for run in attempts]
+    continued = {run.tags.get("armory.remote_run_id", "") for run in attempts}
+    return StoredSession(
+        own=[record for run, record in found if is_own(identity, run)],
+        others=[record for run, record in found if not is_own(identity, run)],
+        continued=continued - {""},
+        ends=ended.ends,
+        problems=ended.problems,
+    )
+
+
+def read_other_jobs(session_runs: SessionRuns) -> StoredSession:
+    """The evaluations of the session's other jobs as they are by now, and how those ended."""
+    from pytest_armory.store import open_store
+
+    identity = session_runs.identity
+    try:
+        store = open_store(session_runs.where)
+        runs = store.search.runs_of_session(identity.session, session_runs.experiment_ids)
+    except TrackingError as error:
+        session_runs.note_failure(error)
+        return StoredSession()
+    others = [run for run in runs if is_attempt(run) and not is_own(identity, run)]
+    return _as_records(session_runs, store, runs, others)
+
+
+def is_own(identity: Identity, run: StoredRun) -> bool:
+    """Whether this job has opened a run, and no other job of the same session."""
+    return origin_of(run.tags).shard == identity.shard
