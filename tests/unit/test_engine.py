@@ -52,6 +52,7 @@ class Run:
     def __init__(self) -> None:
         self.results: list[tuple[dict[str, float], dict[str, object]]] = []
         self.steps: list[tuple[dict[str, float], int]] = []
+        self.writer = self
 
     def log_results(self, numbers: dict[str, float], arrays: dict[str, object]) -> None:
         self.results.append((dict(numbers), dict(arrays)))

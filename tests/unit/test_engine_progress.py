@@ -114,10 +114,11 @@ def test_nobody_to_tell_is_never_due() -> None:
 
 def test_a_run_logs_steps_with_the_batch_index(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
-    run = SimpleNamespace(
+    writer = SimpleNamespace(
         log_step_metrics=lambda numbers, step: steps.append(step),
         log_results=lambda numbers, arrays: None,
     )
+    run = SimpleNamespace(writer=writer)
     track = SimpleNamespace(current_run=lambda: run, convert_result=lambda result: None)
     monkeypatch.setattr(run_module, "_track", lambda: track)
     Engine(evaluation()).run()

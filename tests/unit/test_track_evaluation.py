@@ -47,7 +47,8 @@ from pytest_armory.track import (
     track_system_metrics,
     tracking_context,
 )
-from pytest_armory.track.evaluation import converting, running
+from pytest_armory.track.evaluation import running
+from pytest_armory.track.results import converting
 
 pytestmark = pytest.mark.usefixtures("armory_home", "elsewhere")
 
