@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["pytester", "servers", "faults"]
+pytest_plugins = ["pytester", "servers", "faults", "tracked_runs"]
 
 # The sessions that tests start would compile a hundred rewritten modules anew, each of them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -35,11 +35,19 @@ class EvaluationResults:
     samples: int
 
 
-class CurrentRun(StepLog, Protocol):
-    """The tracked run that an engine finds itself in."""
+class ResultLog(StepLog, Protocol):
+    """What writes to a tracked run."""
 
     def log_results(self, numbers: Mapping[str, float], arrays: Mapping[str, object]) -> None:
         """Write what an evaluation measured."""
+
+
+class CurrentRun(Protocol):
+    """The tracked run that an engine finds itself in."""
+
+    @property
+    def writer(self) -> ResultLog:
+        """What writes to it."""
 
 
 class Track(Protocol):
@@ -94,10 +102,11 @@ class Engine:
         """
         track = _track()
         current = track.current_run()
-        walk, measured = self._walked(current)
+        log = current.writer if current is not None else None
+        walk, measured = self._walked(log)
         values = metric_values({**measured, **walk.own_numbers()}, convert=track.convert_result)
-        if current is not None:
-            current.log_results(values.numbers, values.arrays)
+        if log is not None:
+            log.log_results(values.numbers, values.arrays)
         for name, reason in values.refused.items():
             warnings.warn(
                 f"evaluation {self.evaluation.name!r}: metric {name!r} was left out: {reason}",
@@ -108,9 +117,9 @@ class Engine:
             self.evaluation.name, values.numbers, values.arrays, walk.batches, walk.samples
         )
 
-    def _walked(self, current: CurrentRun | None) -> tuple[Walk, dict[str, object]]:
+    def _walked(self, log: ResultLog | None) -> tuple[Walk, dict[str, object]]:
         line = terminal_line() if self.progress is None else None
-        walk = Walk(self.evaluation, Ticker(self.progress or line, current))
+        walk = Walk(self.evaluation, Ticker(self.progress or line, log))
         try:
             with walk.blamed():
                 walk.over_batches()

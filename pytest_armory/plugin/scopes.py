@@ -10,7 +10,7 @@ import pytest
 
 from pytest_armory.plugin.fixture_params import calls_of
 from pytest_armory.track.context import Scope, entered, root_params, root_scope
-from pytest_armory.track.evaluation import converting
+from pytest_armory.track.results import converting
 
 _collected: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 

@@ -17,8 +17,9 @@ from pytest_armory.gates import baselines
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.parse import Reference
 from pytest_armory.plugin import xdist
-from pytest_armory.plugin.attempts import Attempts, display_id, unexpected_error
+from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.options import Settings, is_evaluation
+from pytest_armory.plugin.redacted import display_id, unexpected_error
 from pytest_armory.plugin.xdist import received_from_worker, report_to_controller, write_summary
 from pytest_armory.records import from_wire, to_wire
 from pytest_armory.report.junit import junit_properties

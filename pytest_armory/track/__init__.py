@@ -21,15 +21,11 @@ from pytest_armory.track.context import (
     trackable_context,
     tracking_context,
 )
-from pytest_armory.track.evaluation import (
-    convert_result,
-    init_tracking,
-    init_tracking_uri,
-    track_evaluation,
-    track_metrics,
-    track_system_metrics,
-)
+from pytest_armory.track.evaluation import track_evaluation
+from pytest_armory.track.metrics import track_metrics, track_system_metrics
+from pytest_armory.track.results import convert_result
 from pytest_armory.track.run import EvaluationRun
+from pytest_armory.track.tracking_uri import init_tracking, init_tracking_uri
 
 __all__ = [
     "EvaluationRun",

@@ -5,23 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from pytest_armory.errors import ArmoryUsageError, MetricWarning, TrackingError, TrackingWarning
+from pytest_armory.errors import ArmoryUsageError, TrackingError, TrackingWarning
 from pytest_armory.store import destination
-from pytest_armory.track.context import Scope, current_run, enclosing_scope, entered
-from pytest_armory.track.run import EvaluationRun, given_uri, tag_strings
-from pytest_armory.values import metric_values
-
-if TYPE_CHECKING:
-    from pytest_armory.store import Store, StoreRun
-
-_converters: list[Callable[[object], object]] = []
-_chosen: set[str] = set()  # by init_tracking_uri, not by the user's environment
+from pytest_armory.track.connection import RunConnection
+from pytest_armory.track.context import Scope, enclosing_scope, entered
+from pytest_armory.track.environment import given_uri
+from pytest_armory.track.location import LocalFallback, Location
+from pytest_armory.track.run import EvaluationRun, tag_strings
 
 
 @contextmanager
@@ -50,29 +44,11 @@ def track_evaluation(
             f"track_evaluation: the name must be the experiment's name, got {name!r}"
         )
     outer = enclosing_scope()
-    problems = outer.run.problems if outer.run is not None and not outer.run.raises else None
-    in_memory = outer.run is not None and outer.run.run_id is None
-    try:
-        run = (
-            EvaluationRun()
-            if in_memory
-            else open_run(
-                _destination(uri, outer.run),
-                experiment=name,
-                name=run_name or name,
-                tags=_script_tags(description, tags, outer.run),
-            )
-        )
-    except TrackingError as error:
-        if problems is None:
-            raise
-        problems.append(str(error))
-        run = EvaluationRun()
-    if problems is not None:
-        run.collect_problems(problems)
+    note = {"mlflow.note.content": description} if description else {}
+    run = _open_inside(outer.run, uri, name, run_name or name, {**note, **tag_strings(tags or {})})
     with running(run, outer) as scope:
         try:
-            run.record(scope.params)
+            run.writer.record(scope.params)
             yield run
         except BaseException as error:
             with _warning_of_failures():  # which must not hide the error itself
@@ -81,12 +57,43 @@ def track_evaluation(
         _end(run, scope, "FINISHED")
 
 
+def _open_inside(
+    outer: EvaluationRun | None,
+    uri: str | Path | None,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+) -> EvaluationRun:
+    """Open the run of an evaluation: inside a run in memory, in memory; like it where that fails.
+
+    Inside an evaluation whose failures are collected, those of this one are collected with them.
+    """
+    if outer is not None and outer.run_id is None:
+        run = EvaluationRun()
+    else:
+        try:
+            run = open_run(
+                _destination(uri, outer),
+                experiment=experiment,
+                name=name,
+                tags={**_script_tags(outer), **tags},
+            )
+        except TrackingError as error:
+            if outer is None or outer.connection.raises:
+                raise
+            outer.connection.problems.append(str(error))
+            run = EvaluationRun()
+    if outer is not None and not outer.connection.raises:
+        run.connection.collect_problems(outer.connection.problems)
+    return run
+
+
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
-        run.record(scope.params)
+        run.writer.record(scope.params)
     finally:
-        run.close(status)
-        run.settle()
+        run.writer.close(status)
+        run.connection.settle()
 
 
 def _status_of(error: BaseException) -> str:
@@ -113,166 +120,28 @@ def open_run(
     tags: Mapping[str, str],
     experiment: str | None = None,
     experiment_id: str | None = None,
-    fallback: Callable[[StoreRun], tuple[Store, StoreRun]] | None = None,
+    fallback: LocalFallback | None = None,
 ) -> EvaluationRun:
     """Open a run at a destination: one request, and one more for a new experiment's name.
 
-    ``fallback`` opens the local run that it goes on in when the destination is out of reach.
+    It goes on in the ``fallback`` when the destination becomes unreachable meanwhile.
     """
     from pytest_armory.store import open_store
 
     store = open_store(where)
     if experiment_id is None:
         experiment_id = store.experiments.id_of(experiment or "Default")
-    return EvaluationRun(store, store.create_run(experiment_id, name, tags), fallback)
+    location = Location(store, store.create_run(experiment_id, name, tags))
+    return EvaluationRun(RunConnection(location, fallback))
 
 
 @contextmanager
 def running(run: EvaluationRun, outer: Scope | None = None) -> Iterator[Scope]:
     """Make ``run`` the current run, and MLflow's active run, with a scope of its own."""
     outer = outer or enclosing_scope()
-    with run.active(), entered(Scope(dict(outer.params), outer=outer, run=run)) as scope:
+    scope = Scope(dict(outer.params), outer=outer, run=run)
+    with run.connection.active(), entered(scope):
         yield scope
-
-
-def track_metrics(metrics: Any, step: int | None = None) -> None:
-    """Store results as metrics of the current run; outside every evaluation nothing happens.
-
-    Takes numbers of Python, NumPy and torch, nested mappings (joined by slashes), a list of one
-    mapping, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. ``{name: list or
-    tuple of numbers}`` is a metric with one value per step, unless ``step`` is given; an array
-    becomes ``metrics/<name>.json``.
-    What is none of these is left out with a :class:`MetricWarning`.
-    """
-    run = current_run()
-    if run is None:
-        return
-    histories = _histories(metrics) if step is None else {}
-    rest = {k: v for k, v in metrics.items() if k not in histories} if histories else metrics
-    values = metric_values(rest, convert=convert_result)
-    warn_of_refused(values.refused)
-    run.log_results(values.numbers, values.arrays, step=step or 0, histories=histories)
-
-
-def _histories(metrics: object) -> dict[Any, list[float]]:
-    """Armory's form of a metric with several values: a list or tuple of plain numbers."""
-    if not isinstance(metrics, Mapping):
-        return {}
-    found = {
-        name: [_number(value) for value in values]
-        for name, values in metrics.items()
-        if isinstance(values, list | tuple)
-    }
-    return {
-        name: [number for number in numbers if number is not None]
-        for name, numbers in found.items()
-        if numbers and None not in numbers
-    }
-
-
-def _number(value: Any) -> float | None:
-    if getattr(value, "shape", None) == ():  # a scalar of NumPy or torch
-        value = value.item()
-    try:
-        return float(value) if isinstance(value, Real) else None
-    except OverflowError:
-        return None
-
-
-@contextmanager
-def track_system_metrics(run_id: str | None) -> Iterator[None]:
-    """Store CPU, memory, disk and network use (and GPU use with ``pynvml``) with a run meanwhile.
-
-    Nothing happens without a run id. What cannot be monitored is a :class:`TrackingWarning`.
-    """
-    from pytest_armory.store.monitor import system_metrics
-
-    if not run_id:
-        yield
-        return
-    stop = None
-    try:
-        stop = system_metrics(run_id)
-    except TrackingError as error:
-        warnings.warn(str(error), TrackingWarning, stacklevel=3)
-    try:
-        yield
-    finally:
-        try:
-            if stop is not None:
-                stop()
-        except TrackingError as error:
-            warnings.warn(str(error), TrackingWarning, stacklevel=3)
-
-
-def init_tracking_uri(armory_home: str | Path | None = None) -> str:
-    """Point MLflow at the database under the Armory home, unless ``MLFLOW_TRACKING_URI`` is set.
-
-    Returns the tracking URI in force.
-    """
-    from pytest_armory.store import fluent, open_store
-
-    environ = dict(os.environ)
-    if armory_home is not None:
-        environ["ARMORY_HOME"] = str(armory_home)
-    given = given_uri()
-    if given in _chosen:  # by an earlier call of this, which is no reason to stay there
-        given = None
-    uri = open_store(destination.resolve(given, environ)).uri
-    fluent.use_tracking_uri(uri)
-    if given is None:
-        _chosen.add(uri)
-    return uri
-
-
-def init_tracking(uri: str | None = None) -> str:
-    """Log in to the tracking server where a platform asks for it, and point MLflow at it.
-
-    ``uri`` is the server's, else ``MLFLOW_TRACKING_URI``; without either it is
-    :func:`init_tracking_uri`. With ``MANTIK_USERNAME`` and ``MANTIK_PASSWORD``, and no
-    ``MLFLOW_TRACKING_TOKEN``, they are exchanged for a token that is kept fresh. Inside a job of
-    the platform, which gets its token from it, nothing needs to be called. Returns the tracking URI
-    in force. Raises :class:`ArmoryUsageError` and :class:`TrackingError`.
-    """
-    from pytest_armory.store import fluent, login
-
-    given = uri or given_uri()
-    resolved = destination.resolve(given).uri if given else None
-    if resolved is None:
-        return init_tracking_uri()
-    in_force = login.init_tracking(resolved)
-    fluent.use_tracking_uri(in_force)
-    return in_force
-
-
-def convert_result(value: object) -> object:
-    """What a ``pytest_armory_metrics`` hook makes of a foreign result, or None."""
-    for converter in _converters:
-        converted = converter(value)
-        if converted is not None:
-            return converted
-    return None
-
-
-@contextmanager
-def converting(converter: Callable[[object], object]) -> Iterator[None]:
-    """Ask ``converter`` meanwhile about results nobody knows."""
-    _converters.append(converter)
-    try:
-        yield
-    finally:
-        _converters.remove(converter)
-
-
-def warn_of_refused(refused: Mapping[str, str], stacklevel: int = 2) -> None:
-    """One warning for every result that is no metric."""
-    for name, reason in refused.items():
-        warnings.warn(
-            f"the result {name!r} is no metric and was left out: {reason}; give a number, a "
-            "mapping or an array, or turn it into one with the hook pytest_armory_metrics",
-            MetricWarning,
-            stacklevel=stacklevel + 1,
-        )
 
 
 def _destination(uri: str | Path | None, outer: EvaluationRun | None) -> destination.Destination:
@@ -288,18 +157,15 @@ def _test_file() -> str:
     return current.partition("::")[0]
 
 
-def _script_tags(
-    description: str | None, tags: Mapping[str, object] | None, outer: EvaluationRun | None
-) -> dict[str, str]:
+def _script_tags(outer: EvaluationRun | None) -> dict[str, str]:
     from pytest_armory import __version__, provenance
 
-    parent = outer.run_id if outer is not None else os.environ.get("MLFLOW_RUN_ID")
-    given = {
+    location = outer.connection.location if outer is not None else None
+    parent = location.run_id if location is not None else os.environ.get("MLFLOW_RUN_ID")
+    return {
         "armory.kind": "evaluation",
         "armory.version": __version__,
         **provenance.source_tags(_test_file()),
-        **(outer.context if outer is not None else {}),
+        **(location.context_tags if location is not None else {}),
         **({"mlflow.parentRunId": parent} if parent else {}),
-        **({"mlflow.note.content": description} if description else {}),
     }
-    return {**given, **tag_strings(tags or {})}

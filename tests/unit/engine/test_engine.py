@@ -52,6 +52,7 @@ class Run:
     def __init__(self) -> None:
         self.results: list[tuple[dict[str, float], dict[str, object]]] = []
         self.steps: list[tuple[dict[str, float], int]] = []
+        self.writer = self
 
     def log_results(self, numbers: dict[str, float], arrays: dict[str, object]) -> None:
         self.results.append((dict(numbers), dict(arrays)))
@@ -364,7 +365,7 @@ def test_nothing_goes_to_the_run_when_the_evaluation_fails(tracked: Run) -> None
     assert tracked.results == []
 
 
-def test_a_result_that_is_no_metric_is_left_out_and_told_after_the_rest_is_stored(
+def test_a_result_that_is_no_metric_is_left_out_with_a_warning_after_the_rest_is_stored(
     tracked: Run,
 ) -> None:
     with pytest.warns(MetricWarning, match="evaluation 'pgd': metric 'odd' was left out") as caught:

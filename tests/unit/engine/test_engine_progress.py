@@ -73,18 +73,18 @@ def test_its_words() -> None:
 
 def test_shown_five_times_a_second_and_logged_every_five_seconds() -> None:
     clock = Clock()
-    shown: list[float] = []
+    shown_at: list[float] = []
     logged: list[tuple[float, dict[str, float], int]] = []
     log = SimpleNamespace(
         log_step_metrics=lambda numbers, step: logged.append((clock.now, numbers, step))
     )
-    ticker = Ticker(lambda progress: shown.append(clock.now), log, clock)
+    ticker = Ticker(lambda progress: shown_at.append(clock.now), log, clock)
     for _ in range(1200):  # 12 seconds of batches
         clock.now += 0.01
         if clock.now >= ticker.due:
             ticker.tick(PROGRESS)
-    assert 40 < len(shown) <= 60
-    assert shown[0] >= 100.2
+    assert 40 < len(shown_at) <= 60
+    assert shown_at[0] >= 100.2
     assert [round(when) for when, _, _ in logged] == [105, 110]
     assert logged[0][1:] == (
         {"progress/samples": 3072.0, "progress/samples_per_second": 512.0},
@@ -108,16 +108,17 @@ def test_a_slow_store_is_not_asked_more_often() -> None:
     assert asked == [105, 130, 155]
 
 
-def test_nobody_to_tell_is_never_due() -> None:
+def test_without_anybody_to_call_it_is_never_due() -> None:
     assert Ticker(None, None).due == float("inf")
 
 
 def test_a_run_logs_steps_with_the_batch_index(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
-    run = SimpleNamespace(
+    writer = SimpleNamespace(
         log_step_metrics=lambda numbers, step: steps.append(step),
         log_results=lambda numbers, arrays: None,
     )
+    run = SimpleNamespace(writer=writer)
     track = SimpleNamespace(current_run=lambda: run, convert_result=lambda result: None)
     monkeypatch.setattr(run_module, "_track", lambda: track)
     Engine(evaluation()).run()
@@ -127,10 +128,10 @@ def test_a_run_logs_steps_with_the_batch_index(monkeypatch: pytest.MonkeyPatch) 
     assert steps == [0, 1, 2]
 
 
-def test_a_callable_is_told_at_the_end_too(terminal: Terminal) -> None:
-    told: list[Progress] = []
-    Engine(evaluation(), progress=told.append).run()
-    assert [(p.batches, p.total, p.samples) for p in told] == [
+def test_a_callable_is_called_at_the_end_too(terminal: Terminal) -> None:
+    calls: list[Progress] = []
+    Engine(evaluation(), progress=calls.append).run()
+    assert [(p.batches, p.total, p.samples) for p in calls] == [
         (1, 3, 2),
         (2, 3, 4),
         (3, 3, 6),

@@ -220,9 +220,9 @@ def test_a_loader_of_unknown_length(digits: Any, net: torch.nn.Module) -> None:
         def __iter__(self) -> Any:
             return iter(list(zip(*map(torch.as_tensor, digits), strict=True)))
 
-    told = []
+    calls = []
     Engine(
         Evaluation(name="stream", dataset=DataLoader(Stream(), batch_size=100), model=net),
-        progress=told.append,
+        progress=calls.append,
     ).run()
-    assert [(p.batches, p.total, p.samples) for p in told] == [(3, None, 300)]
+    assert [(p.batches, p.total, p.samples) for p in calls] == [(3, None, 300)]

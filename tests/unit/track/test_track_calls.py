@@ -131,10 +131,10 @@ def test_what_a_call_raises_is_its_own_and_its_arguments_are_recorded() -> None:
 
 def test_a_second_call_replaces_the_first_with_a_warning() -> None:
     track_params(plain)(a=1, b=2)
-    with pytest.warns(ParameterWarning, match=r"under 'plain' were .*`prefix=`") as told:
+    with pytest.warns(ParameterWarning, match=r"under 'plain' were .*`prefix=`") as caught:
         track_params(plain)(a=3)
     assert recorded() == {"plain.a": 3}
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_a_second_call_replaces_the_first_with_a_warning() -> None:
 )
 def test_the_warning_points_at_the_caller(call: Callable[[], Any]) -> None:
     call()
-    with pytest.warns(ParameterWarning) as told:
+    with pytest.warns(ParameterWarning) as caught:
         call()
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
 
 
 def test_replacing_leaves_other_prefixes_alone() -> None:
@@ -630,7 +630,7 @@ def test_an_async_generator_is_sent_to_thrown_into_and_closed() -> None:
     asyncio.run(speak())
 
 
-def test_an_async_generator_that_ignores_its_closing_is_told() -> None:
+def test_an_async_generator_that_ignores_its_closing_raises() -> None:
     @track_params
     async def stubborn() -> AsyncIterator[int]:
         try:

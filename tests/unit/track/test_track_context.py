@@ -89,9 +89,9 @@ def test_resetting_forgets_only_the_current_context() -> None:
 
 def test_a_second_value_replaces_the_first_with_a_warning() -> None:
     track_param("a", 1)
-    with pytest.warns(ParameterWarning, match="'a' was already recorded") as told:
+    with pytest.warns(ParameterWarning, match="'a' was already recorded") as caught:
         track_param("a", 2)
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     assert get_current_params() == {"a": 2}
 
 
@@ -236,11 +236,11 @@ def test_a_third_thread_does_not_record_to_what_another_opened_for_itself() -> N
         assert get_current_params() == {"third": 1}
 
 
-def test_a_third_thread_of_which_nothing_is_known_records_nowhere_and_is_told() -> None:
+def test_a_third_thread_of_which_nothing_is_known_records_nowhere_with_a_warning() -> None:
     def third() -> None:
         with pytest.warns(TrackingWarning, match="copy_context"):
             track_param("third", 1)
-        told.append(True)
+        warned.append(True)
 
     def work(name: str, barrier: threading.Barrier) -> dict[str, Any]:
         with tracking_context():
@@ -252,10 +252,10 @@ def test_a_third_thread_of_which_nothing_is_known_records_nowhere_and_is_told() 
             barrier.wait()
             return dict(get_current_params())
 
-    told: list[bool] = []
+    warned: list[bool] = []
     with outside():
         assert two_at_once(work) == [{"a": 1}, {"b": 1}]
-        assert told == [True]
+        assert warned == [True]
         assert get_current_params() == {}
 
 

@@ -1,0 +1,135 @@
+"""One attempt at an evaluation: what is known of it, and what follows from that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from time import time
+
+import pytest
+
+from pytest_armory.plugin.fixture_params import Source, merged
+from pytest_armory.plugin.lifecycle import Phase
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict
+from pytest_armory.track.context import Scope
+from pytest_armory.track.run import EvaluationRun
+from pytest_armory.values import PARAM_LIMIT, clip, param_strings, without_concealed
+
+
+class Attempt:
+    """One attempt under way; ``problems`` are the sentences on what of it was not stored."""
+
+    def __init__(
+        self, item: pytest.Item, record: EvaluationRecord, run: EvaluationRun, problems: list[str]
+    ) -> None:
+        self.item = item
+        self.record = record
+        self.run = run
+        self.problems = problems
+        self.scope: Scope | None = None
+        self.phases: list[Phase] = []
+        self.phase_seconds: dict[str, float] = {}
+        self.opening_seconds = 0.0
+        self.request_seconds = 0.0
+        self.sources: list[Source] = []
+        self.described: dict[str, str] = {}
+        """Parameters that are known since setup, and are written when the test ends."""
+        self.failures: list[str] = []
+        self.captured: dict[str, str] = {}
+        self.verdicts: list[Verdict] = []
+        self.baseline: Mapping[str, float] | None = None
+        self.own_metrics: Mapping[str, float] = {}
+        """What the test has logged by ``mlflow.*`` itself, where a gate asked."""
+        self.chief: tuple[str, ...] = ()
+        self.started = time()  # by now its run is open
+        self.stack = ExitStack()
+        """What is entered for as long as the run is open."""
+
+    @property
+    def seconds(self) -> float:
+        """The test's own time, over all phases: without the requests to the store meanwhile."""
+        whole = sum(self.phase_seconds.values())
+        return max(0.0, whole - self.opening_seconds - self.request_seconds)
+
+    @property
+    def elapsed(self) -> float:
+        """The test's own time up to now, while it runs."""
+        return max(0.0, time() - self.started - self.run.connection.request_seconds)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a phase, or a subtest, has failed so far."""
+        return any(phase.outcome == "failed" for phase in self.phases)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is known to be logged; the test's own ``mlflow.log_*`` only where a gate asked."""
+        return {**self.own_metrics, **self.run.metrics}
+
+    @property
+    def compared(self) -> dict[str, float]:
+        """The baseline's values of these, and of those that gates asked for."""
+        names = {*self.metrics, *(verdict.metric for verdict in self.verdicts)}
+        return {name: v for name, v in (self.baseline or {}).items() if name in names}
+
+    @property
+    def failure_files(self) -> dict[str, str | bytes | Path]:
+        """The artifacts of an attempt that failed: pytest's report, and captured output."""
+        files: dict[str, str | bytes | Path] = {}
+        if self.failures:
+            files["failure.txt"] = without_concealed("\n\n".join(self.failures))
+        if self.captured:
+            parts = [f"--- {title} ---\n{text}" for title, text in self.captured.items()]
+            files["captured.txt"] = without_concealed("\n\n".join(parts))
+        return files
+
+    def note(self, report: pytest.TestReport) -> None:
+        """Take in one phase's report, or a subtest's."""
+        self.phases.append(Phase(report.when or "?", report.outcome, hasattr(report, "wasxfail")))
+        # A test's own call comes after its subtests, and its time includes theirs.
+        self.phase_seconds[report.when or "?"] = report.duration
+        self.request_seconds = self.run.connection.request_seconds
+        if report.failed:
+            self.failures.append(f"{report.when}:\n{report.longreprtext}")
+        self.captured.update(report.sections)
+
+    def params(self, fixtures: Sequence[Source]) -> dict[str, str]:
+        """The parameters of fixtures, those in use by now given, of parametrization and the test.
+
+        Those of fixtures that are torn down by now are known from when setup ended.
+        """
+        self.sources += [source for source in fixtures if source not in self.sources]
+        own = param_strings(self.scope.params) if self.scope is not None else {}
+        callspec = getattr(self.item, "callspec", None)
+        parametrized = param_strings(callspec.params) if callspec is not None else {}
+        return {**parametrized, **merged([*self.sources, ("test", own)])}
+
+    def to_record(self, outcome: Outcome | None = None) -> EvaluationRecord:
+        """What is known of the attempt by now."""
+        described = {key: clip(value, PARAM_LIMIT) for key, value in self.described.items()}
+        return replace(
+            with_run(self.record, self.run),
+            outcome=outcome,
+            duration=self.seconds,
+            metrics=self.metrics if outcome else {},
+            params={} if outcome else described,
+            chief=self.chief,
+            baseline=self.compared if outcome else {},
+            verdicts=tuple(self.verdicts),
+        )
+
+
+def with_run(record: EvaluationRecord, run: EvaluationRun) -> EvaluationRecord:
+    """A record with where its run is by now, and what of it was not stored."""
+    location = run.connection.location
+    return replace(
+        record,
+        run_id=run.run_id,
+        experiment_id=run.experiment_id,
+        parent_id=location.run.parent_id if location is not None else None,
+        url=run.url,
+        waiting=run.connection.is_waiting,
+        problems=tuple(run.connection.problems),
+    )

@@ -1,0 +1,158 @@
+"""Where the run of an attempt opens: its tags, its server, and the local database instead."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_armory import __version__
+from pytest_armory.errors import StoreUnreachableError
+from pytest_armory.plugin import user_hooks
+from pytest_armory.plugin.options import Mark, Settings, merged_mark
+from pytest_armory.plugin.redacted import unexpected_error
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.session.identity import process_tags
+from pytest_armory.store.destination import Destination
+from pytest_armory.track.connection import RunConnection
+from pytest_armory.track.evaluation import open_run
+from pytest_armory.track.location import LocalFallback
+from pytest_armory.track.run import EvaluationRun, tag_strings
+from pytest_armory.values import TAG_LIMIT, clip_name, redact_text
+
+
+class RunOpener:
+    """Opens the runs of one process: at its destination, or in memory where it has none.
+
+    ``local`` is the local database as it was before the first test: fixtures may have replaced the
+    Armory home since. ``parent_of`` gives the session run of an experiment, by its id and whether
+    it waits in the local database.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        destination: Destination | None,
+        *,
+        rootpath: Path,
+        tags: Mapping[str, str],
+        local: Destination | None,
+        parent_of: Callable[[str, bool], str | None],
+    ) -> None:
+        self._settings = settings
+        self._destination = destination
+        self._rootpath = rootpath
+        self._session_tags = tags
+        self._local = local
+        self._parent_of = parent_of
+        self._outages: dict[str, None] = {}
+
+    def open(
+        self, item: pytest.Item, record: EvaluationRecord, problems: list[str]
+    ) -> EvaluationRun:
+        """Open the run of an attempt; in memory, with a problem more, if the store fails."""
+        if self._destination is None:
+            run = EvaluationRun()
+        else:
+            try:
+                run = self._open(self._destination, item, record, problems)
+            except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+                run = EvaluationRun()
+                problems.append(unexpected_error(error))
+        run.connection.collect_problems(problems)
+        return run
+
+    def _open(
+        self,
+        destination: Destination,
+        item: pytest.Item,
+        record: EvaluationRecord,
+        problems: list[str],
+    ) -> EvaluationRun:
+        mark = merged_mark(item)
+        tags = {
+            **tag_strings(mark.tags),
+            **user_hooks.tags_of(item, problems),
+            **self._tags(item, mark, record),
+        }
+        name = tags.pop("mlflow.runName", item.name)
+        experiment = mark.name or self._settings.experiment
+        if not destination.is_remote:
+            return self._open_at(destination, name, tags, experiment)
+        tags["armory.key"] = secrets.token_hex(16)
+        fallback = self._fallback(destination, name, tags, experiment)
+        try:
+            return self._open_at(destination, name, tags, experiment, fallback)
+        except StoreUnreachableError as error:
+            self._outages.setdefault(str(error))
+            problems.extend(self._outages)
+            return self._open_locally(fallback)
+
+    def _open_at(
+        self,
+        destination: Destination,
+        name: str,
+        tags: Mapping[str, str],
+        experiment: str,
+        fallback: LocalFallback | None = None,
+    ) -> EvaluationRun:
+        from pytest_armory.store import open_store
+
+        experiment_id = self._settings.experiment_id if not experiment else None
+        if experiment_id is None:
+            experiment_id = open_store(destination).experiments.id_of(experiment)
+        parent = _parent_tag(self._parent_of(experiment_id, False))
+        return open_run(
+            destination,
+            name=name,
+            tags={**tags, **parent},
+            experiment_id=experiment_id,
+            fallback=fallback,
+        )
+
+    def _open_locally(self, fallback: LocalFallback) -> EvaluationRun:
+        parent = self._parent_of(fallback.local_experiment_id(), True)
+        return EvaluationRun(RunConnection(fallback.open(_parent_tag(parent)), is_waiting=True))
+
+    def _fallback(
+        self, destination: Destination, name: str, tags: Mapping[str, str], experiment: str
+    ) -> LocalFallback:
+        """The local run to open where the destination is unreachable, now or later."""
+        waiting = {**tags, "armory.destination": destination.display_uri}
+        if not experiment:
+            waiting["armory.experiment_id"] = str(self._settings.experiment_id)
+        return LocalFallback(
+            local=self._local or destination,
+            name=name,
+            tags=waiting,
+            experiment=experiment or f"experiment {self._settings.experiment_id}",
+        )
+
+    def _tags(self, item: pytest.Item, mark: Mark, record: EvaluationRecord) -> dict[str, str]:
+        tags = {
+            **self._session_tags,
+            **process_tags(),
+            "armory.kind": "evaluation",
+            "armory.version": __version__,
+            "armory.nodeid": clip_name(record.nodeid, TAG_LIMIT),
+            "armory.attempt": str(record.attempt),
+            "armory.worker": record.worker,
+            "mlflow.source.name": _relative(item.path, self._rootpath),
+            "mlflow.source.type": "LOCAL",
+        }
+        if mark.description:
+            tags["mlflow.note.content"] = redact_text(mark.description)
+        return tags
+
+
+def _parent_tag(parent: str | None) -> dict[str, str]:
+    return {"mlflow.parentRunId": parent} if parent else {}
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return str(path)

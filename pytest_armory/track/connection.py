@@ -1,0 +1,166 @@
+"""The requests of one run, sent to the local database where its destination is unreachable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import perf_counter
+from typing import TypeAlias
+
+from pytest_armory.errors import StoreUnreachableError, TrackingError
+from pytest_armory.signals import alarm_paused
+from pytest_armory.track.activation import Activation, activated
+from pytest_armory.track.location import LocalFallback, Location
+
+Work: TypeAlias = Callable[[Location], None]
+"""One request or several, to the store of a run."""
+
+
+class RunConnection:
+    """The connection of one run to its store, or to none where the run is in memory.
+
+    A store that fails raises :class:`TrackingError`, until :meth:`collect_problems` is called.
+    """
+
+    def __init__(
+        self,
+        location: Location | None = None,
+        fallback: LocalFallback | None = None,
+        *,
+        is_waiting: bool = False,
+    ) -> None:
+        self.location = location
+        self.is_waiting = is_waiting
+        """Whether the run is recorded locally, until `pytest-armory sync` uploads it."""
+        self.tags: dict[str, str] = {}
+        """All that were written, for the local run that it may go on in."""
+        self.request_seconds = 0.0
+        """How long the evaluation has waited for requests."""
+        self.raises = True
+        self.problems: list[str] = []
+        self.activation: Activation | None = None
+        self.left_open: dict[str, str] = {}
+        """Runs that the evaluation's code has opened and not ended, each by this one's id."""
+        self._fallback = fallback
+        self._first: Location | None = None
+        self._pending: set[object] = set()
+
+    @property
+    def parts(self) -> list[Location]:
+        """The run, after the one that it began in before its server became unreachable."""
+        return [part for part in (self._first, self.location) if part is not None]
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something is still sent in the background."""
+        return bool(self._pending)
+
+    def collect_problems(self, problems: list[str]) -> None:
+        """Add failures to ``problems`` from now on instead of raising them."""
+        self.problems = problems
+        self.raises = False
+
+    def do(self, work: Work) -> None:
+        """Do what the evaluation has to wait for, in the local run if its server is unreachable."""
+        if self.location is None:
+            return
+        location = self.location
+        with self.waiting():
+            try:
+                work(location)
+            except TrackingError as error:
+                self._recover(error, work, location)
+
+    def do_later(self, work: Work) -> None:
+        """Do what needs no answer, in the background where that hides latency."""
+        location = self.location
+        if location is None or not location.store.destination.is_remote:
+            self.do(work)
+            return
+        job = partial(work, location)
+        self._pending.add(job)
+
+        def in_background() -> None:
+            job()
+            self._pending.discard(job)
+
+        def failed(error: TrackingError) -> None:
+            self._recover(error, work, location)
+            self._pending.discard(job)
+
+        location.store.background.submit(in_background, failed)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """For a request: it counts neither as the evaluation's time nor against its time limit."""
+        started = perf_counter()
+        try:
+            with alarm_paused():
+                yield
+        finally:
+            self.request_seconds += perf_counter() - started
+
+    def settle(self) -> None:
+        """Wait for what is sent in the background, unless a session does so at its end."""
+        if self.location is not None and self.raises:
+            self.location.store.background.drain()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make the run MLflow's active run meanwhile; nothing happens for a run in memory."""
+        if self.location is None:
+            yield
+            return
+        try:
+            with activated(self.location) as self.activation:
+                yield
+        finally:
+            activation, self.activation = self.activation, None
+            if activation is not None:
+                self._close_left_open(activation.left_open, self.location)
+
+    def _close_left_open(self, left_open: list[str], location: Location) -> None:
+        self.left_open = dict.fromkeys(left_open, location.run_id)
+        if self.raises:  # a session waits, for a fixture may still need its run
+            self.attempt(partial(location.store.close_left_open, self.left_open))
+
+    def _recover(self, error: TrackingError, work: Work, location: Location) -> None:
+        """Do in the local run what a server has not answered; report any other failure."""
+        if not isinstance(error, StoreUnreachableError):
+            self._report(error)
+        elif self.location is not location or self._fall_back(error):
+            assert self.location is not None
+            self.attempt(partial(work, self.location))
+
+    def _fall_back(self, error: TrackingError) -> bool:
+        """Go on in a run of the local database, which waits for the server; False if that fails.
+
+        It holds what is stored from now on; ``pytest-armory sync`` brings both parts together.
+        """
+        if self._fallback is None or self.location is None or self.is_waiting:
+            self._report(error)
+            return False
+        try:
+            local = self._fallback.open_continuation(self.location)
+            local.store.log_batch(local.run_id, tags=self.tags)
+        except TrackingError as second:
+            self._report(error)
+            self._report(second)
+            return False
+        self._first, self.location, self.is_waiting = self.location, local, True
+        if self.activation is not None:
+            self.activation.replace(local)
+        return True
+
+    def attempt(self, work: Callable[[], object]) -> None:
+        """Do a request; its failure is raised or collected."""
+        try:
+            work()
+        except TrackingError as error:
+            self._report(error)
+
+    def _report(self, error: TrackingError) -> None:
+        if self.raises:
+            raise error
+        self.problems.append(str(error))

@@ -1,0 +1,74 @@
+"""Where a run is stored: at its destination, or in the local database where that is unreachable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_armory.store import Store, StoreRun
+    from pytest_armory.store.destination import Destination
+
+_INHERITED = ("armory.session", "armory.shard", "armory.process")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A run, and the store that holds it."""
+
+    store: Store
+    run: StoreRun
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id of the run."""
+        return self.run.run_id
+
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the run's experiment."""
+        return self.run.experiment_id
+
+    @property
+    def url(self) -> str | None:
+        """The run's page on the tracking server, or None without a server."""
+        return self.store.run_url(self.run.experiment_id, self.run.run_id)
+
+    @property
+    def context_tags(self) -> dict[str, str]:
+        """The tags of runs that are opened inside this one, so that they are found again."""
+        inherited = {name: self.run.tags[name] for name in _INHERITED if name in self.run.tags}
+        return {**inherited, "armory.opened_in": self.run.run_id}
+
+
+@dataclass(frozen=True)
+class LocalFallback:
+    """The local run to open for an evaluation whose destination is unreachable.
+
+    It waits in the database ``local`` until ``pytest-armory sync`` uploads it; its ``tags`` say
+    where to.
+    """
+
+    local: Destination
+    name: str
+    tags: Mapping[str, str]
+    experiment: str
+
+    def local_experiment_id(self) -> str:
+        """The id of the experiment in the local database, created if need be."""
+        from pytest_armory.store import open_store
+
+        return open_store(self.local).experiments.id_of(self.experiment)
+
+    def open(self, tags: Mapping[str, str]) -> Location:
+        """Open the local run, with these tags besides its own. Raises :class:`TrackingError`."""
+        from pytest_armory.store import open_store
+
+        experiment_id = self.local_experiment_id()
+        store = open_store(self.local)
+        return Location(store, store.create_run(experiment_id, self.name, {**self.tags, **tags}))
+
+    def open_continuation(self, first: Location) -> Location:
+        """Open the local run in which one goes on whose server became unreachable meanwhile."""
+        return self.open({**first.run.tags, "armory.remote_run_id": first.run_id})

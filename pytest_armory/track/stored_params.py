@@ -1,0 +1,75 @@
+"""The parameters of a run: their last values, and what MLflow holds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_armory.values import PARAM_LIMIT, clip, param_strings
+
+
+class StoredParams:
+    """Parameters on their way to MLflow, which never changes one that is stored.
+
+    It refuses the whole batch that tries. So only new ones are sent, and one with another value, or
+    with one that is too long, is kept in full in the artifact ``params.json``.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        """The last value of each."""
+        self._stored: dict[str, str] = {}
+        self._replaced: set[str] = set()
+        self._tagged: set[str] = set()
+        self._recorded: dict[str, str] = {}
+
+    @property
+    def need_file(self) -> bool:
+        """Whether MLflow holds another or a shorter value for one of them."""
+        return bool(self._replaced) or any(len(v) > PARAM_LIMIT for v in self.values.values())
+
+    def add(self, params: Mapping[str, str]) -> dict[str, str]:
+        """Take in parameters; those to be stored, clipped to MLflow's limit."""
+        new: dict[str, str] = {}
+        for key, value in params.items():
+            self.values[key] = value
+            if key not in self._stored:
+                new[key] = value
+            elif self._stored[key] != value:
+                self._replaced.add(key)
+            else:
+                self._replaced.discard(key)
+        self._stored.update(new)
+        return {key: clip(value, PARAM_LIMIT) for key, value in new.items()}
+
+    def note(self, params: Mapping[str, str]) -> dict[str, str]:
+        """Take in parameters that are to be stored when the evaluation ends; returns them.
+
+        What it has logged itself under the same name stands.
+        """
+        unwritten = {key: value for key, value in params.items() if key not in self._stored}
+        self.values.update(unwritten)
+        return unwritten
+
+    def changed_since_recorded(self, params: Mapping[str, object]) -> dict[str, str]:
+        """Those of a tracking context's parameters that are not as they were the last time."""
+        strings, before = param_strings(params), self._recorded
+        for key in before.keys() - strings.keys():
+            self.values.pop(key, None)
+            self._replaced.add(key)
+        self._recorded = strings
+        return {key: value for key, value in strings.items() if before.get(key) != value}
+
+    def conflicts(self, params: Mapping[str, str]) -> list[str]:
+        """The names of those that are stored already, with another value."""
+        return [key for key, value in params.items() if self._stored.get(key, value) != value]
+
+    def refuse(self, key: str) -> None:
+        """Note that MLflow has refused a parameter, so that ``params.json`` has its value."""
+        self._replaced.add(key)
+
+    def new_tags(self) -> dict[str, str]:
+        """The tag that names those whose last value is not the stored one, if it has changed."""
+        if self._replaced == self._tagged:
+            return {}
+        self._tagged = set(self._replaced)
+        return {"armory.replaced_params": ", ".join(sorted(self._replaced))}

@@ -1,0 +1,165 @@
+"""What the plugin, the engine and scripts write to a run, in as few requests as possible."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from pytest_armory.errors import ParameterWarning, StoreRefusedError, TrackingError
+from pytest_armory.track.activation import own_metrics
+from pytest_armory.track.connection import RunConnection
+from pytest_armory.track.location import Location
+from pytest_armory.track.logged_metrics import LoggedMetrics
+from pytest_armory.track.stored_params import StoredParams
+from pytest_armory.values import legal_key
+
+Metric: TypeAlias = tuple[str, float, int]
+"""A metric's name, value and step."""
+
+
+class RunWriter:
+    """Writes to one run, and keeps what was logged; the latter only for a run in memory."""
+
+    def __init__(self, connection: RunConnection) -> None:
+        self.connection = connection
+        self.params = StoredParams()
+        self.metrics = LoggedMetrics()
+
+    def write(
+        self,
+        params: Mapping[str, str] | None = None,
+        metrics: Sequence[Metric] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write everything given in one request, the parameters clipped to MLflow's limit."""
+        new = self.params.add(params or {})
+        tags = {**(tags or {}), **self.metrics.new_tags(metrics), **self.params.new_tags()}
+        self.connection.tags.update(tags)
+        if self.connection.location is None or not (new or metrics or tags):
+            return
+        from pytest_armory.store import milliseconds
+
+        now = milliseconds()  # once: what a lost answer stored is not another value
+        self.connection.do(lambda location: self._write_batch(location, new, metrics, tags, now))
+
+    def _write_batch(
+        self,
+        location: Location,
+        params: Mapping[str, str],
+        metrics: Sequence[Metric],
+        tags: Mapping[str, str],
+        now: int,
+    ) -> None:
+        write = partial(location.store.log_batch, location.run_id)
+        try:
+            write(params=params, metrics=metrics, tags=tags, now=now)
+        except StoreRefusedError:
+            self._write_singly(location, params, metrics, tags)
+
+    def _write_singly(
+        self,
+        location: Location,
+        params: Mapping[str, str],
+        metrics: Sequence[Metric],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Write what was refused together: one refused item costs MLflow's whole batch.
+
+        A parameter, say, that the test has logged itself with another value.
+        """
+        write = partial(location.store.log_batch, location.run_id)
+        for key, value in params.items():
+            try:
+                write(params={key: value})
+            except StoreRefusedError as error:
+                self._refused(key, error)
+        for metric in metrics:
+            self.connection.attempt(partial(write, metrics=[metric]))
+        self.connection.attempt(partial(write, tags=tags))
+
+    def _refused(self, key: str, error: TrackingError) -> None:
+        self.params.refuse(key)
+        text = f"the parameter {key!r} is only in the artifact params.json: {error}"
+        if self.connection.raises:
+            warnings.warn(text, ParameterWarning, stacklevel=2)
+        else:
+            self.connection.problems.append(text)
+
+    def record(self, params: Mapping[str, object]) -> None:
+        """Write a tracking context's parameters as they are by now, each when it has changed."""
+        self.write(params=self.params.changed_since_recorded(params))
+
+    def log_results(
+        self,
+        numbers: Mapping[str, float],
+        arrays: Mapping[str, object],
+        step: int = 0,
+        histories: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        """Store numbers as metrics and arrays as ``metrics/<name>.json``.
+
+        ``histories`` are metrics with a value for each step, counted from 0.
+        """
+        from pytest_armory.store import json_text
+
+        by_step = {legal_key(str(name)): values for name, values in (histories or {}).items()}
+        self.metrics.note(numbers, step)
+        for name, values in by_step.items():
+            self.metrics.note({name: values[-1]}, len(values) - 1)
+        self.write(
+            metrics=[
+                *((legal_key(name), value, step) for name, value in numbers.items()),
+                *((name, v, i) for name, values in by_step.items() for i, v in enumerate(values)),
+            ]
+        )
+        if arrays:
+            self.store_files({_array_file(k): json_text(v) for k, v in arrays.items()})
+
+    def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
+        """Store numbers of a run that is still going, at a step."""
+        self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
+
+    def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
+        """Store artifacts; in the background where that hides latency."""
+        # A file on disk may be changed or removed by the caller right after.
+        on_disk = any(isinstance(content, Path) for content in files.values())
+        send = self.connection.do if on_disk else self.connection.do_later
+        send(lambda location: location.store.log_files(location.run, files))
+
+    def logged_metrics(self, since: float) -> Mapping[str, float]:
+        """The metrics that MLflow holds, whoever logged them, and those of a run inside it.
+
+        The latter become its own as well: the baseline of later sessions. Of a run in memory: those
+        of the run that the code has opened by itself since then, in seconds since the epoch.
+        """
+        connection = self.connection
+        if connection.location is None:
+            return own_metrics(since)
+        with connection.waiting():
+            parts = [part.store.metrics_of(part.run_id) for part in connection.parts]
+            stored = {name: value for part in parts for name, value in part.items()}
+            inner = own_metrics(since, connection.activation)
+        new = {name: value for name, value in inner.items() if name not in stored}
+        self.write(metrics=[(name, value, 0) for name, value in new.items()])
+        return {**new, **stored}
+
+    def close(self, status: str) -> None:
+        """Set the final status and end time, behind the next test where that hides latency."""
+        from pytest_armory.store import json_text, milliseconds
+
+        if self.connection.location is None:
+            return
+        if self.params.need_file:
+            self.store_files({"params.json": json_text(self.params.values)})
+        end = milliseconds()
+        self.connection.do_later(
+            lambda location: location.store.close_run(location.run_id, status, end)
+        )
+
+
+def _array_file(name: str) -> str:
+    """The artifact of an array: its name as a file's, for names are not quoted over HTTP."""
+    return f"metrics/{legal_key(name).replace(':', '_').replace(' ', '_')}.json"

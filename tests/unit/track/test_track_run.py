@@ -1,0 +1,162 @@
+"""EvaluationRun: parameters as they are stored, and artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import artifacts_of, text_of
+from mlflow.entities import Run
+from tracked_runs import Read, evaluate
+
+from pytest_armory.errors import (
+    ArmoryUsageError,
+    ParameterWarning,
+)
+from pytest_armory.track import (
+    EvaluationRun,
+    current_run,
+    track_evaluation,
+    track_metrics,
+    track_param,
+    track_params,
+)
+from pytest_armory.track.evaluation import running
+
+pytestmark = pytest.mark.usefixtures("armory_home", "tracking_elsewhere")
+
+
+def load(**kwargs: Any) -> None:
+    """A loader."""
+
+
+# --- Parameters as they are stored ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "again",
+    [lambda run: run.log_params({"p": 2}), lambda _: track_param("p", 2)],
+    ids=["log_params", "track_param"],
+)
+def test_another_value_for_a_stored_parameter_is_kept_in_full(
+    again: Callable[[EvaluationRun], None], only: Callable[..., Run]
+) -> None:
+    track_param("p", 1)
+    with track_evaluation("digits") as run, pytest.warns(ParameterWarning, match="p") as caught:
+        again(run)
+    assert caught[0].filename == __file__
+    assert only().data.params == {"p": "1"}
+    assert json.loads(text_of(only(), "params.json")) == {"p": "2"}
+    assert only().data.tags["armory.replaced_params"] == "p"
+
+
+def test_another_value_than_mlflow_has_is_kept_in_full(only: Callable[..., Run]) -> None:
+    def body(_: EvaluationRun) -> None:
+        mlflow.log_param("p", 1)
+        track_param("p", 2)
+        track_param("q", 3)
+
+    with pytest.warns(ParameterWarning, match=r"'p' is only in the artifact params.json"):
+        evaluate(body)
+    assert only().data.params == {"p": "1", "q": "3"}
+    assert json.loads(text_of(only(), "params.json")) == {"p": "2", "q": "3"}
+    assert only().info.status == "FINISHED"
+
+
+def test_the_same_value_again_is_no_other(only: Callable[..., Run]) -> None:
+    with track_evaluation("digits") as run:
+        run.log_params({"p": 1})
+        run.log_params({"p": "1"})
+    assert only().data.params == {"p": "1"}
+    assert artifacts_of(only()) == {}
+    assert "armory.replaced_params" not in only().data.tags
+
+
+def test_what_a_second_call_replaced_is_not_in_the_full_parameters(
+    only: Callable[..., Run],
+) -> None:
+    track_params(load)(a=1, b=2)
+    with track_evaluation("digits"), pytest.warns(ParameterWarning):
+        track_params(load)(a=3)
+    stored = json.loads(text_of(only(), "params.json"))
+    assert stored == {"load._func": "test_track_run.load", "load.a": "3"}
+    assert only().data.tags["armory.replaced_params"] == "load.a, load.b"
+
+
+def test_a_long_value_is_cut_in_the_store_and_in_full_beside_it(only: Callable[..., Run]) -> None:
+    with track_evaluation("digits"):
+        track_param("long", "x" * 10_000)
+    stored = only().data.params["long"]
+    assert 5_900 < len(stored) <= 6_000
+    assert stored.endswith("characters more]")
+    assert json.loads(text_of(only(), "params.json")) == {"long": "x" * 10_000}
+
+
+def test_more_than_mlflow_takes_in_one_batch(only: Callable[..., Run]) -> None:
+    params = {f"p{i}": str(i) for i in range(250)}
+    metrics = {f"m{i}": float(i) for i in range(1_100)}
+    with track_evaluation("digits") as run:
+        run.log_params(params)
+        run.log_metrics(metrics)
+        run.set_tags({f"t{i}": i for i in range(150)})
+    assert only().data.params == params
+    assert only().data.metrics == metrics
+    assert sum(key.startswith("t") for key in only().data.tags) == 150
+
+
+def test_a_run_in_memory_keeps_what_is_logged(read_runs: Read) -> None:
+    with running(EvaluationRun()) as scope:
+        run = current_run()
+        assert run is not None
+        track_metrics({"a": [1, 2], "arr": np.eye(2)})
+        run.log_params({"p": {"q": 1}})
+        run.set_tags({"t": 1})
+        run.log_dict({}, "a.json")
+    assert (run.run_id, run.experiment_id, run.url) == (None, None, None)
+    assert (run.metrics, run.params) == ({"a": 2.0}, {"p.q": "1"})
+    assert scope.run is run
+    assert mlflow.active_run() is None
+    assert read_runs() == []
+
+
+# --- Artifacts -----------------------------------------------------------------------------------
+
+
+def test_files_and_folders(tmp_path: Path, only: Callable[..., Run]) -> None:
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "b.txt").write_text("b")
+    with track_evaluation("digits") as run:
+        run.log_artifact(folder)
+        run.log_artifact(folder / "deep" / "b.txt", "in/here")
+        run.log_artifact(str(folder), "there/")
+        with pytest.raises(ArmoryUsageError, match=r"no file or folder .*missing"):
+            run.log_artifact(tmp_path / "missing")
+    assert list(artifacts_of(only())) == [
+        "folder/deep/b.txt",
+        "in/here/b.txt",
+        "there/folder/deep/b.txt",
+    ]
+
+
+def test_figures(only: Callable[..., Run]) -> None:
+    class Plotly:
+        def to_html(self) -> str:
+            return "<html>"
+
+    class Matplotlib:
+        def savefig(self, file: Any, format: str) -> None:
+            file.write(f"a {format}".encode())
+
+    with track_evaluation("digits") as run:
+        run.log_figure(Matplotlib(), "plots/curve.PNG")
+        run.log_figure(Plotly(), "plotly.html")
+        with pytest.raises(ArmoryUsageError, match=r"log_figure: got Plotly for 'plotly.png'"):
+            run.log_figure(Plotly(), "plotly.png")
+    assert text_of(only(), "plots/curve.PNG") == "a png"
+    assert text_of(only(), "plotly.html") == "<html>"
