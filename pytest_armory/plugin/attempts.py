@@ -10,7 +10,6 @@ from __future__ import annotations
 import reprlib
 import secrets
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -27,8 +26,10 @@ from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.gates import judge as gates
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin.fixture_params import FixtureParams, Source, merged
+from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.lifecycle import Phase, outcome_of
-from pytest_armory.plugin.options import Mark, Settings, is_evaluation, merged_mark
+from pytest_armory.plugin.marker import Mark, is_evaluation, merged_mark
+from pytest_armory.plugin.options import Settings
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.session.ledger import display_tags, gate_tags, process_tags
 from pytest_armory.store.destination import Destination
@@ -476,19 +477,6 @@ def display_id(nodeid: str) -> str:
     if plain == nodeid:
         return nodeid
     return f"{plain} {short_hash(nodeid)}"
-
-
-def unexpected_error(error: Exception) -> str:
-    """What is told of an exception that nobody foresaw: of a machine or test that breaks Python.
-
-    It may cost what was to be stored, but never a verdict. One that the store foresaw says it all.
-    """
-    if isinstance(error, TrackingError):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    plain = redact_text(" ".join(str(error).split()))[:300]
-    return f"tracking failed in {place}: {type(error).__name__}: {plain}"
 
 
 def _extra_tags(item: pytest.Item, mark: Mark, problems: list[str]) -> dict[str, str]:
