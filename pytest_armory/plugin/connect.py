@@ -28,7 +28,7 @@ _SET_MEANWHILE = (
 
 @dataclass(frozen=True)
 class Connection:
-    """Where a session tracks to, and what its user is to know of the way there.
+    """Where a session tracks to, and what its summary has to say about that.
 
     ``local`` is the local database, where evaluations wait whose server is out of reach.
     """
@@ -110,7 +110,7 @@ def _logged_in(
 
 
 def _with_login_in_environment(given: Destination, cleanup: ExitStack) -> Destination:
-    """Move a login from the URI to the environment; no secret of it is ever shown.
+    """Move a login from the URI to the environment, and conceal its secrets in all output.
 
     In the URI it would be in MLflow's exceptions, in the tests' tracebacks.
     """

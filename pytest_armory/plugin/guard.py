@@ -1,8 +1,9 @@
 """The guard around every hook of ours: no exception of our own code reaches pytest.
 
-What goes wrong is kept as a problem of the session, which its summary shows. Meanwhile signals
-wait: Ctrl-C, the alarm of a time limit, and what ends the process. The guard never stands around
-code of others: of a wrapper it guards what comes before and after the ``yield``.
+An exception is kept as a problem of the session, which the summary shows. While our code runs in a
+session that has evaluations, signals wait: Ctrl-C, the alarm of a time limit, and those that end
+the process. Code of others is never inside the guard: of a hook wrapper it covers what is before
+and after the ``yield``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import functools
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,36 +25,44 @@ from pytest_armory.errors import TrackingError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MEANT = (pytest.UsageError, pytest.exit.Exception)
-"""The subclasses of ``Exception`` that are meant for pytest.
+FOR_PYTEST = (pytest.UsageError, pytest.exit.Exception)
+"""The subclasses of ``Exception`` that pass the guard, because pytest acts on them.
 
-Verdicts (``pytest.fail``, ``pytest.skip``), ``KeyboardInterrupt`` and ``SystemExit`` are none.
+``pytest.fail``, ``pytest.skip``, ``KeyboardInterrupt`` and ``SystemExit`` pass as well; they are
+no ``Exception``.
 """
 
 
 class Guard:
-    """What guards the hooks of one session.
+    """The guard of one session's hooks.
 
-    ``problems`` are those that no summary has shown yet. ``busy`` is held while a hook of ours is
-    at work: who shuts the process down takes it, and no hook of ours runs after that.
+    ``problems`` are the unexpected errors that no summary has shown yet. ``busy`` is held while a
+    hook of ours runs: shutting the process down acquires it, and no hook of ours runs after that.
+    ``holds_signals`` is set once a session has evaluations: in any other there is nothing that a
+    signal could leave half done, and to hold it off would cost each test of everybody.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.busy = threading.RLock()
+        self.holds_signals = False
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
         """Run code of ours: its exceptions become problems, and signals wait until it is done."""
+        if not self.holds_signals:
+            with self.step():
+                yield
+            return
         with signals.interrupt_deferred(), signals.alarm_paused(), self.busy, self.step():
             yield
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Run one step of several in a hook; the next one runs whatever becomes of it."""
+        """Run one step of several in a hook; the next one runs even if this one fails."""
         try:
             yield
-        except MEANT:
+        except FOR_PYTEST:
             raise
         except Exception as error:  # noqa: BLE001 - see `unexpected_error`
             self.keep(error)
@@ -67,16 +76,16 @@ class Guard:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def close(self, stack: Any) -> None:
-        """Close an exit stack, or anything else that has a ``close``."""
+    def close(self, stack: ExitStack) -> None:
+        """Close an exit stack under the guard."""
         with self.own_code():
             stack.close()
 
 
 def unexpected_error(error: Exception) -> str:
-    """The text for an exception that nobody foresaw: of a machine or test that breaks Python.
+    """The text for an unexpected exception, as on a machine or in a test that breaks Python itself.
 
-    It may cost what was to be stored, but never a verdict. One that the store foresaw says it all.
+    It may cost what was to be stored, but never a verdict. A ``TrackingError`` is its own text.
     """
     if isinstance(error, TrackingError):
         return str(error)
@@ -125,9 +134,9 @@ def guarded_wrapper(
 ) -> Callable[P, Generator[None, R, R]]:
     """Put a hook wrapper under the guard: what is before its ``yield``, and what is after it.
 
-    The outcome of the inner hooks stays what it is, result or exception: the hook sees it at its
-    ``yield``, and changes it by a verdict only. A hook that ends before its ``yield``, or fails
-    there, has no more to do.
+    The wrapper gets the outcome of the inner hooks at its ``yield``, and cannot change it, be it a
+    result or an exception; it can only raise a verdict. After a wrapper that returns or fails
+    before its ``yield`` the inner hooks run all the same.
     """
 
     @functools.wraps(hook)
@@ -155,7 +164,7 @@ class _Part:
         self._is_at_yield = False
 
     def run_to_yield(self) -> None:
-        """Run what is before the ``yield``. Raises what is meant for pytest, and Ctrl-C."""
+        """Run what is before the ``yield``. Raises what passes the guard."""
         try:
             with self._guard.own_code(), suppress(StopIteration):
                 next(self._body)
@@ -185,7 +194,7 @@ class _Part:
 
 @contextmanager
 def _passing(error: BaseException) -> Iterator[None]:
-    """Let a generator that got an exception end by it, or as if there had been none."""
+    """Let a generator into which ``error`` was thrown end, by the same exception or normally."""
     try:
         yield
     except StopIteration:

@@ -1,6 +1,7 @@
 """The plugin's thin hooks and fixtures, which delegate.
 
-It is imported whenever pytest starts, so what only some sessions need is imported later.
+It is imported whenever pytest starts, so what only some sessions need is imported later. Every hook
+is guarded: see :mod:`pytest_armory.plugin.guard`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _settings = pytest.StashKey[options.Settings]()
 
 
-# The first argument of each says which session it belongs to; pytest gives them by name.
+# The guard finds the session by the first argument of a hook.
 
 
 @guarded
@@ -45,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_settings] = options.UNTRACKED
     config.addinivalue_line("markers", marker.MARKER_HELP)
     settings = options.read_settings(config)
-    config.stash[_settings] = replace(settings, track=False)  # until that is prepared
+    config.stash[_settings] = replace(settings, track=False)  # until it is registered
     if settings.track:
         from pytest_armory.plugin import tracked
 
@@ -83,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _judge_in_memory(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Have gates judged, and what is recorded kept in memory, where nothing is tracked."""
+    """Judge gates, and keep what is recorded in memory, where nothing is tracked."""
     if "pytest_armory.track" in sys.modules or any(map(marker.is_evaluation, items)):
         from pytest_armory.plugin import tracked
 
@@ -93,7 +94,7 @@ def _judge_in_memory(config: pytest.Config, items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 @guarded
 def pytest_testnodedown(node: Any) -> None:
-    """Keep what nobody foresaw in a worker, and raise what the worker refused."""
+    """Take over the unexpected errors of a worker, and raise what the worker refused."""
     from pytest_armory.plugin import xdist
 
     problems = guard_of(node).problems
@@ -110,11 +111,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, None]:
             yield
 
 
-# Outermost: what goes wrong in any other hook of ours is known by then.
+# Outermost: the errors of all other hooks of ours are known by then.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 @guarded_wrapper
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, None]:
-    """Let what nobody foresaw fail a strict session; a worker leaves that to its controller."""
+    """Let unexpected errors fail a strict session; a worker hands them to its controller."""
     from pytest_armory.plugin import xdist
 
     problems = guard_of(session).problems
@@ -125,11 +126,11 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, Non
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-# After the session's own summary, which shows what is known by then.
+# Last: the summary of a tracked session shows those that are known by then.
 @pytest.hookimpl(trylast=True)
 @guarded
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what nobody foresaw and no summary of ours has shown."""
+    """Show the unexpected errors that no summary has shown."""
     for problem in guard_of(terminalreporter).problems:
         terminalreporter.write_line(f"armory: warning: {problem}", yellow=True)
 

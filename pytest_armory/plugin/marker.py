@@ -1,6 +1,6 @@
 """The marker ``evaluation``: read from a test, its class and its module, and checked.
 
-Pure but for what pytest's items and configuration say.
+The functions are pure: they read pytest's items and configuration, and change nothing.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _contradiction(mark: Mark) -> str | None:
 
 
 def _misspelt(name: str, config: pytest.Config) -> list[str]:
-    """A marker nobody registered whose name is all but ours would go untracked without a word."""
+    """Refuse an unregistered marker with nearly our name: its tests would silently go untracked."""
     if not name.startswith(("eva", "val")) or name in _registered(config):
         return []
     nearest = _nearest(name, [MARKER])

@@ -1,4 +1,4 @@
-"""What a session needs that runs evaluations is made and registered here, by its role."""
+"""Registration of what a session with evaluations needs, by the role of its process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
     config.add_cleanup(partial(guard_of(config).close, cleanup))
     given = xdist.given_by_controller(config)
     if given is None and xdist.is_worker(config):
-        raise TrackingError("a worker was told nothing of its session, and tracks nothing")
+        raise TrackingError("a worker got no session from its controller, and tracks nothing")
     connection = connect(config, settings, cleanup, given.out_of_reach if given else "")
     identity = given.identity if given else _new_identity(config, settings.session)
     cleanup.enter_context(session_environment())
@@ -50,13 +50,15 @@ def register(config: pytest.Config, settings: Settings) -> None:
     for hooks, name in ((reporting, "armory-reports"), (running, "armory-runs-tests")):
         if hooks is not None:
             config.pluginmanager.register(hooks, name)
+    process.guard.holds_signals = True
 
 
 def register_in_memory(config: pytest.Config, settings: Settings) -> None:
-    """Give marked tests the same of everything where nothing is tracked, but for the store."""
+    """Register what marked tests need where nothing is tracked: their runs are kept in memory."""
     attempts = Attempts(settings, None, rootpath=config.rootpath)
-    hooks = RunningHooks(config, attempts, Process(guard_of(config)))
-    config.pluginmanager.register(hooks, "armory-runs-tests")
+    process = Process(guard_of(config))
+    config.pluginmanager.register(RunningHooks(config, attempts, process), "armory-runs-tests")
+    process.guard.holds_signals = True
 
 
 def _new_identity(config: pytest.Config, session: str | None) -> Identity:

@@ -1,7 +1,7 @@
 """What crosses between the processes of a session, as exact builtins and strings of JSON.
 
-A record stands on a test's report; a worker gets a :class:`WorkerInput` when it starts. Anything
-but builtins would kill the worker: execnet takes not even a ``numpy.float64``.
+A record is carried by its test's report; a worker gets a :class:`WorkerInput` when it starts.
+Anything but builtins would kill the worker: execnet takes not even a ``numpy.float64``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PLANNED = "armory_planned"
 
 
 def attach_record(report: pytest.TestReport, record: EvaluationRecord) -> str:
-    """Put a record on a report; returns the text that stands there."""
+    """Put a record on a report; returns the text."""
     text = to_wire(record)
     setattr(report, _RECORD, text)
     return text

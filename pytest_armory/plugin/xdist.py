@@ -1,4 +1,4 @@
-"""The roles of pytest-xdist, and what its controller and its workers hand to each other.
+"""The roles of pytest-xdist, and what a controller and its workers send each other.
 
 Three roles. *Local* runs the tests and reports. A *worker* runs tests, and puts each record on its
 reports. The *controller* runs none: it opens the session run when the first record arrives, links
@@ -48,7 +48,7 @@ def worker_name(config: pytest.Config) -> str:
     return str(config.workerinput["workerid"]) if hasattr(config, "workerinput") else "main"
 
 
-# From the controller to a worker
+# What the controller sends a worker
 
 
 def configure_worker(node: Any, given: WorkerInput) -> None:
@@ -63,14 +63,14 @@ def given_by_controller(config: pytest.Config) -> WorkerInput | None:
     return WorkerInput.from_wire(getattr(config, "workerinput", {}))
 
 
-# From a worker to the controller
+# What a worker sends the controller
 
 
 def refuse(config: pytest.Config, items: list[pytest.Item], errors: Sequence[str]) -> None:
     """Refuse a collection before its first test.
 
     A usage error that a worker raised would be an internal error of the controller's; so a worker
-    runs nothing and hands the text over, and the controller raises it.
+    runs nothing and sends the text, and the controller raises it.
     """
     text = "\n".join(f"armory: {error}" for error in errors)
     if not is_worker(config):
@@ -89,7 +89,7 @@ def raise_refused(node: Any) -> None:
 def report_to_controller(
     config: pytest.Config, problems: list[str], records: Sequence[EvaluationRecord]
 ) -> None:
-    """Hand over what a worker has to report at its end; nothing in a session without workers."""
+    """Send what a worker has to report at its end; nothing in a session without workers."""
     from pytest_armory.records import to_wire
 
     if is_worker(config):
@@ -106,13 +106,13 @@ def received_from_worker(node: Any) -> tuple[list[str], list[EvaluationRecord]]:
 
 
 def share_unexpected(config: pytest.Config, problems: list[str]) -> None:
-    """Hand over a worker's list of what nobody foresaw, with what is appended until it is sent."""
+    """Send a worker's list of unexpected errors, with those that are appended before it ends."""
     if is_worker(config):
         _output(config)[_UNEXPECTED] = problems
 
 
 def unexpected_in_worker(node: Any) -> list[str]:
-    """What nobody foresaw in a worker."""
+    """The unexpected errors of a worker."""
     problems: list[str] = _output(node).get(_UNEXPECTED, [])
     return problems
 
@@ -123,6 +123,6 @@ def death_of(node: Any) -> tuple[str, int]:
 
 
 def _output(process: Any) -> dict[str, Any]:
-    """xdist's place for what a worker hands over: on its config, and on the controller's node."""
+    """What a worker sends at its end: on its own config, and on the controller's node."""
     output: dict[str, Any] = getattr(process, "workeroutput", {})
     return output

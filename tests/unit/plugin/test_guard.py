@@ -26,8 +26,10 @@ class Manager:
 
 @pytest.fixture
 def session() -> SimpleNamespace:
-    """What a hook's first argument may be: it has a config."""
-    return SimpleNamespace(config=SimpleNamespace(pluginmanager=Manager()))
+    """What a hook's first argument may be: it has a config. The session has evaluations."""
+    session = SimpleNamespace(config=SimpleNamespace(pluginmanager=Manager()))
+    guard_of(session).holds_signals = True
+    return session
 
 
 Session = SimpleNamespace
@@ -96,7 +98,7 @@ def test_an_exception_becomes_a_problem_once(session: Session) -> None:
     assert "hunter2hunter2" not in problem
 
 
-def test_what_the_store_foresaw_is_told_as_it_is(session: Session) -> None:
+def test_a_tracking_error_is_its_own_text(session: Session) -> None:
     @guarded
     def hook(session: Session) -> None:
         raise StoreRefusedError("the disk is full")
@@ -119,7 +121,7 @@ def test_an_exception_without_a_text(session: Session) -> None:
     assert guard_of(session).problems == ["tracking failed: UnprintableError"]
 
 
-MEANT = [
+FOR_PYTEST = [
     pytest.UsageError("no"),
     pytest.fail.Exception("a gate is missed"),
     pytest.skip.Exception("no GPU"),
@@ -129,8 +131,8 @@ MEANT = [
 ]
 
 
-@pytest.mark.parametrize("error", MEANT, ids=lambda error: type(error).__name__)
-def test_what_is_meant_for_pytest_passes(session: Session, error: BaseException) -> None:
+@pytest.mark.parametrize("error", FOR_PYTEST, ids=lambda error: type(error).__name__)
+def test_what_pytest_acts_on_passes(session: Session, error: BaseException) -> None:
     @guarded
     def hook(session: Session) -> None:
         raise error
@@ -321,6 +323,14 @@ def test_ctrl_c_before_the_inner_hooks_leaves_what_was_entered(session: Session)
     with pytest.raises(KeyboardInterrupt):
         next(hook(session))
     assert left == [1]
+
+
+@pytest.mark.usefixtures("sigint")
+def test_without_evaluations_signals_are_left_alone(session: Session) -> None:
+    guard_of(session).holds_signals = False
+    handlers = []
+    guarded(lambda session: handlers.append(signal.getsignal(signal.SIGINT)))(session)
+    assert handlers == [signal.default_int_handler]
 
 
 def test_the_guard_is_busy_meanwhile(session: Session) -> None:
