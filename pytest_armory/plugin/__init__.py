@@ -13,6 +13,8 @@ from pytest_armory.plugin.hooks import (
     pytest_configure,
     pytest_make_collect_report,
     pytest_runtest_protocol,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
     pytest_testnodedown,
     track_call,
 )
@@ -25,6 +27,8 @@ __all__ = [
     "pytest_configure",
     "pytest_make_collect_report",
     "pytest_runtest_protocol",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
     "pytest_testnodedown",
     "track_call",
 ]

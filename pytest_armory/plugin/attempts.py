@@ -20,10 +20,12 @@ from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin import judging, user_hooks
 from pytest_armory.plugin.attempt import Attempt, with_run
 from pytest_armory.plugin.fixture_params import FixtureParams
+from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.lifecycle import outcome_of
+from pytest_armory.plugin.marker import is_evaluation, merged_mark
 from pytest_armory.plugin.opening import RunOpener
-from pytest_armory.plugin.options import Settings, is_evaluation, merged_mark
-from pytest_armory.plugin.redacted import display_id, unexpected_error
+from pytest_armory.plugin.options import Settings
+from pytest_armory.plugin.redacted import display_id
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.records.tags import display_tags, gate_tags
 from pytest_armory.store.destination import Destination

@@ -83,7 +83,7 @@ def merged(sources: Sequence[Source]) -> dict[str, str]:
     """Every source's parameters in one mapping, nothing lost.
 
     Where two sources recorded different calls under one prefix, as a fixture for the training and
-    one for the test split do with one loader, each call is told apart by its source's name:
+    one for the test split do with one loader, each call is prefixed with its source's name:
     ``train.load.split`` and ``held_out.load.split``.
     """
     calls: dict[str, list[Source]] = {}

@@ -1,18 +1,21 @@
-"""The pytest plugin: thin hooks and fixtures that delegate.
+"""The plugin's thin hooks and fixtures, which delegate.
 
-It is imported whenever pytest starts, so what only a tracked session needs is imported later.
+It is imported whenever pytest starts, so what only some sessions need is imported later. Every hook
+is guarded: see :mod:`pytest_armory.plugin.guard`.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_armory.plugin import options
+from pytest_armory.plugin import marker, options
+from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
 
 if TYPE_CHECKING:
     from pytest_armory.track import EvaluationRun
@@ -20,11 +23,16 @@ if TYPE_CHECKING:
 _settings = pytest.StashKey[options.Settings]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+# The guard finds the session by the first argument of a hook.
+
+
+@guarded
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager, parser: pytest.Parser) -> None:  # noqa: ARG001
     """Add our options and ini keys."""
     options.add_options(parser)
 
 
+@guarded
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Add our hooks for others."""
     from pytest_armory import hookspecs
@@ -32,60 +40,99 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
+@guarded
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and what a tracked session needs."""
-    config.addinivalue_line("markers", options.MARKER_HELP)
-    settings = config.stash[_settings] = options.read_settings(config)
+    config.stash[_settings] = options.UNTRACKED
+    config.addinivalue_line("markers", marker.MARKER_HELP)
+    settings = options.read_settings(config)
+    config.stash[_settings] = replace(settings, track=False)  # until it is registered
     if settings.track:
         from pytest_armory.plugin import tracked
 
         tracked.register(config, settings)
+        config.stash[_settings] = settings
 
 
 @pytest.hookimpl(wrapper=True)
+@guarded_wrapper
 def pytest_make_collect_report(
     collector: pytest.Collector,
-) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+) -> Generator[None, pytest.CollectReport, None]:
     """Keep what a module records while it is imported for its own tests."""
-    if "pytest_armory.track" not in sys.modules:
-        report = yield
+    if "pytest_armory.track" in sys.modules:
+        with _scopes().of_collector(collector):
+            yield
+    else:
+        yield
         if "pytest_armory.track" in sys.modules:  # the module has just imported it
             _scopes().keep_first_imported(collector)
-        return report
-    with _scopes().of_collector(collector):
-        return (yield)
 
 
+@guarded
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse markers that cannot be used before the first test runs."""
-    errors = options.marker_errors(items)
+    """Refuse markers that cannot be used, before the first test runs."""
+    errors: list[str] = []
+    with guard_of(config).step():
+        errors = marker.marker_errors(items)
     if errors:
         from pytest_armory.plugin import xdist
 
         xdist.refuse(config, items, errors)
-    elif not config.stash[_settings].track and (
-        "pytest_armory.track" in sys.modules or any(map(options.is_evaluation, items))
-    ):
+    elif not config.stash[_settings].track:
+        _judge_in_memory(config, items)
+
+
+def _judge_in_memory(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Judge gates, and keep what is recorded in memory, where nothing is tracked."""
+    if "pytest_armory.track" in sys.modules or any(map(marker.is_evaluation, items)):
         from pytest_armory.plugin import tracked
 
         tracked.register_in_memory(config, config.stash[_settings])
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: object) -> None:
-    """Raise what a worker refused."""
+@guarded
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the unexpected errors of a worker, and raise what the worker refused."""
     from pytest_armory.plugin import xdist
 
+    problems = guard_of(node).problems
+    problems += [text for text in xdist.unexpected_in_worker(node) if text not in problems]
     xdist.raise_refused(node)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+@guarded_wrapper
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, None]:
     """Keep each test's parameters apart from every other's."""
-    if "pytest_armory.track" not in sys.modules:
-        return (yield)
-    with _scopes().of_test(item):
-        return (yield)
+    if "pytest_armory.track" in sys.modules:
+        with _scopes().of_test(item):
+            yield
+
+
+# Outermost: the errors of all other hooks of ours are known by then.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded_wrapper
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, None]:
+    """Let unexpected errors fail a strict session; a worker hands them to its controller."""
+    from pytest_armory.plugin import xdist
+
+    problems = guard_of(session).problems
+    xdist.share_unexpected(session.config, problems)
+    yield
+    strict = session.config.stash[_settings].strict
+    if strict and problems and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# Last: the summary of a tracked session shows those that are known by then.
+@pytest.hookimpl(trylast=True)
+@guarded
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the unexpected errors that no summary has shown."""
+    for problem in guard_of(terminalreporter).problems:
+        terminalreporter.write_line(f"armory: warning: {problem}", yellow=True)
 
 
 def _scopes() -> ModuleType:

@@ -12,7 +12,8 @@ from pytest_armory.gates.parse import parse_tolerance
 from pytest_armory.gates.verdicts import failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.attempt import Attempt
-from pytest_armory.plugin.options import Mark, Settings
+from pytest_armory.plugin.marker import Mark
+from pytest_armory.plugin.options import Settings
 from pytest_armory.values import legal_key
 
 T = TypeVar("T")

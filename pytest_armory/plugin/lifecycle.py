@@ -13,7 +13,7 @@ class Phase:
     """What pytest reported for one phase; a test with subtests has several ``call`` phases.
 
     ``when`` is ``setup``, ``call`` or ``teardown``; ``outcome`` pytest's ``passed``, ``failed`` or
-    ``skipped``; ``expected_failure`` whether an ``xfail`` mark had a say (pytest's ``wasxfail``).
+    ``skipped``; ``expected_failure`` whether an ``xfail`` mark applied (pytest's ``wasxfail``).
     """
 
     when: str

@@ -11,8 +11,9 @@ import pytest
 from pytest_armory import __version__
 from pytest_armory.errors import StoreUnreachableError
 from pytest_armory.plugin import user_hooks
-from pytest_armory.plugin.options import Mark, Settings, merged_mark
-from pytest_armory.plugin.redacted import unexpected_error
+from pytest_armory.plugin.guard import unexpected_error
+from pytest_armory.plugin.marker import Mark, merged_mark
+from pytest_armory.plugin.options import Settings
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.session.identity import process_tags
 from pytest_armory.store.destination import Destination

@@ -22,7 +22,7 @@ from conftest import Evals, verdicts
 
 import pytest_armory
 from pytest_armory import errors, hookspecs, plugin
-from pytest_armory.plugin import options
+from pytest_armory.plugin import marker, options
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -166,7 +166,7 @@ def test_options_page_names_every_option_ini_key_keyword_fixture_and_hook() -> N
     assert len(names) >= 4
     names |= {value for name, value in vars(options).items() if name.startswith("INI_")}
     names |= set(re.findall(r'"((?:MLFLOW|ARMORY)_[A-Z_]+)"', source)) | {"ARMORY_HOME"}
-    names |= set(options._KEYWORDS)
+    names |= set(marker._KEYWORDS)
     names |= {name for name in vars(plugin) if name in ("track_call", "evaluation_run")}
     names |= {name for name in vars(hookspecs) if name.startswith("pytest_armory_")}
     assert {name for name in names if f"`{name}" not in PAGES["options"]} == set()

@@ -37,7 +37,7 @@ def opened(store: Store, session: str = "s", **tags: str) -> str:
     """An evaluation of a session that has been left open, with tags that somebody has set."""
     ours = {"armory.kind": "evaluation", "armory.nodeid": "test_it.py::test_a"}
     run = store.create_run(
-        store.experiment_id("e"), "test_a", {**ours, "armory.session": session, **tags}
+        store.experiments.id_of("e"), "test_a", {**ours, "armory.session": session, **tags}
     )
     metrics = [("duration_seconds", math.nan, 0), ("m", 0.5, 0)]
     store.log_batch(run.run_id, tags=BY_HAND, metrics=metrics)
@@ -47,7 +47,7 @@ def opened(store: Store, session: str = "s", **tags: str) -> str:
 def opened_session(store: Store, **tags: str) -> str:
     """The session run of such a session."""
     ours = {"armory.kind": "session", "armory.session": "s", "armory.ended.x": '{"not_run": 5}'}
-    run = store.create_run(store.experiment_id("e"), "session s", {**ours, **tags})
+    run = store.create_run(store.experiments.id_of("e"), "session s", {**ours, **tags})
     store.log_batch(run.run_id, metrics=[("passed", math.nan, 0), ("not_run", -1e300, 0)])
     return run.run_id
 
@@ -126,7 +126,7 @@ def test_a_session_says_what_it_cannot_read(store: Store) -> None:
     opened(store, **other)
     ledger = Ledger(store.destination, identity)
     ledger.deaths["gw0"] = 1
-    assert ledger.parent_of(store.experiment_id("e"), waiting=False) == session
+    assert ledger.parent_of(store.experiments.id_of("e"), waiting=False) == session
     summary = ledger.finish(interrupted=False)
     assert summary is not None
     assert [record.outcome for record in summary.all_records] == [None, Outcome.CRASHED]
@@ -142,7 +142,7 @@ def test_the_verdict_of_a_session_is_none_of_the_tags(store: Store) -> None:
     by_hand: dict[str, dict[str, str]] = {"plain": {}, "odd": BY_HAND}
     for session, tags in by_hand.items():
         run = store.create_run(
-            store.experiment_id("e"),
+            store.experiments.id_of("e"),
             "test_a",
             {
                 "armory.kind": "evaluation",

@@ -1,0 +1,147 @@
+"""The way to where a session tracks to: destination, login, limits of time, environment."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from pytest_armory import environment
+from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.plugin.options import Settings
+from pytest_armory.store.destination import HTTP_LIMITS, Destination, resolve, without_login
+from pytest_armory.values import conceal
+
+_LOGIN = ("USERNAME", "PASSWORD", "TOKEN")
+
+_SET_MEANWHILE = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+)
+"""What opening the store and its runs sets, and a session's end restores."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a session tracks to, and what its summary has to say about that.
+
+    ``local`` is the local database, where evaluations wait whose server is out of reach.
+    """
+
+    where: Destination
+    local: Destination
+    problems: list[str]
+    notes: list[str]
+
+
+def connect(
+    config: pytest.Config, settings: Settings, cleanup: ExitStack, out_of_reach: str = ""
+) -> Connection:
+    """Find the destination and log in; ``cleanup`` undoes it.
+
+    ``out_of_reach`` says why the server is not to be tried. Raises ``pytest.UsageError`` before
+    anything is opened or written.
+    """
+    with _usage_errors():
+        given = _destination(settings)
+        where, problems = _logged_in(config, given, cleanup)
+        local = resolve(None)
+    _limit_calls(where, settings.budget, out_of_reach, cleanup)
+    return Connection(where, local, problems, _password_note(given))
+
+
+def session_environment() -> AbstractContextManager[None]:
+    """Take the job's run out of the environment; in the end everything is as it was.
+
+    ``mlflow.start_run`` in a test would otherwise resume the job's run instead of opening its own.
+    And where the server is dead, a test's own calls would wait for four minutes each.
+    """
+    ours = {name: os.environ.get(name, value) for name, value in HTTP_LIMITS.items()}
+    others = {name: os.environ.get(name) for name in _SET_MEANWHILE}
+    return environment.changed({**others, **ours, "MLFLOW_RUN_ID": None})
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Raise usage errors as pytest's, which ends with their text alone."""
+    try:
+        yield
+    except ArmoryUsageError as error:
+        raise pytest.UsageError(f"armory: {error}") from None
+
+
+def _destination(settings: Settings) -> Destination:
+    where = resolve(settings.uri)
+    if where.database is not None:
+        from pytest_armory.store.database import check_usable
+
+        check_usable(where)
+    return where
+
+
+def _logged_in(
+    config: pytest.Config, given: Destination, cleanup: ExitStack
+) -> tuple[Destination, list[str]]:
+    """Log in where a platform or a hook asks for it; where to track to, and problems.
+
+    The controller logs in once: its workers inherit the token by their environment.
+    """
+    if not given.is_server:
+        return given, []
+    from pytest_armory.store import login
+
+    where = _with_login_in_environment(given, cleanup)
+    uri = str(where.uri)
+    try:
+        by_hook = config.hook.pytest_armory_login(uri=uri)
+        return resolve(cleanup.enter_context(login.logged_in(uri, by_hook))), []
+    except TrackingError as error:
+        from pytest_armory.store.circuit import circuit_of
+
+        if login.needed(uri):  # what waits shall wait for where it would have gone
+            where = resolve(login.tracking_uri(uri))
+        circuit_of(where.display_uri).trip(str(error), for_good=True)
+        return where, [str(error)]
+
+
+def _with_login_in_environment(given: Destination, cleanup: ExitStack) -> Destination:
+    """Move a login from the URI to the environment, and conceal its secrets in all output.
+
+    In the URI it would be in MLflow's exceptions, in the tests' tracebacks.
+    """
+    where, named = without_login(given)
+    if named is not None:
+        user, password = named
+        variables = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+        cleanup.enter_context(environment.changed(variables))
+    user, *secrets = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in _LOGIN)
+    basic = b64encode(f"{user}:{secrets[0]}".encode()).decode() if secrets[0] else ""
+    conceal(*secrets, basic)
+    return where
+
+
+def _password_note(given: Destination) -> list[str]:
+    """Advice for who writes the password into the tracking URI."""
+    if not given.is_server or "@" not in str(given.uri):
+        return []
+    return [
+        "the tracking URI holds a password, which others may read where it is written; set "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+    ]
+
+
+def _limit_calls(
+    where: Destination, budget: float | None, out_of_reach: str, cleanup: ExitStack
+) -> None:
+    """Set the budget of calls to the server; open the circuit where it is known not to answer."""
+    from pytest_armory.store.circuit import BUDGET, Circuit, circuit_of
+
+    Circuit.budget = budget or BUDGET
+    cleanup.callback(setattr, Circuit, "budget", BUDGET)
+    if out_of_reach:
+        circuit_of(where.display_uri).trip(out_of_reach)

@@ -1,0 +1,102 @@
+"""One process of a session: its lease, its journal, and what killed sessions left to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pytest_armory.errors import ArmoryError
+from pytest_armory.gates import baselines
+from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.parse import Reference
+from pytest_armory.plugin.guard import Guard
+from pytest_armory.session import leases
+from pytest_armory.session.ledger import Ledger
+from pytest_armory.store.destination import Destination, lease_folder
+
+
+class Process:
+    """What a process of a session is besides its role.
+
+    ``where`` is None if nothing is tracked, ``ledger`` in a process that does not report.
+    ``problems`` and ``notes`` are what it has for the session's summary.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        where: Destination | None = None,
+        ledger: Ledger | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        self.guard = guard
+        self.where = where
+        self.ledger = ledger
+        self.reference = reference
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self._has_begun = False
+        self._lease: leases.Lease | None = None
+
+    def begin(self) -> None:
+        """Take this process's lease; and where it reports, close what killed sessions left."""
+        if self.where is None or self._has_begun:
+            return
+        self._has_begun = True
+        with self._step("runs of killed sessions cannot be looked after: "):
+            self._lease = leases.hold(lease_folder(self.where))
+        if self.ledger is not None:
+            with self._step("runs of killed sessions cannot be looked after: "):
+                self._recover(self.where, self.ledger.identity.session)
+
+    def _recover(self, where: Destination, own: str) -> None:
+        from pytest_armory.session import recovery
+
+        self.notes += recovery.notes_of(recovery.recover_dead(where, own=own))
+
+    def find_baseline(self) -> Baseline | None:
+        """Look up what the session is compared with, once, in the process that reports."""
+        if self.ledger is None or self.where is None or self.reference is None:
+            return None
+        if self.ledger.baseline is None:
+            own = self.ledger.identity.session
+            self.ledger.baseline = baselines.find(self.where, self.reference, own)
+        return self.ledger.baseline
+
+    def touch(self) -> None:
+        """Note on the lease that this process is at work."""
+        if self._lease is not None:
+            self._lease.touch()
+
+    def write_journal(self, text: str) -> None:
+        """Keep what is known of an attempt where it outlives this process."""
+        if self._lease is not None:
+            self._lease.write_journal(text)
+
+    def end(self, is_complete: bool) -> None:
+        """Give the lease back, unless something is left open that others shall close."""
+        lease, self._lease = self._lease, None
+        if lease is not None and is_complete:
+            lease.release()
+        elif lease is not None:
+            if self.ledger is not None and self.ledger.end is not None:
+                lease.write_journal(self.ledger.end.to_text())
+            lease.unlock()
+        if self.where is not None and self.ledger is not None and self.ledger.deaths:
+            self._remove_leases_of_dead(self.where)
+
+    def _remove_leases_of_dead(self, where: Destination) -> None:
+        """Remove the leases of workers that died; their runs are closed by now."""
+        from pytest_armory.session import recovery
+
+        with self._step():
+            recovery.recover_dead(where)
+
+    @contextmanager
+    def _step(self, text: str = "") -> Iterator[None]:
+        """Run one step by itself; the file system and the store may fail by design."""
+        with self.guard.step():
+            try:
+                yield
+            except (OSError, ArmoryError) as error:
+                self.problems.append(f"{text}{error}")

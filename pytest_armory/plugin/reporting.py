@@ -1,0 +1,204 @@
+"""The hooks of the process that reports: the only one of a session, or the controller."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_armory.plugin import wire, xdist
+from pytest_armory.plugin.guard import guarded, guarded_wrapper
+from pytest_armory.plugin.options import Settings
+from pytest_armory.plugin.process import Process
+from pytest_armory.plugin.redacted import display_id
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.files import write_markdown
+from pytest_armory.report.summary import Summary
+from pytest_armory.report.terminal import terminal_lines
+from pytest_armory.report.text import printable
+from pytest_armory.session.ledger import Ledger
+
+_SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
+"""The exit statuses that pytest prints summaries with."""
+
+
+class ReportingHooks:
+    """A session of one process, or the controller of workers."""
+
+    def __init__(
+        self, config: pytest.Config, settings: Settings, ledger: Ledger, process: Process
+    ) -> None:
+        self.config = config
+        self.settings = settings
+        self.ledger = ledger
+        self.process = process
+        self.summary: Summary | None = None
+        self._is_printed = False
+        self._is_interrupted = False
+        self._collected = 0
+        ledger.edit = self._edit
+
+    def _edit(self, lines: list[object]) -> None:
+        try:
+            self.config.hook.pytest_armory_summary(lines=lines)
+        except (pytest.fail.Exception, pytest.skip.Exception) as error:
+            raise RuntimeError(str(error)) from None
+
+    @guarded
+    def pytest_report_header(self) -> str:
+        uri = printable(self.ledger.where.display_uri)
+        return f"armory: tracking to {uri}, session {self.ledger.identity.session}"
+
+    @pytest.hookimpl(optionalhook=True)
+    @guarded
+    def pytest_configure_node(self, node: Any) -> None:
+        baseline = None
+        with self.process.guard.step():
+            baseline = self.process.find_baseline()
+        given = wire.WorkerInput(self.ledger.identity, baseline, self.ledger.out_of_reach)
+        xdist.configure_worker(node, given)
+
+    # `pytest.exit` chooses the exit status itself, and a second Ctrl-C loses it.
+    @pytest.hookimpl(tryfirst=True)
+    @guarded
+    def pytest_keyboard_interrupt(self) -> None:
+        self._is_interrupted = True
+
+    @pytest.hookimpl(tryfirst=True)
+    @guarded
+    def pytest_internalerror(self) -> None:
+        self._is_interrupted = True
+
+    @pytest.hookimpl(optionalhook=True)
+    @guarded
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        self._collected = len(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    @guarded
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        if error is not None:
+            self.ledger.deaths.setdefault(*xdist.death_of(node))
+        problems, records = xdist.received_from_worker(node)
+        self.ledger.problems += problems
+        for record in records:
+            self.ledger.take(record)
+
+    @pytest.hookimpl(tryfirst=True)
+    @guarded
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        planned, record = wire.detach(report)
+        self.ledger.reported.add(display_id(report.nodeid))
+        self.ledger.planned.update(planned)
+        if record is not None:
+            self.process.begin()
+            self.process.touch()
+            self.ledger.take(record)
+
+    # Inside the terminal's own, which prints the summary; outside of what runs tests.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    @guarded_wrapper
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, None]:
+        try:
+            yield
+        except BaseException:  # then pytest prints no summary
+            self._finish(interrupted=True)
+            self._print()
+            raise
+        self._finish(self._was_interrupted(session, exitstatus))
+        self._decide(session)
+
+    def _was_interrupted(self, session: pytest.Session, exitstatus: int) -> bool:
+        # With workers `-x` and `--maxfail` interrupt the session too, by their own way out.
+        most = session.config.option.maxfail
+        if most and session.testsfailed >= most:
+            return False
+        return self._is_interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
+
+    def _decide(self, session: pytest.Session) -> None:
+        """Fail a strict session; print the summary where pytest prints none."""
+        if self._failed_strictly and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        elif session.exitstatus not in _SUMMED_UP and not session.config.option.no_summary:
+            self._print()
+
+    @property
+    def _failed_strictly(self) -> bool:
+        summary = self.summary
+        return (
+            self.settings.strict
+            and summary is not None
+            and bool(summary.problems or summary.lost or summary.waiting)
+        )
+
+    def _finish(self, interrupted: bool) -> None:
+        """Close the session and sum it up; then the process's part, whatever became of that."""
+        is_complete = False
+        with self.process.guard.step():
+            self._sum_up(interrupted)
+            is_complete = self.ledger.is_complete
+        self.process.end(is_complete)
+
+    def _sum_up(self, interrupted: bool) -> None:
+        unexpected = [*self.process.guard.problems]
+        self.ledger.problems += [*self.process.problems, *unexpected]
+        if self.ledger.deaths and not self.ledger.planned:
+            self.process.notes.append(
+                f"no worker lived to say which of the {self._collected} collected tests are "
+                "evaluations: those that never ran are not counted"
+            )
+        self.summary = self.ledger.finish(interrupted, self.process.notes)
+        if self.summary is not None:
+            del self.process.guard.problems[: len(unexpected)]  # the summary has them
+            self.summary = _write_summary(self.summary, self.settings)
+
+    def interrupt(self, record: EvaluationRecord | None) -> None:
+        """Close and print the session while a test runs; ``record`` is that test's, if any."""
+        if record is not None:
+            self.ledger.take(record)
+        if self.summary is None:
+            self._finish(interrupted=True)
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        # A test is running, so what is written goes to its captured output.
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            self._print()
+
+    @guarded
+    def pytest_terminal_summary(self) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if self.summary is None or terminal is None or self._is_printed:
+            return
+        self._is_printed = True
+        terminal.write_sep("=", "evaluations")
+        width = terminal._tw.fullwidth
+        for line in terminal_lines(self.summary, width, self.config.get_verbosity()):
+            for text, colour in line.parts:
+                terminal.write(text, **({colour: True} if colour else {}))
+            terminal.write_line("")
+        if self._failed_strictly:
+            terminal.write_line("armory: --armory-strict: not all was tracked, see above", red=True)
+        terminal.flush()  # this process may be about to end
+
+
+def _write_summary(summary: Summary, settings: Settings) -> Summary:
+    """Write the Markdown where it was asked for; the summary, with what could not be written."""
+    step = os.environ.get("GITHUB_STEP_SUMMARY")
+    problems = list(summary.problems)
+    for path, append in ((settings.summary, False), (Path(step) if step else None, True)):
+        if path is None:
+            continue
+        try:
+            write_markdown(path, summary.text, append)
+        except OSError as error:
+            problems.append(f"the summary could not be written to {path}: {error.strerror}")
+    return replace(summary, problems=problems)

@@ -1,0 +1,126 @@
+"""The hooks of a process that runs tests: the only one of a session, or a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_armory.plugin import wire, xdist
+from pytest_armory.plugin.attempts import Attempts
+from pytest_armory.plugin.guard import guarded, guarded_wrapper
+from pytest_armory.plugin.marker import is_evaluation
+from pytest_armory.plugin.process import Process
+from pytest_armory.plugin.redacted import display_id
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.junit import junit_properties
+
+
+class RunningHooks:
+    """A session of one process, or a worker."""
+
+    def __init__(self, config: pytest.Config, attempts: Attempts, process: Process) -> None:
+        self.config = config
+        self.attempts = attempts
+        self.process = process
+        self._planned: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    @guarded
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        if self.config.option.collectonly:
+            return
+        self._planned = [display_id(item.nodeid) for item in session.items if is_evaluation(item)]
+        ledger = self.process.ledger
+        if ledger is not None:
+            ledger.planned.update(self._planned)
+        # A worker runs its tests whatever could not be collected.
+        if self._planned and not (session.testsfailed and ledger is not None):
+            self._begin()
+
+    def _begin(self) -> None:
+        """Do before the first test what takes seconds that are no test's; each step by itself."""
+        with self.process.guard.step():
+            self.attempts.prepare()
+        self.process.begin()
+        with self.process.guard.step():
+            self.attempts.baseline = self.process.find_baseline() or self.attempts.baseline
+
+    # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
+    @pytest.hookimpl
+    @guarded
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self.process.touch()
+        if is_evaluation(item) and not _is_skipped_by_unittest(item):
+            self.attempts.open(item)
+
+    @pytest.hookimpl(wrapper=True)
+    @guarded_wrapper
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, None]:
+        with self.attempts.fixtures.recording(fixturedef, request):
+            yield
+
+    # Innermost: what a gate raises is the test's own failure to everybody else.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    @guarded_wrapper
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, None]:
+        yield
+        if getattr(item, "_excinfo", None):  # a TestCase failed, which raises nothing here
+            return
+        missed = self.attempts.judge(item)
+        if missed:
+            pytest.fail(missed, pytrace=False)
+
+    # Outermost: what others make of a report is what pytest counts.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @guarded_wrapper
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, None]:
+        report = yield
+        self.process.touch()
+        record = None
+        with self.process.guard.step():
+            record = self.attempts.reported(item, report)
+        if self.attempts.destination is not None:
+            self._attach(report, record)
+
+    def _attach(self, report: pytest.TestReport, record: EvaluationRecord | None) -> None:
+        """Put on a report what the process that reports has to know."""
+        if self._planned:
+            wire.attach_planned(report, self._planned)
+            self._planned = []
+        if record is not None:
+            self.process.write_journal(wire.attach_record(report, record))
+            report.user_properties += junit_properties(record) if record.outcome else []
+
+    # Innermost, so that a second Ctrl-C while fixtures are torn down does not leave a run open.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    @guarded_wrapper
+    def pytest_sessionfinish(self) -> Generator[None, object, None]:
+        try:
+            yield
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        records: list[EvaluationRecord] = []
+        with self.process.guard.step():
+            records = self.attempts.end()
+        self.process.problems += self.attempts.problems
+        if self.process.ledger is not None:
+            for record in records:
+                self.process.ledger.take(record)
+            return
+        with self.process.guard.step():
+            xdist.report_to_controller(self.config, self.process.problems, records)
+        self.process.end(self.attempts.is_complete)
+
+
+def _is_skipped_by_unittest(item: pytest.Item) -> bool:
+    """Whether ``unittest.skip`` marks a test, which pytest sees only when it calls it."""
+    places = (getattr(item, "obj", None), getattr(item, "cls", None))
+    return any(getattr(place, "__unittest_skip__", False) for place in places)

@@ -1,0 +1,211 @@
+"""Errors of our own, in every hook in turn: verdicts and exit status stay, the summary says it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from types import CellType
+from typing import Any
+
+import pytest
+from conftest import Evals, verdicts
+
+from pytest_armory.plugin import hooks
+from pytest_armory.plugin.reporting import ReportingHooks
+from pytest_armory.plugin.running import RunningHooks
+
+TESTS = """
+    import pytest
+    pytestmark = pytest.mark.evaluation
+    @pytest.fixture
+    def data(): return 1
+    def test_a(data): pass
+    def test_b(data): assert 0
+    @pytest.mark.skip
+    def test_c(): pass
+"""
+
+INTERRUPTED = TESTS + "    def test_d(): raise KeyboardInterrupt\n"
+BROKEN_OFF = "def pytest_runtest_logfinish(nodeid): raise ValueError('theirs')"
+
+WITH_WORKERS = {
+    "pytest_configure_node", "pytest_xdist_node_collection_finished", "pytest_testnodedown",
+}  # fmt: skip
+
+# What shows the problems that no summary has shown cannot show its own.
+SHOW_THE_REST = {
+    ("hooks", "pytest_terminal_summary", "before"), ("hooks", "pytest_sessionfinish", "after"),
+}  # fmt: skip
+
+
+def own_hooks() -> Iterator[tuple[str, str, str]]:
+    """Holder, name and what is to break, of every hook of ours."""
+    for holder in (hooks, RunningHooks, ReportingHooks):
+        for name, hook in vars(holder).items():
+            if name.startswith("pytest_"):
+                label = holder.__name__.rpartition(".")[2]
+                yield label, name, "before"
+                if inspect.isgeneratorfunction(hook):
+                    yield label, name, "after"
+
+
+def body_of(label: str, name: str) -> CellType:
+    """Where a guarded hook keeps the function that it guards."""
+    holder: Any = {"hooks": hooks, **{c.__name__: c for c in (RunningHooks, ReportingHooks)}}[label]
+    hook = inspect.getattr_static(holder, name)
+    return hook.__closure__[hook.__code__.co_freevars.index("hook")]
+
+
+def broken(body: Callable[..., Any], when: str) -> Callable[..., Any]:
+    """A hook's function that fails before it does anything, or after its ``yield``."""
+
+    def fails(*_: object) -> object:
+        raise ZeroDivisionError("our own")
+
+    def fails_before(*_: object) -> Iterator[None]:
+        raise ZeroDivisionError("our own")
+        yield
+
+    def fails_after(*args: object) -> Iterator[None]:
+        yield from body(*args)
+        raise ZeroDivisionError("our own")
+
+    if not inspect.isgeneratorfunction(body):
+        return fails
+    return fails_before if when == "before" else fails_after
+
+
+def check(evals: Evals, hook: tuple[str, str, str], *args: str, track: bool) -> None:
+    """Break one hook, and compare with a session that has no plugin of ours."""
+    off = evals.run("-p", "no:armory", "-Wignore::pytest.PytestUnknownMarkWarning", *args,
+                    track=False)  # fmt: skip
+    label, name, when = hook
+    cell = body_of(label, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cell, "cell_contents", broken(cell.cell_contents, when))
+        result = evals.run(*args, track=track)
+    assert result.ret == off.ret
+    assert verdicts(result) == verdicts(off)
+    assert ("ZeroDivisionError: our own" in result.stdout.str()) is (hook not in SHOW_THE_REST)
+    assert "Traceback" not in result.stderr.str()
+
+
+TRACKED = [hook for hook in own_hooks() if hook[1] not in ("pytest_addoption",)]
+UNTRACKED = [hook for hook in own_hooks() if hook[0] != "ReportingHooks"]
+
+
+@pytest.mark.parametrize("hook", TRACKED, ids="-".join)
+def test_of_a_tracked_session(evals: Evals, hook: tuple[str, str, str]) -> None:
+    name = hook[1]
+    evals.write(INTERRUPTED if name == "pytest_keyboard_interrupt" else TESTS)
+    if name == "pytest_internalerror":
+        evals.pytester.makeconftest(BROKEN_OFF)
+    check(evals, hook, *(["-n1"] if name in WITH_WORKERS else []), track=True)
+
+
+@pytest.mark.parametrize("hook", UNTRACKED, ids="-".join)
+def test_of_an_untracked_session(evals: Evals, hook: tuple[str, str, str]) -> None:
+    evals.write(TESTS)
+    check(evals, hook, *(["-n1"] if hook[1] in WITH_WORKERS else []), track=False)
+
+
+BREAK_WORKER = """
+    import os
+    from pytest_armory.plugin import guard, running
+    def fail(*args): raise ZeroDivisionError("our own")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        {what} = fail
+"""
+
+IN_WORKER = [
+    "running.RunningHooks._attach",
+    "running.RunningHooks._begin",
+    "running.RunningHooks._end",
+    "running.wire.attach_record",
+    "running.xdist.report_to_controller",
+]
+
+
+@pytest.mark.parametrize("what", IN_WORKER)
+def test_of_a_worker(evals: Evals, what: str) -> None:
+    evals.write(TESTS)
+    evals.pytester.makepyfile(conftest=BREAK_WORKER.format(what=what))
+    result = evals.run("-n1")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert verdicts(result) == {"passed": 1, "failed": 1, "skipped": 1}
+    assert result.stdout.str().count("ZeroDivisionError: our own") == 1
+
+
+@pytest.mark.parametrize("what", ["attempts.reported", "tracked.register"])
+def test_a_strict_session_fails(evals: Evals, what: str) -> None:
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    assert evals.run("--armory-strict").ret == 0
+    targets = {
+        "attempts.reported": "pytest_armory.plugin.attempts.Attempts.reported",
+        "tracked.register": "pytest_armory.plugin.tracked.register",
+    }
+    for args, status in (((), 0), (("--armory-strict",), 1)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(targets[what], lambda *_: 1 / 0)
+            result = evals.run(*args)
+        result.assert_outcomes(passed=1)
+        assert result.ret == status
+        result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
+
+
+def test_gates_are_judged_where_tracking_cannot_begin(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(at_least={"accuracy": 1})
+        def test_a(evaluation_run): evaluation_run.log_metrics({"accuracy": 0})
+    """)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pytest_armory.plugin.tracked.connect", lambda *_: 1 / 0)
+        result = evals.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["armory: warning: tracking failed in *"])
+
+
+STEPS = {
+    "store": "pytest_armory.plugin.attempts.Attempts.prepare",
+    "lease": "pytest_armory.session.leases.hold",
+    "recovery": "pytest_armory.session.recovery.recover_dead",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_the_start_that_fails_leaves_the_others(evals: Evals, step: str) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(baseline={"accuracy": "-0"})
+        def test_a(evaluation_run, accuracy): evaluation_run.log_metrics({"accuracy": accuracy})
+    """)
+    conftest = "import pytest\n@pytest.fixture\ndef accuracy(): return {}"
+    evals.pytester.makepyfile(conftest=conftest.format(1))
+    evals.run().assert_outcomes(passed=1)
+    evals.pytester.makepyfile(conftest=conftest.format("0.25"))
+    sys.modules.pop("conftest", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(STEPS[step], lambda *_, **__: 1 / 0)
+        result = evals.run("--armory-baseline=latest")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["warning: tracking failed in *: ZeroDivisionError: *"])
+    assert len(evals.read()) == 4
+
+
+def test_values_that_cannot_be_turned_into_text(evals: Evals) -> None:
+    """A test that breaks what all of it stands on, for itself and for us."""
+    evals.write(TESTS)
+    evals.pytester.makeconftest("""
+        import json, pytest
+        @pytest.fixture(scope="session", autouse=True)
+        def broken():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(json, "dumps", lambda *_, **__: 1 / 0)
+                yield
+    """)
+    result = evals.run()
+    assert verdicts(result) == {"passed": 1, "failed": 1, "skipped": 1}
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
