@@ -1,0 +1,374 @@
+"""Our runs as MLflow's active ones: the one place that touches the stack of active runs.
+
+``mlflow.start_run(run_id=…)`` would cost three requests, and ``mlflow.end_run`` one that cannot be
+moved; so a run that was made through the client is put on, and taken off, the stack that
+``mlflow.active_run()`` reads. Two rules:
+
+**Our run is on the stack only while our tracking URI is in force.** A test that sets another has a
+store of its own: there ``active_run()`` is None, ``start_run()`` opens a plain run, and
+``end_run()`` ends nothing of ours. MLflow asks its stack before each call that needs a run, so the
+stack is brought up to date when it is asked.
+
+**A run that is opened outside a test's own code**, by a session's fixture or another plugin's hook,
+belongs to whoever opened it. While such code is at work our run is at the bottom of the stack, and
+on top while the test's own is.
+
+A plain ``mlflow.start_run()`` raises where a run is active. Without us none would be, so it opens a
+child of our run instead; and where the code is not the test's own, a run that is nobody's child.
+
+The stack is private to MLflow: the CI matrix runs the oldest and the newest supported version
+against this.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+from pytest_armory.environment import put
+from pytest_armory.store import in_force, tracing
+from pytest_armory.store._mlflow import import_mlflow
+from pytest_armory.store.active_model import active_model, set_active_model
+from pytest_armory.store.in_force import uri_in_force
+from pytest_armory.store.inherited import VARIABLE
+
+
+@dataclass(eq=False)
+class ActiveRun:
+    """One of our runs as MLflow's active run, from :func:`activate` to :meth:`close`.
+
+    ``entry`` is MLflow's own ``ActiveRun``; ``tags`` are those of runs that are opened inside it;
+    ``problems`` takes a sentence for what MLflow could not send in the background. ``wider`` says
+    that the code at work is not the test's own.
+    """
+
+    entry: Any
+    uri: str
+    tags: Mapping[str, str]
+    problems: list[str]
+    index: int
+    last_ended: str | None
+    model: Any
+    thread: int = field(default_factory=threading.get_ident)
+    wider: bool = False
+    is_shown: bool = False
+    is_ended: bool = False
+    """Whether code has taken it off the stack itself, by ``mlflow.end_run()``."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return str(self.entry.info.run_id)
+
+    def is_innermost(self) -> bool:
+        """Whether no run that code has opened itself stands above it, in its own thread."""
+        if self.thread != threading.get_ident():
+            return True
+        stack = _stack()
+        return not stack or stack[-1] is self.entry
+
+    def replace(self, run: Any, uri: str) -> None:
+        """Go on with another run, of another store, in its place."""
+        stack = _stack_of(self.thread)
+        entry = _fluent().ActiveRun(run)
+        stack[:] = [entry if one is self.entry else one for one in stack]
+        was_in_force = uri_in_force() == self.uri
+        self.entry, self.uri = entry, uri
+        if was_in_force:
+            in_force.put_ours(uri)
+        self._tell_inside()
+
+    @contextmanager
+    def used_by(self, *, wider: bool) -> Iterator[None]:
+        """While code is at work that is the test's own, or that is not (``wider``)."""
+        before = self.wider
+        self._set_wider(wider)
+        try:
+            yield
+        finally:
+            self._set_wider(before)
+
+    def _set_wider(self, wider: bool) -> None:
+        """Put our run below or above those of wider code, if none of the test's own is in between.
+
+        The active model that the session has is what wider code has left.
+        """
+        if wider == self.wider or self.thread != threading.get_ident():
+            return
+        stack = _stack()
+        above = stack[stack.index(self.entry) + 1 :] if self.is_shown else []
+        if self.is_shown and all(_origin(one) == (self.uri, True) for one in above):
+            stack.remove(self.entry)
+            stack.insert(0 if wider else len(stack), self.entry)
+        if not wider:
+            self.model = active_model()
+        self.wider = wider
+        self._tell_inside()
+
+    def _tell_inside(self) -> None:
+        """Tell this process's threads and its children where the runs belong that they open."""
+        tags = {k: v for k, v in self.tags.items() if not (self.wider and k == _OPENED_IN)}
+        known = {"uri": self.uri, "experiment_id": self.entry.info.experiment_id, "tags": tags}
+        put({VARIABLE: json.dumps(known)})
+
+    def close(self) -> list[str]:
+        """Take it off its stack, and put the user's settings back.
+
+        Returns the ids of the runs in our store that the test's own code has left open.
+        """
+        tracing.settle()
+        stack = _stack_of(self.thread)
+        _synchronize(self.thread)
+        above = stack[stack.index(self.entry) + 1 :] if self.is_shown else stack[self.index :]
+        own = (self.uri, False)
+        unknown = (uri_in_force(), False)
+        left = [one.info.run_id for one in above if _opened.get(_id(one), unknown) == own]
+        stack[:] = [one for one in stack if one is not self.entry]
+        _active.remove(self)
+        if self.thread == threading.get_ident():
+            set_active_model(self.model)
+        if _active:
+            if uri_in_force() == self.uri != _active[-1].uri:
+                in_force.put_ours(_active[-1].uri)
+            _active[-1]._tell_inside()
+        else:
+            put({VARIABLE: None})
+            restore()
+        ours = {one.run_id for one in _active}
+        return [run_id for run_id in left if run_id not in ours]
+
+
+_OPENED_IN = "armory.opened_in"
+
+_active: list[ActiveRun] = []
+"""Our active runs of all threads, in the order in which they were activated."""
+
+_opened: dict[str, tuple[str | None, bool]] = {}
+"""Runs that code opened meanwhile: the URI in force then, and whether it was wider code."""
+
+
+def activate(
+    run: Any, uri: str, tags: Mapping[str, str], problems: list[str], *, keep_uri: bool = False
+) -> ActiveRun:
+    """Make ``run``, an ``mlflow.entities.Run``, this thread's active run while ``uri`` is in force.
+
+    ``keep_uri`` leaves another URI in force that is the user's own, so that the run stays hidden.
+    """
+    import_mlflow()
+    restore()
+    stack = _stack()
+    entry = _fluent().ActiveRun(run)
+    active = ActiveRun(entry, uri, tags, problems, len(stack), _last_ended(), model=active_model())
+    _install()
+    _active.append(active)
+    if not keep_uri:
+        in_force.put_ours(uri)
+    active._tell_inside()
+    _stack()  # which shows it
+    return active
+
+
+def restore() -> None:
+    """Outside evaluations: put the user's settings back, also where his code has put back ours.
+
+    As a fixture does that found our URI and restores it when it ends. They wait for as long as a
+    wide fixture's run in our store is the active one.
+    """
+    if "mlflow" not in sys.modules or _active:
+        return
+    stack = _stack_of(threading.get_ident())
+    if not (stack and _origin(stack[-1]) == (uri_in_force(), True)):
+        in_force.put_users()
+        tracing.point_home(uri_in_force())
+
+
+@contextmanager
+def used_by_ending_fixture(uri: str | None) -> Iterator[None]:
+    """While a wide fixture ends: the URI that was in force when it began, and its runs on top."""
+    active = _innermost()
+    if active is not None and uri == active.uri == uri_in_force():
+        with active.used_by(wider=True):
+            yield
+    elif uri == uri_in_force():
+        yield
+    else:
+        before = in_force.exchange(in_force.settings_for(uri))
+        try:
+            yield
+        finally:
+            if uri_in_force() == uri:
+                in_force.exchange(before)
+            restore()
+
+
+# The stack
+
+
+def _synchronize(thread: int) -> None:
+    """Have a thread's stack hold our runs exactly while their URI is in force."""
+    uri, stack = uri_in_force(), _stack_of(thread)
+    for active in [one for one in _active if one.thread == thread]:
+        is_there = any(entry is active.entry for entry in stack)
+        if active.is_shown and not is_there:
+            active.is_ended, active.is_shown = True, False
+        elif is_there:
+            active.index, active.is_shown = stack.index(active.entry), uri == active.uri
+            if not active.is_shown:
+                stack.remove(active.entry)
+        elif uri == active.uri and not active.is_ended:
+            stack.insert(0 if active.wider else active.index, active.entry)
+            active.is_shown = True
+
+
+def _bring_up_to_date() -> None:
+    in_force.remember_experiment()
+    if not _active:
+        restore()
+        return
+    for thread in {one.thread for one in _active}:
+        _synchronize(thread)
+    active = _innermost()
+    if active is not None and uri_in_force() == active.uri:
+        tracing.point_to(active.uri, active.problems.append)
+    else:
+        tracing.point_home(uri_in_force())
+
+
+def _install() -> None:
+    """Have MLflow's stack be brought up to date when it is asked."""
+    variable = _fluent()._active_run_stack
+    if hasattr(variable.get, "by_armory"):
+        return
+    get, get_all = type(variable).get, type(variable).get_all_thread_values
+
+    def up_to_date() -> list[Any]:
+        _bring_up_to_date()
+        stack: list[Any] = get(variable)
+        return stack
+
+    def of_all_threads() -> dict[int, list[Any]]:
+        _bring_up_to_date()
+        found: dict[int, list[Any]] = get_all(variable)
+        for active in _active:  # what a test's trace is of is not a wide fixture's run
+            stack = found.get(active.thread, [])
+            if active.is_shown and not active.wider:
+                found[active.thread] = stack[stack.index(active.entry) :]
+        return found
+
+    up_to_date.by_armory = True  # type: ignore[attr-defined] # a mark
+    variable.get, variable.get_all_thread_values = up_to_date, of_all_threads
+    _wrap_start_run()
+
+
+def _wrap_start_run() -> None:
+    """Put a ``start_run`` in the place of MLflow's that knows which runs are ours."""
+    fluent, mlflow = _fluent(), import_mlflow()
+    original = fluent.start_run
+    if hasattr(original, "by_armory"):
+        return
+    signature = inspect.signature(original)
+
+    @wraps(original)
+    def start_run(*args: Any, **kwargs: Any) -> Any:
+        _bring_up_to_date()
+        active = _innermost()
+        if active is None:
+            return original(*args, **kwargs)
+        given = signature.bind(*args, **kwargs)
+        with _place_for(given, active):
+            run = original(*given.args, **given.kwargs)
+        _opened[_id(run)] = uri_in_force(), active.wider
+        return run
+
+    start_run.by_armory = True  # type: ignore[attr-defined] # a mark
+    fluent.start_run = mlflow.start_run = start_run  # type: ignore[attr-defined] # its name for users
+
+
+@contextmanager
+def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[None]:
+    """Where a run belongs that code opens without saying so."""
+    if uri_in_force() == active.uri:
+        chosen = given.arguments.get("experiment_id") is not None
+        if not chosen and not in_force.has_chosen_experiment():
+            given.arguments["experiment_id"] = active.entry.info.experiment_id
+    stack = _stack_of(threading.get_ident())
+    if not (stack and stack[-1] is active.entry):
+        yield
+    elif not active.wider:
+        given.arguments["nested"] = True
+        yield
+    else:
+        stack.remove(active.entry)
+        active.is_shown, active.is_ended = False, True  # so that it stays away meanwhile
+        try:
+            yield
+        finally:
+            stack.insert(0, active.entry)
+            active.is_shown, active.is_ended = True, False
+
+
+def _innermost() -> ActiveRun | None:
+    """Our run that is active in this thread, or else in another."""
+    own = [one for one in _active if one.thread == threading.get_ident()]
+    return (own or _active or [None])[-1]
+
+
+def _origin(entry: Any) -> tuple[str | None, bool]:
+    """The URI under which a run was opened, and whether by wider code; (None, False): unknown."""
+    return _opened.get(_id(entry), (None, False))
+
+
+def _id(entry: Any) -> str:
+    return str(entry.info.run_id)
+
+
+def is_ours(entry: Any) -> bool:
+    """Whether an entry of the stack is one of our active runs."""
+    return any(one.entry is entry for one in _active)
+
+
+def take_open(run_ids: Collection[str]) -> list[str]:
+    """Those of the runs that are still active in this thread, no longer so."""
+    stack = _stack()
+    taken = [_id(run) for run in stack if _id(run) in run_ids]
+    stack[:] = [run for run in stack if _id(run) not in taken]
+    return taken
+
+
+# MLflow's own
+
+
+def _fluent() -> ModuleType:
+    from mlflow.tracking import fluent
+
+    module: ModuleType = fluent
+    return module
+
+
+def _last_ended() -> str | None:
+    """The run that this thread has ended last."""
+    last: str | None = _fluent()._last_active_run_id.get()
+    return last
+
+
+def _stack() -> list[Any]:
+    stack: list[Any] = _fluent()._active_run_stack.get()
+    return stack
+
+
+def _stack_of(thread: int) -> list[Any]:
+    """The stack of any thread, as it is."""
+    variable = _fluent()._active_run_stack
+    if thread == threading.get_ident():
+        own: list[Any] = type(variable).get(variable)
+        return own
+    every: dict[int, list[Any]] = type(variable).get_all_thread_values(variable)
+    return every.get(thread, [])

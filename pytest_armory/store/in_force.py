@@ -1,0 +1,155 @@
+"""Which tracking URI is in force in this process: the user's own, or that of our active run.
+
+``mlflow.set_tracking_uri`` throws away what the user has set up of MLflow's tracing: switched it
+off, say, or had secrets masked. So our URI is put where his own stands, in the environment, and in
+MLflow's variable if he has set that; and what was there is put back where it still is ours.
+
+The variable and the experiment that was chosen are private to MLflow: the CI matrix runs the oldest
+and the newest supported version against this.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import ModuleType
+
+from pytest_armory.environment import put
+
+_URI = "MLFLOW_TRACKING_URI"
+_EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """MLflow's variable for the tracking URI, and the environment's; None where it is not set."""
+
+    variable: str | None
+    environment: str | None
+
+    @property
+    def uri(self) -> str | None:
+        """The URI that is in force by these, or None: the default that MLflow then takes."""
+        return self.variable if self.variable is not None else self.environment or None
+
+    def without(self, uri: str, other: Settings) -> Settings:
+        """These, but what the other ones say in the place of ``uri``."""
+        return Settings(
+            other.variable if self.variable == uri else self.variable,
+            other.environment if self.environment == uri else self.environment,
+        )
+
+
+_users = Settings(None, None)
+"""What the user has set."""
+_ours = ""
+"""The URI of ours that stands in its place, or stood there last; empty before the first."""
+_is_ours = False
+"""Whether it is to stand there at the moment."""
+
+_Chosen = tuple[str | None, str | None]
+"""The experiment's id that ``mlflow.set_experiment`` keeps, and that in the environment."""
+_chosen: dict[str | None, _Chosen] = {}
+"""The experiment that was chosen in each store, by its URI."""
+_seen: _Chosen = (None, None)
+
+
+def uri_in_force() -> str | None:
+    """The tracking URI that was set, or None: the default that MLflow then takes is no one's."""
+    return _now().uri
+
+
+def given_uri() -> str | None:
+    """``MLFLOW_TRACKING_URI`` as the user has given it, not as our active run has put it."""
+    given = os.environ.get(_URI) or None
+    return (_users.environment or None) if _is_ours and given == _ours else given
+
+
+def put_ours(uri: str) -> None:
+    """Put ``uri`` in force, in the place of what the user has set."""
+    global _users, _ours, _is_ours
+    if not _is_ours:
+        # A fixture may have put back ours, which it had found.
+        _users = _now().without(_ours, _users) if _ours else _now()
+    _switch_experiment(uri)
+    _ours, _is_ours = uri, True
+    _write(Settings(uri if _now().variable is not None else None, uri))
+
+
+def put_users() -> None:
+    """Put back what the user had set, where what stands there is ours."""
+    global _is_ours
+    if not _ours:
+        return
+    _is_ours = False
+    back = _now().without(_ours, _users)
+    if back != _now():
+        _switch_experiment(back.uri)
+        _write(back)
+
+
+def exchange(settings: Settings) -> Settings:
+    """Put other settings in force for a while; returns those that were."""
+    before = _now()
+    _switch_experiment(settings.uri)
+    _write(settings)
+    return before
+
+
+def settings_for(uri: str | None) -> Settings:
+    """Settings by which ``uri`` is in force, and MLflow's variable is set only if it is now."""
+    return Settings(uri if _now().variable is not None else None, uri)
+
+
+def has_chosen_experiment() -> bool:
+    """Whether code has called ``mlflow.set_experiment`` in the store in force."""
+    remember_experiment()
+    return _experiment()[0] is not None
+
+
+def remember_experiment() -> None:
+    """Note an experiment that was chosen since the last look: it is one of the store in force."""
+    global _seen
+    now = _experiment()
+    if now != _seen:
+        _chosen[uri_in_force()] = _seen = now
+
+
+def _switch_experiment(uri: str | None) -> None:
+    """Choose what was chosen in the store of ``uri``: by the same id another has a stranger's."""
+    global _seen
+    remember_experiment()
+    if uri == uri_in_force():
+        return
+    _chosen.setdefault(uri_in_force(), _seen)
+    _seen = _chosen.get(uri, (None, None))
+    if _seen != _experiment():
+        _fluent()._active_experiment_id = _seen[0]  # type: ignore[attr-defined] # MLflow's own
+        put({_EXPERIMENT_ID: _seen[1]})
+
+
+def _experiment() -> _Chosen:
+    return vars(_fluent())["_active_experiment_id"], os.environ.get(_EXPERIMENT_ID)
+
+
+def _now() -> Settings:
+    return Settings(vars(_tracking())["_tracking_uri"], os.environ.get(_URI))
+
+
+def _write(settings: Settings) -> None:
+    _tracking()._tracking_uri = settings.variable  # type: ignore[attr-defined] # MLflow's own
+    put({_URI: settings.environment})
+
+
+def _tracking() -> ModuleType:
+    from mlflow.tracking._tracking_service import utils
+
+    module: ModuleType = utils
+    return module
+
+
+def _fluent() -> ModuleType:
+    from mlflow.tracking import fluent
+
+    module: ModuleType = fluent
+    return module

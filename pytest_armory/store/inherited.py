@@ -1,0 +1,58 @@
+"""What threads and child processes of a tracked test inherit: where the runs belong that they open.
+
+MLflow asks its plugins for the experiment and the tags of a run that code opens without naming
+them. These answer from an environment variable, which child processes inherit, and only where the
+tracking URI in force is the one that it names: in a store of the test's own an experiment's ID
+would mean nothing, or a stranger's.
+
+MLflow's entry points import this wherever ``mlflow`` is imported, so it imports nothing itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+VARIABLE = "ARMORY_ACTIVE_RUN"
+"""JSON: ``uri``, ``experiment_id`` and ``tags`` of the evaluation that is running."""
+
+
+class ExperimentProvider:
+    """MLflow's ``default_experiment_provider``: the experiment of the running evaluation."""
+
+    def in_context(self) -> bool:
+        """Whether an evaluation is running in the store in force."""
+        return bool(_inherited())
+
+    def get_experiment_id(self) -> str | None:
+        """The evaluation's experiment."""
+        found = _inherited().get("experiment_id")
+        return found if isinstance(found, str) else None
+
+
+class ContextProvider:
+    """MLflow's ``run_context_provider``: the tags by which a run inside an evaluation is known."""
+
+    def in_context(self) -> bool:
+        """Whether an evaluation is running in the store in force."""
+        return bool(_inherited())
+
+    def tags(self) -> dict[str, str]:
+        """The tags of runs that are opened inside it."""
+        found = _inherited().get("tags")
+        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def _inherited() -> dict[str, Any]:
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return {}
+    from mlflow.tracking import get_tracking_uri
+
+    try:
+        known = json.loads(text)
+    except ValueError:  # anybody can set a variable
+        return {}
+    is_in_force = isinstance(known, dict) and known.get("uri") == get_tracking_uri()
+    return known if is_in_force else {}
