@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
 from pytest_armory.track.run import EvaluationRun
 from pytest_armory.values import PARAM_LIMIT, clip, param_strings, without_concealed
+
+if TYPE_CHECKING:
+    from pytest_armory.store.active_run import ActiveRun
 
 
 class Attempt:
@@ -57,6 +61,12 @@ class Attempt:
     def elapsed(self) -> float:
         """The test's own time up to now, while it runs."""
         return max(0.0, time() - self.started - self.run.connection.request_seconds)
+
+    @property
+    def active(self) -> ActiveRun | None:
+        """Its run as MLflow's active run, if it is that."""
+        activation = self.run.connection.activation
+        return activation.run if activation is not None else None
 
     @property
     def has_failed(self) -> bool:

@@ -7,11 +7,13 @@ three still says what it was; the engine writes its metrics itself; *finish* aft
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -20,16 +22,17 @@ from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin import judging, user_hooks
 from pytest_armory.plugin.attempt import Attempt, with_run
 from pytest_armory.plugin.fixture_params import FixtureParams
-from pytest_armory.plugin.guard import unexpected_error
+from pytest_armory.plugin.guard import Guard, unexpected_error
 from pytest_armory.plugin.lifecycle import outcome_of
 from pytest_armory.plugin.marker import is_evaluation, merged_mark
+from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
 from pytest_armory.plugin.opening import RunOpener
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.redacted import display_id
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.records.tags import display_tags, gate_tags
 from pytest_armory.store.destination import Destination
-from pytest_armory.track.environment import restore_environment
+from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import running
 from pytest_armory.track.run import EvaluationRun
 
@@ -50,6 +53,7 @@ class Attempts:
         worker: str = "main",
         local: Destination | None = None,
         parent_of: Callable[[str, bool], str | None] = lambda _, __: None,
+        guard: Guard | None = None,
     ) -> None:
         self.settings = settings
         self.destination = destination
@@ -65,6 +69,7 @@ class Attempts:
             local=local,
             parent_of=parent_of,
         )
+        self._mlflow = MlflowFixtures(guard or Guard())
         self._worker = worker
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
@@ -104,10 +109,51 @@ class Attempts:
         problems: list[str] = []
         run = self._opener.open(item, record, problems)
         attempt = Attempt(item, record, run, problems)
-        attempt.scope = attempt.stack.enter_context(running(run))
+        attempt.scope = attempt.stack.enter_context(self._running(attempt))
+        if attempt.active is not None:
+            attempt.active.set_wider(True)  # what is not a fixture of the test, nor its body
         attempt.opening_seconds = perf_counter() - started
         self.current = attempt
         return attempt
+
+    def _running(self, attempt: Attempt) -> AbstractContextManager[Scope]:
+        """Make an attempt's run MLflow's active run, unless that is unasked for."""
+        if self.destination is None:
+            return running(attempt.run)
+        from pytest_armory.store.in_force import uri_in_force
+
+        activate = merged_mark(attempt.item).activate
+        return running(
+            attempt.run,
+            activate=self.settings.activate if activate is None else activate,
+            keep_uri=self._mlflow.has_set(uri_in_force()),
+        )
+
+    def begin_body(self, item: pytest.Item) -> None:
+        """Go on to a test's body; one that only a fixture has marked is opened now."""
+        attempt = self.current
+        if attempt is None or attempt.item is not item:
+            attempt = self.open(item)
+        if attempt.active is not None:
+            attempt.active.set_wider(False)
+
+    @contextmanager
+    def setting_up(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Iterator[None]:
+        """While a fixture is set up: it records apart, and what it does with MLflow is its own."""
+        active = self.current.active if self.current is not None else None
+        uses_mlflow = self.destination is not None and "mlflow" in sys.modules
+        in_mlflow = self._mlflow.setting_up(fixturedef, active) if uses_mlflow else nullcontext()
+        with in_mlflow, self.fixtures.recording(fixturedef, request):
+            yield
+
+    def _restore_mlflow(self) -> None:
+        """Put the user's own MLflow settings back: a wide fixture may end with any test."""
+        if self.destination is not None and "mlflow" in sys.modules:
+            from pytest_armory.store.active_run import restore
+
+            restore()
 
     def reported(self, item: pytest.Item, report: pytest.TestReport) -> EvaluationRecord | None:
         """Take in a phase's report of a test; the record to send with it, if there is one.
@@ -119,7 +165,7 @@ class Attempts:
         if attempt is None or attempt.item is not item:
             # In a folder's conftest a hook runs before ours, and may fail before a run is open.
             if not (report.when == "setup" and report.failed and is_evaluation(item)):
-                restore_environment()  # a wide fixture may end with any test
+                self._restore_mlflow()
                 return None
             attempt = self.open(item)
         attempt.note(report)
@@ -180,6 +226,7 @@ class Attempts:
         run.writer.write(
             params=run.writer.params.note(attempt.params(self.fixtures.of(attempt.item))),
             metrics=[("duration_seconds", attempt.seconds, 0)],
+            linked=False,
             tags={
                 "armory.outcome": outcome.value,
                 **gate_tags(attempt.verdicts),

@@ -20,6 +20,9 @@ from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
 if TYPE_CHECKING:
     from pytest_armory.track import EvaluationRun
 
+RUNNING = "armory-runs-tests"
+"""The name of the plugin with the hooks of a process that runs evaluations."""
+
 _settings = pytest.StashKey[options.Settings]()
 
 
@@ -69,9 +72,14 @@ def pytest_make_collect_report(
             _scopes().keep_first_imported(collector)
 
 
-@guarded
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+# Outermost: also the marks that others add in this hook, the last of them too, are known by then.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded_wrapper
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, object, None]:
     """Refuse markers that cannot be used, before the first test runs."""
+    yield
     errors: list[str] = []
     with guard_of(config).step():
         errors = marker.marker_errors(items)
@@ -109,6 +117,21 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, None]:
     if "pytest_armory.track" in sys.modules:
         with _scopes().of_test(item):
             yield
+
+
+# Innermost, as that of a session whose evaluations are known when they are collected.
+@pytest.hookimpl(wrapper=True, trylast=True)
+@guarded_wrapper
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, None]:
+    """Judge the gates of a test that a fixture has marked, where no other evaluation is known."""
+    if not marker.is_evaluation(item) or item.config.pluginmanager.has_plugin(RUNNING):
+        return
+    from pytest_armory.plugin import tracked
+
+    running = tracked.register_in_memory(item.config, item.config.stash[_settings])
+    running.before_call(item)
+    yield
+    running.after_call(item)
 
 
 # Outermost: the errors of all other hooks of ours are known by then.

@@ -18,11 +18,12 @@ MARKER = "evaluation"
 
 MARKER_HELP = (
     "evaluation(*, name=None, description=None, tags=None, at_least=None, at_most=None, "
-    "baseline=None): with --armory-track this test is tracked as one MLflow run. name: the MLflow "
-    "experiment, the same between runs; description: the run's note; tags: a mapping of extra "
-    "tags; at_least, at_most: {metric: number}, bounds that the test fails outside of; baseline: "
-    '{metric: "-2%"}, the worst change against --armory-baseline that still passes. Markers on '
-    "function, class and module merge, the closest wins key by key."
+    "baseline=None, activate=True): with --armory-track this test is tracked as one MLflow run. "
+    "name: the MLflow experiment, the same between runs; description: the run's note; tags: a "
+    "mapping of extra tags; at_least, at_most: {metric: number}, bounds that the test fails "
+    'outside of; baseline: {metric: "-2%"}, the worst change against --armory-baseline that still passes; '
+    "activate: False leaves MLflow's own state alone, so that mlflow.log_* does not land in the "
+    "run. Markers on function, class and module merge, the closest wins key by key."
 )
 
 
@@ -36,16 +37,18 @@ class Mark:
     at_least: Mapping[str, float] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
     baseline: Mapping[str, str] = field(default_factory=dict)
+    activate: bool | None = None
 
 
 _TYPES: dict[str, tuple[type, str]] = {
     "name": (str, 'a string, as in name="digits-robustness"'),
     "description": (str, 'a string, as in description="PGD on logistic regression"'),
     "tags": (Mapping, 'a mapping, as in tags={"team": "vision"}'),
+    "activate": (bool, "True or False, as in activate=False"),
 }
 
 _GATES = ("at_least", "at_most", "baseline")
-_KEYWORDS = (*_TYPES, *_GATES)
+_KEYWORDS = ("name", "description", "tags", *_GATES, "activate")
 
 
 def is_evaluation(item: pytest.Item) -> bool:

@@ -24,6 +24,7 @@ INI_STRICT = "armory_strict"
 INI_BUDGET = "armory_budget"
 INI_REDACT = "armory_redact"
 INI_REDACTION = "armory_redaction"
+INI_ACTIVATE = "armory_activate"
 INI_SESSION = "armory_session"
 INI_BASELINE = "armory_baseline"
 INI_TOLERANCES = "armory_tolerances"
@@ -42,6 +43,7 @@ class Settings:
     budget: float | None = None
     secret_names: tuple[str, ...] = ()
     redaction: bool = True
+    activate: bool = True
     session: str | None = None
     baseline: Reference | None = None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
@@ -119,6 +121,12 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
     (INI_SESSION, None, "the same as --armory-session"),
     (INI_BASELINE, None, "the same as --armory-baseline"),
     (
+        INI_ACTIVATE,
+        "bool",
+        "false: leave MLflow's own state alone: no evaluation's run is MLflow's active run, and "
+        "what is logged by `mlflow.*` goes where it goes without this plugin",
+    ),
+    (
         INI_TOLERANCES,
         "linelist",
         "lines of `metric: tolerance`, as `accuracy: -2%`: the worst change against the baseline "
@@ -127,6 +135,7 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
 )
 """Each ini key with its type, None for one line of text, and its help."""
 
+_ON_BY_DEFAULT = (INI_REDACTION, INI_ACTIVATE)
 _INI_DEFAULTS = {None: "", "bool": False, "linelist": ()}
 
 
@@ -139,7 +148,7 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             group.addoption(flag, metavar=metavar, help=text)
     for key, kind, text in _INI_KEYS:
-        default = True if key == INI_REDACTION else _INI_DEFAULTS[kind]
+        default = True if key in _ON_BY_DEFAULT else _INI_DEFAULTS[kind]
         parser.addini(key, text, type=kind, default=default)
 
 
@@ -161,6 +170,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         budget=_budget(config.getini(INI_BUDGET)),
         secret_names=tuple(config.getini(INI_REDACT)),
         redaction=bool(config.getini(INI_REDACTION)),
+        activate=bool(config.getini(INI_ACTIVATE)),
         **_comparison(config, environ, track),
     )
 

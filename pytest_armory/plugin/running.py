@@ -10,7 +10,7 @@ import pytest
 from pytest_armory.plugin import wire, xdist
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.guard import guarded, guarded_wrapper
-from pytest_armory.plugin.marker import is_evaluation
+from pytest_armory.plugin.marker import is_evaluation, marker_errors
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
 from pytest_armory.records import EvaluationRecord
@@ -60,14 +60,27 @@ class RunningHooks:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, None]:
-        with self.attempts.fixtures.recording(fixturedef, request):
+        with self.attempts.setting_up(fixturedef, request):
             yield
 
     # Innermost: what a gate raises is the test's own failure to everybody else.
     @pytest.hookimpl(wrapper=True, trylast=True)
     @guarded_wrapper
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, None]:
+        self.before_call(item)
         yield
+        self.after_call(item)
+
+    def before_call(self, item: pytest.Item) -> None:
+        """Take in what fixtures have marked; a marker that cannot be used fails the test."""
+        if is_evaluation(item) and not _is_skipped_by_unittest(item):
+            errors = marker_errors([item])
+            if errors:
+                pytest.fail("\n".join(errors), pytrace=False)
+            self.attempts.begin_body(item)
+
+    def after_call(self, item: pytest.Item) -> None:
+        """Judge the gates of a test whose body has passed."""
         if getattr(item, "_excinfo", None):  # a TestCase failed, which raises nothing here
             return
         missed = self.attempts.judge(item)

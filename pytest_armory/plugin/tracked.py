@@ -55,11 +55,13 @@ def register(config: pytest.Config, settings: Settings) -> None:
     process.guard.holds_signals = True
 
 
-def register_in_memory(config: pytest.Config, settings: Settings) -> None:
+def register_in_memory(config: pytest.Config, settings: Settings) -> RunningHooks:
     """Register what marked tests need where nothing is tracked: their runs are kept in memory."""
     attempts = Attempts(settings, None, rootpath=config.rootpath)
     process = Process(guard_of(config))
-    config.pluginmanager.register(RunningHooks(config, attempts, process), "armory-runs-tests")
+    hooks = RunningHooks(config, attempts, process)
+    config.pluginmanager.register(hooks, "armory-runs-tests")
+    return hooks
     process.guard.holds_signals = True
 
 
@@ -113,6 +115,7 @@ def _attempts(
         worker=xdist.worker_name(config),
         parent_of=(ledger or ParentRuns(connection.where, identity.session)).parent_of,
         rootpath=config.rootpath,
+        guard=guard_of(config),
     )
 
 

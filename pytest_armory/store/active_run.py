@@ -57,6 +57,7 @@ class ActiveRun:
     index: int
     last_ended: str | None
     model: Any
+    model_before: Any
     thread: int = field(default_factory=threading.get_ident)
     wider: bool = False
     is_shown: bool = False
@@ -75,13 +76,13 @@ class ActiveRun:
         stack = _stack()
         return not stack or stack[-1] is self.entry
 
-    def replace(self, run: Any, uri: str) -> None:
+    def replace(self, run: Any, uri: str, tags: Mapping[str, str]) -> None:
         """Go on with another run, of another store, in its place."""
         stack = _stack_of(self.thread)
         entry = _fluent().ActiveRun(run)
         stack[:] = [entry if one is self.entry else one for one in stack]
         was_in_force = uri_in_force() == self.uri
-        self.entry, self.uri = entry, uri
+        self.entry, self.uri, self.tags = entry, uri, tags
         if was_in_force:
             in_force.put_ours(uri)
         self._tell_inside()
@@ -90,16 +91,17 @@ class ActiveRun:
     def used_by(self, *, wider: bool) -> Iterator[None]:
         """While code is at work that is the test's own, or that is not (``wider``)."""
         before = self.wider
-        self._set_wider(wider)
+        self.set_wider(wider)
         try:
             yield
         finally:
-            self._set_wider(before)
+            self.set_wider(before)
 
-    def _set_wider(self, wider: bool) -> None:
-        """Put our run below or above those of wider code, if none of the test's own is in between.
+    def set_wider(self, wider: bool) -> None:
+        """Say whether the code at work from now on is not the test's own.
 
-        The active model that the session has is what wider code has left.
+        Our run goes below or above the runs of such code, if none of the test's own is in between;
+        and the active model that it leaves is the session's.
         """
         if wider == self.wider or self.thread != threading.get_ident():
             return
@@ -108,7 +110,9 @@ class ActiveRun:
         if self.is_shown and all(_origin(one) == (self.uri, True) for one in above):
             stack.remove(self.entry)
             stack.insert(0 if wider else len(stack), self.entry)
-        if not wider:
+        if wider:
+            self.model_before = active_model()
+        elif active_model() is not self.model_before:
             self.model = active_model()
         self.wider = wider
         self._tell_inside()
@@ -166,7 +170,8 @@ def activate(
     restore()
     stack = _stack()
     entry = _fluent().ActiveRun(run)
-    active = ActiveRun(entry, uri, tags, problems, len(stack), _last_ended(), model=active_model())
+    model = active_model()
+    active = ActiveRun(entry, uri, tags, problems, len(stack), _last_ended(), model, model)
     _install()
     _active.append(active)
     if not keep_uri:
@@ -318,7 +323,8 @@ def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[Non
 def _innermost() -> ActiveRun | None:
     """Our run that is active in this thread, or else in another."""
     own = [one for one in _active if one.thread == threading.get_ident()]
-    return (own or _active or [None])[-1]
+    known = own or _active
+    return known[-1] if known else None
 
 
 def _origin(entry: Any) -> tuple[str | None, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -11,6 +12,8 @@ from typing import Any
 
 from pytest_armory.environment import changed
 from pytest_armory.store import fluent
+from pytest_armory.store.active_model import linked_to_no_model
+from pytest_armory.store.active_run import take_open
 from pytest_armory.store.artifacts import store_files
 from pytest_armory.store.background import Background
 from pytest_armory.store.circuit import WITHOUT_RETRIES
@@ -72,10 +75,12 @@ class Store:
         metrics: Iterable[tuple[str, float, int]] = (),
         tags: Mapping[str, str] | None = None,
         now: int | None = None,
+        linked: bool = False,
     ) -> None:
         """Write params, metrics (name, value, step) and tags; within MLflow's limits, at once.
 
-        ``now`` is the metrics' time in milliseconds since the epoch.
+        ``now`` is the metrics' time in milliseconds since the epoch. ``linked`` has MLflow link the
+        metrics to its active model, as it does with what code logs itself.
 
         One request for up to 100 params, 100 tags and 1,000 entities in all; no request for none.
         """
@@ -90,7 +95,8 @@ class Store:
             [Param(key, value) for key, value in (params or {}).items()],
             [RunTag(key, value) for key, value in _legal_tags(tags or {}).items()],
         )
-        self.connection.call("writing to a run", write)
+        with nullcontext() if linked else linked_to_no_model():
+            self.connection.call("writing to a run", write)
 
     def log_files(self, run: StoreRun | StoredRun, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts by their path in the run, from text, bytes or a file on disk."""
@@ -128,24 +134,6 @@ class Store:
 
     # The fluent API of the test's own code
 
-    def activate(self, run: StoreRun) -> fluent.FluentState:
-        """Let ``mlflow.log_*`` of this thread land in the run."""
-        return fluent.activate(run.entity, self.uri)
-
-    def deactivate(self, run: StoreRun, state: fluent.FluentState) -> list[str]:
-        """Take the run off again; returns the ids of runs the code left open inside it."""
-        return fluent.deactivate(run.run_id, self.uri, state)
-
-    def is_innermost(self, run: StoreRun, state: fluent.FluentState) -> bool:
-        """Whether no run that the code has opened itself stands above the run."""
-        return fluent.is_innermost(run.run_id, state)
-
-    def replace_active(
-        self, run: StoreRun, store: Store, other: StoreRun, state: fluent.FluentState
-    ) -> fluent.FluentState:
-        """Put another store's run where one of this store is active."""
-        return fluent.replace(run.run_id, other.entity, store.uri, state)
-
     def flush(self) -> None:
         """Wait for what code has logged here in threads of MLflow's."""
         with translated("writing to a run", self.where):
@@ -156,7 +144,7 @@ class Store:
 
         Returns a sentence for each.
         """
-        return [self.close_stray(run_id, left[run_id]) for run_id in fluent.take_open(left)]
+        return [self.close_stray(run_id, left[run_id]) for run_id in take_open(left)]
 
 
 @lru_cache(maxsize=8)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import sys
-from typing import Any
-
-from pytest_armory.store._mlflow import import_mlflow, translated
+from pytest_armory.store._mlflow import import_mlflow
 from pytest_armory.store.active_run import ActiveRun, is_ours
+from pytest_armory.store.runs import finite_or_not, last_values
+from pytest_armory.store.translation import translated
 
 
 def flush(uri: str) -> None:
@@ -46,19 +44,6 @@ def own_metrics(since: float, active: ActiveRun | None = None) -> dict[str, floa
     new = {key: [m for m in ask(run_id, key) if m.timestamp >= began] for key in run.data.metrics}
     last = {key: max(v, key=lambda m: (m.step, m.timestamp)) for key, v in new.items() if v}
     return {key: finite_or_not(m.value) for key, m in last.items()}
-
-
-def last_values(run: Any) -> list[Any]:
-    """The last value of each metric of MLflow's ``Run``, with its time.
-
-    MLflow gives those times out by requests for each metric only.
-    """
-    return list(getattr(run.data, "_metric_objs", None) or [])
-
-
-def finite_or_not(value: float) -> float:
-    """A metric's value as it was logged: MLflow's databases hold the largest float for infinity."""
-    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
 def use_tracking_uri(uri: str) -> None:

@@ -18,8 +18,8 @@ from time import monotonic, sleep
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from pytest_armory.store._mlflow import as_tracking_error
 from pytest_armory.store.circuit import Circuit
+from pytest_armory.store.translation import as_tracking_error
 
 _homes: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """Each exporter's own client, where we have given it another."""
@@ -69,7 +69,7 @@ def settle() -> None:
 def _await(exporter: Any) -> None:
     deadline = monotonic() + Circuit.budget
     provider = sys.modules["mlflow.tracing.provider"]
-    processor = getattr(provider, "_get_span_processor", lambda: None)()
+    processor: Any = getattr(provider, "_get_span_processor", lambda: None)()
     if getattr(processor, "_batch_delegate", None) is not None:
         processor.force_flush(Circuit.budget * 1000)
     queue = getattr(getattr(exporter, "_async_queue", None), "_queue", None)

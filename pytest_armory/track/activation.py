@@ -2,60 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from pytest_armory.track import environment
+from pytest_armory.errors import TrackingError
 from pytest_armory.track.location import Location
 
-_active: set[str] = set()
-"""The ids of all runs that are active now, in whatever thread."""
+if TYPE_CHECKING:
+    from pytest_armory.store.active_run import ActiveRun
 
 
 class Activation:
-    """One run while it is active; ``left_open`` are the runs that its code has not ended."""
+    """One run while it is active.
 
-    def __init__(self, location: Location, variables: dict[str, str | None]) -> None:
-        self.left_open: list[str] = []
-        self._variables = variables
-        self._first = self._current = location
-        self.state = location.store.activate(location.run)
-        _active.add(location.run_id)
+    ``problems`` takes a sentence for what MLflow itself could not do for the run in the background.
+    ``keep_uri`` leaves a tracking URI in force that is the user's own: then the run is not active
+    before that ends.
+    """
+
+    def __init__(self, location: Location, problems: list[str], *, keep_uri: bool) -> None:
+        from pytest_armory.store import active_run
+
+        store = location.store
+        self.problems = problems
+        self.run: ActiveRun = active_run.activate(
+            location.run.entity, store.uri, location.context_tags, problems, keep_uri=keep_uri
+        )
+        self._stop_monitoring = self._monitor(location)
+
+    def _monitor(self, location: Location) -> Callable[[], None]:
+        """Start MLflow's system metrics where its own switch is on, as ``start_run`` does."""
+        from pytest_armory.store.monitor import is_switched_on, system_metrics
+
+        if not is_switched_on():
+            return lambda: None
+        try:
+            return system_metrics(location.run_id, location.store.uri)
+        except TrackingError as error:
+            self.problems.append(str(error))
+            return lambda: None
 
     def replace(self, location: Location) -> None:
         """Make another store's run the active one, unless the code has a run open inside this one.
 
         That one is at the first store, and what the code calls goes on there.
         """
-        before = self._current
-        if not before.store.is_innermost(before.run, self.state):
-            return
-        self.state = before.store.replace_active(
-            before.run, location.store, location.run, self.state
-        )
-        self._current = location
-        environment.change_override(self._variables, environment.child_variables(location))
-        _active.discard(before.run_id)
-        _active.add(location.run_id)
+        if self.run.is_innermost():
+            self.run.replace(location.run.entity, location.store.uri, location.context_tags)
 
-    def end(self) -> None:
-        """Make active what was so before, and note what the code has left open."""
-        _active.difference_update({self._first.run_id, self._current.run_id})
-        left = self._current.store.deactivate(self._current.run, self.state)
-        # Not those of a task beside this one, which opened later and has not ended.
-        self.left_open = [run_id for run_id in left if run_id not in _active]
-
-
-@contextmanager
-def activated(location: Location) -> Iterator[Activation]:
-    """Make a run MLflow's active run meanwhile, for this thread and for child processes."""
-    variables = environment.child_variables(location)
-    with environment.overridden(variables):
-        activation = Activation(location, variables)
+    def close(self) -> list[str]:
+        """Make active what was so before; the ids of runs that the code has left open."""
         try:
-            yield activation
-        finally:
-            activation.end()
+            self._stop_monitoring()
+        except TrackingError as error:
+            self.problems.append(str(error))
+        return self.run.close()
 
 
 def own_metrics(since: float, inside: Activation | None = None) -> Mapping[str, float]:
@@ -65,4 +66,4 @@ def own_metrics(since: float, inside: Activation | None = None) -> Mapping[str, 
     """
     from pytest_armory.store import fluent
 
-    return fluent.own_metrics(since, inside.state if inside is not None else None)
+    return fluent.own_metrics(since, inside.run if inside is not None else None)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 from typing import TypeAlias
 
-from pytest_armory.errors import StoreUnreachableError, TrackingError
+from pytest_armory.errors import StoreUnreachableError, TrackingError, TrackingWarning
 from pytest_armory.signals import alarm_paused
-from pytest_armory.track.activation import Activation, activated
+from pytest_armory.track.activation import Activation
 from pytest_armory.track.location import LocalFallback, Location
 
 Work: TypeAlias = Callable[[Location], None]
@@ -107,18 +108,26 @@ class RunConnection:
             self.location.store.background.drain()
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """Make the run MLflow's active run meanwhile; nothing happens for a run in memory."""
+    def active(self, *, keep_uri: bool = False) -> Iterator[None]:
+        """Make the run MLflow's active run meanwhile; nothing happens for a run in memory.
+
+        ``keep_uri`` leaves a tracking URI in force that is the user's own.
+        """
         if self.location is None:
             yield
             return
+        self.activation = Activation(self.location, self.problems, keep_uri=keep_uri)
         try:
-            with activated(self.location) as self.activation:
-                yield
+            yield
         finally:
             activation, self.activation = self.activation, None
-            if activation is not None:
-                self._close_left_open(activation.left_open, self.location)
+            self._close_left_open(activation.close(), self.location)
+            if self.raises:
+                self._warn_of_problems()
+
+    def _warn_of_problems(self) -> None:
+        while self.problems:
+            warnings.warn(self.problems.pop(0), TrackingWarning, stacklevel=6)
 
     def _close_left_open(self, left_open: list[str], location: Location) -> None:
         self.left_open = dict.fromkeys(left_open, location.run_id)

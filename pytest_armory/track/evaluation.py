@@ -6,14 +6,14 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError, TrackingWarning
 from pytest_armory.store import destination
+from pytest_armory.store.in_force import given_uri
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.context import Scope, enclosing_scope, entered
-from pytest_armory.track.environment import given_uri
 from pytest_armory.track.location import LocalFallback, Location
 from pytest_armory.track.run import EvaluationRun, tag_strings
 
@@ -136,11 +136,22 @@ def open_run(
 
 
 @contextmanager
-def running(run: EvaluationRun, outer: Scope | None = None) -> Iterator[Scope]:
-    """Make ``run`` the current run, and MLflow's active run, with a scope of its own."""
+def running(
+    run: EvaluationRun,
+    outer: Scope | None = None,
+    *,
+    activate: bool = True,
+    keep_uri: bool = False,
+) -> Iterator[Scope]:
+    """Make ``run`` the current run, and MLflow's active run, with a scope of its own.
+
+    Without ``activate`` MLflow's own state is left alone; ``keep_uri`` leaves a tracking URI in
+    force that is the user's own.
+    """
     outer = outer or enclosing_scope()
     scope = Scope(dict(outer.params), outer=outer, run=run)
-    with run.connection.active(), entered(scope):
+    active = run.connection.active(keep_uri=keep_uri) if activate else nullcontext()
+    with active, entered(scope):
         yield scope
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pytest_armory.store import destination
-from pytest_armory.track.environment import given_uri
+from pytest_armory.store.in_force import given_uri
 
 _initialized: set[str] = set()
 """The URIs that :func:`init_tracking_uri` has set, not the user's environment."""

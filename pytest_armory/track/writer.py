@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -33,8 +33,12 @@ class RunWriter:
         params: Mapping[str, str] | None = None,
         metrics: Sequence[Metric] = (),
         tags: Mapping[str, str] | None = None,
+        linked: bool = True,
     ) -> None:
-        """Write everything given in one request, the parameters clipped to MLflow's limit."""
+        """Write everything given in one request, the parameters clipped to MLflow's limit.
+
+        ``linked`` says that these metrics are results, which belong to MLflow's active model.
+        """
         new = self.params.add(params or {})
         tags = {**(tags or {}), **self.metrics.new_tags(metrics), **self.params.new_tags()}
         self.connection.tags.update(tags)
@@ -43,25 +47,19 @@ class RunWriter:
         from pytest_armory.store import milliseconds
 
         now = milliseconds()  # once: what a lost answer stored is not another value
-        self.connection.do(lambda location: self._write_batch(location, new, metrics, tags, now))
 
-    def _write_batch(
-        self,
-        location: Location,
-        params: Mapping[str, str],
-        metrics: Sequence[Metric],
-        tags: Mapping[str, str],
-        now: int,
-    ) -> None:
-        write = partial(location.store.log_batch, location.run_id)
-        try:
-            write(params=params, metrics=metrics, tags=tags, now=now)
-        except StoreRefusedError:
-            self._write_singly(location, params, metrics, tags)
+        def send(location: Location) -> None:
+            log = partial(location.store.log_batch, location.run_id, now=now, linked=linked)
+            try:
+                log(params=new, metrics=metrics, tags=tags)
+            except StoreRefusedError:
+                self._write_singly(log, new, metrics, tags)
+
+        self.connection.do(send)
 
     def _write_singly(
         self,
-        location: Location,
+        write: Callable[..., None],
         params: Mapping[str, str],
         metrics: Sequence[Metric],
         tags: Mapping[str, str],
@@ -70,7 +68,6 @@ class RunWriter:
 
         A parameter, say, that the test has logged itself with another value.
         """
-        write = partial(location.store.log_batch, location.run_id)
         for key, value in params.items():
             try:
                 write(params={key: value})

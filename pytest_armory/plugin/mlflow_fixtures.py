@@ -1,0 +1,65 @@
+"""What fixtures wider than a test do with MLflow: it is theirs, and not the test's they began in.
+
+A run that a session's fixture opens lives until that fixture ends, and a tracking URI that it sets
+is in force for as long. So while such a fixture is set up or ends, the code at work is not the
+test's own; and it ends with the tracking URI in force that it was set up with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import pytest
+
+from pytest_armory.plugin.guard import Guard
+from pytest_armory.store.active_run import ActiveRun, restore, used_by_ending_fixture
+from pytest_armory.store.in_force import uri_in_force
+
+
+class MlflowFixtures:
+    """The fixtures of one process that are wider than a test, and the tracking URIs they set."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._uris: dict[pytest.FixtureDef[Any], str] = {}
+
+    def has_set(self, uri: str | None) -> bool:
+        """Whether a fixture that has not ended yet has set this tracking URI."""
+        return uri in self._uris.values()
+
+    @contextmanager
+    def setting_up(
+        self, fixturedef: pytest.FixtureDef[Any], active: ActiveRun | None
+    ) -> Iterator[None]:
+        """While a fixture is set up, in the setup or the body of a test whose run is ``active``."""
+        wide = fixturedef.scope != "function"
+        used: AbstractContextManager[None] = active.used_by(wider=wide) if active else nullcontext()
+        if not wide:
+            with used:
+                yield
+            return
+        before, ending = uri_in_force(), ExitStack()
+        fixturedef.addfinalizer(self._guarded(lambda: self._ended(fixturedef, ending)))
+        with used:
+            yield
+        after = uri_in_force()
+        if after and after != before and not (active and after == active.uri):
+            self._uris[fixturedef] = after
+        # The finalizer that was added last is called first.
+        fixturedef.addfinalizer(
+            self._guarded(lambda: ending.enter_context(used_by_ending_fixture(after)))
+        )
+
+    def _ended(self, fixturedef: pytest.FixtureDef[Any], ending: ExitStack) -> None:
+        ending.close()
+        self._uris.pop(fixturedef, None)
+        restore()
+
+    def _guarded(self, work: Callable[[], object]) -> Callable[[], None]:
+        def finalizer() -> None:
+            with self._guard.step():
+                work()
+
+        return finalizer
