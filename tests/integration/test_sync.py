@@ -239,7 +239,7 @@ def test_killed_at_any_request(
     """With the request on its way, or lost; every request was tried once, these are some."""
     with proxied(mlflow_server) as proxy:
         runs = record(proxy.url)
-        command = (fork_server(), "pytest_armory.cli.commands", "sync")
+        command = (fork_server(), "pytest_armory.cli.main", "sync")
         with TemporaryFile("w+") as log:
             process = Command(*command, folder=tmp_path, files=(log.fileno(), log.fileno()))
 
