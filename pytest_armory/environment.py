@@ -1,4 +1,4 @@
-"""Environment variables that are other ones for a while."""
+"""Set environment variables, for good or for a while."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def put(variables: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def changed(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set them meanwhile; afterwards each is what it was, whatever became of it."""
+    """Override them meanwhile, then restore each to what it was."""
     before = {name: os.environ.get(name) for name in variables}
     put(variables)
     try:

@@ -1,4 +1,4 @@
-"""What holds signals off while our own code is at work: Ctrl-C, and the alarm of a time limit."""
+"""Defer signals while our own code is at work: Ctrl-C, and the alarm of a time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def alarm_paused() -> Iterator[None]:
-    """Stop the clock of an alarm that times the test, as pytest-timeout's: the work is not its."""
+    """Stop the clock of an alarm that times the test, as pytest-timeout's: this is not its time."""
     if threading.current_thread() is not threading.main_thread() or not _ALARMS:
         yield
         return
@@ -31,9 +31,9 @@ _uninterrupted: list[None] = []
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """In code inside :func:`interrupt_deferred` that ends by itself: a second Ctrl-C waits too.
+    """Inside :func:`interrupt_deferred`, for work that ends by itself: a second Ctrl-C waits too.
 
-    A module whose import was broken off cannot be imported again.
+    A module whose import was interrupted cannot be imported again.
     """
     _uninterrupted.append(None)
     try:
@@ -44,7 +44,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
-    """Let a Ctrl-C wait until the code inside is done; a second one does not."""
+    """Raise a Ctrl-C only when the code inside is done; a second one is raised at once."""
     python = signal.default_int_handler
     if (
         threading.current_thread() is not threading.main_thread()
@@ -52,17 +52,17 @@ def interrupt_deferred() -> Iterator[None]:
     ):
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if came and not _uninterrupted:
+        if received and not _uninterrupted:
             python(number, frame)
-        came.append(number)
+        received.append(number)
 
     signal.signal(signal.SIGINT, remember)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, python)
-    if came:
+    if received:
         raise KeyboardInterrupt

@@ -123,13 +123,13 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
     """What the tags and metrics of an attempt's run say."""
     problems: list[str] = []
     baseline = _json_tag(tags, BASELINE, fields.mapping_of(fields.number), problems)
+    seconds = _optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
     return AttemptTags(
         attempt=_optional(f"the tag {ATTEMPT}", _attempt_number, tags.get(ATTEMPT), problems) or 1,
         worker=tags.get("armory.worker", ""),
         parent_id=tags.get("mlflow.parentRunId"),
         outcome=decode_outcome(tags, problems),
-        duration=_optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
-        or 0.0,
+        duration=seconds or 0.0,
         chief=_json_tag(tags, CHIEF, fields.list_of(fields.string), problems) or (),
         baseline=metric_values(baseline or {}).numbers,
         verdicts=tuple(_verdicts(tags, problems)),

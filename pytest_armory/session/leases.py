@@ -36,7 +36,7 @@ class Lease:
 
     def touch(self) -> None:
         """Say that this process is at work: who closes its runs later knows until when it was."""
-        with suppress(OSError):  # a file system gone read-only; then the end is told less exactly
+        with suppress(OSError):  # a file system gone read-only; then the end is known less exactly
             os.utime(self.path)
 
     def write_journal(self, text: str) -> None:

@@ -1,8 +1,8 @@
-"""Closing what a process left open that was killed: ``pytest-armory recover``, and every session.
+"""Closing the runs that a killed process left open: ``pytest-armory recover``, and every session.
 
-Only a run whose process is known to be dead is closed, and its lease tells that. Runs of other
-machines, or of another Armory home, are for somebody who knows: they are named, and closed by
-their session's ID.
+Only a run whose process is dead is closed, which its lease says. Runs of other machines, or of
+another Armory home, are only named: whoever knows that they are over closes them by their session's
+ID.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pytest_armory.store.destination import Destination, lease_folder
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was closed, and what is still open: by a living process, or by one nobody here knows.
+    """What was closed, and what is still open: by a process alive, or by one not known here.
 
     ``problems`` say what could not be read of what was closed.
     """

@@ -1,8 +1,8 @@
-"""Signals that end a process: what is open is closed first, and it dies of the signal all the same.
+"""Signals that end a process: it closes what is open first, and then ends by the same signal.
 
-A CI runner's time-out is a ``SIGTERM``, a terminal that is closed a ``SIGHUP``. Python dies of both
-on the spot, and so does a process of ours, a moment later: exit status, fixtures left standing and
-what a parent process sees stay what they are without us.
+A CI runner's time-out is a ``SIGTERM``, a terminal that is closed a ``SIGHUP``. Both end a
+Python process at once, and ours a moment later: its exit status, fixtures without a teardown and
+what a parent process sees are as without us.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 
 
 def before_dying(work: Callable[[], None]) -> Callable[[], None]:
-    """Do ``work`` in a thread before this process dies of a signal; returns what undoes this.
+    """Do ``work`` in a thread before a signal ends this process; returns what undoes this.
 
     Only signals are handled that would kill: who handles or ignores them keeps doing so. Nothing
     happens outside the main thread, where no handler can be set.
     """
-    # Of a container's first process the kernel takes no such signal, as long as it has no handler.
+    # Without a handler, the kernel does not deliver such a signal to a container's first process.
     if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:
         return lambda: None
 
     # The main thread goes on meanwhile: it may hold a lock that the work needs.
-    def die_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
+    def end_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
         undo()  # a second signal kills at once
         try:
-            threading.Thread(target=_work_and_die, args=(work, number), daemon=True).start()
+            threading.Thread(target=_work_and_end, args=(work, number), daemon=True).start()
             watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
             watchdog.daemon = True
             watchdog.start()
-        except RuntimeError:  # no more threads to be had
+        except RuntimeError:  # no more threads can be started
             os.kill(os.getpid(), number)
 
     def undo() -> None:
         for number in _ENDING:
-            if signal.getsignal(number) is die_after_work:  # not what a test has set since
+            if signal.getsignal(number) is end_after_work:  # not what a test has set since
                 signal.signal(number, signal.SIG_DFL)
         _handlers.discard(undo)
 
     for number in _ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, die_after_work)
+            signal.signal(number, end_after_work)
     _handlers.add(undo)
     return undo
 
 
-def _work_and_die(work: Callable[[], None], number: int) -> None:
+def _work_and_end(work: Callable[[], None], number: int) -> None:
     try:
         work()
     finally:
@@ -68,6 +68,6 @@ def _undo_all() -> None:
         undo()
 
 
-# A forked child has nothing to close, and whoever terminates it expects it dead.
+# A forked child has nothing to close, and a signal is expected to end it at once.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_undo_all)

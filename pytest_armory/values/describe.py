@@ -20,15 +20,15 @@ from pytest_armory.values.redaction import REDACTED, hides
 
 _REPR_LIMIT = 2_000  # of an object known only by its repr; some print whole networks
 _NESTED_TEXT = 20_000  # of one string inside a list: a hundred documents must not make 100 MB
-_SHOWN = (100, 20, 10)  # members shown at each depth of nesting; their product bounds the work
+_MEMBERS = (100, 20, 10)  # described at each depth of nesting; their product bounds the work
 _DEPTH = 32  # of mappings in mappings
 _OPENED = 10_000  # mappings opened in one call: one held twice on every level doubles at each
 
 
 def describe(value: object) -> str:
-    """One value as a short honest string; raises nothing but Ctrl-C's, whatever the value.
+    """One value as a short string; raises nothing but Ctrl-C's, whatever the value.
 
-    Scalars, strings and paths as they are, a string whole however long; arrays and frames by
+    Scalars, strings and paths as they are, a string uncut however long; arrays and frames by
     type, shape and dtype; callables by qualified name; containers as far as they are short.
     `<module.Type>` for whatever has no stable, reasonable `repr`.
     """
@@ -104,19 +104,19 @@ def _members_text(value: Any, depth: int) -> str | None:
     if pairs is None and not issubclass(kind, (list, tuple, set, frozenset, deque)):
         return None
     size = len(value if pairs is None else pairs)
-    shown = _SHOWN[depth] if depth < len(_SHOWN) else 0
+    most = _MEMBERS[depth] if depth < len(_MEMBERS) else 0
     if issubclass(kind, (set, frozenset)):
         # Sorted, because the order of strings in a set differs between processes.
-        texts = sorted(_describe(item, depth + 1) for item in value) if size <= shown else []
+        texts = sorted(_describe(item, depth + 1) for item in value) if size <= most else []
     elif pairs is None:
-        texts = [_describe(item, depth + 1) for item in islice(value, shown)]
+        texts = [_describe(item, depth + 1) for item in islice(value, most)]
     elif issubclass(kind, Mapping):
         texts = [
             f"{_describe(name, depth + 1)}: {_member_text(name, item, depth)}"
-            for name, item in pairs[:shown]
+            for name, item in pairs[:most]
         ]
     else:
-        texts = _named_texts(pairs[:shown], depth)
+        texts = _named_texts(pairs[:most], depth)
     if size > len(texts):
         texts.append(f"… {size - len(texts):,} more")
     inner = ", ".join(texts)
@@ -226,7 +226,7 @@ def leaves(
         value, members = look(key or "", value)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - members not to be read are told by their owner's type
+    except BaseException:  # noqa: BLE001 - where members cannot be read, their owner's type stands for them
         members = None
     if members is None:
         yield key or "", value

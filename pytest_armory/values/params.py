@@ -19,7 +19,7 @@ from pytest_armory.values.redaction import (
 )
 
 PARAM_LIMIT = 6000
-"""Characters of one parameter value; MLflow cuts a longer one without a word."""
+"""Characters of one parameter value; MLflow silently cuts a longer one."""
 
 TAG_LIMIT = 8000
 """Those of a tag's; MLflow's ``create_run`` itself neither cuts nor checks."""
@@ -31,27 +31,27 @@ def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str
     """Parameters as flat strings, `prefix.key.inner`, redacted and of any length.
 
     Mappings, dataclass instances and namedtuples are flattened; the keys are legal for MLflow and
-    the values encode as UTF-8. The caller cuts with `clip`, keeping the whole.
+    the values encode as UTF-8. The caller cuts with `clip`, keeping the full text.
     """
     strings: dict[str, str] = {}
     used: dict[str, int] = {}
 
-    def own(key: str) -> str:  # what the caller's prefix is called is not the value's secret
+    def unprefixed(key: str) -> str:  # the prefix is the caller's and says nothing of the value
         return key.removeprefix(prefix)
 
     def look(key: str, value: Any) -> tuple[Any, Members]:
         # An empty mapping under a key is a leaf, "{}".
-        secret = is_redacting() and is_secret_key(own(key))
+        secret = is_redacting() and is_secret_key(unprefixed(key))
         pairs = None if secret else pairs_of(value)
         return value, pairs if pairs or value is params else None
 
     for key, value in leaves(prefix or None, params, ".", look):
         if type(value) is Refused:
             text = str(value)
-        elif hides(own(key), value):
+        elif hides(unprefixed(key), value):
             text = REDACTED
         else:
-            text = visible(_shown(describe(value)))
+            text = visible(_redacted(describe(value)))
         strings[unused(legal_key(key), used)] = text
     return strings
 
@@ -63,7 +63,7 @@ _ILLEGAL = re.compile(r"[^/\w.\- ]" if os.name == "nt" else r"[^/\w.\- :]")
 def legal_key(name: str) -> str:
     """`name` as MLflow accepts it: at most 250 legal characters and a normalised path.
 
-    What is not legal becomes `_`; a name cut short ends with a hash of the whole.
+    What is not legal becomes `_`; a name cut short ends with a hash of the full name.
     """
     parts = _ILLEGAL.sub("_", name).split("/")
     parts = ["_" * max(len(part), 1) if part in ("", ".", "..") else part for part in parts]
@@ -76,12 +76,12 @@ def legal_key(name: str) -> str:
 
 
 def clip_name(text: str, limit: int) -> str:
-    """A name cut to a limit, if need be, that ends with a hash of the whole then."""
+    """A name cut to a limit, if need be, that then ends with a hash of the full name."""
     return text if len(text) <= limit else _ending_in_hash(text, limit, text)
 
 
-def _ending_in_hash(text: str, limit: int, whole: str) -> str:
-    return f"{text[: limit - 9]}_{short_hash(whole)}"
+def _ending_in_hash(text: str, limit: int, name: str) -> str:
+    return f"{text[: limit - 9]}_{short_hash(name)}"
 
 
 def short_hash(text: str) -> str:
@@ -100,5 +100,5 @@ def unused(key: str, used: dict[str, int]) -> str:
     return name
 
 
-def _shown(text: str) -> str:
+def _redacted(text: str) -> str:
     return redact_text(text) if is_redacting() else text

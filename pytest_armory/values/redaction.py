@@ -1,4 +1,4 @@
-"""What a secret looks like, by its name or in a text, and what is shown in its place."""
+"""What a secret looks like, by its name or in a text, and what stands in its place."""
 
 from __future__ import annotations
 
@@ -208,19 +208,19 @@ def _redact_pairs(text: str) -> str:
 
 def redact_argv(argv: Sequence[str]) -> str:
     """A command line as one types it in a shell, secrets redacted."""
-    shown = []
+    words = []
     hidden = False
     for argument in map(visible, argv):
         name, equals, value = argument.partition("=")
         secret = re.fullmatch(r"[\w.\- ]+", name) is not None and is_secret_key(name)
         if hidden and not argument.startswith("-"):
-            shown.append(REDACTED)
+            words.append(REDACTED)
         elif secret and value and value.strip() not in _NO_SECRETS:
-            shown.append(f"{name}={REDACTED}")
+            words.append(f"{name}={REDACTED}")
         else:
-            shown.append(redact_text(argument))
+            words.append(redact_text(argument))
         hidden = secret and not equals and name.startswith("-")
-    return shlex.join(shown)
+    return shlex.join(words)
 
 
 def visible(text: str) -> str:

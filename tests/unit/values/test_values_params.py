@@ -1,0 +1,179 @@
+"""Parameters: flat strings with legal keys, of any value."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hostile import (
+    ANY_TEXT,
+    JUNK,
+    KEYS,
+    BrokenMapping,
+    Color,
+    Config,
+    EndlessMapping,
+    Point,
+    hostile,
+    recursive_dict,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_armory.values import (
+    REDACTED,
+    describe,
+    legal_key,
+    param_strings,
+)
+
+
+def test_params_are_flattened_in_order() -> None:
+    params = {
+        "eps": 0.1,
+        "model": {"layers": [64, 64], "act": torch.relu, "extra": {}},
+        "config": Config(),
+        "point": Point(1, {"z": None}),
+        3: Color.RED,
+        ("a", 1): "tuple key",
+    }
+    assert param_strings(params, prefix="load") == {  # type: ignore[arg-type]
+        "load.eps": "0.1",
+        "load.model.layers": "[64, 64]",
+        "load.model.act": describe(torch.relu),
+        "load.model.extra": "{}",
+        "load.config.lr": "0.1",
+        "load.config.password": REDACTED,
+        "load.point.x": "1",
+        "load.point.y.z": "None",
+        "load.3": "Color.RED",
+        "load.a.1": "tuple key",
+    }
+
+
+def test_no_params_are_none() -> None:
+    assert param_strings({}) == {}
+    assert param_strings({}, prefix="load") == {}
+
+
+@pytest.mark.parametrize(
+    ("params", "strings"),
+    [
+        ({"password": "x", "n": 1}, {"password": REDACTED, "n": "1"}),
+        ({"db": {"password": "x"}}, {"db.password": REDACTED}),
+        ({"credentials": {"user": "u", "pin": 1}}, {"credentials": REDACTED}),
+        ({"headers": {"X-Api-Key": "x"}}, {"headers.X-Api-Key": REDACTED}),
+        ({"token": None, "use_auth_token": True}, {"token": "None", "use_auth_token": "True"}),
+        ({"uri": "http://u:p@host/x"}, {"uri": f"http://{REDACTED}@host/x"}),
+        ({"opts": ["--token=abc"]}, {"opts": f"['--token={REDACTED}']"}),
+        (
+            {"ns": SimpleNamespace(api_key="x", a=1)},
+            {"ns": f"namespace(api_key='{REDACTED}', a=1)"},
+        ),
+        ({"eos_token": "</s>", "max_tokens": 5}, {"eos_token": "</s>", "max_tokens": "5"}),
+    ],
+)
+def test_secret_params_are_redacted(params: dict[str, object], strings: dict[str, str]) -> None:
+    assert param_strings(params) == strings
+
+
+def test_a_loader_whose_own_name_says_token_hides_nothing() -> None:
+    assert param_strings({"eps": 1, "api_key": "x"}, prefix="get_token") == {
+        "get_token.eps": "1",
+        "get_token.api_key": REDACTED,
+    }
+
+
+def test_params_that_databases_refuse_are_made_visible() -> None:
+    assert param_strings({"a": "x\udc80\x00é"}) == {"a": "x\\udc80\\x00é"}
+
+
+def test_params_are_not_cut() -> None:
+    assert param_strings({"text": "x" * 1_000_000})["text"] == "x" * 1_000_000
+
+
+def test_no_param_is_lost_when_keys_become_the_same() -> None:
+    params = {"a?": 1, "a!": 2, "a_": 3, "x" * 300: 4, "x" * 301: 5}
+    strings = param_strings(params)
+    assert list(strings.values()) == ["1", "2", "3", "4", "5"]
+    assert list(strings)[:3] == ["a_", "a_-2", "a_-3"]
+
+
+def test_cycles_and_depth_are_told() -> None:
+    assert param_strings(recursive_dict()) == {"self": "<cycle>"}
+    assert param_strings({"a": recursive_dict()}) == {"a.self": "<cycle>"}
+    doubled: dict[str, Any] = {"a": 1}
+    for _ in range(60):
+        doubled = {"a": doubled, "b": doubled}
+    begin = time.perf_counter()
+    assert "<nested too deep>" in param_strings(doubled).values()
+    assert time.perf_counter() - begin < 2
+
+
+@hostile
+def test_params_survive(make: Callable[[], Any]) -> None:
+    strings = param_strings({"a": make(), "b": [make()], "c": {"d": make()}, "e": 1}, prefix="p")
+    assert {key.split(".")[1] for key in strings} == set("abce")
+    assert all(type(text) is str for text in strings.values())
+    assert strings["p.e"] == "1"
+
+
+def test_params_that_cannot_be_read_say_so() -> None:
+    assert param_strings(BrokenMapping(a=1), prefix="p") == {"p": "<hostile.BrokenMapping>"}
+    assert list(param_strings(EndlessMapping()).values()) == ["<nested too deep>"]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("accuracy", "accuracy"),
+        ("report/macro avg/f1-score", "report/macro avg/f1-score"),
+        ("test_x[0.1-a]", "test_x_0.1-a_"),
+        ("recall@5", "recall_5"),
+        ("größe", "größe"),
+        ("", "_"),
+        (".", "_"),
+        ("..", "__"),
+        ("...", "__."),
+        ("..a", "__a"),
+        ("a/..b", "a/..b"),
+        ("/a", "_/a"),
+        ("a//b", "a/_/b"),
+        ("a/", "a/_"),
+        ("./a/../b", "_/a/__/b"),
+        ("a\n", "a_"),
+        ("a\udc80\x00", "a__"),
+    ],
+)
+def test_legal_key(name: str, key: str) -> None:
+    assert legal_key(name) == key
+
+
+def test_long_keys_are_cut_and_stay_distinct() -> None:
+    keys = {legal_key("x" * 300 + tail) for tail in ("a", "b", "/", "?", "!")}
+    assert len(keys) == 5
+    assert {len(key) for key in keys} == {250}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(KEYS, JUNK, max_size=4), ANY_TEXT)
+def test_any_params(params: Mapping[Any, object], prefix: str) -> None:
+    from mlflow.utils.validation import _validate_param_name
+
+    for key, text in param_strings(params, prefix=prefix).items():
+        _validate_param_name(key)
+        assert len(key) <= 250
+        assert "\x00" not in text
+        text.encode()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.sampled_from("./ab_?\n\udc80") | st.characters(), max_size=400))
+def test_any_key(name: str) -> None:
+    key = legal_key(name)
+    assert 0 < len(key) <= 250
+    assert legal_key(key) == key
