@@ -14,7 +14,7 @@ from typing import Any
 
 
 class RefusedError(Exception):
-    """A value that breaks a rule; whoever knows the evaluation and the batch adds them."""
+    """A value that breaks a rule; the caller adds which evaluation and which batch."""
 
 
 def length(values: Any) -> int:

@@ -13,7 +13,7 @@ def is_incremental(metric: object) -> bool:
     return all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset"))
 
 
-class Incremental:
+class IncrementalMetric:
     """torchmetrics' `update(first, second)`, `compute()` and `reset()`."""
 
     def __init__(self, metric: Any) -> None:
@@ -30,7 +30,7 @@ class Incremental:
         return {name: self.metric.compute()}
 
 
-class Kept:
+class CollectedSamples:
     """All targets and predictions of a run, for the metrics that need them at once."""
 
     def __init__(self) -> None:
@@ -41,26 +41,26 @@ class Kept:
         self.predictions.append(predictions)
         self.targets.append(targets)
 
-    def whole(self) -> tuple[Any, Any]:
+    def concatenated(self) -> tuple[Any, Any]:
         """(targets, predictions), joined once however many metrics ask."""
         self.targets = [joined(self.targets)]
         self.predictions = [joined(self.predictions)]
         return self.targets[0], self.predictions[0]
 
 
-class Whole:
-    """scikit-learn's `f(targets, predictions)`, called once with everything that was kept."""
+class FunctionMetric:
+    """scikit-learn's `f(targets, predictions)`, called once with all samples."""
 
-    def __init__(self, function: Callable[[Any, Any], object], kept: Kept) -> None:
+    def __init__(self, function: Callable[[Any, Any], object], collected: CollectedSamples) -> None:
         self.function = function
-        self.kept = kept
+        self.collected = collected
 
     def results(self, name: str) -> dict[str, object]:
-        targets, predictions = self.kept.whole()
+        targets, predictions = self.collected.concatenated()
         return {name: self.function(targets, predictions)}
 
 
-class PerSample:
+class PerSampleMetric:
     """`f(clean, perturbed)` with one value per sample: their mean, and the largest."""
 
     def __init__(self, function: Callable[[Any, Any], Any]) -> None:
@@ -83,4 +83,4 @@ class PerSample:
         return {name: self.total / self.count, f"{name}_max": self.largest}
 
 
-Meter: TypeAlias = Incremental | Whole | PerSample
+Meter: TypeAlias = IncrementalMetric | FunctionMetric | PerSampleMetric

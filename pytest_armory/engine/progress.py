@@ -1,4 +1,4 @@
-"""How far a run is: when to say so, and the terminal line that says it."""
+"""How far a run is: when to report it, and the terminal line that does."""
 
 from __future__ import annotations
 

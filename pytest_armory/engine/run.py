@@ -57,7 +57,7 @@ class Track(Protocol):
         """The run to hand results to, or None."""
 
     def convert_result(self, result: object, /) -> object:
-        """A result of a kind that others have taught the plugin, as numbers or a mapping."""
+        """A result of a type that a hook of the plugin knows, as numbers or a mapping."""
 
 
 def _track() -> Track:
@@ -104,7 +104,7 @@ class Engine:
         current = track.current_run()
         log = current.writer if current is not None else None
         walk, measured = self._walked(log)
-        values = metric_values({**measured, **walk.own_numbers()}, convert=track.convert_result)
+        values = metric_values({**measured, **walk.engine_numbers()}, convert=track.convert_result)
         if log is not None:
             log.log_results(values.numbers, values.arrays)
         for name, reason in values.refused.items():
@@ -121,7 +121,7 @@ class Engine:
         line = terminal_line() if self.progress is None else None
         walk = Walk(self.evaluation, Ticker(self.progress or line, log))
         try:
-            with walk.blamed():
+            with walk.errors_located():
                 walk.over_batches()
                 measured = walk.finish()
         finally:

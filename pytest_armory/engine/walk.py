@@ -12,7 +12,14 @@ from pytest_armory.engine.arrays import RefusedError, copied, describe, detached
 from pytest_armory.engine.calls import perturber, predictor
 from pytest_armory.engine.dataset import batch_count, batches, check_lengths, check_pair
 from pytest_armory.engine.evaluation import Evaluation
-from pytest_armory.engine.metrics import Incremental, Kept, Meter, PerSample, Whole, is_incremental
+from pytest_armory.engine.metrics import (
+    CollectedSamples,
+    FunctionMetric,
+    IncrementalMetric,
+    Meter,
+    PerSampleMetric,
+    is_incremental,
+)
 from pytest_armory.engine.progress import Progress, Ticker
 from pytest_armory.errors import ArmoryError, EvaluationError
 
@@ -20,7 +27,7 @@ _END = object()
 
 
 class Walk:
-    """What is kept from one batch to the next; `doing` is whom an error is put down to."""
+    """What is kept from one batch to the next; `stage` is what an error is attributed to."""
 
     def __init__(self, evaluation: Evaluation, ticker: Ticker) -> None:
         self.evaluation, self.ticker = evaluation, ticker
@@ -30,32 +37,36 @@ class Walk:
             (f"perturbation {name!r}", perturber(perturbation))
             for name, perturbation in evaluation.perturbations.items()
         ]
-        kept = Kept()
+        collected = CollectedSamples()
         self.measures: list[tuple[str, str, Meter]] = [
-            (f"metric {name!r}", name, Incremental(m) if is_incremental(m) else Whole(m, kept))
+            (
+                f"metric {name!r}",
+                name,
+                IncrementalMetric(m) if is_incremental(m) else FunctionMetric(m, collected),
+            )
             for name, m in evaluation.metrics.items()
         ]
         self.distances: list[tuple[str, str, Meter]] = [
             (
                 f"perturbation metric {name!r}",
                 name,
-                Incremental(m) if is_incremental(m) else PerSample(m),
+                IncrementalMetric(m) if is_incremental(m) else PerSampleMetric(m),
             )
             for name, m in evaluation.perturbation_metrics.items()
         ]
         self.updates = _updates(self.measures)
         if len(self.updates) < len(self.measures):
-            self.updates.append(("predictions", kept.update))
+            self.updates.append(("predictions", collected.update))
         self.comparisons = _updates(self.distances)
         # A perturbation that writes into its inputs would be compared with what it wrote.
         self.copies = bool(self.perturbations and self.comparisons)
         self.batches = self.samples = 0
         self.fetching = self.predicting = self.measuring = self.elapsed = 0.0
         self.perturbing = [0.0] * len(self.perturbations)
-        self.doing, self.in_batch = "dataset", False
+        self.stage, self.in_batch = "dataset", False
 
     @contextmanager
-    def blamed(self) -> Iterator[None]:
+    def errors_located(self) -> Iterator[None]:
         """Whatever is raised within becomes an EvaluationError that says where it happened."""
         try:
             yield
@@ -69,12 +80,12 @@ class Walk:
 
     def _where(self) -> str:
         batch = f", batch index {self.batches}" if self.in_batch else ""
-        return f"evaluation {self.evaluation.name!r}{batch}, {self.doing}"
+        return f"evaluation {self.evaluation.name!r}{batch}, {self.stage}"
 
     def over_batches(self) -> None:
         """Read the dataset to its end, keeping no more of it than the metrics do."""
         self._reset_metrics()
-        self.doing, self.in_batch = "dataset", True
+        self.stage, self.in_batch = "dataset", True
         begun = perf_counter()
         source = batches(self.evaluation.dataset, self.evaluation.batch_size)
         while (item := next(source, _END)) is not _END:
@@ -83,7 +94,7 @@ class Walk:
             self._one_batch(item, fetched)
             del item  # gone before the next one is made
             self.batches += 1
-            self.doing = "dataset"
+            self.stage = "dataset"
             begun = perf_counter()
             if begun >= self.ticker.due:
                 self.ticker.tick(self.progress())
@@ -96,30 +107,30 @@ class Walk:
             )
 
     def _reset_metrics(self) -> None:
-        for doing, _, meter in self.measures + self.distances:
-            self.doing = doing
-            if isinstance(meter, Incremental):
+        for stage, _, meter in self.measures + self.distances:
+            self.stage = stage
+            if isinstance(meter, IncrementalMetric):
                 meter.start()
 
     def _one_batch(self, item: Any, begun: float) -> None:
         inputs, targets = check_pair(item)
         count = check_lengths(inputs, targets)
         perturbed = copied(inputs) if self.copies else inputs
-        for index, (doing, perturb) in enumerate(self.perturbations):
-            self.doing = doing
+        for index, (stage, perturb) in enumerate(self.perturbations):
+            self.stage = stage
             perturbed = _check_perturbed(perturb(perturbed, targets), perturbed)
             ended = perf_counter()
             self.perturbing[index] += ended - begun
             begun = ended
-        self.doing = "model"
+        self.stage = "model"
         predictions = _check_predictions(self.predict(perturbed), count)
         predicted = perf_counter()
         self.predicting += predicted - begun
-        for doing, update in self.updates:
-            self.doing = doing
+        for stage, update in self.updates:
+            self.stage = stage
             update(predictions, targets)
-        for doing, update in self.comparisons:
-            self.doing = doing
+        for stage, update in self.comparisons:
+            self.stage = stage
             update(inputs, perturbed)
         self.measuring += perf_counter() - predicted
         self.samples += count
@@ -128,8 +139,8 @@ class Walk:
         """What the metrics measured, by the name each is reported under."""
         begun = perf_counter()
         measured: dict[str, object] = {}
-        for doing, name, meter in self.measures + self.distances:
-            self.doing = doing
+        for stage, name, meter in self.measures + self.distances:
+            self.stage = stage
             measured |= meter.results(name)
         ended = perf_counter()
         self.measuring += ended - begun
@@ -141,7 +152,7 @@ class Walk:
         seconds = perf_counter() - self.ticker.begun
         return Progress(self.evaluation.name, self.batches, self.total, self.samples, seconds)
 
-    def own_numbers(self) -> dict[str, float]:
+    def engine_numbers(self) -> dict[str, float]:
         """Sizes, speed and seconds per stage, by the name each is reported under."""
         each = zip(self.evaluation.perturbations, self.perturbing, strict=True)
         return {
@@ -157,19 +168,21 @@ class Walk:
 
 
 def _updates(meters: list[tuple[str, str, Meter]]) -> list[tuple[str, Callable[[Any, Any], Any]]]:
-    return [(doing, meter.update) for doing, _, meter in meters if not isinstance(meter, Whole)]
+    return [
+        (stage, meter.update) for stage, _, meter in meters if not isinstance(meter, FunctionMetric)
+    ]
 
 
-def _check_perturbed(made: Any, given: Any) -> Any:
-    """What a perturbation made, without its graph, if it has the shape of what it was given."""
-    shapes = getattr(made, "shape", None), getattr(given, "shape", None)
+def _check_perturbed(perturbed: Any, inputs: Any) -> Any:
+    """What a perturbation returned, without its graph, if it has the shape of its inputs."""
+    shapes = getattr(perturbed, "shape", None), getattr(inputs, "shape", None)
     differ = None not in shapes and shapes[0] != shapes[1]
-    if samples(made, "what it returns") != length(given) or differ:
+    if samples(perturbed, "what it returns") != length(inputs) or differ:
         raise RefusedError(
-            f"must return inputs of the shape it was given, got {describe(made)} "
-            f"for {describe(given)}; return the inputs alone, a perturbed one for each"
+            f"must return inputs of the shape it was given, got {describe(perturbed)} "
+            f"for {describe(inputs)}; return the inputs alone, a perturbed one for each"
         )
-    return detached(made)
+    return detached(perturbed)
 
 
 def _check_predictions(predictions: Any, count: int) -> Any:

@@ -54,8 +54,8 @@ class Attempt:
     @property
     def seconds(self) -> float:
         """The test's own time, over all phases: without the requests to the store meanwhile."""
-        whole = sum(self.phase_seconds.values())
-        return max(0.0, whole - self.opening_seconds - self.request_seconds)
+        total = sum(self.phase_seconds.values())
+        return max(0.0, total - self.opening_seconds - self.request_seconds)
 
     @property
     def elapsed(self) -> float:

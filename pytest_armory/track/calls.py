@@ -9,7 +9,15 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, overload
 
 from pytest_armory.errors import ArmoryUsageError, ParameterWarning
+from pytest_armory.track.arguments import (
+    arguments_of,
+    bound_arguments,
+    name_of,
+    qualified_name,
+    signature_of,
+)
 from pytest_armory.track.context import get_current_params
+from pytest_armory.track.wrapping import wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -71,10 +79,10 @@ def track_params(
             return func
 
         def record(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            arguments = _arguments(func, args, kwargs, bound)
-            _record(prefix or _name(func), _qualified_name(func), arguments, ignore, stacklevel=4)
+            arguments = arguments_of(func, args, kwargs, bound)
+            _record(prefix or name_of(func), qualified_name(func), arguments, ignore, stacklevel=4)
 
-        wrapper = _wrap(func, record)
+        wrapper = wrap(func, record)
         setattr(wrapper, _TRACKED, True)
         return wrapper
 
@@ -127,7 +135,7 @@ def track_init_params(
                 cls.__init__ = _tracked_init(cls, prefix, ignore, bound)  # type: ignore[misc] # wraps it
             except TypeError:  # a class of C code
                 raise ArmoryUsageError(
-                    f"track_init_params: {_qualified_name(cls)} cannot be changed; make the one "
+                    f"track_init_params: {qualified_name(cls)} cannot be changed; make the one "
                     f"instance with track_call({cls.__name__}, argument=…)"
                 ) from None
             setattr(cls, _TRACKED, True)
@@ -139,7 +147,7 @@ def track_init_params(
 def track_call(func: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """Call a function or class and record the keyword arguments, as ``{name}.{argument}``.
 
-    The function or class is left as it was; one that is tracked already records as it was told to.
+    The function or class is left as it was; one that is tracked already records by itself.
     Returns what the call returns.
     """
     if not callable(func):
@@ -148,7 +156,7 @@ def track_call(func: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
             "split='test') and not track_call(load(split='test'))"
         )
     if not _is_tracked(func):
-        _record(_name(func), _qualified_name(func), _arguments(func, args, kwargs))
+        _record(name_of(func), qualified_name(func), arguments_of(func, args, kwargs))
     return func(*args, **kwargs)
 
 
@@ -175,71 +183,26 @@ def _record(
             params[f"{prefix}.{name}"] = value
 
 
-def _arguments(
-    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], bound: bool = False
-) -> Mapping[str, Any]:
-    """What to record of a call: its keywords, or all arguments by parameter name but ``self``."""
-    while isinstance(func, functools.partial):
-        func, args, kwargs = func.func, (*func.args, *args), {**func.keywords, **kwargs}
-    if not bound:
-        return kwargs
-    signature = _signature(func)
-    first = next(iter(signature.parameters), None) if signature else None
-    *_, owner, _ = ("", "", *str(getattr(func, "__qualname__", "")).split("."))
-    if first in ("self", "cls") and owner not in ("", "<locals>"):
-        return _bound_arguments(signature, args, kwargs, without=first)
-    return _bound_arguments(signature, args, kwargs)
-
-
-def _bound_arguments(
-    signature: inspect.Signature | None,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    without: str | None = None,
-) -> Mapping[str, Any]:
-    """All arguments by parameter name; of a call that does not fit, its keywords."""
-    try:
-        binding = signature.bind(*args, **kwargs) if signature else None
-    except TypeError:
-        binding = None  # the call itself will say what is wrong with it
-    if signature is None or binding is None:
-        return kwargs
-    binding.apply_defaults()
-    arguments = dict(binding.arguments)
-    arguments.pop(without or "", None)
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            arguments.update(arguments.pop(name))
-    return arguments
-
-
-def _signature(func: Any) -> inspect.Signature | None:
-    try:
-        return inspect.signature(func)
-    except (TypeError, ValueError):  # C code that does not tell
-        return None
-
-
 def _tracked_init(
     cls: Any, prefix: str | None, ignore: Collection[str] | None, bound: bool
 ) -> Callable[..., None]:
     inherited: Any = cls.__init__
-    own = inherited if "__init__" in vars(cls) else None
-    of_object: Any = object.__init__
-    new_of_object: Any = object.__new__
-    signature = _signature(cls)
+    defined = inherited if "__init__" in vars(cls) else None
+    object_init: Any = object.__init__
+    object_new: Any = object.__new__
+    signature = signature_of(cls)
 
     @functools.wraps(inherited)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it is one
-        arguments = _bound_arguments(signature, args, kwargs) if bound else kwargs
-        _record(prefix or cls.__name__, _qualified_name(cls), arguments, ignore)
-        init: Any = own or super(cls, type(self)).__init__
-        if init is not of_object:
+        arguments = bound_arguments(signature, args, kwargs) if bound else kwargs
+        _record(prefix or cls.__name__, qualified_name(cls), arguments, ignore)
+        init: Any = defined or super(cls, type(self)).__init__
+        if init is not object_init:
             init(self, *args, **kwargs)
-        elif type(self).__new__ is new_of_object:
+        elif type(self).__new__ is object_new:
             _refuse_arguments(cls, args, kwargs)
 
-    if own is None and signature is not None:
+    if defined is None and signature is not None:
         # Else inspect finds that of whatever it wraps, which says nothing of a __new__.
         receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         parameters = [receiver, *signature.parameters.values()]
@@ -257,65 +220,6 @@ def _refuse_arguments(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
             "@track_init_params above @dataclass, not under it"
         )
     raise TypeError(f"{cls.__name__}() takes no arguments")
-
-
-def _wrap(func: Any, record: Callable[[tuple[Any, ...], Mapping[str, Any]], None]) -> Any:
-    """A wrapper of the function's own kind, so that frameworks which look at the kind see it."""
-    if inspect.iscoroutinefunction(func):
-
-        async def call_async(*args: Any, **kwargs: Any) -> Any:
-            record(args, kwargs)
-            return await func(*args, **kwargs)
-
-        return functools.wraps(func)(call_async)
-    if inspect.isasyncgenfunction(func):
-
-        async def generate_async(*args: Any, **kwargs: Any) -> Any:
-            record(args, kwargs)
-            generator = func(*args, **kwargs)
-            try:
-                value = await generator.__anext__()
-                while True:
-                    try:
-                        sent = yield value
-                    except GeneratorExit:
-                        await generator.aclose()
-                        raise
-                    except BaseException as error:  # noqa: BLE001 - as `yield from` would
-                        value = await generator.athrow(error)
-                    else:
-                        value = await generator.asend(sent)
-            except StopAsyncIteration:
-                return
-
-        return functools.wraps(func)(generate_async)
-    if inspect.isgeneratorfunction(func):
-
-        def generate(*args: Any, **kwargs: Any) -> Any:
-            record(args, kwargs)
-            return (yield from func(*args, **kwargs))
-
-        return functools.wraps(func)(generate)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        record(args, kwargs)
-        return func(*args, **kwargs)
-
-    return functools.wraps(func)(call)
-
-
-def _name(func: Any) -> str:
-    if isinstance(func, functools.partial):
-        return _name(func.func)
-    return str(getattr(func, "__name__", None) or type(func).__name__)
-
-
-def _qualified_name(func: Any) -> str:
-    if isinstance(func, functools.partial):
-        return _qualified_name(func.func)
-    named = func if hasattr(func, "__qualname__") else type(func)
-    module = getattr(named, "__module__", None)  # a method of C code has none
-    return f"{module}.{named.__qualname__}" if module else str(named.__qualname__)
 
 
 def _is_tracked(func: Any) -> bool:

@@ -4,8 +4,9 @@ The current scope is a ``ContextVar``, so that asyncio tasks started inside a sc
 A new thread does not inherit a ``ContextVar``, nor does one of a pool, and a long-lived task keeps
 the one it was started with. Where the variable says nothing that is still open, the innermost open
 scope is taken that every other open one is inside of or around, so that there is no doubt which is
-meant. With two evaluations at once in two threads there is doubt about a third: what it records is
-nobody's, with a warning, unless it runs in a copy of the context (``contextvars.copy_context()``).
+meant. With two evaluations at once in two threads there is doubt about a third: what it records
+belongs to no run, with a warning, unless it runs in a copy of the context
+(``contextvars.copy_context()``).
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class Scope:
         self.trackables: list[Trackable] | None = inherited if trackables is None else trackables
         self.is_open = True
         self.thread = threading.get_ident()
-        self.of_task = _in_task()
+        self.opened_by_task = _in_task()
 
     def is_around_loop(self) -> bool:
         """Whether it was opened in this thread, and by no task."""
-        return self.thread == threading.get_ident() and not self.of_task
+        return self.thread == threading.get_ident() and not self.opened_by_task
 
     def lineage(self) -> Iterator[Scope]:
         """This scope and those around it, innermost first."""
@@ -72,7 +73,7 @@ _open: list[Scope] = []
 
 def current_scope() -> Scope:
     """The scope that records now: the root scope outside every other."""
-    scope = _own_scope() or _lent_scope(tuple(_open))
+    scope = _context_scope() or _inferred_scope(tuple(_open))
     if scope is not None:
         return scope
     warnings.warn(
@@ -92,10 +93,11 @@ def enclosing_scope() -> Scope:
     """
     main = threading.main_thread().ident
     mains = [scope for scope in _open if scope.thread == main]
-    return _own_scope() or _lent_scope(mains) or _root
+    return _context_scope() or _inferred_scope(mains) or _root
 
 
-def _own_scope() -> Scope | None:
+def _context_scope() -> Scope | None:
+    """The scope that the ``ContextVar`` gives, or None where that is the root."""
     innermost = next(scope for scope in _current.get().lineage() if scope.is_open)
     if _in_task():
         # A test runner's task may be older than what is open around the loop that it runs in.
@@ -105,21 +107,21 @@ def _own_scope() -> Scope | None:
     return None if innermost is _root else innermost
 
 
-def _lent_scope(scopes: Sequence[Scope]) -> Scope | None:
-    """The one of several open scopes that is meant where none is known; None if that is unsure."""
-    # What one task opened is not meant for the tasks beside it: its own would have inherited it.
-    own = [scope for scope in scopes if scope.is_around_loop()]
-    if own or threading.current_thread() is threading.main_thread():
-        scopes = own
+def _inferred_scope(scopes: Sequence[Scope]) -> Scope | None:
+    """The one of several open scopes to take where the context gives none; None if in doubt."""
+    # What one task opened is not meant for the tasks beside it: those it started inherit it.
+    around = [scope for scope in scopes if scope.is_around_loop()]
+    if around or threading.current_thread() is threading.main_thread():
+        scopes = around
     if not scopes:
         return _root
     for scope in scopes[-1].lineage():
-        if scope.is_open and scope is not _root and all(_holds(scope, s) for s in scopes):
+        if scope.is_open and scope is not _root and all(_is_related(scope, s) for s in scopes):
             return scope
     return None
 
 
-def _holds(scope: Scope, other: Scope) -> bool:
+def _is_related(scope: Scope, other: Scope) -> bool:
     """Whether ``other`` is inside of ``scope``, or around it in the same thread."""
     around = scope.thread == other.thread and other in scope.lineage()
     return around or scope in other.lineage()
@@ -152,7 +154,7 @@ def entered(scope: Scope) -> Iterator[Scope]:
         scope.is_open = False
         _open.remove(scope)
         # Not by token: a generator may be closed in another context than it was opened in, and a
-        # fixture may leave a scope of its own open at its yield. Closed scopes are walked over.
+        # fixture may leave a scope of its own open at its yield. Closed scopes are skipped.
         if _current.get() is scope:
             _current.set(before)
 

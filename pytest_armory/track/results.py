@@ -1,4 +1,4 @@
-"""Results as metrics: those of foreign kinds, those with a value per step, those that are none."""
+"""Results that become metrics: of other libraries, with a value per step, and those refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _converters: list[Callable[[object], object]] = []
 
 
 def convert_result(value: object) -> object:
-    """What a ``pytest_armory_metrics`` hook makes of a foreign result, or None."""
+    """What a ``pytest_armory_metrics`` hook makes of another library's result, or None."""
     for converter in _converters:
         converted = converter(value)
         if converted is not None:
@@ -24,7 +24,7 @@ def convert_result(value: object) -> object:
 
 @contextmanager
 def converting(converter: Callable[[object], object]) -> Iterator[None]:
-    """Ask ``converter`` meanwhile about results nobody knows."""
+    """Ask ``converter`` about results of unknown types meanwhile."""
     _converters.append(converter)
     try:
         yield

@@ -24,7 +24,7 @@ class EvaluationRun:
     ``run_id``, ``experiment_id`` and ``url`` are None when not tracking; ``url`` is None too for a
     database without a server. ``params`` and ``metrics`` hold what was recorded so far.
     What is logged is stored at once. A store that fails raises :class:`TrackingError`, but inside
-    a pytest session: there it becomes a sentence in ``problems``, told in the session's summary.
+    a pytest session: there it becomes a sentence in ``problems``, shown in the session's summary.
     """
 
     def __init__(self, connection: RunConnection | None = None) -> None:

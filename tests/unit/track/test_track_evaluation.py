@@ -217,8 +217,9 @@ def test_a_store_that_fails_does_not_hide_the_evaluations_own_error(
     with (
         pytest.warns(TrackingWarning, match="no space left") as caught,
         pytest.raises(ZeroDivisionError),
+        track_evaluation("digits") as run,
     ):
-        evaluate(body)
+        body(run)
     assert caught[0].filename == __file__
     assert only().info.status == "FAILED"
 
