@@ -21,9 +21,9 @@ MARKER_HELP = (
     "baseline=None, activate=True): with --armory-track this test is tracked as one MLflow run. "
     "name: the MLflow experiment, the same between runs; description: the run's note; tags: a "
     "mapping of extra tags; at_least, at_most: {metric: number}, bounds that the test fails "
-    'outside of; baseline: {metric: "-2%"}, the worst change against --armory-baseline that still passes; '
-    "activate: False leaves MLflow's own state alone, so that mlflow.log_* does not land in the "
-    "run. Markers on function, class and module merge, the closest wins key by key."
+    'outside of; baseline: {metric: "-2%"}, the worst change against --armory-baseline that still '
+    "passes; activate: False leaves MLflow's own state alone, so that mlflow.log_* does not land "
+    "in the run. Markers on function, class and module merge, the closest wins key by key."
 )
 
 
