@@ -234,6 +234,7 @@ TOGETHER = {
     "servers": ("test_faults", "test_outages", "test_sync"),
     "logins": ("test_credentials", "test_http", "test_login"),
     "examples": ("test_example_evals",),
+    "guests": ("test_guest",),
 }
 """Files that share what is slow to start; one worker runs them, so that it is started once."""
 
