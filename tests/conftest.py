@@ -42,7 +42,8 @@ import_database_store()
 gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
 
 # Plugins that are here to be tested with: each is on where a test asks for it.
-UNASKED = ("-p", "no:randomly", "-p", "no:rerunfailures", "-p", "no:cov")
+_PLUGINS = ("randomly", "rerunfailures", "cov", "flaky", "flakefinder", "pytest-retry")
+UNASKED = tuple(word for name in _PLUGINS for word in ("-p", f"no:{name}"))
 
 FOREIGN = ("MLFLOW_", "GITHUB_", "GITLAB_", "CI_", "ARMORY_", "MANTIK_")
 

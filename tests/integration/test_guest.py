@@ -849,7 +849,7 @@ OWN = [
         @pytest.mark.parametrize("n", [1, 2])
         def test_a(n):
             assert mlflow.search_runs(output_format="list") == []
-            with mlflow.start_run(run_name="one"): mlflow.log_metric("n", n)
+            with mlflow.start_run(run_name="alone"): mlflow.log_metric("n", n)
             assert len(mlflow.search_runs(output_format="list")) == 1
         """,
         {"test_a[1]": Ours(given={"n": "1"}), "test_a[2]": Ours(given={"n": "2"})},
@@ -1164,7 +1164,7 @@ LOGIN = """
 """
 
 GROUPS = [
-    Group("plain", [*TRACING, *OWN, *WIDE], ways=("one", "n2", "http", "http-n2", "inactive")),
+    Group("plain", [*TRACING, *OWN, *WIDE], ways=("alone", "n2", "http", "http-n2", "inactive")),
     Group(
         "masked",
         [
@@ -1172,7 +1172,7 @@ GROUPS = [
             Situation("masked_too", LOGIN, {"test_b": Ours(traces=["masked_too login"])}),
         ],
         MASK,
-        ways=("one", "n2", "http"),
+        ways=("alone", "n2", "http"),
     ),
     Group(
         "silent",
@@ -1196,7 +1196,7 @@ GROUPS = [
         @pytest.fixture(scope="session", autouse=True)
         def silent(): mlflow.tracing.disable()
         """,
-        ways=("one", "n2"),
+        ways=("alone", "n2"),
     ),
     Group(
         "opentelemetry",
@@ -1235,7 +1235,7 @@ GROUPS = [
         trace.set_tracer_provider(provider)
         """,
         {"MLFLOW_USE_DEFAULT_TRACER_PROVIDER": "false"},
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "switches",
@@ -1259,7 +1259,7 @@ GROUPS = [
             "MLFLOW_TRACE_SAMPLING_RATIO": "0",
             "MLFLOW_RUN_CONTEXT": '{"team": "vision"}',
         },
-        ways=("one", "n2"),
+        ways=("alone", "n2"),
     ),
     Group(
         "system",
@@ -1283,7 +1283,7 @@ GROUPS = [
             "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.1",
             "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING": "1",
         },
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "system_by_call",
@@ -1306,7 +1306,7 @@ GROUPS = [
                 """,
             )
         ],
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "environment",
@@ -1358,7 +1358,7 @@ GROUPS = [
             "MLFLOW_TRACKING_URI": "sqlite:///{root}/env.db",
             "MLFLOW_EXPERIMENT_NAME": "theirs",
         },
-        ways=("one", "n2"),
+        ways=("alone", "n2"),
     ),
     Group(
         "imported",
@@ -1398,7 +1398,7 @@ GROUPS = [
         mlflow.set_tracking_uri(f"sqlite:///{HERE}/import.db")
         mlflow.set_experiment("theirs")
         """,
-        ways=("one", "n2"),
+        ways=("alone", "n2"),
     ),
     Group(
         "chosen",
@@ -1421,7 +1421,7 @@ GROUPS = [
                 """,
             )
         ],
-        ways=("one", "n2"),
+        ways=("alone", "n2"),
     ),
     Group(
         "session_store",
@@ -1455,7 +1455,7 @@ GROUPS = [
             yield
             mlflow.set_tracking_uri(None)
         """,
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "session_run",
@@ -1481,7 +1481,7 @@ GROUPS = [
                 yield
                 mlflow.log_metric("by_teardown", 1)
         """,
-        ways=("one", "http"),
+        ways=("alone", "http"),
     ),
     Group(
         "session_hooks",
@@ -1505,7 +1505,7 @@ GROUPS = [
             mlflow.log_metric("by_hook", 1)
             mlflow.end_run()
         """,
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "their_plugin",
@@ -1528,7 +1528,7 @@ GROUPS = [
             ),
         ],
         'pytest_plugins = ["mlflow.pytest.plugin"]',
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "their_plugin_later",
@@ -1546,7 +1546,7 @@ GROUPS = [
             ),
         ],
         'pytest_plugins = ["mlflow.pytest.plugin"]',
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "models",
@@ -1571,7 +1571,7 @@ GROUPS = [
                 },
             ),
         ],
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "unactivated",
@@ -1596,7 +1596,7 @@ GROUPS = [
                 },
             ),
         ],
-        ways=("one",),
+        ways=("alone",),
     ),
     Group(
         "many",
@@ -1688,7 +1688,7 @@ GROUPS = [
                 {"test_a": Ours(), "test_b": Ours()},
             ),
         ],
-        ways=("one",),
+        ways=("alone",),
     ),
 ]
 
@@ -1754,7 +1754,7 @@ def test_the_session_ends_as_without_us(suites: Suites, group: Group, way: str) 
 @pytest.mark.usefixtures("clean_environment")
 def test_system_metrics_are_the_evaluations_own(suites: Suites, name: str) -> None:
     (group,) = [g for g in GROUPS if name in [s.name for s in g.situations]]
-    found = suites.run(group, "one").ours
+    found = suites.run(group, "alone").ours
     assert len(found) == 2
     for run in found.values():
         assert "system/memory_usage_megabytes" in {
@@ -1765,7 +1765,7 @@ def test_system_metrics_are_the_evaluations_own(suites: Suites, name: str) -> No
 @pytest.mark.usefixtures("clean_environment")
 def test_an_active_model_is_that_of_its_test(suites: Suites) -> None:
     (group,) = [g for g in GROUPS if g.name == "models"]
-    (model,) = [one for one in suites.run(group, "one").around if one["kind"] == "model"]
+    (model,) = [one for one in suites.run(group, "alone").around if one["kind"] == "model"]
     assert model["metrics"] == ["in_a"]
 
 
