@@ -57,6 +57,7 @@ def pytest_runtest_logstart(nodeid, location):
         while mlflow.active_run():
             with contextlib.suppress(Exception):  # it may be at another URI
                 mlflow.end_run()
+        {reset}
     _before.append(location[0])
 """
 
@@ -131,6 +132,8 @@ class Group:
     environment: Mapping[str, str] = field(default_factory=dict)
     args: Sequence[str] = ()
     ways: Sequence[str] = ("alone", "n2")
+    apart: bool = False
+    """Whether a tracking URI that a file has left in force is no matter of the next one's."""
     each: bool = False
     """Whether a session of several workers leaves more than one of one process."""
 
@@ -224,7 +227,8 @@ class Suites:
         for situation in group.situations:
             if situation.http or off or not way.startswith("http"):
                 situation.write(root, self._template)
-        conftest = BETWEEN + HEADER + textwrap.dedent(group.conftest)
+        reset = "mlflow.set_tracking_uri(None)" if group.apart else "pass"
+        conftest = BETWEEN.replace("{reset}", reset) + HEADER + textwrap.dedent(group.conftest)
         (root / "conftest.py").write_text(conftest)
         (root / "pytest.ini").write_text("[pytest]\n")
         args = [*WAYS[way], *group.args, "--junitxml=report.xml", f"--basetemp={root}/tmp"]
@@ -243,7 +247,7 @@ class Suites:
         with TemporaryFile("w+") as out:
             files = (out.fileno(), out.fileno())
             command = Command(self._fork_server(), "pytest", *args, folder=root, files=files)
-            status = command.wait(120)
+            status = command.wait(400)
             out.seek(0)
             lines = out.read().splitlines()
         (root / "output.txt").write_text("\n".join(lines))
@@ -422,10 +426,12 @@ def _around(one: Described, by_id: Mapping[str, Described], ours: set[str], wher
     if outside:
         told["where"] = where
     if one["kind"] == "run":
-        told["tags"] = {
-            k: v for k, v in one["tags"].items() if outside or not k.startswith("armory.opened_in")
-        }
         wide = outside or one["name"].endswith((" wide", "(test run)"))
+        told["tags"] = {
+            k: v
+            for k, v in one["tags"].items()
+            if where == "around" or not k.startswith("armory.") or (wide and "left" in k)
+        }
         if not wide:
             del told["parent"]
         elif one["parent"] is not None:
