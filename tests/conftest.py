@@ -42,7 +42,8 @@ import_database_store()
 gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
 
 # Plugins that are here to be tested with: each is on where a test asks for it.
-UNASKED = ("-p", "no:randomly", "-p", "no:rerunfailures", "-p", "no:cov")
+_PLUGINS = ("randomly", "rerunfailures", "cov", "flaky", "flakefinder", "pytest-retry")
+UNASKED = tuple(word for name in _PLUGINS for word in ("-p", f"no:{name}"))
 
 FOREIGN = ("MLFLOW_", "GITHUB_", "GITLAB_", "CI_", "ARMORY_", "MANTIK_")
 
@@ -234,6 +235,7 @@ TOGETHER = {
     "servers": ("test_faults", "test_outages", "test_sync"),
     "logins": ("test_credentials", "test_http", "test_login"),
     "examples": ("test_example_evals",),
+    "guests": ("test_guest",),
 }
 """Files that share what is slow to start; one worker runs them, so that it is started once."""
 

@@ -1,0 +1,182 @@
+"""Marks that come late: what a test is, is decided when it runs; what can be refused earlier is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from conftest import Evals, verdicts
+
+TRYLAST = """
+    import pytest
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(items):
+        for item in items:
+            item.add_marker(pytest.mark.evaluation({arguments}))
+"""
+
+WRAPPER = """
+    import pytest
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(items):
+        result = yield
+        for item in items:
+            item.add_marker(pytest.mark.evaluation({arguments}))
+        return result
+"""
+
+FINISHED = """
+    import pytest
+    def pytest_collection_finish(session):
+        for item in session.items:
+            item.add_marker(pytest.mark.evaluation({arguments}))
+"""
+
+LATE = pytest.mark.parametrize(
+    "conftest", [TRYLAST, WRAPPER, FINISHED], ids=["trylast", "wrapper", "finish"]
+)
+
+GATED = """
+    from pytest_armory import track_metrics
+    def test_good(): track_metrics({"accuracy": 0.9})
+    def test_bad(): track_metrics({"accuracy": 0.1})
+    def test_none(): pass
+"""
+
+SILENT = """
+    def test_good(): pass
+"""
+
+
+@LATE
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_gates_of_late_marks_are_judged(
+    evals: Evals, conftest: str, track: bool, each_way: Sequence[str]
+) -> None:
+    evals.write(GATED, conftest=conftest.format(arguments='at_least={"accuracy": 0.5}'))
+    result = evals.run(*each_way, track=track)
+    assert verdicts(result) == {"passed": 1, "failed": 2}
+    result.stdout.fnmatch_lines(["*accuracy*0.1*"])
+    if track:
+        assert set(evals.runs()) == {"test_good", "test_bad", "test_none"}
+
+
+@LATE
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_a_late_gate_fails_a_test_that_imports_nothing_of_ours(
+    evals: Evals, conftest: str, track: bool
+) -> None:
+    evals.write(SILENT, conftest=conftest.format(arguments='at_least={"accuracy": 0.5}'))
+    assert verdicts(evals.run(track=track)) == {"failed": 1}
+
+
+@LATE
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+@pytest.mark.parametrize("arguments", ["naem='x'", "at_least=3", "'x', 'y'", "name=1"])
+def test_late_marks_that_cannot_be_used_are_refused(
+    evals: Evals, conftest: str, track: bool, arguments: str, each_way: Sequence[str]
+) -> None:
+    evals.write(SILENT, conftest=conftest.format(arguments=arguments))
+    result = evals.run(*each_way, track=track)
+    told = "\n".join([*result.outlines, *result.errlines])
+    assert result.ret != 0
+    assert "evaluation" in told
+    assert "passed" not in verdicts(result)
+    assert "INTERNALERROR" not in told
+
+
+BY_FIXTURE = """
+    import pytest
+    from pytest_armory import track_metrics
+    @pytest.fixture
+    def gated(request):
+        request.node.add_marker(pytest.mark.evaluation({arguments}))
+    def test_good(gated): track_metrics({{"accuracy": 0.9}})
+    def test_bad(gated): track_metrics({{"accuracy": 0.1}})
+    def test_unmarked(): track_metrics({{"accuracy": 0.1}})
+"""
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_a_fixture_may_mark_its_test(
+    evals: Evals, track: bool, each_way: Sequence[str]
+) -> None:
+    evals.write(BY_FIXTURE.format(arguments='at_least={"accuracy": 0.5}'))
+    result = evals.run(*each_way, track=track)
+    assert verdicts(result) == {"passed": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_what_a_fixture_misspells_fails_its_test(
+    evals: Evals, track: bool, each_way: Sequence[str]
+) -> None:
+    evals.write(BY_FIXTURE.format(arguments="at_laest={'accuracy': 0.5}"))
+    result = evals.run(*each_way, track=track)
+    counts = verdicts(result)
+    assert counts.pop("passed") == 1
+    assert sum(counts.values()) == 2
+    result.stdout.fnmatch_lines(["*at_laest*"])
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_a_body_may_raise_its_own_gate(evals: Evals, track: bool) -> None:
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation
+        def test_a(request):
+            request.node.add_marker(pytest.mark.evaluation(at_least={"accuracy": 0.5}))
+            track_metrics({"accuracy": 0.1})
+    """)
+    assert verdicts(evals.run(track=track)) == {"failed": 1}
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_a_mark_beside_a_late_one(evals: Evals, track: bool) -> None:
+    """Markers add up, whenever they came."""
+    evals.write(
+        """
+        import pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(at_least={"accuracy": 0.5})
+        def test_a(): track_metrics({"accuracy": 0.9, "loss": 2})
+        """,
+        conftest=TRYLAST.format(arguments='at_most={"loss": 1}'),
+    )
+    result = evals.run(track=track)
+    assert verdicts(result) == {"failed": 1}
+    result.stdout.fnmatch_lines(["*loss*"])
+
+
+def test_a_mark_taken_off_late(evals: Evals) -> None:
+    evals.write(
+        """
+        import pytest
+        @pytest.mark.evaluation(at_least={"accuracy": 0.5})
+        def test_a(): pass
+        """,
+        conftest="""
+        import pytest
+        @pytest.hookimpl(trylast=True)
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.own_markers[:] = [m for m in item.own_markers if m.name != "evaluation"]
+        """,
+    )
+    assert verdicts(evals.run()) == {"passed": 1}
+    assert evals.runs() == {}
+    assert verdicts(evals.run(track=False)) == {"passed": 1}
+
+
+def test_an_early_refusal_stays_early(evals: Evals) -> None:
+    """No test runs where a marker that is there at collection cannot be used."""
+    evals.write("""
+        import pytest
+        def test_first(): print("ran")
+        @pytest.mark.evaluation(naem="x")
+        def test_a(): print("ran")
+    """)
+    for track in (True, False):
+        result = evals.run("-s", track=track)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stdout.no_fnmatch_line("*ran*")
