@@ -30,7 +30,7 @@ from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
 
 import pytest_armory.engine  # noqa: E402
 import pytest_armory.plugin.tracked  # noqa: E402, F401
-from pytest_armory.store import fluent, open_store  # noqa: E402
+from pytest_armory.store import active_run, in_force, open_store  # noqa: E402
 from pytest_armory.store.circuit import _circuits  # noqa: E402
 from pytest_armory.store.database import (  # noqa: E402
     ensure_database,
@@ -75,7 +75,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
     mlflow_fluent._active_experiment_id = None
-    fluent._chosen.clear()
+    in_force._chosen.clear()
+    in_force._users = in_force._written = in_force._changed = in_force.Settings(None, None)
+    in_force._ours, in_force._is_ours, in_force._seen = "", False, (None, None)
+    active_run._active.clear()
     mlflow.set_tracking_uri(None)
     open_store.cache_clear()
     _circuits.clear()

@@ -334,7 +334,9 @@ def _tests_of(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         tests.setdefault(name, []).extend(child.tag for child in found)
         for child in found:
             last = [line for line in (child.text or "").splitlines() if line.startswith("E ")]
-            messages.setdefault(name, []).append(" ".join((last or [child.get("message")])[0].split())[:300])
+            messages.setdefault(name, []).append(
+                " ".join((last or [child.get("message")])[0].split())[:300]
+            )
     return tests, messages
 
 
@@ -364,7 +366,13 @@ def _read(uri: str, experiment: str | None = None) -> list[Described]:
 
 
 _GIVEN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
-_SYSTEM = ("mlflow.source.", "mlflow.user", "mlflow.runName", "mlflow.parentRunId", "mlflow.log-model")
+_SYSTEM = (
+    "mlflow.source.",
+    "mlflow.user",
+    "mlflow.runName",
+    "mlflow.parentRunId",
+    "mlflow.log-model",
+)
 
 
 def _run(run: Any, experiments: Mapping[str, str]) -> Described:
@@ -419,7 +427,9 @@ def _own(entities: list[Described]) -> list[Described]:
     return sorted(described, key=repr)
 
 
-def _around(one: Described, by_id: Mapping[str, Described], ours: set[str], where: str) -> Described:
+def _around(
+    one: Described, by_id: Mapping[str, Described], ours: set[str], where: str
+) -> Described:
     """An entity in a store that may be ours: without what it owes to our run being active."""
     told = {k: v for k, v in one.items() if k not in ("id", "armory", "nodeid", "run")}
     outside = one["name"].endswith(" outside")

@@ -46,6 +46,10 @@ _ours = ""
 """The URI of ours that stands in its place, or stood there last; empty before the first."""
 _is_ours = False
 """Whether it is to stand there at the moment."""
+_written = Settings(None, None)
+"""What we have set to put it there."""
+_changed = Settings(None, None)
+"""Ours, where code had changed it when it was to go: it may yet put back what it had found."""
 
 _Chosen = tuple[str | None, str | None]
 """The experiment's id that ``mlflow.set_experiment`` keeps, and that in the environment."""
@@ -67,25 +71,38 @@ def given_uri() -> str | None:
 
 def put_ours(uri: str) -> None:
     """Put ``uri`` in force, in the place of what the user has set."""
-    global _users, _ours, _is_ours
+    global _users, _ours, _is_ours, _written
     if not _is_ours:
-        # A fixture may have put back ours, which it had found.
-        _users = _now().without(_ours, _users) if _ours else _now()
+        put_users()
+        _users = _now()
     _switch_experiment(uri)
     _ours, _is_ours = uri, True
-    _write(Settings(uri if _now().variable is not None else None, uri))
+    _written = settings_for(uri)
+    _write(_written)
 
 
 def put_users() -> None:
-    """Put back what the user had set, where what stands there is ours."""
-    global _is_ours
-    if not _ours:
-        return
-    _is_ours = False
-    back = _now().without(_ours, _users)
-    if back != _now():
+    """Put back what the user had set, where what stands there is ours, now or after all."""
+    global _is_ours, _changed
+    now, back = _now(), _now().without(_ours, _users) if _is_ours else None
+    if back is None:
+        back = Settings(
+            _put_back(now.variable, _changed.variable, _users.variable),
+            _put_back(now.environment, _changed.environment, _users.environment),
+        )
+    else:
+        _is_ours = False
+        _changed = Settings(
+            _ours if now.variable != _written.variable else None,
+            _ours if now.environment != _written.environment else None,
+        )
+    if back != now:
         _switch_experiment(back.uri)
         _write(back)
+
+
+def _put_back(now: str | None, ours: str | None, users: str | None) -> str | None:
+    return users if ours is not None and now == ours else now
 
 
 def exchange(settings: Settings) -> Settings:

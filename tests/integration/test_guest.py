@@ -6,12 +6,10 @@ Each situation runs with tracking off and on, in one process and in two, and som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import FOREIGN
 from guests import Group, Ours, Outcome, Situation, Suites, differences, evaluations_of
 
 # ---------------------------------------------------------------- 1. tracing
