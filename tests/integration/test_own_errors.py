@@ -110,12 +110,14 @@ def test_of_an_untracked_session(evals: Evals, hook: tuple[str, str, str]) -> No
     check(evals, hook, *(["-n1"] if hook[1] in WITH_WORKERS else []), track=False)
 
 
+# In a process of its own only: the controller is this one. Nor by the environment, for this process
+# may be a worker itself.
 BREAK_WORKER = """
-    import os
-    from pytest_armory.plugin import guard, running
+    from pytest_armory.plugin import running
     def fail(*args): raise ZeroDivisionError("our own")
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        {what} = fail
+    def pytest_configure(config):
+        if hasattr(config, "workerinput"):
+            {what} = fail
 """
 
 IN_WORKER = [
