@@ -226,7 +226,6 @@ class Attempts:
         run.writer.write(
             params=run.writer.params.note(attempt.params(self.fixtures.of(attempt.item))),
             metrics=[("duration_seconds", attempt.seconds, 0)],
-            linked=False,
             tags={
                 "armory.outcome": outcome.value,
                 **gate_tags(attempt.verdicts),

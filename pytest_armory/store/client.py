@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -75,12 +74,10 @@ class Store:
         metrics: Iterable[tuple[str, float, int]] = (),
         tags: Mapping[str, str] | None = None,
         now: int | None = None,
-        linked: bool = False,
     ) -> None:
         """Write params, metrics (name, value, step) and tags; within MLflow's limits, at once.
 
-        ``now`` is the metrics' time in milliseconds since the epoch. ``linked`` has MLflow link the
-        metrics to its active model, as it does with what code logs itself.
+        ``now`` is the metrics' time in milliseconds since the epoch.
 
         One request for up to 100 params, 100 tags and 1,000 entities in all; no request for none.
         """
@@ -95,7 +92,7 @@ class Store:
             [Param(key, value) for key, value in (params or {}).items()],
             [RunTag(key, value) for key, value in _legal_tags(tags or {}).items()],
         )
-        with nullcontext() if linked else linked_to_no_model():
+        with linked_to_no_model():
             self.connection.call("writing to a run", write)
 
     def log_files(self, run: StoreRun | StoredRun, files: Mapping[str, str | bytes | Path]) -> None:

@@ -33,12 +33,8 @@ class RunWriter:
         params: Mapping[str, str] | None = None,
         metrics: Sequence[Metric] = (),
         tags: Mapping[str, str] | None = None,
-        linked: bool = True,
     ) -> None:
-        """Write everything given in one request, the parameters clipped to MLflow's limit.
-
-        ``linked`` says that these metrics are results, which belong to MLflow's active model.
-        """
+        """Write everything given in one request, the parameters clipped to MLflow's limit."""
         new = self.params.add(params or {})
         tags = {**(tags or {}), **self.metrics.new_tags(metrics), **self.params.new_tags()}
         self.connection.tags.update(tags)
@@ -49,7 +45,7 @@ class RunWriter:
         now = milliseconds()  # once: what a lost answer stored is not another value
 
         def send(location: Location) -> None:
-            log = partial(location.store.log_batch, location.run_id, now=now, linked=linked)
+            log = partial(location.store.log_batch, location.run_id, now=now)
             try:
                 log(params=new, metrics=metrics, tags=tags)
             except StoreRefusedError:
