@@ -6,12 +6,10 @@ Each situation runs with tracking off and on, in one process and in two, and som
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import FOREIGN
 from guests import Group, Ours, Outcome, Situation, Suites, differences, evaluations_of
 
 # ---------------------------------------------------------------- 1. tracing
@@ -1323,7 +1321,7 @@ GROUPS = [
                     note(mlflow.get_tracking_uri())
                     mlflow.log_metric("a", 1)
                 @evaluation
-                def test_b(): 
+                def test_b():
                     with mlflow.start_run(run_name=f"{ME} b", nested=True): mlflow.log_metric("b", 1)
                 def test_after():
                     mlflow.end_run()
@@ -1376,6 +1374,17 @@ GROUPS = [
                 def test_a():
                     mlflow.log_metric("a", 1)
                     with mlflow.start_span(f"{ME} inside"): pass
+                def test_after():
+                    mlflow.end_run()
+                    note(mlflow.get_tracking_uri())
+                    with mlflow.start_run(run_name=f"{ME} after outside"): pass
+                    with mlflow.start_span(f"{ME} after outside"): pass
+                """,
+                {"test_a": Ours(metrics={"a": 1}, traces=["at_import inside"])},
+            ),
+            Situation(
+                "at_import_own",
+                """
                 @evaluation
                 def test_b():
                     mlflow.set_tracking_uri(OWN)
@@ -1390,10 +1399,9 @@ GROUPS = [
                     mlflow.end_run()
                     note(mlflow.get_tracking_uri())
                     with mlflow.start_run(run_name=f"{ME} after outside"): pass
-                    with mlflow.start_span(f"{ME} after outside"): pass
                 """,
-                {"test_a": Ours(metrics={"a": 1}, traces=["at_import inside"]), "test_b": Ours()},
-            )
+                {"test_b": Ours()},
+            ),
         ],
         """
         mlflow.set_tracking_uri(f"sqlite:///{HERE}/import.db")

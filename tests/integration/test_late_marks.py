@@ -98,9 +98,7 @@ BY_FIXTURE = """
 
 
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
-def test_a_fixture_may_mark_its_test(
-    evals: Evals, track: bool, each_way: Sequence[str]
-) -> None:
+def test_a_fixture_may_mark_its_test(evals: Evals, track: bool, each_way: Sequence[str]) -> None:
     evals.write(BY_FIXTURE.format(arguments='at_least={"accuracy": 0.5}'))
     result = evals.run(*each_way, track=track)
     assert verdicts(result) == {"passed": 2, "failed": 1}
