@@ -284,9 +284,8 @@ def _harvest(root: Path, status: int, lines: list[str], ours: str) -> Outcome:
         own_ids = {e["id"] for e in entities if e["kind"] == "run" and e["armory"] is not None}
         by_id = {e["id"]: e for e in entities if e["kind"] == "run"}
         for one in entities:
-            if one["kind"] == "run" and one["armory"] is not None:
-                if one["armory"] == "evaluation":
-                    evaluations[one["nodeid"]] = {**one, "traces": [], "store": name}
+            if one["kind"] == "run" and one["armory"] == "evaluation":
+                evaluations[one["nodeid"]] = {**one, "traces": [], "store": name}
         for one in entities:
             if one["kind"] == "trace" and one["run"] in own_ids:
                 nodeid = by_id[one["run"]]["nodeid"]
@@ -455,7 +454,8 @@ def _without(one: Described, moved: set[str]) -> Described:
         for key in ("params", "metrics", "tags")
         if isinstance(one.get(key), dict)
     }
-    return {**one, **held}
+    left = {k: v for k, v in one.items() if (one["kind"], k) != ("model", "metrics")}
+    return {**left, **held}
 
 
 def differences(off: Described, on: Described) -> list[str]:
@@ -475,7 +475,7 @@ def differences(off: Described, on: Described) -> list[str]:
     return found
 
 
-def evaluations_of(on: Outcome, situation: Situation, way: str) -> dict[str, Described]:
+def evaluations_of(on: Outcome, situation: Situation) -> dict[str, Described]:
     """What the evaluations that the situation names hold of what it says."""
     held = {}
     for test, ours in situation.ours.items():
