@@ -238,10 +238,12 @@ class Suites:
             args += ["--armory-tracking-uri", uri, "--armory-experiment", str(root)]
         elif not off and "MLFLOW_TRACKING_URI" in group.environment:
             uri = ""
-        given = {name: value.format(root=root) for name, value in group.environment.items()}
+        given = {
+            name: value.replace("{root}", str(root)) for name, value in group.environment.items()
+        }
         with _environment({"ARMORY_HOME": str(home), **given}):
             status, lines = self._session(root, Evals.arguments(*args, track=not off))
-            return _harvest(group, root, status, lines, uri if not off else "")
+            return _harvest(root, status, lines, uri if not off else "")
 
     def _session(self, root: Path, args: Sequence[str]) -> tuple[int, list[str]]:
         with TemporaryFile("w+") as out:
@@ -270,7 +272,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
         yield
 
 
-def _harvest(group: Group, root: Path, status: int, lines: list[str], ours: str) -> Outcome:
+def _harvest(root: Path, status: int, lines: list[str], ours: str) -> Outcome:
     tests, messages = _tests_of(root)
     stores = {name: _read(sqlite_uri(root / name)) for name in AROUND}
     server = ours.startswith("http")
@@ -282,9 +284,8 @@ def _harvest(group: Group, root: Path, status: int, lines: list[str], ours: str)
         own_ids = {e["id"] for e in entities if e["kind"] == "run" and e["armory"] is not None}
         by_id = {e["id"]: e for e in entities if e["kind"] == "run"}
         for one in entities:
-            if one["kind"] == "run" and one["armory"] is not None:
-                if one["armory"] == "evaluation":
-                    evaluations[one["nodeid"]] = {**one, "traces": [], "store": name}
+            if one["kind"] == "run" and one["armory"] == "evaluation":
+                evaluations[one["nodeid"]] = {**one, "traces": [], "store": name}
         for one in entities:
             if one["kind"] == "trace" and one["run"] in own_ids:
                 nodeid = by_id[one["run"]]["nodeid"]
@@ -292,7 +293,8 @@ def _harvest(group: Group, root: Path, status: int, lines: list[str], ours: str)
                     evaluations[nodeid]["traces"].append(one["name"])
             if one["kind"] == "run" and one["id"] in own_ids:
                 continue
-            described = _around(one, by_id, own_ids, "ours" if name == "ours" else "around")
+            lent = name == "ours" or bool(own_ids)  # ours may be theirs
+            described = _around(one, by_id, own_ids, name, lent)
             (unnamed if one["name"] == "(unnamed)" else around).append(described)
     own = {}
     for path in sorted(root.rglob("own*.db")):
@@ -334,9 +336,8 @@ def _tests_of(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         tests.setdefault(name, []).extend(child.tag for child in found)
         for child in found:
             last = [line for line in (child.text or "").splitlines() if line.startswith("E ")]
-            messages.setdefault(name, []).append(
-                " ".join((last or [child.get("message")])[0].split())[:300]
-            )
+            text = (last or [child.get("message") or ""])[0]
+            messages.setdefault(name, []).append(" ".join(text.split())[:300])
     return tests, messages
 
 
@@ -366,13 +367,8 @@ def _read(uri: str, experiment: str | None = None) -> list[Described]:
 
 
 _GIVEN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
-_SYSTEM = (
-    "mlflow.source.",
-    "mlflow.user",
-    "mlflow.runName",
-    "mlflow.parentRunId",
-    "mlflow.log-model",
-)
+_SYSTEM = ("mlflow.source.", "mlflow.user", "mlflow.runName", "mlflow.parentRunId")
+_TRACE = ("mlflow.", "service.")
 
 
 def _run(run: Any, experiments: Mapping[str, str]) -> Described:
@@ -406,7 +402,7 @@ def _trace(trace: Any, experiments: Mapping[str, str]) -> Described:
         "experiment": experiments[trace.info.experiment_id],
         "state": str(trace.info.state.value),
         "run": trace.info.request_metadata.get("mlflow.sourceRun"),
-        "tags": {k: v for k, v in sorted(trace.info.tags.items()) if not k.startswith("mlflow.")},
+        "tags": {k: v for k, v in sorted(trace.info.tags.items()) if not k.startswith(_TRACE)},
         "spans": sorted(
             repr((s.name, getattr(spans.get(s.parent_id), "name", None), s.inputs, s.outputs))
             for s in spans.values()
@@ -428,7 +424,7 @@ def _own(entities: list[Described]) -> list[Described]:
 
 
 def _around(
-    one: Described, by_id: Mapping[str, Described], ours: set[str], where: str
+    one: Described, by_id: Mapping[str, Described], ours: set[str], where: str, lent: bool
 ) -> Described:
     """An entity in a store that may be ours: without what it owes to our run being active."""
     told = {k: v for k, v in one.items() if k not in ("id", "armory", "nodeid", "run")}
@@ -440,7 +436,7 @@ def _around(
         told["tags"] = {
             k: v
             for k, v in one["tags"].items()
-            if where == "around" or not k.startswith("armory.") or (wide and "left" in k)
+            if not lent or not k.startswith("armory.") or (wide and "left" in k)
         }
         if not wide:
             del told["parent"]
@@ -456,9 +452,10 @@ def _without(one: Described, moved: set[str]) -> Described:
     held = {
         key: {name: v for name, v in one[key].items() if name not in moved}
         for key in ("params", "metrics", "tags")
-        if key in one
+        if isinstance(one.get(key), dict)
     }
-    return {**one, **held}
+    left = {k: v for k, v in one.items() if (one["kind"], k) != ("model", "metrics")}
+    return {**left, **held}
 
 
 def differences(off: Described, on: Described) -> list[str]:
@@ -478,7 +475,7 @@ def differences(off: Described, on: Described) -> list[str]:
     return found
 
 
-def evaluations_of(on: Outcome, situation: Situation, way: str) -> dict[str, Described]:
+def evaluations_of(on: Outcome, situation: Situation) -> dict[str, Described]:
     """What the evaluations that the situation names hold of what it says."""
     held = {}
     for test, ours in situation.ours.items():

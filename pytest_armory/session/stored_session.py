@@ -139,7 +139,8 @@ def _close_if_left_open(
             session_runs.problems += _close(store, run, reported.of_run(run.run_id), ending)
         except TrackingError as error:
             session_runs.note_failure(error)
-    if "mlflow.parentRunId" not in run.tags:
+    # Not the run of a fixture wider than a test, which is nobody's child.
+    if "mlflow.parentRunId" not in run.tags and (is_attempt(run) or "armory.opened_in" in run.tags):
         session_runs.link(run.run_id, run.experiment_id)
 
 

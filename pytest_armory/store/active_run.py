@@ -26,15 +26,14 @@ import inspect
 import json
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
 from types import ModuleType
 from typing import Any
 
 from pytest_armory.environment import put
-from pytest_armory.store import in_force, tracing
+from pytest_armory.store import in_force, patches, tracing
 from pytest_armory.store._mlflow import import_mlflow
 from pytest_armory.store.active_model import active_model, set_active_model
 from pytest_armory.store.in_force import uri_in_force
@@ -97,6 +96,18 @@ class ActiveRun:
         finally:
             self.set_wider(before)
 
+    @contextmanager
+    def away_from(self, stack: list[Any]) -> Iterator[None]:
+        """While a run is opened that is not to be a child of ours, which is on top."""
+        place = stack.index(self.entry)
+        stack.remove(self.entry)
+        self.is_shown, self.is_ended = False, True  # so that it stays away meanwhile
+        try:
+            yield
+        finally:
+            stack.insert(place, self.entry)
+            self.is_shown, self.is_ended = True, False
+
     def set_wider(self, wider: bool) -> None:
         """Say whether the code at work from now on is not the test's own.
 
@@ -106,16 +117,26 @@ class ActiveRun:
         if wider == self.wider or self.thread != threading.get_ident():
             return
         stack = _stack()
-        above = stack[stack.index(self.entry) + 1 :] if self.is_shown else []
-        if self.is_shown and all(_origin(one) == (self.uri, True) for one in above):
+        if self.is_shown and all(map(self._is_of_wider_code, stack[stack.index(self.entry) + 1 :])):
             stack.remove(self.entry)
-            stack.insert(0 if wider else len(stack), self.entry)
+            stack.insert(self._place_in(stack, wider), self.entry)
         if wider:
             self.model_before = active_model()
         elif active_model() is not self.model_before:
             self.model = active_model()
         self.wider = wider
         self._tell_inside()
+
+    def _place_in(self, stack: list[Any], wider: bool) -> int:
+        """Where our run belongs: on top, or for wider code below its own runs in our store."""
+        if not wider:
+            return len(stack)
+        elsewhere = [i for i, one in enumerate(stack) if not self._is_of_wider_code(one)]
+        return elsewhere[-1] + 1 if elsewhere else 0
+
+    def _is_of_wider_code(self, entry: Any) -> bool:
+        """Whether wider code has opened a run in our store."""
+        return _opened.get(_id(entry)) == (self.uri, True)
 
     def _tell_inside(self) -> None:
         """Tell this process's threads and its children where the runs belong that they open."""
@@ -172,8 +193,10 @@ def activate(
     entry = _fluent().ActiveRun(run)
     model = active_model()
     active = ActiveRun(entry, uri, tags, problems, len(stack), _last_ended(), model, model)
-    _install()
+    patches.watch_stack(_bring_up_to_date, _of_tests)
+    patches.watch_start_run(_opening_run)
     _active.append(active)
+    tracing.remember_destination(uri_in_force())
     if not keep_uri:
         in_force.put_ours(uri)
     active._tell_inside()
@@ -192,7 +215,7 @@ def restore() -> None:
     stack = _stack_of(threading.get_ident())
     if not (stack and _origin(stack[-1]) == (uri_in_force(), True)):
         in_force.put_users()
-        tracing.point_home(uri_in_force())
+        tracing.point_home(in_force.resolved_users_uri)
 
 
 @contextmanager
@@ -229,7 +252,9 @@ def _synchronize(thread: int) -> None:
             if not active.is_shown:
                 stack.remove(active.entry)
         elif uri == active.uri and not active.is_ended:
-            stack.insert(0 if active.wider else active.index, active.entry)
+            stack.insert(
+                active._place_in(stack, wider=True) if active.wider else active.index, active.entry
+            )
             active.is_shown = True
 
 
@@ -238,63 +263,39 @@ def _bring_up_to_date() -> None:
     if not _active:
         restore()
         return
+    in_force.keep_ours()
     for thread in {one.thread for one in _active}:
         _synchronize(thread)
     active = _innermost()
     if active is not None and uri_in_force() == active.uri:
-        tracing.point_to(active.uri, active.problems.append)
+        tracing.point_to(active.uri, active.problems.append, users=in_force.resolved_users_uri)
     else:
-        tracing.point_home(uri_in_force())
+        tracing.point_home(in_force.resolved_users_uri)
 
 
-def _install() -> None:
-    """Have MLflow's stack be brought up to date when it is asked."""
-    variable = _fluent()._active_run_stack
-    if hasattr(variable.get, "by_armory"):
+def _of_tests(stacks: dict[int, list[Any]]) -> dict[int, list[Any]]:
+    """The stacks of all threads; a trace in a test's own code is not of a wide fixture's run."""
+    for active in _active:
+        stack = stacks.get(active.thread, [])
+        if active.is_shown and not active.wider:
+            stacks[active.thread] = stack[stack.index(active.entry) :]
+    return stacks
+
+
+@contextmanager
+def _opening_run(given: inspect.BoundArguments) -> Iterator[Callable[[Any], None]]:
+    """While code opens a run by ``mlflow.start_run``; gives what notes that run."""
+    _bring_up_to_date()
+    active = _innermost()
+    if active is None:
+        yield lambda _: None
         return
-    get, get_all = type(variable).get, type(variable).get_all_thread_values
 
-    def up_to_date() -> list[Any]:
-        _bring_up_to_date()
-        stack: list[Any] = get(variable)
-        return stack
-
-    def of_all_threads() -> dict[int, list[Any]]:
-        _bring_up_to_date()
-        found: dict[int, list[Any]] = get_all(variable)
-        for active in _active:  # what a test's trace is of is not a wide fixture's run
-            stack = found.get(active.thread, [])
-            if active.is_shown and not active.wider:
-                found[active.thread] = stack[stack.index(active.entry) :]
-        return found
-
-    up_to_date.by_armory = True  # type: ignore[attr-defined] # a mark
-    variable.get, variable.get_all_thread_values = up_to_date, of_all_threads
-    _wrap_start_run()
-
-
-def _wrap_start_run() -> None:
-    """Put a ``start_run`` in the place of MLflow's that knows which runs are ours."""
-    fluent, mlflow = _fluent(), import_mlflow()
-    original = fluent.start_run
-    if hasattr(original, "by_armory"):
-        return
-    signature = inspect.signature(original)
-
-    @wraps(original)
-    def start_run(*args: Any, **kwargs: Any) -> Any:
-        _bring_up_to_date()
-        active = _innermost()
-        if active is None:
-            return original(*args, **kwargs)
-        given = signature.bind(*args, **kwargs)
-        with _place_for(given, active):
-            run = original(*given.args, **given.kwargs)
+    def note(run: Any) -> None:
         _opened[_id(run)] = uri_in_force(), active.wider
-        return run
 
-    start_run.by_armory = True  # type: ignore[attr-defined] # a mark
-    fluent.start_run = mlflow.start_run = start_run  # type: ignore[attr-defined] # its name for users
+    with _place_for(given, active):
+        yield note
 
 
 @contextmanager
@@ -307,17 +308,14 @@ def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[Non
     stack = _stack_of(threading.get_ident())
     if not (stack and stack[-1] is active.entry):
         yield
-    elif not active.wider:
-        given.arguments["nested"] = True
-        yield
-    else:
-        stack.remove(active.entry)
-        active.is_shown, active.is_ended = False, True  # so that it stays away meanwhile
-        try:
+    elif active.wider or given.arguments.get("parent_run_id") is not None:
+        with active.away_from(stack):
             yield
-        finally:
-            stack.insert(0, active.entry)
-            active.is_shown, active.is_ended = True, False
+    else:
+        # Beside a wide fixture's run it raises without us as well.
+        if all(map(is_ours, stack)):
+            given.arguments["nested"] = True
+        yield
 
 
 def _innermost() -> ActiveRun | None:

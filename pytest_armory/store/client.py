@@ -105,10 +105,15 @@ class Store:
         self.connection.call("closing a run", partial(client.set_terminated, run_id, status, end))
 
     def close_stray(self, run_id: str, opened_in: str, end: int | None = None) -> str:
-        """Close a run that was left open inside another, in two requests; a sentence about it."""
-        self.log_batch(run_id, tags={"armory.left_open_in": opened_in})
+        """Close a run that was left open inside another, in two requests; a sentence about it.
+
+        ``opened_in`` is empty for one of a fixture wider than a test.
+        """
+        if opened_in:
+            self.log_batch(run_id, tags={"armory.left_open_in": opened_in})
         self.close_run(run_id, "FINISHED", end)
-        return f"the MLflow run {run_id} was left open inside {opened_in}: closed"
+        where = f"inside {opened_in}" if opened_in else "by a fixture wider than a test"
+        return f"the MLflow run {run_id} was left open {where}: closed"
 
     def delete_run(self, run_id: str) -> None:
         """Mark a run as deleted."""

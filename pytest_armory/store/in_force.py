@@ -56,6 +56,8 @@ _Chosen = tuple[str | None, str | None]
 _chosen: dict[str | None, _Chosen] = {}
 """The experiment that was chosen in each store, by its URI."""
 _seen: _Chosen = (None, None)
+_variables_before: tuple[str | None, ...] = (None, None)
+"""The experiment's variables when ours was put in force."""
 
 
 def uri_in_force() -> str | None:
@@ -71,7 +73,7 @@ def given_uri() -> str | None:
 
 def put_ours(uri: str) -> None:
     """Put ``uri`` in force, in the place of what the user has set."""
-    global _users, _ours, _is_ours, _written
+    global _users, _ours, _is_ours, _written, _variables_before
     if not _is_ours:
         put_users()
         _users = _now()
@@ -79,6 +81,27 @@ def put_ours(uri: str) -> None:
     _ours, _is_ours = uri, True
     _written = settings_for(uri)
     _write(_written)
+    _variables_before = _variables()
+
+
+def keep_ours() -> None:
+    """Put ours back where code has taken its own away again, and the user has set none."""
+    if _is_ours and _users.uri is None and uri_in_force() is None:
+        put_ours(_ours)
+
+
+def resolved_users_uri() -> str:
+    """The tracking URI that would be in force without us; MLflow's default if the user set none."""
+    now = _now()
+    users = _users if _is_ours and now.uri == _ours else now
+    if users.uri is not None:
+        return users.uri
+    _write(users)
+    try:
+        uri: str = _tracking().get_tracking_uri()
+        return uri
+    finally:
+        _write(now)
 
 
 def put_users() -> None:
@@ -119,9 +142,9 @@ def settings_for(uri: str | None) -> Settings:
 
 
 def has_chosen_experiment() -> bool:
-    """Whether code has called ``mlflow.set_experiment`` in the store in force."""
+    """Whether code has chosen an experiment in the store in force, or by its own variables."""
     remember_experiment()
-    return _experiment()[0] is not None
+    return _experiment()[0] is not None or _variables() != _variables_before
 
 
 def remember_experiment() -> None:
@@ -143,6 +166,10 @@ def _switch_experiment(uri: str | None) -> None:
     if _seen != _experiment():
         _fluent()._active_experiment_id = _seen[0]  # type: ignore[attr-defined] # MLflow's own
         put({_EXPERIMENT_ID: _seen[1]})
+
+
+def _variables() -> tuple[str | None, ...]:
+    return tuple(os.environ.get(name) for name in (_EXPERIMENT_ID, "MLFLOW_EXPERIMENT_NAME"))
 
 
 def _experiment() -> _Chosen:

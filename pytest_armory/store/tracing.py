@@ -21,19 +21,38 @@ from weakref import WeakKeyDictionary
 from pytest_armory.store.circuit import Circuit
 from pytest_armory.store.translation import as_tracking_error
 
+_destination: tuple[Any, str | None] = (None, None)
+"""What the user has set as the destination of traces, and the tracking URI in force then."""
+
 _homes: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """Each exporter's own client, where we have given it another."""
 
 
-def point_to(uri: str, report: Callable[[str], None]) -> None:
+def remember_destination(uri: str | None) -> None:
+    """Note a destination that was set since the last look: its experiment is one of this store."""
+    global _destination
+    now = _users_destination()
+    if now is not _destination[0]:
+        _destination = now, uri
+
+
+def point_to(uri: str, report: Callable[[str], None], users: Callable[[], str]) -> None:
     """Have the exporter send traces to ``uri``; ``report`` is told what it could not send.
 
-    What waits to be sent goes where it belonged first.
+    What waits to be sent goes where it belonged first. Traces for which the user has named an
+    experiment of another store, by ``mlflow.tracing.set_destination``, go there: by the same id
+    this one has a stranger's. ``users`` gives the tracking URI that the user has set.
     """
+    remember_destination(uri)
     exporter = _exporter()
     if exporter is None:
         return
     client = exporter._client
+    if _destination[0] is not None and _destination[1] != uri:
+        if client.tracking_uri == uri:  # made by MLflow since ours is in force
+            settle()
+            exporter._client = _client_of(users())
+        return
     if isinstance(client, _client_class()):
         if (client.tracking_uri, client.report) == (uri, report):
             return
@@ -43,21 +62,27 @@ def point_to(uri: str, report: Callable[[str], None]) -> None:
     exporter._client = _client_class()(uri, report)
 
 
-def point_home(uri: str | None) -> None:
-    """Give the exporter its own client back; one that was made meanwhile is for ``uri``."""
+def point_home(users: Callable[[], str]) -> None:
+    """Have the exporter send traces where the user's tracking URI says, by its own client if so.
+
+    ``users`` gives that URI.
+    """
     exporter = _exporter()
-    if exporter is None or not isinstance(exporter._client, _client_class()):
+    if exporter is None:
         return
-    ours = exporter._client
+    client, uri = exporter._client, users()
+    if not isinstance(client, _client_class()):
+        return
     settle()
     home = _homes.pop(exporter)
-    if home.tracking_uri == ours.tracking_uri != uri:
-        from mlflow.tracking import get_tracking_uri
+    exporter._client = home if home.tracking_uri == uri else _client_of(uri)
 
-        # Not by its constructor, which opens the store: nobody may ever need it.
-        home = object.__new__(_plain_class())
-        home.tracking_uri = uri or get_tracking_uri()
-    exporter._client = home
+
+def _client_of(uri: str) -> Any:
+    # Not by its constructor, which opens the store: nobody may ever need it.
+    client = object.__new__(_plain_class())
+    client.tracking_uri = uri
+    return client
 
 
 def settle() -> None:
@@ -93,6 +118,14 @@ def _exporter() -> Any:
         return None
     exporter = provider._get_trace_exporter()
     return exporter if hasattr(getattr(exporter, "_client", None), "tracking_uri") else None
+
+
+def _users_destination() -> Any:
+    """The experiment that the user sends traces to, if so."""
+    provider = sys.modules.get("mlflow.tracing.provider")
+    registry = getattr(provider, "_MLFLOW_TRACE_USER_DESTINATION", None)
+    destination = registry.get() if registry is not None else None
+    return destination if getattr(destination, "experiment_id", None) else None
 
 
 @lru_cache(maxsize=1)

@@ -1321,8 +1321,10 @@ GROUPS = [
                     note(mlflow.get_tracking_uri())
                     mlflow.log_metric("a", 1)
                 @evaluation
-                def test_b(): 
-                    with mlflow.start_run(run_name=f"{ME} b", nested=True): mlflow.log_metric("b", 1)
+                def test_b():
+                    mlflow.start_run(run_name=f"{ME} b", nested=True)
+                    mlflow.log_metric("b", 1)
+                    mlflow.end_run()
                 def test_after():
                     mlflow.end_run()
                     note((mlflow.get_tracking_uri(), mlflow.active_run()))
@@ -1374,6 +1376,17 @@ GROUPS = [
                 def test_a():
                     mlflow.log_metric("a", 1)
                     with mlflow.start_span(f"{ME} inside"): pass
+                def test_after():
+                    mlflow.end_run()
+                    note(mlflow.get_tracking_uri())
+                    with mlflow.start_run(run_name=f"{ME} after outside"): pass
+                    with mlflow.start_span(f"{ME} after outside"): pass
+                """,
+                {"test_a": Ours(metrics={"a": 1}, traces=["at_import inside"])},
+            ),
+            Situation(
+                "at_import_own",
+                """
                 @evaluation
                 def test_b():
                     mlflow.set_tracking_uri(OWN)
@@ -1388,10 +1401,9 @@ GROUPS = [
                     mlflow.end_run()
                     note(mlflow.get_tracking_uri())
                     with mlflow.start_run(run_name=f"{ME} after outside"): pass
-                    with mlflow.start_span(f"{ME} after outside"): pass
                 """,
-                {"test_a": Ours(metrics={"a": 1}, traces=["at_import inside"]), "test_b": Ours()},
-            )
+                {"test_b": Ours()},
+            ),
         ],
         """
         mlflow.set_tracking_uri(f"sqlite:///{HERE}/import.db")
@@ -1561,7 +1573,6 @@ GROUPS = [
                     track_metrics({"tracked": 1})
                 @evaluation
                 def test_b():
-                    note(mlflow.get_active_model_id())
                     mlflow.log_metric("in_b", 1)
                 """,
                 {
@@ -1731,7 +1742,7 @@ def test_what_is_ours_is_in_our_runs(
     suites: Suites, group: Group, situation: Situation, way: str
 ) -> None:
     on = suites.run(group, way)
-    found = differences(situation.expected(way), evaluations_of(on, situation, way))
+    found = differences(situation.expected(way), evaluations_of(on, situation))
     assert not found, "\n".join([*found, *messages(situation, on)])
 
 

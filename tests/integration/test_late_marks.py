@@ -62,27 +62,49 @@ def test_gates_of_late_marks_are_judged(
 
 
 @LATE
-@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
-def test_a_late_gate_fails_a_test_that_imports_nothing_of_ours(
-    evals: Evals, conftest: str, track: bool
-) -> None:
+def test_a_late_gate_fails_a_test_that_imports_nothing_of_ours(evals: Evals, conftest: str) -> None:
+    """In a process of its own: in this one, and in those that it forks, all is imported."""
     evals.write(SILENT, conftest=conftest.format(arguments='at_least={"accuracy": 0.5}'))
-    assert verdicts(evals.run(track=track)) == {"failed": 1}
+    result = evals.pytester.runpytest_subprocess(*evals.arguments(track=False))
+    assert verdicts(result) == {"failed": 1}
+
+
+def test_a_gate_of_a_fixture_fails_a_test_that_imports_nothing_of_ours(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        @pytest.fixture
+        def gated(request):
+            request.node.add_marker(pytest.mark.evaluation(at_least={"accuracy": 0.5}))
+        def test_a(gated): pass
+    """)
+    result = evals.pytester.runpytest_subprocess(*evals.arguments(track=False))
+    assert verdicts(result) == {"failed": 1}
 
 
 @LATE
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
 @pytest.mark.parametrize("arguments", ["naem='x'", "at_least=3", "'x', 'y'", "name=1"])
 def test_late_marks_that_cannot_be_used_are_refused(
-    evals: Evals, conftest: str, track: bool, arguments: str, each_way: Sequence[str]
+    evals: Evals, conftest: str, track: bool, arguments: str
 ) -> None:
     evals.write(SILENT, conftest=conftest.format(arguments=arguments))
-    result = evals.run(*each_way, track=track)
+    result = evals.run(track=track)
     told = "\n".join([*result.outlines, *result.errlines])
     assert result.ret != 0
     assert "evaluation" in told
     assert "passed" not in verdicts(result)
     assert "INTERNALERROR" not in told
+
+
+@LATE
+def test_a_worker_refuses_late_marks_too(evals: Evals, conftest: str) -> None:
+    evals.write(SILENT, conftest=conftest.format(arguments="naem='x'"))
+    for track in (True, False):
+        result = evals.run("-n1", track=track)
+        told = "\n".join([*result.outlines, *result.errlines])
+        assert result.ret != 0
+        assert "naem" in told
+        assert "INTERNALERROR" not in told
 
 
 BY_FIXTURE = """
@@ -170,11 +192,11 @@ def test_an_early_refusal_stays_early(evals: Evals) -> None:
     """No test runs where a marker that is there at collection cannot be used."""
     evals.write("""
         import pytest
-        def test_first(): print("ran")
+        def test_first(): print("it went on")
         @pytest.mark.evaluation(naem="x")
-        def test_a(): print("ran")
+        def test_a(): print("it went on")
     """)
     for track in (True, False):
         result = evals.run("-s", track=track)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stdout.no_fnmatch_line("*ran*")
+        result.stdout.no_fnmatch_line("*it went on*")

@@ -33,12 +33,12 @@ def history(evals: Evals) -> list[Row]:
     )
 
 
-def check(evals: Evals, result: pytest.RunResult, *args: str) -> None:
+def check(evals: Evals, result: pytest.RunResult, *args: str, subprocess: bool = False) -> None:
     """The verdicts are those with tracking off, nothing is told to be wrong, no run is open."""
     wrong = ("warning:", "not stored:")
     assert [line for line in result.outlines if line.startswith(wrong)] == []
     assert [run.info.status for run in evals.read() if run.info.status == "RUNNING"] == []
-    off = evals.run(*args, track=False)
+    off = evals.run(*args, track=False, subprocess=subprocess)
     assert (off.ret, verdicts(off)) == (result.ret, verdicts(result))
 
 
@@ -91,7 +91,7 @@ def check_attempts(evals: Evals) -> None:
     assert counts == {"evaluations": 3, "passed": 2, "failed": 1}
 
 
-# pytest-retry
+# pytest-retry; its state is the process's
 
 RETRY = ("-p", "pytest-retry", "--retries=2")
 
@@ -105,10 +105,10 @@ def retry() -> None:
 def test_retries_are_attempts(evals: Evals, each_way: Sequence[str]) -> None:
     evals.write(FLAKY)
     args = (*each_way, *RETRY)
-    result = evals.run(*args)
+    result = evals.run(*args, subprocess=True)
     assert result.ret == 1
     check_attempts(evals)
-    check(evals, result, *args)
+    check(evals, result, *args, subprocess=True)
 
 
 @pytest.mark.usefixtures("retry")
@@ -143,7 +143,7 @@ def test_retries_of_some_tests_and_of_fixtures_that_fail(evals: Evals) -> None:
         def test_unmarked(): assert 0
     """)
     args = ("-p", "no:xdist", "-p", "pytest-retry")
-    result = evals.run(*args)
+    result = evals.run(*args, subprocess=True)
     found = {(name, number): outcome for name, number, outcome, _ in history(evals)}
     assert found["test_body", "1"] == "failed"
     assert found["test_body", "2"] == "passed"
@@ -151,7 +151,7 @@ def test_retries_of_some_tests_and_of_fixtures_that_fail(evals: Evals) -> None:
     assert found["test_teardown", "1"] == "error"
     assert found["test_never", "1"] == found["test_unmarked", "1"] == "failed"
     assert "crashed" not in found.values()
-    check(evals, result, *args)
+    check(evals, result, *args, subprocess=True)
 
 
 @pytest.mark.usefixtures("retry")
@@ -166,13 +166,13 @@ def test_a_gate_that_is_missed_is_retried(evals: Evals) -> None:
             track_metrics({"accuracy": 0.4 * len(seen)})
     """)
     args = ("-p", "no:xdist", *RETRY)
-    result = evals.run(*args)
+    result = evals.run(*args, subprocess=True)
     assert verdicts(result) == {"passed": 1, "retried": 1}
     assert history(evals) == [
         ("test_a", "1", "failed", "FAILED"),
         ("test_a", "2", "passed", "FINISHED"),
     ]
-    check(evals, result, *args)
+    check(evals, result, *args, subprocess=True)
 
 
 # flaky
