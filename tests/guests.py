@@ -344,6 +344,16 @@ def _tests_of(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
 def _read(uri: str, experiment: str | None = None) -> list[Described]:
     """Everything in a store, or in one experiment of it."""
     client = MlflowClient(uri)
+    try:
+        return _everything(client, experiment)
+    finally:
+        engine = getattr(client._tracking_client.store, "engine", None)
+        if engine is not None:  # its files stay open
+            engine.dispose()
+            client._get_registry_client().store.engine.dispose()
+
+
+def _everything(client: MlflowClient, experiment: str | None) -> list[Described]:
     experiments = client.search_experiments(view_type=ViewType.ALL)
     if experiment is not None:
         experiments = [e for e in experiments if e.name == experiment]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -74,6 +76,7 @@ class RunOpener:
     ) -> EvaluationRun:
         mark = merged_mark(item)
         tags = {
+            **_context_tags(problems),
             **tag_strings(mark.tags),
             **user_hooks.tags_of(item, problems),
             **self._tags(item, mark, record),
@@ -146,6 +149,21 @@ class RunOpener:
         if mark.description:
             tags["mlflow.note.content"] = redact_text(mark.description)
         return tags
+
+
+def _context_tags(problems: list[str]) -> dict[str, str]:
+    """The tags of ``MLFLOW_RUN_CONTEXT``, which MLflow gives to each run it opens."""
+    text = os.environ.get("MLFLOW_RUN_CONTEXT")
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        problems.append("MLFLOW_RUN_CONTEXT is no JSON object, so its tags are left out")
+        return {}
+    return tag_strings(found)
 
 
 def _parent_tag(parent: str | None) -> dict[str, str]:

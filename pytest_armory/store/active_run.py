@@ -228,13 +228,9 @@ def used_by_ending_fixture(uri: str | None) -> Iterator[None]:
     elif uri == uri_in_force():
         yield
     else:
-        before = in_force.exchange(in_force.settings_for(uri))
-        try:
+        with in_force.exchanged(uri):
             yield
-        finally:
-            if uri_in_force() == uri:
-                in_force.exchange(before)
-            restore()
+        restore()
 
 
 # The stack

@@ -11,6 +11,8 @@ and the newest supported version against this.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -46,6 +48,8 @@ _ours = ""
 """The URI of ours that stands in its place, or stood there last; empty before the first."""
 _is_ours = False
 """Whether it is to stand there at the moment."""
+_is_exchanged = False
+"""Whether other settings are in force for a while."""
 _written = Settings(None, None)
 """What we have set to put it there."""
 _changed = Settings(None, None)
@@ -86,7 +90,7 @@ def put_ours(uri: str) -> None:
 
 def keep_ours() -> None:
     """Put ours back where code has taken its own away again, and the user has set none."""
-    if _is_ours and _users.uri is None and uri_in_force() is None:
+    if _is_ours and not _is_exchanged and _users.uri is None and uri_in_force() is None:
         put_ours(_ours)
 
 
@@ -128,12 +132,21 @@ def _put_back(now: str | None, ours: str | None, users: str | None) -> str | Non
     return users if ours is not None and now == ours else now
 
 
-def exchange(settings: Settings) -> Settings:
-    """Put other settings in force for a while; returns those that were."""
-    before = _now()
-    _switch_experiment(settings.uri)
+@contextmanager
+def exchanged(uri: str | None) -> Iterator[None]:
+    """Have another URI in force meanwhile, or none; what code sets itself meanwhile stands."""
+    global _is_exchanged
+    before, settings, was_exchanged = _now(), settings_for(uri), _is_exchanged
+    _switch_experiment(uri)
     _write(settings)
-    return before
+    _is_exchanged = True
+    try:
+        yield
+    finally:
+        _is_exchanged = was_exchanged
+        if _now() == settings:
+            _switch_experiment(before.uri)
+            _write(before)
 
 
 def settings_for(uri: str | None) -> Settings:
