@@ -9,6 +9,7 @@ execnet would start Python for a worker.
 from __future__ import annotations
 
 import array
+import atexit
 import gc
 import json
 import os
@@ -138,6 +139,7 @@ def _become(address: str, connection: socket.socket, request: dict, files: list[
         exec(START, {"__name__": "__main__"})
         status = 0
     finally:
+        atexit._run_exitfuncs()  # as where a worker is started anew
         sys.stderr.flush()
         os._exit(status)
 

@@ -265,6 +265,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(FOREIGN) or name in ("CI", "JENKINS_URL", "TF_BUILD"):
                 patch.delenv(name)
+        patch.delenv("PYTEST_CURRENT_TEST", raising=False)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         for name, value in variables.items():
@@ -303,7 +304,7 @@ def _harvest(root: Path, status: int, lines: list[str], ours: str) -> Outcome:
             situation = path.stem.removeprefix("own-")
         own[f"{situation}/{path.name}"] = _own(_read(sqlite_uri(path)))
     notes = {
-        path.parent.name: sorted(path.read_text().replace(str(root), "ROOT").splitlines())
+        path.parent.name: sorted(set(path.read_text().replace(str(root), "ROOT").splitlines()))
         for path in root.glob("*/notes.txt")
     }
     everything = [one for store in stores.values() for one in store]

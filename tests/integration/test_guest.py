@@ -1684,7 +1684,7 @@ GROUPS = [
                 "child_process",
                 """
                 import subprocess, sys
-                CODE = "import mlflow; mlflow.start_run(run_name='child'); mlflow.log_metric('m', 1)"
+                CODE = "import mlflow as m; m.start_run(run_name='child'); m.log_metric('m', 1)"
                 @evaluation
                 def test_a():
                     mlflow.set_tracking_uri(OWN)
