@@ -1,4 +1,4 @@
-"""Limits on the size of files, classes, hooks and functions, and how modules and tests are named."""
+"""Limits on files, classes, hooks and functions; the names of modules and of test folders."""
 
 from __future__ import annotations
 
