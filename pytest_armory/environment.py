@@ -1,4 +1,4 @@
-"""Environment variables that are other ones for a while."""
+"""Setting environment variables, and restoring them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def put(variables: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def changed(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set them meanwhile; afterwards each is what it was, whatever became of it."""
+    """Set them for the duration of a context, and restore each of them at its end."""
     before = {name: os.environ.get(name) for name in variables}
     put(variables)
     try:

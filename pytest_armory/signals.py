@@ -1,4 +1,4 @@
-"""What holds signals off while our own code is at work: Ctrl-C, and the alarm of a time limit."""
+"""Deferring signals while the plugin's own code runs: Ctrl-C, and the alarm of a time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def alarm_paused() -> Iterator[None]:
-    """Stop the clock of an alarm that times the test, as pytest-timeout's: the work is not its."""
+    """Pause an alarm that limits the test's time, as pytest-timeout's: the work is not its."""
     if threading.current_thread() is not threading.main_thread() or not _ALARMS:
         yield
         return
@@ -31,9 +31,9 @@ _uninterrupted: list[None] = []
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """In code inside :func:`interrupt_deferred` that ends by itself: a second Ctrl-C waits too.
+    """Inside :func:`interrupt_deferred`, for code that certainly ends: defer a second Ctrl-C too.
 
-    A module whose import was broken off cannot be imported again.
+    A module whose import was interrupted cannot be imported again.
     """
     _uninterrupted.append(None)
     try:
@@ -44,7 +44,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
-    """Let a Ctrl-C wait until the code inside is done; a second one does not."""
+    """Defer a Ctrl-C until the code inside is done; a second one is not deferred."""
     python = signal.default_int_handler
     if (
         threading.current_thread() is not threading.main_thread()

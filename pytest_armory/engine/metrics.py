@@ -1,4 +1,4 @@
-"""The accepted kinds of metric, and how each goes from batches to results by name."""
+"""The accepted kinds of metric, each with its way from batches to named results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Kept:
         self.targets.append(targets)
 
     def whole(self) -> tuple[Any, Any]:
-        """(targets, predictions), joined once however many metrics ask."""
+        """(targets, predictions), concatenated once for all metrics."""
         self.targets = [joined(self.targets)]
         self.predictions = [joined(self.predictions)]
         return self.targets[0], self.predictions[0]

@@ -1,4 +1,4 @@
-"""One walk over a dataset: every batch through perturbations, model and metrics, timed by stage."""
+"""One iteration over a dataset: perturbations, model and metrics on each batch, timed by stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _END = object()
 
 
 class Walk:
-    """What is kept from one batch to the next; `doing` is whom an error is put down to."""
+    """The state of one iteration; `doing` is the part that an error is attributed to."""
 
     def __init__(self, evaluation: Evaluation, ticker: Ticker) -> None:
         self.evaluation, self.ticker = evaluation, ticker
@@ -56,7 +56,7 @@ class Walk:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """Whatever is raised within becomes an EvaluationError that says where it happened."""
+        """Convert an exception to an EvaluationError that says where it was raised."""
         try:
             yield
         except ArmoryError:
@@ -72,7 +72,7 @@ class Walk:
         return f"evaluation {self.evaluation.name!r}{batch}, {self.doing}"
 
     def over_batches(self) -> None:
-        """Read the dataset to its end, keeping no more of it than the metrics do."""
+        """Iterate to the end of the dataset, keeping only what the metrics keep."""
         self._reset_metrics()
         self.doing, self.in_batch = "dataset", True
         begun = perf_counter()
@@ -81,7 +81,7 @@ class Walk:
             fetched = perf_counter()
             self.fetching += fetched - begun
             self._one_batch(item, fetched)
-            del item  # gone before the next one is made
+            del item  # freed before the next one is created
             self.batches += 1
             self.doing = "dataset"
             begun = perf_counter()
@@ -125,7 +125,7 @@ class Walk:
         self.samples += count
 
     def finish(self) -> dict[str, object]:
-        """What the metrics measured, by the name each is reported under."""
+        """The metrics' results, by reported name."""
         begun = perf_counter()
         measured: dict[str, object] = {}
         for doing, name, meter in self.measures + self.distances:
@@ -137,12 +137,12 @@ class Walk:
         return measured
 
     def progress(self) -> Progress:
-        """How far the walk is."""
+        """The progress so far."""
         seconds = perf_counter() - self.ticker.begun
         return Progress(self.evaluation.name, self.batches, self.total, self.samples, seconds)
 
     def own_numbers(self) -> dict[str, float]:
-        """Sizes, speed and seconds per stage, by the name each is reported under."""
+        """Sizes, speed and seconds per stage, by reported name."""
         each = zip(self.evaluation.perturbations, self.perturbing, strict=True)
         return {
             "samples": float(self.samples),
@@ -161,7 +161,7 @@ def _updates(meters: list[tuple[str, str, Meter]]) -> list[tuple[str, Callable[[
 
 
 def _check_perturbed(made: Any, given: Any) -> Any:
-    """What a perturbation made, without its graph, if it has the shape of what it was given."""
+    """A perturbation's result, without its graph; checked to have the shape of the inputs."""
     shapes = getattr(made, "shape", None), getattr(given, "shape", None)
     differ = None not in shapes and shapes[0] != shapes[1]
     if samples(made, "what it returns") != length(given) or differ:
@@ -173,7 +173,7 @@ def _check_perturbed(made: Any, given: Any) -> Any:
 
 
 def _check_predictions(predictions: Any, count: int) -> Any:
-    """Predictions without their graph, if there is one for each sample."""
+    """Predictions without their graph; checked to be one for each sample."""
     if samples(predictions, "predictions") != count:
         raise RefusedError(
             f"predictions must be one for each of the batch's {count} samples, "

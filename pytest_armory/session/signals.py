@@ -1,8 +1,8 @@
-"""Signals that end a process: what is open is closed first, and it dies of the signal all the same.
+"""Signals that terminate a process: open runs are closed first, then the signal takes effect.
 
-A CI runner's time-out is a ``SIGTERM``, a terminal that is closed a ``SIGHUP``. Python dies of both
-on the spot, and so does a process of ours, a moment later: exit status, fixtures left standing and
-what a parent process sees stay what they are without us.
+A CI runner's time-out is a ``SIGTERM``, a closed terminal a ``SIGHUP``. Both terminate Python at
+once, and so they do here, a moment later: exit status, fixtures that are not torn down and what a
+parent process sees are as without the plugin.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 
 
 def before_dying(work: Callable[[], None]) -> Callable[[], None]:
-    """Do ``work`` in a thread before this process dies of a signal; returns what undoes this.
+    """Call ``work`` in a thread before a signal terminates this process; returns what undoes this.
 
-    Only signals are handled that would kill: who handles or ignores them keeps doing so. Nothing
-    happens outside the main thread, where no handler can be set.
+    Signals that are already handled or ignored are left alone. Outside the main thread, where no
+    handler can be set, nothing is done.
     """
-    # Of a container's first process the kernel takes no such signal, as long as it has no handler.
+    # The kernel ignores these signals for a container's first process, unless it has a handler.
     if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:
         return lambda: None
 
-    # The main thread goes on meanwhile: it may hold a lock that the work needs.
+    # The main thread continues meanwhile: it may hold a lock that the work needs.
     def die_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
         undo()  # a second signal kills at once
         try:
@@ -37,7 +37,7 @@ def before_dying(work: Callable[[], None]) -> Callable[[], None]:
             watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
             watchdog.daemon = True
             watchdog.start()
-        except RuntimeError:  # no more threads to be had
+        except RuntimeError:  # no further thread can be started
             os.kill(os.getpid(), number)
 
     def undo() -> None:
@@ -68,6 +68,6 @@ def _undo_all() -> None:
         undo()
 
 
-# A forked child has nothing to close, and whoever terminates it expects it dead.
+# A forked child process has nothing to close, and is to be terminated at once.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_undo_all)

@@ -48,13 +48,13 @@ def track_params(
 ) -> Any:
     """Record a function's keyword arguments, each time it is called, as ``{prefix}.{argument}``.
 
-    Used bare, called, or wrapped round another's function: ``track_params(load)(split="test")``.
+    Used bare, called, or around a third-party function: ``track_params(load)(split="test")``.
     ``prefix`` is the function's name unless given; ``ignore`` names arguments not to record;
     ``bound=True`` records positional arguments and defaults too, by parameter name.
-    What a :func:`functools.partial` was given counts as given in the call.
+    Arguments of a :func:`functools.partial` count as arguments of the call.
     ``{prefix}._func`` is the function's qualified name. A second call under the same prefix
     replaces what the first recorded, with a :class:`ParameterWarning`. A function that is tracked
-    already stays as it is, unless an option is given.
+    already is returned unchanged, unless an option is given.
     """
     _check_options("track_params", prefix, ignore)
 
@@ -108,10 +108,10 @@ def track_init_params(
     ignore: Collection[str] | None = None,
     bound: bool = False,
 ) -> Any:
-    """Record the keyword arguments each instance of the class is made with.
+    """Record the keyword arguments with which the class is instantiated.
 
     The class itself is returned, with its ``__init__`` wrapped; a second decoration changes
-    nothing. To leave a third-party class as it was, make the one instance with
+    nothing. To leave a third-party class unmodified, instantiate it with
     :func:`track_call`. Options as for :func:`track_params`.
     """
     _check_options("track_init_params", prefix, ignore)
@@ -139,7 +139,7 @@ def track_init_params(
 def track_call(func: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """Call a function or class and record the keyword arguments, as ``{name}.{argument}``.
 
-    The function or class is left as it was; one that is tracked already records as it was told to.
+    The function or class is not modified; one that is tracked already records with its own options.
     Returns what the call returns.
     """
     if not callable(func):
@@ -178,7 +178,7 @@ def _record(
 def _arguments(
     func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], bound: bool = False
 ) -> Mapping[str, Any]:
-    """What to record of a call: its keywords, or all arguments by parameter name but ``self``."""
+    """The arguments to record: keywords, or all by parameter name except ``self``."""
     while isinstance(func, functools.partial):
         func, args, kwargs = func.func, (*func.args, *args), {**func.keywords, **kwargs}
     if not bound:
@@ -201,7 +201,7 @@ def _bound_arguments(
     try:
         binding = signature.bind(*args, **kwargs) if signature else None
     except TypeError:
-        binding = None  # the call itself will say what is wrong with it
+        binding = None  # the call itself raises the error
     if signature is None or binding is None:
         return kwargs
     binding.apply_defaults()
@@ -216,7 +216,7 @@ def _bound_arguments(
 def _signature(func: Any) -> inspect.Signature | None:
     try:
         return inspect.signature(func)
-    except (TypeError, ValueError):  # C code that does not tell
+    except (TypeError, ValueError):  # C code without a signature
         return None
 
 
@@ -240,7 +240,7 @@ def _tracked_init(
             _refuse_arguments(cls, args, kwargs)
 
     if own is None and signature is not None:
-        # Else inspect finds that of whatever it wraps, which says nothing of a __new__.
+        # Else inspect uses that of the wrapped function, which may not be a __new__'s.
         receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         parameters = [receiver, *signature.parameters.values()]
         __init__.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # inspect's
@@ -248,7 +248,7 @@ def _tracked_init(
 
 
 def _refuse_arguments(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """What ``object.__init__`` does, which is silent or refuses all where it is overridden."""
+    """The behaviour of ``object.__init__``, which accepts or refuses arguments if overridden."""
     if not args and not kwargs:
         return
     if hasattr(cls, "__dataclass_fields__"):
@@ -260,7 +260,7 @@ def _refuse_arguments(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
 
 def _wrap(func: Any, record: Callable[[tuple[Any, ...], Mapping[str, Any]], None]) -> Any:
-    """A wrapper of the function's own kind, so that frameworks which look at the kind see it."""
+    """A wrapper of the function's own kind, for frameworks that inspect the kind."""
     if inspect.iscoroutinefunction(func):
 
         async def call_async(*args: Any, **kwargs: Any) -> Any:
@@ -321,7 +321,7 @@ def _qualified_name(func: Any) -> str:
 def _is_tracked(func: Any) -> bool:
     while isinstance(func, functools.partial):
         func = func.func
-    # A class's mark is not that of the classes under it, and a mock has every attribute.
+    # A subclass does not inherit the mark, and a mock has every attribute.
     mark = vars(func).get(_TRACKED) if isinstance(func, type) else getattr(func, _TRACKED, None)
     return mark is True
 

@@ -2,10 +2,10 @@
 
 The current scope is a ``ContextVar``, so that asyncio tasks started inside a scope record to it.
 A new thread does not inherit a ``ContextVar``, nor does one of a pool, and a long-lived task keeps
-the one it was started with. Where the variable says nothing that is still open, the innermost open
-scope is taken that every other open one is inside of or around, so that there is no doubt which is
-meant. With two evaluations at once in two threads there is doubt about a third: what it records is
-nobody's, with a warning, unless it runs in a copy of the context (``contextvars.copy_context()``).
+the one it was started with. If the variable has no scope that is still open, the innermost open
+scope is used, provided that it is unambiguous: every other open one is inside or around it. With
+two evaluations at once in two threads it is ambiguous for a third: what that records belongs to no
+run, with a warning, unless it runs in a copy of the context (``contextvars.copy_context()``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Scope:
-    """Parameters recorded while it is current, the trackables made in it, and its run if any."""
+    """Parameters recorded while it is current, the trackables created in it, and its run if any."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ _open: list[Scope] = []
 
 
 def current_scope() -> Scope:
-    """The scope that records now: the root scope outside every other."""
+    """The current scope: the root scope outside every other."""
     scope = _own_scope() or _lent_scope(tuple(_open))
     if scope is not None:
         return scope
@@ -85,10 +85,10 @@ def current_scope() -> Scope:
 
 
 def enclosing_scope() -> Scope:
-    """The scope that one opened now is inside of.
+    """The scope that a new one is inside.
 
-    Two evaluations at once in a pool of threads are not inside one another: a thread without a
-    scope opens its first inside the main thread's.
+    Two evaluations at once in a pool of threads are not nested: a thread without a scope opens
+    its first inside the main thread's.
     """
     main = threading.main_thread().ident
     mains = [scope for scope in _open if scope.thread == main]
@@ -106,8 +106,8 @@ def _own_scope() -> Scope | None:
 
 
 def _lent_scope(scopes: Sequence[Scope]) -> Scope | None:
-    """The one of several open scopes that is meant where none is known; None if that is unsure."""
-    # What one task opened is not meant for the tasks beside it: its own would have inherited it.
+    """The open scope to use if the variable has none; None if that is ambiguous."""
+    # A scope that a task opened is not for other tasks: its own ones would have inherited it.
     own = [scope for scope in scopes if scope.is_around_loop()]
     if own or threading.current_thread() is threading.main_thread():
         scopes = own
@@ -131,18 +131,18 @@ def root_scope() -> Scope:
 
 
 def root_params() -> dict[str, Any]:
-    """What was recorded outside every scope, as by a ``conftest.py`` while it is imported."""
+    """What was recorded outside every scope, for instance while a ``conftest.py`` is imported."""
     return _root.params
 
 
 def current_run() -> EvaluationRun | None:
-    """The run that metrics logged now belong to, or None outside every evaluation."""
+    """The run that metrics are logged to at the moment, or None outside every evaluation."""
     return current_scope().run
 
 
 @contextmanager
 def entered(scope: Scope) -> Iterator[Scope]:
-    """Make ``scope`` current in this thread, and in tasks and threads started meanwhile."""
+    """Make ``scope`` current in this thread, and in tasks and threads started inside."""
     before = _current.get()
     _current.set(scope)
     _open.append(scope)
@@ -158,7 +158,7 @@ def entered(scope: Scope) -> Iterator[Scope]:
 
 
 def get_current_params() -> dict[str, Any]:
-    """The parameters recorded in the current tracking context, by name, as they were given."""
+    """The parameters recorded in the current tracking context, by name, with original values."""
     return current_scope().params
 
 
@@ -181,13 +181,13 @@ def track_param(key: str, value: Any) -> None:
 
 
 def reset_params() -> None:
-    """Forget every parameter recorded in the current tracking context."""
+    """Remove every parameter recorded in the current tracking context."""
     get_current_params().clear()
 
 
 @contextmanager
 def tracking_context(nested: bool = False) -> Iterator[None]:
-    """Record parameters apart from the surrounding context, and forget them at its end.
+    """Record parameters separately from the surrounding context, and discard them at its end.
 
     ``nested=True`` starts from a copy of the surrounding context's parameters.
     """
@@ -226,7 +226,7 @@ class Trackable:
 
 @contextmanager
 def trackable_context(nested: bool = False) -> Iterator[None]:
-    """A :func:`tracking_context` whose parameters are given to every Trackable made in it."""
+    """A :func:`tracking_context` whose parameters every Trackable created in it gets."""
     outer = enclosing_scope()
     made: list[Trackable] = []
     with entered(

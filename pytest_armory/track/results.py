@@ -1,4 +1,4 @@
-"""Results as metrics: those of foreign kinds, those with a value per step, those that are none."""
+"""Results as metrics: of other types, with a value per step, and those that are not metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _converters: list[Callable[[object], object]] = []
 
 
 def convert_result(value: object) -> object:
-    """What a ``pytest_armory_metrics`` hook makes of a foreign result, or None."""
+    """What the hook ``pytest_armory_metrics`` converts a result of an unknown type to, or None."""
     for converter in _converters:
         converted = converter(value)
         if converted is not None:
@@ -24,7 +24,7 @@ def convert_result(value: object) -> object:
 
 @contextmanager
 def converting(converter: Callable[[object], object]) -> Iterator[None]:
-    """Ask ``converter`` meanwhile about results nobody knows."""
+    """Use ``converter`` inside for results of an unknown type."""
     _converters.append(converter)
     try:
         yield
@@ -33,7 +33,7 @@ def converting(converter: Callable[[object], object]) -> Iterator[None]:
 
 
 def warn_of_refused(refused: Mapping[str, str], stacklevel: int = 2) -> None:
-    """One warning for every result that is no metric."""
+    """Issue a warning for every result that is not a metric."""
     for name, reason in refused.items():
         warnings.warn(
             f"the result {name!r} is no metric and was left out: {reason}; give a number, a "

@@ -23,8 +23,8 @@ class EvaluationRun:
 
     ``run_id``, ``experiment_id`` and ``url`` are None when not tracking; ``url`` is None too for a
     database without a server. ``params`` and ``metrics`` hold what was recorded so far.
-    What is logged is stored at once. A store that fails raises :class:`TrackingError`, but inside
-    a pytest session: there it becomes a sentence in ``problems``, told in the session's summary.
+    What is logged is stored at once. A failure of the store raises :class:`TrackingError`; inside a
+    pytest session it is added to ``problems`` instead, which the session's summary shows.
     """
 
     def __init__(self, connection: RunConnection | None = None) -> None:
@@ -90,8 +90,8 @@ class EvaluationRun:
     def log_metrics(self, metrics: object, step: int | None = None) -> None:
         """Store metrics: numbers, nested mappings joined by slashes; arrays become artifacts.
 
-        ``step`` is the step of every number in it, 0 unless given. What is neither raises nothing:
-        it warns with a :class:`~pytest_armory.errors.MetricWarning`.
+        ``step`` is the step of every number in it, 0 unless given. Anything else is left out,
+        with a :class:`~pytest_armory.errors.MetricWarning`.
         """
         values = metric_values(metrics, convert=convert_result)
         warn_of_refused(values.refused)
@@ -140,5 +140,5 @@ class EvaluationRun:
 
 
 def tag_strings(tags: Mapping[str, object]) -> dict[str, str]:
-    """Tags as MLflow takes them: legal keys, string values, secrets redacted."""
+    """Tags for MLflow: legal keys, string values, secrets redacted."""
     return param_strings({str(key): value for key, value in tags.items()})

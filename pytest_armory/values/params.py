@@ -1,4 +1,4 @@
-"""What MLflow takes as a parameter: legal keys, flat strings and their limits."""
+"""Parameters for MLflow: legal keys, flat strings and their limits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pytest_armory.values.redaction import (
 )
 
 PARAM_LIMIT = 6000
-"""Characters of one parameter value; MLflow cuts a longer one without a word."""
+"""MLflow's limit on a parameter value, in characters; it truncates a longer one silently."""
 
 TAG_LIMIT = 8000
-"""Those of a tag's; MLflow's ``create_run`` itself neither cuts nor checks."""
+"""The same for a tag; MLflow's ``create_run`` itself neither truncates nor checks."""
 
 _KEY_LIMIT = 250
 
@@ -36,7 +36,7 @@ def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str
     strings: dict[str, str] = {}
     used: dict[str, int] = {}
 
-    def own(key: str) -> str:  # what the caller's prefix is called is not the value's secret
+    def own(key: str) -> str:  # a prefix that says secret does not make the value one
         return key.removeprefix(prefix)
 
     def look(key: str, value: Any) -> tuple[Any, Members]:
@@ -61,9 +61,9 @@ _ILLEGAL = re.compile(r"[^/\w.\- ]" if os.name == "nt" else r"[^/\w.\- :]")
 
 
 def legal_key(name: str) -> str:
-    """`name` as MLflow accepts it: at most 250 legal characters and a normalised path.
+    """`name` in a form that MLflow accepts: at most 250 legal characters, a normalised path.
 
-    What is not legal becomes `_`; a name cut short ends with a hash of the whole.
+    Other characters become `_`; a truncated name ends with a hash of the full name.
     """
     parts = _ILLEGAL.sub("_", name).split("/")
     parts = ["_" * max(len(part), 1) if part in ("", ".", "..") else part for part in parts]
@@ -76,7 +76,7 @@ def legal_key(name: str) -> str:
 
 
 def clip_name(text: str, limit: int) -> str:
-    """A name cut to a limit, if need be, that ends with a hash of the whole then."""
+    """A name truncated to a limit if need be, ending with a hash of the full name."""
     return text if len(text) <= limit else _ending_in_hash(text, limit, text)
 
 
@@ -85,7 +85,7 @@ def _ending_in_hash(text: str, limit: int, whole: str) -> str:
 
 
 def short_hash(text: str) -> str:
-    """Eight hexadecimal digits that tell texts apart which look alike."""
+    """Eight hexadecimal digits that distinguish similar texts."""
     return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
