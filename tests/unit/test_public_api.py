@@ -146,7 +146,7 @@ def test_the_environment_variables() -> None:
 def test_the_tags() -> None:
     written = set(re.findall(r'"(armory\.[a-z_]+(?:\.[a-z_]*)?)"?', SOURCE))
     written |= set(re.findall(r'f"(armory\.ci\.)', SOURCE))
-    prefixes = {"armory.ci.", "armory.ended.", "armory.synced."}
+    prefixes = {"armory.ci.", "armory.ended.", "armory.gates.", "armory.synced."}
     found = {next((p for p in prefixes if tag.startswith(p)), tag) for tag in written}
     listed = {tag.removesuffix("…") for tag in names(section("Tags"), r"armory\.\S+")}
     assert listed == found | prefixes
