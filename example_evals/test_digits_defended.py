@@ -53,7 +53,7 @@ def test_queries(digits, undefended, defended, evaluation_run):
     assert gain > 0.1
 
 
-@pytest.mark.evaluation(description="What the defence costs on images nobody tampered with")
+@pytest.mark.evaluation(description="The accuracy that the defence costs on unperturbed images")
 def test_price(digits, undefended, defended, evaluation_run):
     before, after = (
         accuracy_score(digits.y_test, labelled_by(classifier)(digits.x_test))

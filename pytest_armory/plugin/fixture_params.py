@@ -139,5 +139,5 @@ def _note(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]]) -
             needs.append(request._get_active_fixturedef(argname))
         return value
 
-    # This instance only, and for good: its fixture's value may request others in a later test.
+    # This instance only, and permanently: the fixture's value may request others in later tests.
     request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]

@@ -26,7 +26,7 @@ from pytest_armory.values import TAG_LIMIT, clip, redact_text, visible
 class Store:
     """MLflow at one destination, for one process.
 
-    Each method is one request, or says how many it makes. ``experiments``, ``search`` and
+    Each method makes one request, or documents how many. ``experiments``, ``search`` and
     ``background`` are its parts.
     """
 

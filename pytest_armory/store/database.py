@@ -116,8 +116,8 @@ def explain_faults(path: Path, final: Path | None = None) -> None:
 def tune(path: Path, circuit: Circuit) -> None:
     """Limit the wait for a lock of the database to its circuit's budget, and sync less often.
 
-    It would wait for 20 seconds. With a write-ahead log, ``synchronous = NORMAL`` costs what was
-    written last when the machine itself dies, and nothing when a process does:
+    MLflow would wait for 20 seconds. With a write-ahead log, ``synchronous = NORMAL`` may lose the
+    latest writes if the machine loses power, and none if a process is killed:
     https://www.sqlite.org/pragma.html#pragma_synchronous
     """
     _circuits[str(path)] = circuit

@@ -254,7 +254,7 @@ def _restorer() -> Callable[[], None]:
 
     def restore() -> None:
         global _current
-        if _current is login:  # nobody has logged in since
+        if _current is login:  # there was no other login since
             return
         _current = login
         for name, value in before.items():
