@@ -1,8 +1,8 @@
-"""What tracking costs, beside what one would do otherwise: python benchmarks/run.py [--json FILE]
+"""What tracking costs, compared with the alternatives: python benchmarks/run.py [--json FILE]
 
-Each case runs its variants in turn, several rounds, as whole pytest processes on generated tests;
-figures are medians. The time per evaluation is the difference between a long and a short session,
-so that start-up, MLflow's import and the opening of the store are not in it.
+Each case runs its variants interleaved, several rounds, as complete pytest processes on generated
+tests; figures are medians. The time per evaluation is the difference between a long and a short
+session, so that start-up, MLflow's import and the opening of the store are not included.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def pytest_seconds(folder: Path, *args: str, **variables: str) -> float:
 
 
 def medians(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The median of each variant, run in turn so that the machine's moods hit all alike."""
+    """The median of each variant, interleaved so that the machine's speed affects all alike."""
     found: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds):
         for name in list(variants)[:: 1 if number % 2 else -1]:
@@ -159,7 +159,7 @@ def written(folder: Path, variant: str) -> Path:
 
 
 def rows(case: str, found: Mapping[str, float], unit: str, factor: float = 1e3) -> Rows:
-    """A case's figures, each with its ratio to every variant that one would use otherwise."""
+    """A case's figures, each with its ratio to every alternative."""
     others = {name: value for name, value in found.items() if name != "pytest-armory"}
     return [
         {
@@ -260,7 +260,7 @@ def first_use(folder: Path, rounds: int) -> Rows:
 
 
 def scale(folder: Path, sizes: Sequence[int]) -> Rows:
-    """Time per evaluation, memory of the processes, and what the end takes, as a session grows."""
+    """Time per evaluation, memory of the processes, and time of the session's end, by its size."""
     test = folder / "scale" / "test_bench.py"
     test.parent.mkdir()
     test.write_text(COMMON + SOURCES["pytest-armory"])
@@ -305,7 +305,7 @@ def scale(folder: Path, sizes: Sequence[int]) -> Rows:
 
 
 def dead_server(folder: Path, rounds: int) -> Rows:
-    """A session of 20 evaluations, -n 2, while the server is dead, beside one that is alive."""
+    """A session of 20 evaluations, -n 2, with a server that is down and with one that is up."""
     test = folder / "dead" / "test_bench.py"
     test.parent.mkdir()
     test.write_text(COMMON + SOURCES["pytest-armory"])
@@ -325,7 +325,7 @@ def dead_server(folder: Path, rounds: int) -> Rows:
 
 
 def engine(folder: Path, rounds: int) -> Rows:  # noqa: ARG001 - as the others
-    """The engine beside a plain loop: tiny batches, and large ones."""
+    """The engine compared with a plain loop: tiny batches, and large ones."""
     import numpy as np
 
     from pytest_armory import Engine, Evaluation
@@ -403,7 +403,7 @@ def server(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def proxy(port: int, latency: float) -> Iterator[tuple[str, list[str]]]:
-    """A proxy that counts requests, and makes each way longer."""
+    """A proxy that counts requests, and adds latency in both directions."""
     seen: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -425,7 +425,7 @@ def proxy(port: int, latency: float) -> Iterator[tuple[str, list[str]]]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815 - http.server's
 
         def log_message(self, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True

@@ -1,4 +1,4 @@
-"""What the plugin adds to pytest's start-up: its own imports, beside pytest's own.
+"""What the plugin adds to pytest's start-up: the imports that pytest alone does not make.
 
     python benchmarks/startup.py [rounds]
 

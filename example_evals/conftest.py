@@ -1,7 +1,7 @@
-"""What the evaluations load: real data that scikit-learn brings along, and models made of it.
+"""What the evaluations load: datasets included in scikit-learn, and models trained on them.
 
-Each fixture runs once a session. What it passes on becomes parameters of every run whose test uses
-it, be it through another fixture.
+Each fixture is executed once a session. The arguments that it records are parameters of every run
+whose test uses it, directly or through another fixture.
 """
 
 from typing import NamedTuple
@@ -36,7 +36,7 @@ def load_table(*, loader, test_size, seed):
 
 
 def train_classifier(*, kind, digits, defence=None, **settings):
-    # Here, and not for every process that reads this file: ART takes seconds to import.
+    # Not at module level, where every process would import ART: that takes seconds.
     from art.estimators.classification import SklearnClassifier
 
     model = kind(max_iter=1000, random_state=0, **settings)
@@ -55,7 +55,7 @@ def classifier(request, track_call, digits):
     return track_call(train_classifier, kind=request.param, digits=digits, C=0.1)
 
 
-# A test that uses both of these needs their parameters apart, hence the prefixes.
+# The prefixes keep their parameters distinct in a test that uses both.
 @pytest.fixture(scope="session")
 def undefended(digits):
     train = track_params(train_classifier, prefix="undefended")
@@ -83,7 +83,7 @@ def breast_cancer(track_call):
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    # Arrays this small gain nothing from threads, and xdist's workers would fight over the cores.
+    # Threads do not speed up arrays this small, and xdist's workers would compete for the cores.
     with threadpool_limits(1):
         yield
 

@@ -1,4 +1,4 @@
-"""Does it help a classifier to see its images in black and white? That depends on the attacker."""
+"""Does reducing images to black and white make a classifier more robust? Against which attack?"""
 
 import pytest
 from attacks import hop_skip_jump, pgd
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.evaluation(name="digits-defence", tags={"dataset": "dig
 
 
 def labelled_by(classifier):
-    # ART's predictions, not its scikit-learn model's: the defence sits in front of the model.
+    # ART's predictions, not its scikit-learn model's: the defence is applied before the model.
     return lambda images: classifier.predict(images).argmax(axis=1)
 
 
@@ -20,7 +20,7 @@ def measure(name, classifier, attack, images, labels):
         dataset=(images, labels),
         model=labelled_by(classifier),
         perturbations={"attack": attack},
-        # One test, one run: the name keeps the two models' metrics apart.
+        # One test, one run: the names distinguish the two models' metrics.
         metrics={f"{name}/accuracy": accuracy_score},
         perturbation_metrics={f"{name}/l2": l2},
     )
@@ -53,7 +53,7 @@ def test_queries(digits, undefended, defended, evaluation_run):
     assert gain > 0.1
 
 
-@pytest.mark.evaluation(description="What the defence costs on images nobody tampered with")
+@pytest.mark.evaluation(description="The accuracy that the defence costs on unperturbed images")
 def test_price(digits, undefended, defended, evaluation_run):
     before, after = (
         accuracy_score(digits.y_test, labelled_by(classifier)(digits.x_test))

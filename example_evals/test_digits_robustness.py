@@ -1,4 +1,4 @@
-"""How far an attacker has to go to fool two classifiers of handwritten digits."""
+"""How large a perturbation has to be to fool two classifiers of handwritten digits."""
 
 import pytest
 from attacks import hop_skip_jump, pgd
@@ -43,7 +43,7 @@ def test_hop_skip_jump(digits, classifier, iterations):
     )
     results = Engine(evaluation).run()
 
-    # It fools every model at once; what a robust one costs it is distance.
+    # It fools every model; a more robust one requires a larger perturbation.
     assert results.metrics["l2"] > 0.7
 
 

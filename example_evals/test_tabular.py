@@ -1,6 +1,6 @@
 """A regression and a classification on tables of patients.
 
-The marker names no experiment here: where these runs go is up to the session.
+The marker names no experiment here: these runs are in the session's own.
 """
 
 from functools import partial

@@ -1,6 +1,6 @@
 """Evaluations as tests, tests as tracked MLflow runs.
 
-Everything is imported when it is first used, so that pytest starts as fast as without us.
+Everything is imported when it is first used, so that pytest starts as fast as without the plugin.
 """
 
 from __future__ import annotations

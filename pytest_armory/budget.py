@@ -1,4 +1,4 @@
-"""A limit on the wall-clock time of a call; HTTP time-outs limit only each single read."""
+"""A limit on the wall-clock time of a call; HTTP time-outs limit each read, not their sum."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """Do ``work``; raises :class:`TimeoutError` when the seconds are over, or what it raised.
+    """Call ``work``; raises :class:`TimeoutError` after so many seconds, or what it raised.
 
-    Work that takes longer goes on in a daemon thread, and its result is dropped.
+    Work that takes longer continues in a daemon thread, and its result is discarded.
     """
     outcome: list[Any] = []
     thread = threading.Thread(target=_do, args=(work, outcome), daemon=True)

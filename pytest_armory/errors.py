@@ -1,18 +1,18 @@
-"""What can go wrong, and what it is called.
+"""The exceptions and warnings of the package.
 
 ::
 
     ArmoryError                     everything this package raises
-    ├── ArmoryUsageError            the user's input is refused (also a ValueError)
-    │   └── EvaluationError         an evaluation cannot be run as it was described
+    ├── ArmoryUsageError            the user's input is invalid (also a ValueError)
+    │   └── EvaluationError         an evaluation cannot be run as described
     └── TrackingError               the store could not be opened, read or written
-        ├── StoreRefusedError       the store answered, and refused what it was given
-        └── StoreUnreachableError   the store did not answer in time, or is none
-            └── LoginRefusedError   it let nobody in
+        ├── StoreRefusedError       the store responded, and refused the request
+        └── StoreUnreachableError   the store did not respond in time, or is no MLflow server
+            └── LoginRefusedError   the store refused the login
     ArmoryWarning                   everything this package warns about (a UserWarning)
-    ├── ParameterWarning            a parameter was replaced, cut or not stored as given
+    ├── ParameterWarning            a parameter was replaced, truncated or not stored as given
     ├── MetricWarning               a result is not a metric and was left out
-    └── TrackingWarning             something was not stored; the verdict is not touched
+    └── TrackingWarning             something was not stored; the verdict is unchanged
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class TrackingError(ArmoryError):
 
 
 class StoreRefusedError(TrackingError):
-    """The store answered and refused what it was given; to ask again would not help."""
+    """The store responded and refused the request; a retry would not help."""
 
 
 class StoreUnreachableError(TrackingError):
-    """The store did not answer within its budget, or it is no MLflow server."""
+    """The store did not respond within its budget, or it is no MLflow server."""
 
 
 class LoginRefusedError(StoreUnreachableError):
-    """The store refused the login; the text says which variables to look at."""
+    """The store refused the login; the text says which variables to check."""
 
 
 class ArmoryWarning(UserWarning):
@@ -51,7 +51,7 @@ class ArmoryWarning(UserWarning):
 
 
 class ParameterWarning(ArmoryWarning):
-    """A parameter was replaced by a later one, cut, or could not be stored as given."""
+    """A parameter was replaced by a later one, truncated, or could not be stored as given."""
 
 
 class MetricWarning(ArmoryWarning):
@@ -59,4 +59,4 @@ class MetricWarning(ArmoryWarning):
 
 
 class TrackingWarning(ArmoryWarning):
-    """Something was not stored. The test's own verdict is not touched by it."""
+    """Something was not stored. The test's verdict is unchanged."""

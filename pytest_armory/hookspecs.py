@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def pytest_armory_tags(item: pytest.Item) -> Mapping[str, object] | None:
-    """Tags for the run of one evaluation, when it opens.
+    """Return tags for the run of one evaluation, when it is opened.
 
-    Every implementation is asked; values are stored as strings. For instance, the machine's GPU::
+    Every implementation is called; values are stored as strings. For instance, the machine's GPU::
 
         import os
 
@@ -29,9 +29,10 @@ def pytest_armory_tags(item: pytest.Item) -> Mapping[str, object] | None:
 def pytest_armory_chief_metrics(
     item: pytest.Item, metrics: Mapping[str, float]
 ) -> Sequence[str] | None:
-    """Name the few metrics of an evaluation that tables show, the first one first.
+    """Return the names of the metrics that tables show, the most important first.
 
-    Return None for evaluations that are not yours. The first answer is taken. For instance::
+    Return None for evaluations that are not yours. The first result that is not None is used. For
+    instance::
 
         def pytest_armory_chief_metrics(item, metrics):
             return [name for name in metrics if name.endswith("f1-score")]
@@ -40,10 +41,10 @@ def pytest_armory_chief_metrics(
 
 @pytest.hookspec(firstresult=True)
 def pytest_armory_baseline(item: pytest.Item) -> Mapping[str, float] | None:
-    """The metrics to compare an evaluation with, from elsewhere than an earlier session.
+    """Return the metrics to compare an evaluation with, instead of those of an earlier session.
 
-    Return None for evaluations that are not yours. The first answer is taken. For instance, from a
-    file that is kept with the tests::
+    Return None for evaluations that are not yours. The first result that is not None is used. For
+    instance, from a file beside the tests::
 
         import json
 
@@ -55,10 +56,10 @@ def pytest_armory_baseline(item: pytest.Item) -> Mapping[str, float] | None:
 
 @pytest.hookspec(firstresult=True)
 def pytest_armory_login(uri: str) -> Login | None:
-    """Log in to a tracking server in your own way: an object whose ``token()`` gives a token.
+    """Log in to a tracking server: return an object whose ``token()`` returns a bearer token.
 
-    It is asked before each request, so that it can keep the token fresh. Return None for servers
-    that are not yours. The first answer is taken. For instance::
+    ``token()`` is called before each request, so that it can renew the token. Return None for
+    servers that are not yours. The first result that is not None is used. For instance::
 
         class Login:
             def token(self):
@@ -71,11 +72,10 @@ def pytest_armory_login(uri: str) -> Login | None:
 
 
 def pytest_armory_summary(lines: list[str]) -> None:
-    """Edit the session's summary in Markdown, in place, where it is written.
+    """Edit the lines of the session's summary in Markdown, in place.
 
-    Every implementation is asked, in the process that reports, once for each time that the summary
-    is written: what is stored with the session cannot say yet whether that went well. For
-    instance::
+    Every implementation is called, in the process that reports, each time that the summary is
+    written: first for the session run, then with what could not be stored. For instance::
 
         def pytest_armory_summary(lines):
             lines.append("Questions about these numbers? Ask #model-quality.")
@@ -84,9 +84,10 @@ def pytest_armory_summary(lines: list[str]) -> None:
 
 @pytest.hookspec(firstresult=True)
 def pytest_armory_metrics(result: Any) -> object | None:
-    """Turn a result that nobody knows into metrics: a number, a mapping or an array.
+    """Convert a result of an unknown type to metrics: a number, a mapping or an array.
 
-    Return None for results that are not yours. The first answer is taken. For instance::
+    Return None for types that are not yours. The first result that is not None is used. For
+    instance::
 
         def pytest_armory_metrics(result):
             if type(result).__name__ == "BenchmarkReport":

@@ -1,4 +1,4 @@
-"""Where a run comes from: git, the CI job, the command line. As tags, with secrets redacted."""
+"""Tags for git, the CI job and the command line that a run comes from, with secrets redacted."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def git_tags(folder: Path) -> Mapping[str, str]:
 
 
 def ci_tags(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What the CI job says of itself, as ``armory.ci.*``; empty outside CI."""
+    """The CI job's own variables, as ``armory.ci.*``; empty outside CI."""
     for provider, names in _CI.items():
         if environ.get(names[""]):
             tags = {"armory.ci.provider": provider}
@@ -97,7 +97,7 @@ def source_tags(name: str | None = None, folder: Path | None = None) -> dict[str
 
 
 def command_line(argv: Sequence[str] | None = None) -> str:
-    """This process's command line as one would type it, secrets redacted."""
+    """This process's command line, quoted for a shell, with secrets redacted."""
     words = list(sys.argv if argv is None else argv)
     if words:
         words[0] = Path(words[0]).name.replace("__main__.py", "pytest")

@@ -71,7 +71,7 @@ def _newest(store: Store) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        # GitHub's file is everybody's.
+        # GitHub's file may have the summaries of other steps.
         write_markdown(path, text, append=str(path) == os.environ.get("GITHUB_STEP_SUMMARY"))
     except OSError as error:
         raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The command ``pytest-armory``: what is done about sessions outside of pytest."""
+"""The command ``pytest-armory``: sessions, outside of pytest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "pytest-armory"
 
 
 class Command(Protocol):
-    """What the file of a command has. The docstring of ``run`` is the text of its ``--help``."""
+    """The module of a command. The docstring of ``run`` is the text of its ``--help``."""
 
     HELP: str
 
@@ -28,7 +28,7 @@ class Command(Protocol):
         """Add its arguments, and its exit statuses where they differ from those in ``_parser``."""
 
     def run(self, where: Destination, arguments: argparse.Namespace, /) -> Iterable[str]:
-        """Do it, and yield the lines to print. Raises :class:`ArmoryError`."""
+        """Run the command, and yield the lines to print. Raises :class:`ArmoryError`."""
 
 
 COMMANDS: dict[str, Command] = {
@@ -42,9 +42,9 @@ COMMANDS: dict[str, Command] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the commands; its exit status is 0, or 2 with an error on stderr.
 
-    That of ``sync`` is 1 if something is left to upload.
+    That of ``sync`` is 1 if something is not uploaded.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # an arrow that its encoding lacks shall not fail
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack an arrow of the table
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, arguments.failure_status)
     except KeyboardInterrupt:
         return _failed("interrupted", 130)
-    except BrokenPipeError:  # `| head` has what it wanted
+    except BrokenPipeError:  # as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(arguments.broken_pipe_status)
     return 0

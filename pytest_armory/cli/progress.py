@@ -1,4 +1,4 @@
-"""How far a command has come, on a terminal."""
+"""The progress line of a command."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pytest_armory.report.text import columns, printable, shorten
 
 
 class ProgressLine:
-    """A line on a terminal that rewrites itself; nothing elsewhere."""
+    """A line on a terminal that is overwritten; nothing if the output is not a terminal."""
 
     def __init__(self) -> None:
         self.rewrites = sys.stdout.isatty()
         self._width = 0
 
     def show(self, text: str) -> None:
-        """Put a text in the place of the one before."""
+        """Replace the text of the line."""
         if self.rewrites:
             available = shutil.get_terminal_size().columns - 1
             line = shorten(printable(text), available, keep_start=True)
@@ -24,7 +24,7 @@ class ProgressLine:
             self._width = columns(line)
 
     def clear(self) -> None:
-        """Make room for a line that stays."""
+        """Clear the line, before one that stays is printed."""
         if self._width:
             self._write(" " * self._width + "\r")
             self._width = 0

@@ -16,7 +16,7 @@ from pytest_armory.store.destination import Destination, resolve
 NAME = "armory-mlflow-server"
 
 SERVERS = ("http://", "https://", "databricks", "uc")
-"""How tracking URIs begin that name a server."""
+"""The prefixes of tracking URIs that name a server."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{NAME}: {error}", file=sys.stderr)  # noqa: T201 - a command's own error
         return 2
     print(planned.line, flush=True)  # noqa: T201 - the URL comes first, before MLflow's own lines
-    # Not as an argument: those of a process can be read by every user, and it may hold a password.
+    # Not an argument: every user can read those of a process, and it may have a password.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = planned.store_uri
-    # Two or more workers add 40 ms to each request, and jobs start processes nobody asked for.
+    # Two or more workers add 40 ms to each request, and job execution starts more processes.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     return _replace_by(planned.command)
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 
 
 def plan(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Plan:
-    """What the options and the environment ask for; makes a missing database.
+    """What the options and the environment select; creates a missing database.
 
     Raises :class:`ArmoryUsageError` for a port or a store that cannot be served.
     """
@@ -146,7 +146,7 @@ def _replace_by(command: list[str]) -> int:
     if os.name == "posix":
         sys.stdout.flush()
         os.execv(command[0], command)
-    return subprocess.call(command)  # Windows would give the prompt back too early
+    return subprocess.call(command)  # on Windows the prompt would return too early
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
 
 def _latest_sessions(where: Destination, most: int) -> dict[str, list[StoredRun]]:
     """The session runs of each session, the newest first."""
-    # A session has a run in each of its experiments, with the same counts in all.
+    # A session has a run in each of its experiments, all with the same counts.
     sessions: dict[str, list[StoredRun]] = {}
     for run in open_store(where).search.latest_sessions(most * 10):
         sessions.setdefault(run.tags.get("armory.session", ""), []).append(run)

@@ -22,7 +22,7 @@ def add_tracking_uri(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def logged_in(where: Destination) -> Iterator[Destination]:
-    """The destination, logged in where a platform asks for it."""
+    """The destination, logged in if its platform requires it."""
     if not where.is_server:
         yield where
         return
@@ -31,10 +31,10 @@ def logged_in(where: Destination) -> Iterator[Destination]:
 
 
 def exists(where: Destination) -> bool:
-    """Whether a local database exists; of anything else only its server knows."""
+    """Whether a local database exists; True for anything else, which only its server knows."""
     return where.database is None or where.database.exists()
 
 
 def no_sessions(where: Destination) -> str:
-    """The sentence for a store without a session."""
+    """The message for a store without a session."""
     return f"no sessions at {where.display_uri}; `pytest --armory-track` makes one"

@@ -54,7 +54,7 @@ def run(source: Destination, arguments: argparse.Namespace) -> Iterator[str]:
 
 
 _PlanLines = Generator[str, None, list[UploadPlan]]
-"""Lines to print; returns the plans that they are of."""
+"""Yields lines to print; returns the plans to upload."""
 
 # What would be uploaded
 
@@ -89,7 +89,7 @@ def _plan_lines(plan: UploadPlan) -> Iterator[str]:
 
 
 def _upload_all(source: Destination, to: Destination | None) -> _PlanLines:
-    """Raises :class:`TrackingError` with what is left, once the rest is uploaded."""
+    """Raises :class:`TrackingError` with what is not uploaded, once the rest is."""
     problems = []
     with upload_lock(source), nullcontext() if to is None else logged_in(to) as target:
         plans = upload_plans(source, target)
@@ -101,7 +101,7 @@ def _upload_all(source: Destination, to: Destination | None) -> _PlanLines:
 
 
 def _upload(source: Destination, plan: UploadPlan) -> Generator[str, None, list[str]]:
-    """Upload to one place; returns the sentences that say what is left."""
+    """Upload to one destination; returns sentences about what is not uploaded."""
     total, uploaded, reason = len(plan.runs), 0, ""
     progress = ProgressLine()
     try:
@@ -125,14 +125,14 @@ def _upload(source: Destination, plan: UploadPlan) -> Generator[str, None, list[
 def _steps(source: Destination, plan: UploadPlan) -> Iterator[Step]:
     """The steps of an upload, logged in to its target."""
     if plan.target is None:
-        yield from upload(source, plan)  # which says why
+        yield from upload(source, plan)  # which yields the reason
         return
     with logged_in(plan.target) as target:
         yield from upload(source, replace(plan, target=target))
 
 
 def _step_lines(step: Step, position: str, rewrites: bool) -> Iterator[str]:
-    """The lines for a run that is over; where a line rewrites itself, only what matters."""
+    """The lines for a run that is done; with a progress line, only those that need attention."""
     if step.state == "left":
         yield f"{position}: left: {step.text}"
     elif step.notes or not rewrites or step.run.tags.get("armory.kind") == "session":

@@ -1,6 +1,6 @@
-"""Dataset x perturbations x model x metrics: what is evaluated, and the loop that measures it.
+"""The evaluation engine: dataset, perturbations, model, metrics, and the loop over the dataset.
 
-It needs neither pytest nor a tracked run, and imports no array library of its own accord.
+It needs neither pytest nor a tracked run, and imports no array library that is not in use.
 """
 
 from __future__ import annotations

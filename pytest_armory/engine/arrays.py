@@ -1,6 +1,6 @@
-"""What the engine asks of a batch, answered by duck type: arrays, tensors, frames, lists, mappings.
+"""Operations on batches by duck type: arrays, tensors, frames, lists, mappings.
 
-No array library is imported unless a value of that library came in.
+An array library is imported only for values of that library.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def rows(values: Any, start: int, stop: int) -> Any:
 
 
 def detached(values: Any) -> Any:
-    """The same values without autograd's graph, which would keep every batch alive."""
+    """The same values without autograd's graph, which would keep every batch in memory."""
     if hasattr(values, "detach"):
         return values.detach()
     if isinstance(values, Mapping):
@@ -59,12 +59,12 @@ def detached(values: Any) -> Any:
 
 
 def copied(values: Any) -> Any:
-    """A copy that shares no memory, so that writing into one leaves the other as it was."""
+    """A copy that shares no memory with the original."""
     return values.detach().clone() if hasattr(values, "detach") else deepcopy(values)
 
 
 def joined(parts: list[Any]) -> Any:
-    """All batches as one value of the kind that came: array, tensor, frame, mapping or list."""
+    """All batches as one value of their type: array, tensor, frame, mapping or list."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -80,12 +80,12 @@ def joined(parts: list[Any]) -> Any:
 
 
 def as_numpy(values: Any) -> Any:
-    """A tensor as a NumPy array in the computer's memory; anything else as it is."""
+    """A tensor as a NumPy array on the CPU; anything else as it is."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
 
 def as_tensors(values: Any) -> Any:
-    """Arrays and lists of numbers as tensors, however nested; text and the rest as they are."""
+    """Arrays and lists of numbers as tensors, at any depth of nesting; anything else as it is."""
     if hasattr(values, "detach"):
         return values
     if isinstance(values, Mapping):

@@ -1,4 +1,4 @@
-"""Models and perturbations of every accepted kind as plain calls."""
+"""Models and perturbations of every accepted type as functions."""
 
 from __future__ import annotations
 

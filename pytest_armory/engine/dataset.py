@@ -1,4 +1,4 @@
-"""The dataset as batches of (inputs, targets), whichever of the two forms it came in."""
+"""The dataset as batches of (inputs, targets), in either of the two accepted forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_armory.engine.arrays import RefusedError, describe, rows, samples
 
 
 def is_arrays(dataset: object) -> bool:
-    """Whether it is (inputs, targets) as a whole: a tuple of two that are not both tuples."""
+    """Whether it is one pair (inputs, targets): a tuple of two that are not both tuples."""
     return (
         isinstance(dataset, tuple)
         and len(dataset) == 2
@@ -50,7 +50,7 @@ def check_lengths(inputs: Any, targets: Any) -> int:
 
 
 def check_pair(item: Any) -> tuple[Any, Any]:
-    """A batch as the pair that it must be."""
+    """A batch, checked to be a pair."""
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return item[0], item[1]
     raise RefusedError(
@@ -60,7 +60,7 @@ def check_pair(item: Any) -> tuple[Any, Any]:
 
 
 def batches(dataset: Any, batch_size: int | None) -> Iterator[Any]:
-    """The dataset's batches, cut here if it is arrays."""
+    """The dataset's batches; arrays are split here."""
     if not is_arrays(dataset):
         return iter(dataset)
     inputs, targets = dataset

@@ -1,4 +1,4 @@
-"""What is evaluated: a frozen description, checked when it is made, before anything is loaded."""
+"""What is evaluated: a frozen description, checked when instantiated, before data is read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _RESERVED = ("samples", "samples_per_second", "time")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """One dataset, walked once through perturbations and a model, and measured by metrics.
+    """A dataset, the perturbations applied to it, a model, and metrics.
 
-    - `name`: what errors, warnings and the progress line call it.
+    - `name`: used in errors, warnings and the progress line.
     - `dataset`: an iterable of `(inputs, targets)` batches, or a tuple `(inputs, targets)` of two
       equally long arrays, tensors, frames or lists, cut into batches of `batch_size` samples. A
       tuple of two is read as arrays unless both of its items are tuples; a list is always batches.
@@ -33,7 +33,7 @@ class Evaluation:
     - `perturbation_metrics`: by name, each an object with `update(clean, perturbed)`, `compute()`
       and `reset()`, or a function `f(clean, perturbed)` that returns one value per sample.
     - `batch_size`: samples per batch, for arrays only; None puts all of them in one batch.
-    - `description`: for whoever reads it.
+    - `description`: for readers of the code.
 
     Raises EvaluationError for anything else.
     """
@@ -62,7 +62,7 @@ class Evaluation:
 
 
 def _checked(evaluation: Evaluation) -> dict[str, Any]:
-    """Refuse what cannot run; the attributes to keep: copies, so that what was checked runs."""
+    """Refuse invalid arguments; returns copies of the others, so that what was checked is run."""
     size = _checked_size(evaluation.batch_size)
     check_dataset(evaluation.dataset, size)
     _check_one("model", evaluation.model, "predict(inputs)", "f(inputs)")
@@ -110,7 +110,7 @@ def _check_each(role: str, mapping: Any, methods: str, function: str) -> None:
 
 
 def _check_one(role: str, value: Any, methods: str, function: str) -> None:
-    """Refuse what can neither be called nor has the one method, or the three, that do instead."""
+    """Refuse an object that is neither callable nor has the required methods."""
     if isinstance(value, type):
         raise RefusedError(
             f"{role} must be an object, got {describe(value)} itself; write {value.__name__}(...)"
@@ -125,7 +125,7 @@ def _check_one(role: str, value: Any, methods: str, function: str) -> None:
 
 
 def _check_reported(evaluation: Evaluation) -> None:
-    """Refuse two metrics that would report under one name, and one that would count twice."""
+    """Refuse two metrics of the same reported name, and an object that would be updated twice."""
     owners = dict.fromkeys(_RESERVED, "the engine itself")
     objects: dict[int, str] = {}
     for role in ("metrics", "perturbation_metrics"):

@@ -1,4 +1,4 @@
-"""The accepted kinds of metric, and how each goes from batches to results by name."""
+"""The accepted kinds of metric, each with its way from batches to named results."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""How far a perturbation moved each sample: the sizes of (perturbed - clean), sample by sample.
+"""The norms of (perturbed - clean) for each sample.
 
 Each takes `(clean, perturbed)`, arrays or tensors of the same shape (n, ...), and returns n
-values. Integers, images of `uint8` among them, are widened first, so that no difference wraps.
-The names are those of the adversarial literature: N. Carlini and D. Wagner, "Towards Evaluating
-the Robustness of Neural Networks", 2017, section III.C, https://arxiv.org/abs/1608.04644.
+values. Integers, images of `uint8` among them, are converted to a wider type first, so that no
+difference overflows. The names are those of the adversarial literature: N. Carlini and D. Wagner,
+"Towards Evaluating the Robustness of Neural Networks", 2017, section III.C,
+https://arxiv.org/abs/1608.04644.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def l0(clean: Any, perturbed: Any) -> Any:
 
 
 def l2(clean: Any, perturbed: Any) -> Any:
-    """The Euclidean distance of each sample from its clean self.
+    """The Euclidean distance of each sample from the clean one.
 
     `sqrt(sum(d**2))` over all axes but the first, in the inputs' own unit.
     """
@@ -47,7 +48,7 @@ def _moved(clean: Any, perturbed: Any) -> Any:
     else:
         numpy = import_module("numpy")
         clean, perturbed = numpy.asarray(as_numpy(clean)), numpy.asarray(as_numpy(perturbed))
-    if clean.shape != perturbed.shape:  # else one of them would be broadcast, silently
+    if clean.shape != perturbed.shape:  # otherwise one of them would be broadcast
         raise ValueError(f"clean {tuple(clean.shape)}, perturbed {tuple(perturbed.shape)}")
     moved = abs(_widened(perturbed) - _widened(clean))
     return moved.reshape(len(moved), -1)

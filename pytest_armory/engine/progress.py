@@ -16,10 +16,10 @@ LOG_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
-    `batches` and `samples` are done, `total` is the number of batches to come to or None if the
-    dataset does not know, `seconds` have passed since the run began.
+    `batches` and `samples` are those done, `total` is the number of all batches or None if the
+    dataset has no length, `seconds` is the time since the run began.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Progress:
 
     @property
     def samples_per_second(self) -> float:
-        """Samples done per second so far, everything counted in."""
+        """Samples per second so far, over the complete time."""
         return self.samples / self.seconds if self.seconds > 0 else 0.0
 
     def __str__(self) -> str:
@@ -42,14 +42,14 @@ class Progress:
 
 
 class StepLog(Protocol):
-    """The part of the current tracked run that progress needs."""
+    """The part of the current tracked run that is used here."""
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
-        """Write numbers at a step."""
+        """Write metrics at a step."""
 
 
 class TerminalLine:
-    """One line of a terminal, written over until it is wiped."""
+    """One line of a terminal, overwritten until it is cleared."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -58,7 +58,7 @@ class TerminalLine:
     def __call__(self, progress: Progress) -> None:
         text = "".join(c if c.isprintable() else "?" for c in str(progress))
         text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be rewritten
-        # pytest's own line, up to here the test's name, is still open: it is not written over.
+        # pytest's own line, with the test's name, is not complete yet: it is not overwritten.
         start = "\n" if not self.width and "PYTEST_CURRENT_TEST" in os.environ else "\r"
         self.stream.write(f"{start}{text:<{self.width}}")
         self.stream.flush()
@@ -73,18 +73,18 @@ class TerminalLine:
 
 
 def terminal_line() -> TerminalLine | None:
-    """A line on standard error if a person sees it there."""
-    # Under pytest-xdist several processes share the terminal, and would garble one line.
+    """A line on standard error if that is a terminal."""
+    # Under pytest-xdist several processes share the terminal, and would mix their lines.
     if sys.stderr is None or "PYTEST_XDIST_WORKER" in os.environ or not sys.stderr.isatty():
         return None
     return TerminalLine(sys.stderr)
 
 
 class Ticker:
-    """Decides when progress is shown and logged; `due` is when it next wants to be asked.
+    """Decides when progress is shown and logged; `due` is the next time that it has to be called.
 
     Nothing is shown or logged before a full interval has passed, and an interval begins when the
-    one before has been dealt with, so that a slow terminal or store is not asked more often.
+    previous output is done, so that a slow terminal or store is not used more often.
     """
 
     def __init__(

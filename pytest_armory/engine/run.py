@@ -1,4 +1,4 @@
-"""Running an evaluation: what is around the walk."""
+"""Running an evaluation, and logging its results to the current run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class EvaluationResults:
       of the run as a whole; `time/data_seconds`, `time/perturb_seconds`,
       `time/perturb/<name>_seconds`, `time/predict_seconds`, `time/metrics_seconds` and
       `time/total_seconds`, in seconds of wall clock.
-    - `arrays`: array-valued results by name, as lists that JSON can hold.
-    - `batches`, `samples`: how many were walked.
+    - `arrays`: array-valued results by name, as lists that can be written as JSON.
+    - `batches`, `samples`: their numbers.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ResultLog(StepLog, Protocol):
 
 
 class CurrentRun(Protocol):
-    """The tracked run that an engine finds itself in."""
+    """The tracked run that an engine is run in."""
 
     @property
     def writer(self) -> ResultLog:
@@ -54,20 +54,20 @@ class Track(Protocol):
     """What the engine needs of `pytest_armory.track`."""
 
     def current_run(self) -> CurrentRun | None:
-        """The run to hand results to, or None."""
+        """The run to log results to, or None."""
 
     def convert_result(self, result: object, /) -> object:
         """A result of a type that a hook of the plugin knows, as numbers or a mapping."""
 
 
 def _track() -> Track:
-    from pytest_armory import track  # here, so that describing an evaluation loads no tracking
+    from pytest_armory import track  # here, so that an Evaluation can be described without it
 
     return track
 
 
 class Engine:
-    """Runs an evaluation and hands its results to the tracked run around it, if there is one.
+    """Runs an evaluation and logs its results to the current tracked run, if there is one.
 
     `progress` is called with a `Progress` at most five times a second and once at the end. Without
     it, a line on standard error shows progress if that is a terminal; False shows nothing.
@@ -93,12 +93,11 @@ class Engine:
         self.progress = progress
 
     def run(self) -> EvaluationResults:
-        """Walk the dataset once and return what was measured.
+        """Iterate over the dataset once and return the results.
 
-        It may be called again, and resets the metrics first, as long as the dataset can be read
-        again. Whatever goes wrong in the evaluation's parts raises EvaluationError, from its cause,
-        naming evaluation, batch and metric. A result that is no metric is left out with a
-        MetricWarning.
+        It may be called again if the dataset can be iterated over again; metrics are reset first.
+        An error in the evaluation's parts is raised as EvaluationError, from its cause, naming
+        evaluation, batch and metric. A result that is no metric is left out with a MetricWarning.
         """
         track = _track()
         current = track.current_run()

@@ -1,4 +1,4 @@
-"""One walk over a dataset: every batch through perturbations, model and metrics, timed by stage."""
+"""One iteration over a dataset: perturbations, model and metrics on each batch, timed by stage."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Walk:
         return f"evaluation {self.evaluation.name!r}{batch}, {self.stage}"
 
     def over_batches(self) -> None:
-        """Read the dataset to its end, keeping no more of it than the metrics do."""
+        """Iterate to the end of the dataset, keeping only what the metrics keep."""
         self._reset_metrics()
         self.stage, self.in_batch = "dataset", True
         begun = perf_counter()
@@ -92,7 +92,7 @@ class Walk:
             fetched = perf_counter()
             self.fetching += fetched - begun
             self._one_batch(item, fetched)
-            del item  # gone before the next one is made
+            del item  # freed before the next one is created
             self.batches += 1
             self.stage = "dataset"
             begun = perf_counter()
@@ -136,7 +136,7 @@ class Walk:
         self.samples += count
 
     def finish(self) -> dict[str, object]:
-        """What the metrics measured, by the name each is reported under."""
+        """The metrics' results, by reported name."""
         begun = perf_counter()
         measured: dict[str, object] = {}
         for stage, name, meter in self.measures + self.distances:
@@ -148,7 +148,7 @@ class Walk:
         return measured
 
     def progress(self) -> Progress:
-        """How far the walk is."""
+        """The progress so far."""
         seconds = perf_counter() - self.ticker.begun
         return Progress(self.evaluation.name, self.batches, self.total, self.samples, seconds)
 
@@ -186,7 +186,7 @@ def _check_perturbed(perturbed: Any, inputs: Any) -> Any:
 
 
 def _check_predictions(predictions: Any, count: int) -> Any:
-    """Predictions without their graph, if there is one for each sample."""
+    """Predictions without their graph; checked to be one for each sample."""
     if samples(predictions, "predictions") != count:
         raise RefusedError(
             f"predictions must be one for each of the batch's {count} samples, "

@@ -1,5 +1,5 @@
-"""Gates: what a user writes, the baseline a session is compared with, and the judging.
+"""Gates: their notation, the baseline that a session is compared with, and the judging.
 
 ``parse`` reads bounds, tolerances and references; ``verdicts`` judges metrics by them; both are
-pure. ``baselines`` looks up the runs of a reference and is the only one that knows the store.
+pure. ``baselines`` looks up the runs of a reference, and is the only one that uses the store.
 """

@@ -1,6 +1,6 @@
 """Baselines: which earlier run an evaluation is compared with, looked up once for a session.
 
-The controller of xdist looks them up, and hands what it found to its workers as builtins.
+The controller of xdist looks them up, and sends the result to its workers as builtins.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun
 
 SEARCH_LIMIT = 5000
-"""How many passed runs of a branch or commit are looked through, the newest first."""
+"""How many passed runs of a branch or commit are searched, the newest first."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a reference named: the metrics of runs by experiment id and node id, and in words.
+    """The runs that a reference names: their metrics by experiment id and node id; a description.
 
     ``sessions`` are the sessions these runs are of, the newest first, with the ids of their
     experiments; ``problem`` says why there are none.
@@ -54,11 +54,11 @@ class Baseline:
 
 
 def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
-    """Look a reference up; what cannot be found is a :class:`Baseline` with a ``problem``.
+    """Look a reference up; if nothing is found, returns a :class:`Baseline` with a ``problem``.
 
-    For ``latest`` it is, in each experiment, the last session that finished well and in which
-    something passed: a session that failed is no measure, or running it again would pass, nor is
-    one of which a job is still at work. ``own`` is the session that asks.
+    For ``latest`` it is, in each experiment, the last session that finished well and in which an
+    evaluation passed. A session that failed is not a baseline, or running it again would pass; nor
+    is one with a job that is still running. ``own`` is the current session.
     """
     name = str(reference)
     if where.database is not None and not where.database.exists():
@@ -100,7 +100,7 @@ def _newest_of_each(name: str, runs: Iterable[StoredRun]) -> Baseline:
 
 
 def _advice(reference: Reference) -> str:
-    """A branch or commit that somebody wrote without its word is taken for a session."""
+    """The hint that a branch or commit needs its prefix: it was taken for a session's ID."""
     if reference.kind != "session":
         return ""
     kind = "commit" if re.fullmatch("[0-9a-f]{7,40}", reference.value) else "branch"
@@ -118,14 +118,14 @@ def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[li
             ids = [experiment_id for experiment_id in latest if latest[experiment_id] == session]
             yield ids, f"tags.`armory.session` = {_quoted(session)}"
     elif reference.kind == "branch":
-        # Not `armory.ci.ref`: of a pull request from anywhere that may be `main` as well.
+        # Not `armory.ci.ref`: for a pull request from a fork that may be `main` as well.
         yield experiments, f"tags.`mlflow.source.git.branch` = {_quoted(reference.value)}"
     else:
         yield experiments, f"tags.`mlflow.source.git.commit` LIKE '{reference.value}%'"
 
 
 def _latest_sessions(store: Store, experiments: list[str], own: str) -> dict[str, str]:
-    """The last session that finished well, and not without a pass, by the experiment's id."""
+    """The last session that succeeded, with a passed evaluation, by the experiment's id."""
     latest: dict[str, str] = {}
     for run in store.search.runs(experiments, _SESSIONS, newest=True, most=SEARCH_LIMIT):
         counts, session = decode_counts(run.metrics).numbers, origin_of(run.tags).session
@@ -139,5 +139,5 @@ _PASSED = "tags.`armory.kind` = 'evaluation' AND tags.`armory.outcome` = 'passed
 
 
 def _quoted(text: str) -> str:
-    """A value in MLflow's filter strings, which know no escapes."""
+    """A value in MLflow's filter strings, which have no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"

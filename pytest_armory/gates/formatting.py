@@ -1,4 +1,4 @@
-"""Numbers, and what users gave, as the sentences of gates write them."""
+"""Numbers and user input as they are written in messages about gates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import reprlib
 
 
 def distinct_number(value: float, other: float | None = None, digits: int = 4) -> str:
-    """A number in ``digits`` significant digits, with more where ``other`` would read the same."""
+    """A number in ``digits`` significant digits, or more if ``other`` would look the same."""
     text = _rounded(value, digits)
     while other is not None and value != other and text == _rounded(other, digits) and digits < 17:
         digits += 1
@@ -20,12 +20,12 @@ def _rounded(value: float, digits: int) -> str:
 
 
 def exact_number(value: float) -> str:
-    """The shortest text that reads back as the same number; whole numbers without ``.0``."""
+    """The shortest text that is parsed as the same number; whole numbers without ``.0``."""
     return repr(value).removesuffix(".0")
 
 
 def brief_repr(value: object) -> str:
-    """A ``repr`` that is short whatever the value, for the end of an error."""
+    """A ``repr`` of limited length, for the end of an error message."""
     try:
         return reprlib.repr(value)
     except ValueError:  # an integer too long to be written

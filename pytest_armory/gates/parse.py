@@ -1,4 +1,4 @@
-"""What a user writes of gates -> tolerances and references, or what is wrong with it. Pure."""
+"""Parsing of bounds, tolerances and references, with messages about invalid ones. Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SESSION = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 _TOLERANCE = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*(%?)", re.A | re.I)
 _PREFIXED_KINDS = ("branch", "commit")
 _SHA = re.compile("[0-9a-f]{4,40}", re.I)
-# MLflow's filter strings know no escapes; a branch of such a name cannot be asked for.
+# MLflow's filter strings have no escapes; such a branch cannot be searched for.
 _UNQUOTABLE = re.compile(r"[\"\s\x00-\x1f\x7f]")
-# As a session's ID these would never be found, and the gates say so at best in the summary.
+# As a session's ID these would never be found, and only the summary would say so.
 _NEAR_MISS = re.compile(r"latest|(branch|commit)\s*(:.*)?", re.I | re.S)
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The worst change against a baseline's value that still passes.
+    """The largest change for the worse against a baseline's value that passes.
 
     ``amount`` is in the metric's unit or, if ``percent``, in percent of the absolute value of the
     baseline; it is finite and not negative. ``str()`` is what :func:`parse_tolerance` reads.
@@ -64,7 +64,7 @@ class Reference:
 def parse_tolerance(text: object) -> Tolerance:
     """The tolerance that ``"-2%"``, ``"-0.01"`` or ``"+5%"`` stands for.
 
-    The sign says which way is worse. Raises :class:`ArmoryUsageError` for anything else, such as a
+    The sign is the worse direction. Raises :class:`ArmoryUsageError` for anything else, such as a
     number without a sign, or one that is no string.
     """
     if isinstance(text, str) and (match := _TOLERANCE.fullmatch(text.strip())):
@@ -148,9 +148,9 @@ def parse_reference(text: str) -> Reference:
 
 
 def bounds_problem(bounds: object) -> str | None:
-    """What is wrong with ``at_least`` or ``at_most``, to follow its name; None if it is usable.
+    """The problem with ``at_least`` or ``at_most``, to follow its name; None if it is valid.
 
-    Any finite real number is a bound, NumPy's and decimals among them; ``bool`` is none.
+    Any finite real number is a bound, including NumPy's and decimals, but not ``bool``.
     """
     rule = 'must be a mapping of metric names to finite numbers, as in at_least={"accuracy": 0.9}'
 
@@ -161,7 +161,7 @@ def bounds_problem(bounds: object) -> str | None:
 
 
 def tolerances_problem(given: object) -> str | None:
-    """What is wrong with ``baseline``, to follow its name; None if it is usable."""
+    """The problem with ``baseline``, to follow its name; None if it is valid."""
     rule = 'must be a mapping of metric names to tolerances, as in baseline={"accuracy": "-2%"}'
 
     def problem(metric: str, tolerance: object) -> str | None:
@@ -188,9 +188,9 @@ def _mapping_problem(
 
 
 def contradiction(at_least: Mapping[str, float], at_most: Mapping[str, float]) -> str | None:
-    """What no value can meet: a metric whose ``at_least`` is above its ``at_most``; else None.
+    """The problem with bounds that no value meets, ``at_least`` above ``at_most``; else None.
 
-    Both must be usable: see :func:`bounds_problem`.
+    Both must be valid: see :func:`bounds_problem`.
     """
     for metric in filter(at_most.__contains__, at_least):
         least, most = float(at_least[metric]), float(at_most[metric])

@@ -12,21 +12,21 @@ from pytest_armory.gates.parse import Tolerance, parse_tolerance
 from pytest_armory.records import EvaluationRecord, Verdict
 
 SLACK = 2e-7
-"""How far past a tolerance's limit still counts as on it, relative to the baseline's value.
+"""The slack for floating-point rounding at a tolerance's limit, relative to the baseline's value.
 
-In float32, 0.95 is less than 95 % of 1.0: this is a little over what rounding both sides does. It
-is never more than a thousandth of what the tolerance itself allows, so that a tolerance of zero has
-none. Neither have the bounds ``at_least`` and ``at_most``.
+In float32, 0.95 is less than 95 % of 1.0: this is a little more than the rounding error of both
+values. It is never more than a thousandth of what the tolerance itself allows, so that there is
+none for a tolerance of zero, nor for the bounds ``at_least`` and ``at_most``.
 """
 
 NAMED = 5
-"""How many of the logged metrics are named where none is like the one that was asked for."""
+"""How many of the logged metrics are named if none is similar to the missing one."""
 
 _BASELINE_RULE = "baseline "
 
 
 class _Finding(NamedTuple):
-    """What a gate found of a value; the fields are those of :class:`Verdict`."""
+    """A gate's judgement of a value; the fields are those of :class:`Verdict`."""
 
     state: str
     text: str
@@ -44,8 +44,8 @@ def judge(
 ) -> list[Verdict]:
     """One verdict for every gate: bounds first, then tolerances, each in the order given.
 
-    ``tolerances`` and the bounds ask for metrics by name, so that one never logged fails;
-    ``session_tolerances`` judge what was logged, where ``tolerances`` says nothing of it.
+    ``tolerances`` and the bounds require their metrics, so that one never logged fails;
+    ``session_tolerances`` apply to metrics that were logged and are not in ``tolerances``.
     ``baseline`` holds the baseline run's metrics, None if there is no such run. Never raises for
     bounds that :func:`~pytest_armory.gates.parse.bounds_problem` finds nothing wrong with.
     """
@@ -75,7 +75,7 @@ def judge_again(record: EvaluationRecord, baseline: Mapping[str, float] | None) 
 
 
 def unread(verdict: Verdict) -> Verdict:
-    """The same where the store could not be asked what else was logged: that is no miss."""
+    """The verdict if the store could not be read: a metric that seems missing is not judged."""
     if verdict.state != "failed" or verdict.value is not None:
         return verdict
     return replace(verdict, state="unjudged", text="cannot be read back from the store")
@@ -110,7 +110,7 @@ def _check_bound(value: float, bound: float, is_upper: bool, rule: str) -> _Find
 
 
 def allowed_change(base: float, tolerance: Tolerance) -> float:
-    """How far from the baseline's value a tolerance lets a metric get, in the metric's unit.
+    """The change that a tolerance allows, in the metric's unit.
 
     ``amount``, or ``amount / 100 * |base|`` of a percentage; NaN for 0 % of infinity.
     """
@@ -118,7 +118,7 @@ def allowed_change(base: float, tolerance: Tolerance) -> float:
 
 
 def rounding_slack(base: float, allowed: float) -> float:
-    """How far past the limit a value still passes, in the metric's unit: see :data:`SLACK`.
+    """The slack at the limit, in the metric's unit: see :data:`SLACK`.
 
     ``min(SLACK * max(|base|, allowed), allowed / 1000)``; the second keeps ``"+1"`` exact on a
     count of millions, and ``"-0"`` everywhere.
@@ -149,8 +149,8 @@ def _check_change(value: float, base: float, tolerance: Tolerance) -> _Finding:
     """Whether a value is no further on the worse side of ``base`` than the tolerance allows.
 
     ``sign * value <= sign * limit + slack``, where ``limit = base + sign * allowed`` and ``sign``
-    is 1 if higher is worse, else -1. What is not worse passes. NaN is not judged, nor a percentage
-    of zero or of infinity.
+    is 1 if higher is worse, else -1. A change for the better passes. NaN is not judged, nor a
+    percentage of zero or of infinity.
     """
     if math.isnan(value) or math.isnan(base):
         return _Finding("unjudged", "is NaN" if math.isnan(value) else "is NaN in the baseline run")
@@ -168,7 +168,7 @@ def _check_change(value: float, base: float, tolerance: Tolerance) -> _Finding:
 
 
 def _change_text(value: float, base: float, tolerance: Tolerance) -> str:
-    """How a value came from the baseline's, in percent if the tolerance is."""
+    """The change from the baseline's value, in percent if the tolerance is."""
     if value == base:
         return f"is the baseline's {distinct_number(base)}"
     percent = tolerance.percent and base != 0 and math.isfinite(base)
@@ -210,9 +210,9 @@ def _never_logged(metric: str, metrics: Iterable[str]) -> str:
 
 
 def failure_text(verdicts: Iterable[Verdict]) -> str:
-    """What a test fails with: every missed gate on a line of its own; "" if none was missed."""
+    """The text that a test fails with: a line for each missed gate; "" if there is none."""
     failed = [verdict for verdict in verdicts if verdict.state == "failed"]
-    # Once each: what was never logged misses every gate of it in the same words.
+    # Once each: a metric that was never logged misses all its gates with the same text.
     rows = list(dict.fromkeys(map(_failure_row, failed)))
     if not rows:
         return ""

@@ -1,4 +1,4 @@
-"""One attempt at an evaluation: what is known of it, and what follows from that."""
+"""One attempt at an evaluation: its data, and what is derived from it."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Attempt:
         self.verdicts: list[Verdict] = []
         self.baseline: Mapping[str, float] | None = None
         self.own_metrics: Mapping[str, float] = {}
-        """What the test has logged by ``mlflow.*`` itself, where a gate asked."""
+        """What the test has logged by ``mlflow.*`` itself, if a gate needed it."""
         self.chief: tuple[str, ...] = ()
         self.started = time()  # by now its run is open
         self.stack = ExitStack()
-        """What is entered for as long as the run is open."""
+        """The contexts that are entered while the run is open."""
 
     @property
     def seconds(self) -> float:
@@ -75,12 +75,12 @@ class Attempt:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What is known to be logged; the test's own ``mlflow.log_*`` only where a gate asked."""
+        """The metrics known so far; the test's own ``mlflow.log_*`` only if a gate needed them."""
         return {**self.own_metrics, **self.run.metrics}
 
     @property
     def compared(self) -> dict[str, float]:
-        """The baseline's values of these, and of those that gates asked for."""
+        """The baseline's values of these metrics and of those with a gate."""
         names = {*self.metrics, *(verdict.metric for verdict in self.verdicts)}
         return {name: v for name, v in (self.baseline or {}).items() if name in names}
 
@@ -96,7 +96,7 @@ class Attempt:
         return files
 
     def note(self, report: pytest.TestReport) -> None:
-        """Take in one phase's report, or a subtest's."""
+        """Add one phase's report, or a subtest's."""
         self.phases.append(Phase(report.when or "?", report.outcome, hasattr(report, "wasxfail")))
         # A test's own call comes after its subtests, and its time includes theirs.
         self.phase_seconds[report.when or "?"] = report.duration
@@ -106,9 +106,9 @@ class Attempt:
         self.captured.update(report.sections)
 
     def params(self, fixtures: Sequence[Source]) -> dict[str, str]:
-        """The parameters of fixtures, those in use by now given, of parametrization and the test.
+        """The parameters of parametrization, of the fixtures in use and of the test.
 
-        Those of fixtures that are torn down by now are known from when setup ended.
+        Those of fixtures that are torn down by now were added when setup ended.
         """
         self.sources += [source for source in fixtures if source not in self.sources]
         own = param_strings(self.scope.params) if self.scope is not None else {}
@@ -117,7 +117,7 @@ class Attempt:
         return {**parametrized, **merged([*self.sources, ("test", own)])}
 
     def to_record(self, outcome: Outcome | None = None) -> EvaluationRecord:
-        """What is known of the attempt by now."""
+        """The record of the attempt so far."""
         described = {key: clip(value, PARAM_LIMIT) for key, value in self.described.items()}
         return replace(
             with_run(self.record, self.run),
@@ -132,7 +132,7 @@ class Attempt:
 
 
 def with_run(record: EvaluationRecord, run: EvaluationRun) -> EvaluationRecord:
-    """A record with where its run is by now, and what of it was not stored."""
+    """A record with its run's current location and problems."""
     location = run.connection.location
     return replace(
         record,

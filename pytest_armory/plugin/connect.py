@@ -1,4 +1,4 @@
-"""The way to where a session tracks to: destination, login, limits of time, environment."""
+"""The connection of a session to its destination: login, time limits, environment."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SET_MEANWHILE = (
     "MLFLOW_DISABLE_TELEMETRY",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
 )
-"""What opening the store and its runs sets, and a session's end restores."""
+"""Variables that opening the store and its runs sets, restored when the session ends."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where a session tracks to, and what its summary has to say about that.
+    """Where a session tracks to, with problems and notes for its summary.
 
-    ``local`` is the local database, where evaluations wait whose server is out of reach.
+    ``local`` is the local database, where evaluations wait whose server is unreachable.
     """
 
     where: Destination
@@ -44,8 +44,8 @@ def connect(
 ) -> Connection:
     """Find the destination and log in; ``cleanup`` undoes it.
 
-    ``out_of_reach`` says why the server is not to be tried. Raises ``pytest.UsageError`` before
-    anything is opened or written.
+    ``out_of_reach`` says why no request is to be sent to the server. Raises ``pytest.UsageError``
+    before anything is opened or written.
     """
     with _usage_errors():
         given = _destination(settings)
@@ -56,10 +56,10 @@ def connect(
 
 
 def session_environment() -> AbstractContextManager[None]:
-    """Take the job's run out of the environment; in the end everything is as it was.
+    """Unset the job's run in the environment and limit MLflow's retries; restored at the end.
 
     ``mlflow.start_run`` in a test would otherwise resume the job's run instead of opening its own.
-    And where the server is dead, a test's own calls would wait for four minutes each.
+    And if the server is down, each of a test's own calls would wait for four minutes.
     """
     ours = {name: os.environ.get(name, value) for name, value in HTTP_LIMITS.items()}
     others = {name: os.environ.get(name) for name in _SET_MEANWHILE}
@@ -68,7 +68,7 @@ def session_environment() -> AbstractContextManager[None]:
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Raise usage errors as pytest's, which ends with their text alone."""
+    """Raise usage errors as pytest's, which shows their text without a traceback."""
     try:
         yield
     except ArmoryUsageError as error:
@@ -87,9 +87,9 @@ def _destination(settings: Settings) -> Destination:
 def _logged_in(
     config: pytest.Config, given: Destination, cleanup: ExitStack
 ) -> tuple[Destination, list[str]]:
-    """Log in where a platform or a hook asks for it; where to track to, and problems.
+    """Log in if a platform or a hook requires it; returns where to track to, and problems.
 
-    The controller logs in once: its workers inherit the token by their environment.
+    The controller logs in once: its workers inherit the token through their environment.
     """
     if not given.is_server:
         return given, []
@@ -103,16 +103,16 @@ def _logged_in(
     except TrackingError as error:
         from pytest_armory.store.circuit import circuit_of
 
-        if login.needed(uri):  # what waits shall wait for where it would have gone
+        if login.needed(uri):  # what waits is to be uploaded there
             where = resolve(login.tracking_uri(uri))
         circuit_of(where.display_uri).trip(str(error), for_good=True)
         return where, [str(error)]
 
 
 def _with_login_in_environment(given: Destination, cleanup: ExitStack) -> Destination:
-    """Move a login from the URI to the environment, and conceal its secrets in all output.
+    """Move a login from the URI to the environment, and remove its secrets from all output.
 
-    In the URI it would be in MLflow's exceptions, in the tests' tracebacks.
+    MLflow's exceptions, in the tests' tracebacks, have the URI.
     """
     where, named = without_login(given)
     if named is not None:
@@ -126,7 +126,7 @@ def _with_login_in_environment(given: Destination, cleanup: ExitStack) -> Destin
 
 
 def _password_note(given: Destination) -> list[str]:
-    """Advice for who writes the password into the tracking URI."""
+    """Advice against a password in the tracking URI."""
     if not given.is_server or "@" not in str(given.uri):
         return []
     return [
@@ -138,7 +138,7 @@ def _password_note(given: Destination) -> list[str]:
 def _limit_calls(
     where: Destination, budget: float | None, out_of_reach: str, cleanup: ExitStack
 ) -> None:
-    """Set the budget of calls to the server; open the circuit where it is known not to answer."""
+    """Set the budget of calls to the server; open the circuit if it is known to be unreachable."""
     from pytest_armory.store.circuit import BUDGET, Circuit, circuit_of
 
     Circuit.budget = budget or BUDGET

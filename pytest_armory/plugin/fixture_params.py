@@ -1,9 +1,9 @@
 """Parameters follow the fixture.
 
-A session-scoped fixture loads once, in the setup of the first test that asks for it; what it
-recorded belongs to every test that uses it. So each execution of a fixture records apart, and a
-test's parameters are those of all the fixtures it reaches: declared, through other fixtures, or
-asked for with ``request.getfixturevalue``.
+A session-scoped fixture is executed once, in the setup of the first test that requests it; what it
+recorded belongs to every test that uses it. So each execution of a fixture records separately, and
+a test's parameters are those of all fixtures that it requests: as arguments, through other
+fixtures, or with ``request.getfixturevalue``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pytest_armory.values import param_strings
 T = TypeVar("T")
 
 Source = tuple[str, dict[str, str]]
-"""Who recorded, a fixture or ``test``, and the parameters."""
+"""The name of a fixture, or ``test``, and the parameters that it recorded."""
 
 
 @dataclass
 class _Execution:
-    """What the latest execution of a fixture recorded, and the fixtures it asked for."""
+    """What the latest execution of a fixture recorded, and the fixtures that it requested."""
 
     params: dict[str, str] = field(default_factory=dict)
     needs: list[pytest.FixtureDef[Any]] = field(default_factory=list)
@@ -46,7 +46,7 @@ class FixtureParams:
     def recording(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Iterator[None]:
-        """Record one execution of a fixture apart from everything around it."""
+        """Record one execution of a fixture in a scope of its own."""
         execution = _Execution()
         self._executions[fixturedef] = execution
         outer = current_scope()
@@ -55,11 +55,11 @@ class FixtureParams:
             try:
                 yield
             finally:
-                # As strings, now: what was loaded may change later, and must not be kept alive.
+                # As strings: the objects may change later, and must not be kept alive.
                 execution.params = param_strings(scope.params)
 
     def of(self, item: pytest.Item) -> list[Source]:
-        """What each fixture recorded that a test has reached so far, those needed first."""
+        """What each fixture recorded that a test has requested so far, in order of execution."""
         found: list[Source] = []
         seen: set[int] = set()
         for fixturedef in _active(item):
@@ -80,16 +80,16 @@ class FixtureParams:
 
 
 def merged(sources: Sequence[Source]) -> dict[str, str]:
-    """Every source's parameters in one mapping, nothing lost.
+    """The parameters of all sources in one mapping.
 
-    Where two sources recorded different calls under one prefix, as a fixture for the training and
-    one for the test split do with one loader, each call is prefixed with its source's name:
+    If two sources recorded different calls under one prefix, such as two fixtures that load the
+    training and the test split with one loader, each call is prefixed with its source's name:
     ``train.load.split`` and ``held_out.load.split``.
     """
     calls: dict[str, list[Source]] = {}
     names: Counter[str] = Counter()
     for name, params in sources:
-        names[name] += 1  # a fixture that overrides another of its name may ask for that one
+        names[name] += 1  # a fixture that overrides another may request that one
         unique = name if names[name] == 1 else f"{name}.{names[name]}"
         for prefix, call in calls_of(params).items():
             calls.setdefault(prefix, []).append((unique, call))
@@ -102,7 +102,7 @@ def merged(sources: Sequence[Source]) -> dict[str, str]:
 
 
 def calls_of(params: Mapping[str, T]) -> dict[str, dict[str, T]]:
-    """Parameters by the tracked call that recorded them; one by itself where none did."""
+    """Parameters by the prefix of their tracked call; others by their own name."""
     prefixes = [key.removesuffix("._func") for key in params if key.endswith("._func")]
     calls: dict[str, dict[str, T]] = {}
     for key, value in params.items():
@@ -112,10 +112,10 @@ def calls_of(params: Mapping[str, T]) -> dict[str, dict[str, T]]:
 
 
 def _active(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
-    """The fixtures this test's request has handed out, cached ones included, and those that failed.
+    """The fixtures that this test has requested, including cached ones and those that failed.
 
-    pytest keeps them on the request and has no public way to ask; an item that is no function
-    (a doctest, a custom item) has none. One that failed is not handed out, but it is still cached.
+    pytest keeps them on the request, without a public interface; an item that is no function
+    (a doctest, a custom item) has none. One that failed is not on the request, but is cached.
     """
     handed_out = dict(getattr(getattr(item, "_request", None), "_fixture_defs", {}))
     declared = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
@@ -126,10 +126,10 @@ def _active(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
 
 
 def _note(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]]) -> None:
-    """Note every fixture that one fixture asks its own request for.
+    """Note every fixture that one fixture requests.
 
-    pytest itself goes through ``getfixturevalue`` for declared arguments, and the fixture's body
-    for dynamic ones; a cached fixture calls no hook, so there is nowhere else to see it.
+    pytest itself calls ``getfixturevalue`` for arguments, as does the fixture's body for dynamic
+    ones; for a cached fixture no hook is called.
     """
     original: Callable[[str], Any] = request.getfixturevalue
 
@@ -139,5 +139,5 @@ def _note(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]]) -
             needs.append(request._get_active_fixturedef(argname))
         return value
 
-    # This instance only, and for its whole life: what it made may ask it for more in a later test.
+    # This instance only, and permanently: the fixture's value may request others in later tests.
     request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]

@@ -1,9 +1,9 @@
-"""The guard around every hook of ours: no exception of our own code reaches pytest.
+"""The guard around every hook of the plugin: no exception of its own code reaches pytest.
 
-An exception is kept as a problem of the session, which the summary shows. While our code runs in a
-session that has evaluations, signals wait: Ctrl-C, the alarm of a time limit, and those that end
-the process. Code of others is never inside the guard: of a hook wrapper it covers what is before
-and after the ``yield``.
+An exception becomes a problem of the session, which the summary shows. While the plugin's code
+runs in a session that has evaluations, signals are deferred: Ctrl-C, the alarm of a time limit, and
+those that terminate the process. Code of others is never inside the guard: of a hook wrapper it
+covers what is before and after the ``yield``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ no ``Exception``.
 class Guard:
     """The guard of one session's hooks.
 
-    ``problems`` are the unexpected errors that no summary has shown yet. ``busy`` is held while a
-    hook of ours runs: shutting the process down acquires it, and no hook of ours runs after that.
+    ``problems`` are the unexpected errors that no summary has shown yet. ``busy`` is locked while a
+    hook of the plugin runs: shutting down acquires it, and no hook of the plugin runs after that.
     ``holds_signals`` is set once a session has evaluations: in any other there is nothing that a
-    signal could leave half done, and to hold it off would cost each test of everybody.
+    signal could interrupt, and deferring it would take time in every test.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Guard:
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
-        """Run code of ours: its exceptions become problems, and signals wait until it is done."""
+        """Run the plugin's own code: exceptions become problems, signals are deferred."""
         if not self.holds_signals:
             with self.step():
                 yield
@@ -68,7 +68,7 @@ class Guard:
             self.keep(error)
 
     def keep(self, error: Exception) -> None:
-        """Keep an exception as a problem, once: a hook may fail the same way in every test."""
+        """Add an exception to the problems, once: a hook may fail the same way in every test."""
         try:
             problem = unexpected_error(error)
         except Exception:  # noqa: BLE001 - one that cannot be turned into text
@@ -85,7 +85,8 @@ class Guard:
 def unexpected_error(error: Exception) -> str:
     """The text for an unexpected exception, as on a machine or in a test that breaks Python itself.
 
-    It may cost what was to be stored, but never a verdict. A ``TrackingError`` is its own text.
+    Something may not be stored because of it, but no verdict changes. A ``TrackingError`` has a
+    text of its own.
     """
     if isinstance(error, TrackingError):
         return str(error)
@@ -101,10 +102,10 @@ _guards: WeakKeyDictionary[object, Guard] = WeakKeyDictionary()
 
 
 def guard_of(source: Any) -> Guard:
-    """The guard of the session that something belongs to.
+    """The guard of the session that an object belongs to.
 
     ``source`` is a plugin manager, or has one (a config), or has a config (a node, a session, an
-    object with hooks of ours).
+    object with hooks of the plugin).
     """
     config = getattr(source, "config", source)
     manager = getattr(config, "pluginmanager", config)
@@ -116,7 +117,7 @@ def guard_of(source: Any) -> Guard:
 def guarded(hook: Callable[P, R]) -> Callable[P, R | None]:
     """Put a hook under the guard of the session that its first argument belongs to.
 
-    It gives None where the hook fails. :func:`guarded_wrapper` is for hook wrappers.
+    The hook returns None if it fails. :func:`guarded_wrapper` is for hook wrappers.
     """
 
     @functools.wraps(hook)
@@ -134,9 +135,9 @@ def guarded_wrapper(
 ) -> Callable[P, Generator[None, R, R]]:
     """Put a hook wrapper under the guard: what is before its ``yield``, and what is after it.
 
-    The wrapper gets the outcome of the inner hooks at its ``yield``, and cannot change it, be it a
-    result or an exception; it can only raise a verdict. After a wrapper that returns or fails
-    before its ``yield`` the inner hooks run all the same.
+    The wrapper gets the outcome of the inner hooks at its ``yield``, a result or an exception, and
+    cannot change it; it can only raise an outcome such as ``pytest.fail``. If a wrapper returns or
+    fails before its ``yield``, the inner hooks run all the same.
     """
 
     @functools.wraps(hook)
@@ -156,7 +157,7 @@ def guarded_wrapper(
 
 
 class _Part:
-    """Our part of a hook wrapper: a generator, each piece of which runs under the guard."""
+    """The body of a hook wrapper: a generator whose parts run under the guard."""
 
     def __init__(self, guard: Guard, body: Generator[None, Any, None]) -> None:
         self._guard = guard
@@ -169,7 +170,7 @@ class _Part:
             with self._guard.own_code(), suppress(StopIteration):
                 next(self._body)
                 self._is_at_yield = True
-        except BaseException:  # the inner hooks are not called: leave what was entered
+        except BaseException:  # the inner hooks are not called: exit its contexts
             with self._guard.step():
                 self._body.close()
             raise

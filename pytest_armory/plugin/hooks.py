@@ -1,4 +1,4 @@
-"""The plugin's thin hooks and fixtures, which delegate.
+"""The hooks of every session, which delegate, and the fixtures.
 
 It is imported whenever pytest starts, so what only some sessions need is imported later. Every hook
 is guarded: see :mod:`pytest_armory.plugin.guard`.
@@ -31,13 +31,13 @@ _settings = pytest.StashKey[options.Settings]()
 
 @guarded
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager, parser: pytest.Parser) -> None:  # noqa: ARG001
-    """Add our options and ini keys."""
+    """Add the options and ini keys."""
     options.add_options(parser)
 
 
 @guarded
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add our hooks for others."""
+    """Add the hooks for others."""
     from pytest_armory import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
@@ -102,7 +102,7 @@ def _judge_in_memory(config: pytest.Config, items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 @guarded
 def pytest_testnodedown(node: Any) -> None:
-    """Take over the unexpected errors of a worker, and raise what the worker refused."""
+    """Collect the unexpected errors of a worker, and raise its usage errors."""
     from pytest_armory.plugin import xdist
 
     problems = guard_of(node).problems
@@ -113,7 +113,7 @@ def pytest_testnodedown(node: Any) -> None:
 @pytest.hookimpl(wrapper=True)
 @guarded_wrapper
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, None]:
-    """Keep each test's parameters apart from every other's."""
+    """Record each test's parameters separately."""
     if "pytest_armory.track" in sys.modules:
         with _scopes().of_test(item):
             yield
@@ -138,7 +138,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, None]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 @guarded_wrapper
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, None]:
-    """Let unexpected errors fail a strict session; a worker hands them to its controller."""
+    """Fail a strict session that had unexpected errors; a worker sends them to its controller."""
     from pytest_armory.plugin import xdist
 
     problems = guard_of(session).problems
@@ -169,7 +169,7 @@ def track_call() -> Callable[..., Any]:
     """Call a loader and record its keyword arguments: ``track_call(load, split="test")``.
 
     They become parameters, ``load.split``, of every evaluation that uses the fixture which called
-    it. A function or a class; it is left as it was.
+    it. The loader is a function or a class; it is not modified.
     """
     from pytest_armory import track
 

@@ -1,4 +1,4 @@
-"""The gates of one attempt: what it has logged, what that is compared with, and the verdicts."""
+"""The gates of one attempt: its metrics, the baseline's, and the verdicts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 
 def has_gates(mark: Mark, settings: Settings) -> bool:
-    """Whether there is anything to judge a test by."""
+    """Whether a test has gates."""
     return bool(mark.at_least or mark.at_most or mark.baseline or settings.tolerances)
 
 
 def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Baseline) -> str:
-    """Judge an attempt by its gates: what it fails with, or nothing."""
+    """Judge an attempt by its gates; returns the text that it fails with, or ""."""
     attempt.baseline = baseline_of(attempt, session)
     own = _own_metrics(attempt)
     attempt.own_metrics = own or {}
@@ -44,14 +44,14 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Bas
 
 
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:
-    """What an attempt is compared with: what a hook says, else its run in an earlier session."""
+    """The metrics to compare an attempt with: a hook's, else those of an earlier session."""
     stored = session.of(attempt.run.experiment_id, attempt.record.nodeid)
     return user_hooks.baseline_of(attempt.item, stored, attempt.problems)
 
 
 def _own_metrics(attempt: Attempt) -> Mapping[str, float] | None:
-    """What the test has logged by ``mlflow.*`` itself, or None where MLflow cannot be asked."""
-    if "mlflow" not in sys.modules:  # then nobody has logged anything by it
+    """What the test has logged by ``mlflow.*`` itself; None if the store cannot be read."""
+    if "mlflow" not in sys.modules:  # then nothing was logged by it
         return {}
     try:
         return attempt.run.writer.logged_metrics(attempt.started)
@@ -61,5 +61,5 @@ def _own_metrics(attempt: Attempt) -> Mapping[str, float] | None:
 
 
 def _by_legal_name(named: Mapping[str, T] | None) -> dict[str, T]:
-    """By the names that metrics have in MLflow: ``accuracy@1`` is ``accuracy_1`` there."""
+    """With the names that metrics have in MLflow: ``accuracy@1`` is ``accuracy_1`` there."""
     return {legal_key(name): value for name, value in (named or {}).items()}

@@ -1,4 +1,4 @@
-"""Setup, call and teardown reports of one attempt -> its one outcome. Pure."""
+"""The outcome of an attempt from its setup, call and teardown reports. Pure."""
 
 from __future__ import annotations
 

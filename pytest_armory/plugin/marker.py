@@ -1,6 +1,6 @@
-"""The marker ``evaluation``: read from a test, its class and its module, and checked.
+"""The marker ``evaluation``: merged over a test, its class and its module, and checked.
 
-The functions are pure: they read pytest's items and configuration, and change nothing.
+The functions are pure: they read pytest's items and configuration.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def merged_mark(item: pytest.Item) -> Mark:
 
 
 def _closest_first(item: pytest.Item) -> Iterator[pytest.Mark]:
-    """The markers on a test's case, function, class and module.
+    """The markers on a test's parameter set, function, class and module.
 
-    pytest gives those of a case last, and those of a base class before a subclass's.
+    pytest yields those of a parameter set last, and those of a base class before a subclass's.
     """
     callspec = getattr(item, "callspec", None)
     case = [mark for mark in getattr(callspec, "marks", ()) if mark.name == MARKER]
@@ -94,7 +94,7 @@ def _marks_of(cls: type) -> list[object]:
 
 
 def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
-    """One sentence for every marker that cannot be used, each with what to write instead."""
+    """One sentence for every invalid marker, with what to write instead."""
     errors: dict[str, None] = {}
     for item in items:
         for mark in item.iter_markers():
@@ -154,7 +154,7 @@ def _contradiction(mark: Mark) -> str | None:
 
 
 def _misspelt(name: str, config: pytest.Config) -> list[str]:
-    """Refuse an unregistered marker with nearly our name: its tests would silently go untracked."""
+    """Refuse an unregistered marker of a similar name: its tests would not be tracked."""
     if not name.startswith(("eva", "val")) or name in _registered(config):
         return []
     nearest = _nearest(name, [MARKER])

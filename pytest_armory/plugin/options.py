@@ -32,7 +32,7 @@ INI_TOLERANCES = "armory_tolerances"
 
 @dataclass(frozen=True)
 class Settings:
-    """What this session was asked to do; ``uri`` None is the local database."""
+    """The settings of a session; ``uri`` None is the local database."""
 
     track: bool
     uri: str | None
@@ -50,7 +50,7 @@ class Settings:
 
 
 UNTRACKED = Settings(track=False, uri=None, experiment="pytest", experiment_id=None, summary=None)
-"""What a session falls back to whose settings could not be read."""
+"""The settings of a session whose own could not be read."""
 
 NAME_LIMIT = 500
 """MLflow's limit on the name of an experiment, in characters."""
@@ -98,7 +98,7 @@ _OPTIONS = (
         "fail the session if anything could not be tracked, instead of only saying so",
     ),
 )
-"""Each option, what its value is called, and its help; a switch has no value."""
+"""Each option with its metavar, None for a flag, and its help."""
 
 _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
     (INI_TRACK, "bool", "the same as --armory-track"),
@@ -153,7 +153,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The session's settings. Raises ``pytest.UsageError`` for what cannot be used together."""
+    """The session's settings. Raises ``pytest.UsageError`` for invalid combinations."""
     option = config.option
     track = bool(option.armory_track or config.getini(INI_TRACK))
     if not track:
@@ -176,7 +176,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
 
 
 def _refuse_without_tracking(option: Namespace) -> None:
-    """Refuse options that have no meaning in a session that is not tracked."""
+    """Refuse options that have no effect in a session that is not tracked."""
     import pytest
 
     for given, text in (
@@ -201,7 +201,7 @@ def _refuse_without_tracking(option: Namespace) -> None:
 
 
 def _summary(config: pytest.Config) -> Path | None:
-    """Where the summary goes: the option is relative to where pytest ran, the key to the root."""
+    """The summary's path: the option is relative to the invocation dir, the key to the rootdir."""
     option, key = config.option.armory_summary, config.getini(INI_SUMMARY)
     if option:
         return config.invocation_params.dir / str(option)

@@ -1,4 +1,4 @@
-"""One process of a session: its lease, its journal, and what killed sessions left to it."""
+"""One process of a session: its lease, its journal, and the recovery of killed sessions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pytest_armory.store.destination import Destination, lease_folder
 
 
 class Process:
-    """What a process of a session is besides its role.
+    """A process of a session, whatever its role.
 
     ``where`` is None if nothing is tracked, ``ledger`` in a process that does not report.
-    ``problems`` and ``notes`` are what it has for the session's summary.
+    ``problems`` and ``notes`` are its lines for the session's summary.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Process:
         self._lease: leases.Lease | None = None
 
     def begin(self) -> None:
-        """Take this process's lease; and where it reports, close what killed sessions left."""
+        """Take this process's lease; if it reports, close runs that killed sessions left open."""
         if self.where is None or self._has_begun:
             return
         self._has_begun = True
@@ -55,7 +55,7 @@ class Process:
         self.notes += recovery.notes_of(recovery.recover_dead(where, own=own))
 
     def find_baseline(self) -> Baseline | None:
-        """Look up what the session is compared with, once, in the process that reports."""
+        """Look up the session's baseline, once, in the process that reports."""
         if self.ledger is None or self.where is None or self.reference is None:
             return None
         if self.ledger.baseline is None:
@@ -64,17 +64,17 @@ class Process:
         return self.ledger.baseline
 
     def touch(self) -> None:
-        """Note on the lease that this process is at work."""
+        """Update the lease's time stamp: this process is active."""
         if self._lease is not None:
             self._lease.touch()
 
     def write_journal(self, text: str) -> None:
-        """Keep what is known of an attempt where it outlives this process."""
+        """Write what is known of an attempt to the lease's journal, which outlives this process."""
         if self._lease is not None:
             self._lease.write_journal(text)
 
     def end(self, is_complete: bool) -> None:
-        """Give the lease back, unless something is left open that others shall close."""
+        """Release the lease, unless a run is left open for others to close."""
         lease, self._lease = self._lease, None
         if lease is not None and is_complete:
             lease.release()
@@ -86,7 +86,7 @@ class Process:
             self._remove_leases_of_dead(self.where)
 
     def _remove_leases_of_dead(self, where: Destination) -> None:
-        """Remove the leases of workers that died; their runs are closed by now."""
+        """Remove the leases of crashed workers; their runs are closed by now."""
         from pytest_armory.session import recovery
 
         with self._step():
@@ -94,7 +94,7 @@ class Process:
 
     @contextmanager
     def _step(self, text: str = "") -> Iterator[None]:
-        """Run one step by itself; the file system and the store may fail by design."""
+        """Run one step; an error of the file system or the store becomes a problem."""
         with self.guard.step():
             try:
                 yield

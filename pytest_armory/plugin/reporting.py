@@ -100,7 +100,7 @@ class ReportingHooks:
             self.process.touch()
             self.ledger.take(record)
 
-    # Inside the terminal's own, which prints the summary; outside of what runs tests.
+    # Inside the terminal reporter's, which prints the summary; outside that of RunningHooks.
     @pytest.hookimpl(wrapper=True, trylast=True)
     @guarded_wrapper
     def pytest_sessionfinish(
@@ -116,14 +116,14 @@ class ReportingHooks:
         self._decide(session)
 
     def _was_interrupted(self, session: pytest.Session, exitstatus: int) -> bool:
-        # With workers `-x` and `--maxfail` interrupt the session too, by their own way out.
+        # With workers, `-x` and `--maxfail` interrupt the session too.
         most = session.config.option.maxfail
         if most and session.testsfailed >= most:
             return False
         return self._is_interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
 
     def _decide(self, session: pytest.Session) -> None:
-        """Fail a strict session; print the summary where pytest prints none."""
+        """Fail a strict session; print the summary if pytest prints none."""
         if self._failed_strictly and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif session.exitstatus not in _SUMMED_UP and not session.config.option.no_summary:
@@ -139,7 +139,7 @@ class ReportingHooks:
         )
 
     def _finish(self, interrupted: bool) -> None:
-        """Close the session and sum it up; then the process's part, whatever became of that."""
+        """Close the session and summarize it; then end the process's part, even if that failed."""
         is_complete = False
         with self.process.guard.step():
             self._sum_up(interrupted)
@@ -166,7 +166,7 @@ class ReportingHooks:
         if self.summary is None:
             self._finish(interrupted=True)
         capture = self.config.pluginmanager.get_plugin("capturemanager")
-        # A test is running, so what is written goes to its captured output.
+        # A test is running, so output would be captured as its own.
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             self._print()
 
@@ -191,7 +191,7 @@ class ReportingHooks:
 
 
 def _write_summary(summary: Summary, settings: Settings) -> Summary:
-    """Write the Markdown where it was asked for; the summary, with what could not be written."""
+    """Write the Markdown files; returns the summary, with what could not be written."""
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     problems = list(summary.problems)
     for path, append in ((settings.summary, False), (Path(step) if step else None, True)):

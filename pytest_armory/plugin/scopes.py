@@ -1,4 +1,4 @@
-"""Where pytest's units become scopes of parameters: a collector's import, a test."""
+"""Scopes of parameters for a collector's import and for a test."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _collected: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
 @contextmanager
 def of_test(item: pytest.Item) -> Iterator[None]:
-    """One test, from what its ``conftest.py`` files and modules recorded when imported.
+    """The scope of a test, with what its ``conftest.py`` files and modules recorded when imported.
 
-    Below the root, whatever else is open: what a test inside a test records is not the outer's.
+    Its outer scope is the root: what a test inside a test records is not the outer test's.
     """
     calls = calls_of(root_params())
-    for node in item.listchain():  # the nearest call under a prefix replaces one further away
+    for node in item.listchain():  # the closest call under a prefix replaces others
         imported: dict[str, Any] | None = node.stash.get(_collected, None)
         calls.update(calls_of(imported or {}))
     params = {key: value for call in calls.values() for key, value in call.items()}
@@ -35,14 +35,14 @@ def of_test(item: pytest.Item) -> Iterator[None]:
 
 @contextmanager
 def of_collector(collector: pytest.Collector) -> Iterator[None]:
-    """One module, class or folder while it is collected, which imports it."""
+    """The scope of a module, class or package while it is collected, and so imported."""
     with entered(Scope(outer=root_scope())) as scope:
         yield
     collector.stash[_collected] = scope.params
 
 
 def keep_first_imported(collector: pytest.Collector) -> None:
-    """Give a collector what was recorded before there could be a scope for it."""
+    """Move what was recorded before there was a scope to a collector."""
     recorded = root_params()
     collector.stash[_collected] = dict(recorded)
     recorded.clear()

@@ -1,4 +1,4 @@
-"""Registration of what a session with evaluations needs, by the role of its process."""
+"""Registration of the plugin objects that a session needs, by the role of its process."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def register_in_memory(config: pytest.Config, settings: Settings) -> RunningHook
 
 
 def _new_identity(config: pytest.Config, session: str | None) -> Identity:
-    """The identity of a session that begins here, or that this process contributes to."""
+    """The identity of a new session, or of the one that this process contributes to."""
     name = session or f"{strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     shard = f"{leases.process_name()}:{secrets.token_hex(2)}"
     source = provenance.source_tags(name="", folder=config.rootpath)
@@ -122,7 +122,7 @@ def _attempts(
 def _shut_down(
     process: Process, reporting: ReportingHooks | None, running: RunningHooks | None
 ) -> None:
-    """Close what is open. The main thread may go on meanwhile, but not into a hook of ours."""
+    """Close what is open. The main thread may continue, but not into a hook of the plugin."""
     process.guard.busy.acquire()
     record = None
     with process.guard.step():

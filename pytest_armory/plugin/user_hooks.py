@@ -1,4 +1,4 @@
-"""What users' hooks say of a test, checked; one that raises becomes a problem of its attempt."""
+"""Calls of users' hooks, with checked results; an exception becomes a problem of the attempt."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pytest_armory.track.run import tag_strings
 from pytest_armory.values import metric_values
 
 _RAISED = (Exception, pytest.fail.Exception, pytest.skip.Exception)
-"""What a hook may raise without the test failing of it."""
+"""What a hook may raise without failing the test."""
 
 
 def tags_of(item: pytest.Item, problems: list[str]) -> dict[str, str]:
-    """The tags that ``pytest_armory_tags`` adds to a test's run."""
+    """The tags that ``pytest_armory_tags`` returns for a test's run."""
     tags: dict[str, str] = {}
     try:
         for answer in item.ihook.pytest_armory_tags(item=item):
@@ -28,7 +28,7 @@ def tags_of(item: pytest.Item, problems: list[str]) -> dict[str, str]:
 def baseline_of(
     item: pytest.Item, default: Mapping[str, float] | None, problems: list[str]
 ) -> Mapping[str, float] | None:
-    """The metrics that ``pytest_armory_baseline`` has a test compared with, else the default."""
+    """The metrics that ``pytest_armory_baseline`` returns for a test, else the default."""
     answer = _answer(item, "pytest_armory_baseline", problems)
     if answer is None:
         return default
@@ -44,7 +44,7 @@ def baseline_of(
 def chief_metrics_of(
     item: pytest.Item, metrics: dict[str, float], problems: list[str]
 ) -> tuple[str, ...]:
-    """The metrics that ``pytest_armory_chief_metrics`` has tables show; none by default."""
+    """The metrics that ``pytest_armory_chief_metrics`` selects for tables; none by default."""
     answer = _answer(item, "pytest_armory_chief_metrics", problems, metrics=metrics)
     if answer is None:
         return ()

@@ -1,7 +1,7 @@
-"""What crosses between the processes of a session, as exact builtins and strings of JSON.
+"""Messages between the processes of a session, as exact builtins and JSON strings.
 
-A record is carried by its test's report; a worker gets a :class:`WorkerInput` when it starts.
-Anything but builtins would kill the worker: execnet takes not even a ``numpy.float64``.
+A record is an attribute of its test's report; a worker gets a :class:`WorkerInput` when it starts.
+execnet serializes builtins only: a ``numpy.float64`` would crash the worker.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pytest_armory.records import EvaluationRecord, from_wire, to_wire
 from pytest_armory.session.identity import Identity
 
 _RECORD = "armory"
-"""The attribute of a report that carries the record of its test."""
+"""The attribute of a report that has the record of its test."""
 
 _PLANNED = "armory_planned"
-"""That of a process's first report, which carries the node ids of all evaluations it collected."""
+"""That of a process's first report that has the node ids of all evaluations it collected."""
 
 
 def attach_record(report: pytest.TestReport, record: EvaluationRecord) -> str:
@@ -43,9 +43,9 @@ def detach(report: pytest.TestReport) -> tuple[list[str], EvaluationRecord | Non
 
 @dataclass(frozen=True)
 class WorkerInput:
-    """What a worker has to know of its session: who it is, and what the controller has found.
+    """What a worker needs of its session: its identity, and what the controller has looked up.
 
-    ``out_of_reach`` says why the server need not be tried, or is empty.
+    ``out_of_reach`` says why the server is unreachable, or is empty.
     """
 
     identity: Identity
@@ -53,14 +53,14 @@ class WorkerInput:
     out_of_reach: str = ""
 
     def to_wire(self) -> dict[str, str]:
-        """The same as strings by name."""
+        """As strings by name."""
         baseline = {} if self.baseline is None else {_BASELINE: json.dumps(asdict(self.baseline))}
         identity = json.dumps(asdict(self.identity))
         return {_IDENTITY: identity, _OUT_OF_REACH: self.out_of_reach, **baseline}
 
     @classmethod
     def from_wire(cls, texts: Mapping[str, str]) -> WorkerInput | None:
-        """What :meth:`to_wire` gave, among other things; None without."""
+        """The inverse of :meth:`to_wire`; None if the strings have no session."""
         if _IDENTITY not in texts:
             return None
         return cls(

@@ -1,8 +1,8 @@
 """The roles of pytest-xdist, and what a controller and its workers send each other.
 
-Three roles. *Local* runs the tests and reports. A *worker* runs tests, and puts each record on its
-reports. The *controller* runs none: it opens the session run when the first record arrives, links
-runs to it, and reports. This is the only file that says ``workerinput``.
+Three roles. *Local* runs the tests and reports. A *worker* runs tests, and attaches each record to
+a report. The *controller* runs none: it opens the session run when the first record arrives, links
+runs to it, and reports. This is the only module that uses ``workerinput``.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 def is_controller(config: pytest.Config) -> bool:
-    """Whether this process hands its tests to workers of pytest-xdist."""
-    # `--dist` alone, as in an ini file, distributes nothing: xdist asks for both as well.
+    """Whether this process distributes its tests to workers of pytest-xdist."""
+    # `--dist` alone, as in an ini file, distributes nothing: xdist requires both as well.
     option = config.option
     return not is_worker(config) and getattr(option, "dist", "no") != "no" and bool(option.tx)
 
@@ -52,12 +52,12 @@ def worker_name(config: pytest.Config) -> str:
 
 
 def configure_worker(node: Any, given: WorkerInput) -> None:
-    """Give a worker what it needs to know, in the controller."""
+    """Send a worker its input, in the controller."""
     node.workerinput.update(given.to_wire())
 
 
 def given_by_controller(config: pytest.Config) -> WorkerInput | None:
-    """What a worker of a tracked session was given; None in any other process."""
+    """The input of a worker in a tracked session; None in any other process."""
     from pytest_armory.plugin.wire import WorkerInput
 
     return WorkerInput.from_wire(getattr(config, "workerinput", {}))
@@ -67,10 +67,10 @@ def given_by_controller(config: pytest.Config) -> WorkerInput | None:
 
 
 def refuse(config: pytest.Config, items: list[pytest.Item], errors: Sequence[str]) -> None:
-    """Refuse a collection before its first test.
+    """Raise a usage error for a collection, before its first test.
 
-    A usage error that a worker raised would be an internal error of the controller's; so a worker
-    runs nothing and sends the text, and the controller raises it.
+    A usage error in a worker would be an internal error in the controller; so a worker runs
+    nothing and sends the text, and the controller raises it.
     """
     text = "\n".join(f"armory: {error}" for error in errors)
     if not is_worker(config):
@@ -80,7 +80,7 @@ def refuse(config: pytest.Config, items: list[pytest.Item], errors: Sequence[str
 
 
 def raise_refused(node: Any) -> None:
-    """Raise what a worker refused, in the controller."""
+    """Raise a worker's usage error, in the controller."""
     text = _output(node).get(_REFUSED)
     if text:
         raise pytest.UsageError(text)
@@ -89,7 +89,7 @@ def raise_refused(node: Any) -> None:
 def report_to_controller(
     config: pytest.Config, problems: list[str], records: Sequence[EvaluationRecord]
 ) -> None:
-    """Send what a worker has to report at its end; nothing in a session without workers."""
+    """Send a worker's last problems and records; nothing in a session without workers."""
     from pytest_armory.records import to_wire
 
     if is_worker(config):
@@ -98,7 +98,7 @@ def report_to_controller(
 
 
 def received_from_worker(node: Any) -> tuple[list[str], list[EvaluationRecord]]:
-    """What a worker reported at its end: problems, and records."""
+    """A worker's last problems and records."""
     from pytest_armory.records import from_wire
 
     output = _output(node)
@@ -118,11 +118,11 @@ def unexpected_in_worker(node: Any) -> list[str]:
 
 
 def death_of(node: Any) -> tuple[str, int]:
-    """The name of a worker that has died, and now in milliseconds since the epoch."""
+    """The name of a crashed worker, and the time in milliseconds since the epoch."""
     return str(node.gateway.id), time_ns() // 1_000_000
 
 
 def _output(process: Any) -> dict[str, Any]:
-    """What a worker sends at its end: on its own config, and on the controller's node."""
+    """``workeroutput``, of the worker's config or of the controller's node."""
     output: dict[str, Any] = getattr(process, "workeroutput", {})
     return output

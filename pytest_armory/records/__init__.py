@@ -1,7 +1,7 @@
-"""The nouns: what an attempt at an evaluation was, and how a session's job ended.
+"""Records of an attempt at an evaluation, and of the end of a session's job.
 
-Records are frozen. What carries them beyond a process is text: :mod:`wire` between the processes of
-a session, :mod:`tags` in a store, where anyone may have written anything.
+Records are frozen. They are serialized as text: :mod:`wire` between the processes of a session,
+:mod:`tags` in a store, whose content is not trusted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one attempt at an evaluation was, and what became of it."""
+"""One attempt at an evaluation, its outcome and its gates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 class Outcome(str, enum.Enum):
-    """What pytest decided about one attempt; the tag ``armory.outcome``."""
+    """The outcome of one attempt; the tag ``armory.outcome``."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -28,23 +28,23 @@ class Outcome(str, enum.Enum):
 
     @property
     def is_good(self) -> bool:
-        """Whether the attempt leaves the session's verdict as it is."""
+        """Whether the attempt does not fail the session."""
         return self.status == "FINISHED"
 
 
 STATES = ("passed", "failed", "unjudged")
-"""What a gate can say."""
+"""The states of a verdict."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one gate found of one metric.
+    """The verdict of one gate on one metric.
 
     ``rule`` is the gate as its user wrote it (``at_least 0.9``, ``baseline -2%``); ``state`` is one
-    of :data:`STATES`; ``value`` was logged (None: never) and compared with
-    ``limit`` (None: with nothing); ``baseline`` is the baseline run's value, if there is one;
-    ``text`` is the sentence that the metric's name begins. Numbers are builtin floats, NaN and
-    infinities among them.
+    of :data:`STATES`; ``value`` was logged (None: never) and compared with ``limit`` (None: with
+    nothing); ``baseline`` is the baseline run's value, if there is one; ``text`` continues a
+    sentence that begins with the metric's name. Numbers are builtin floats, NaN and infinities
+    among them.
     """
 
     metric: str
@@ -59,7 +59,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One attempt at one evaluation, as far as it is known.
+    """One attempt at one evaluation.
 
     ``outcome`` is None while the attempt is under way, ``run_id`` None where no run could be
     opened; ``waiting`` says that it is recorded locally until it is synced; ``duration`` is in
@@ -88,7 +88,7 @@ class EvaluationRecord:
 
     @property
     def key(self) -> tuple[str, int, str]:
-        """What tells this attempt from every other of its session."""
+        """The identity of the attempt within its session."""
         return (self.nodeid, self.attempt, self.worker)
 
 

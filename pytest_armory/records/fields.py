@@ -1,7 +1,7 @@
-"""Checked reading of JSON that anyone may have written.
+"""Validation of untrusted JSON.
 
-A reader takes any JSON value and returns it well-typed, or raises :class:`UnreadableError`, whose
-text continues the sentence "it …" and quotes nothing of the value.
+A reader takes any JSON value and returns it with its type, or raises :class:`UnreadableError`,
+whose text continues the sentence "it …" and does not quote the value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 Reader = Callable[[object], T]
 
 LARGEST_COUNT = 2**53
-"""Up to here a float, as which MLflow stores a count, is exact."""
+"""The largest integer up to which floats, as which MLflow stores counts, are exact."""
 
 
 class UnreadableError(ValueError):
@@ -23,7 +23,7 @@ class UnreadableError(ValueError):
 
 
 def json_value(text: str) -> object:
-    """The value of a JSON text; NaN and infinities are taken by their JavaScript names."""
+    """The value of a JSON text; NaN and infinities are accepted by their JavaScript names."""
     try:
         value: object = json.loads(text)
     except RecursionError:
@@ -58,7 +58,7 @@ def number(value: object) -> float:
 
 
 def count(value: object) -> int:
-    """A whole number from 0 on; ``2.0`` is one, too, for MLflow stores floats."""
+    """A non-negative integer; ``2.0`` is accepted, since MLflow stores floats."""
     value = number(value)
     if 0 <= value <= LARGEST_COUNT and value == int(value):
         return int(value)
@@ -66,7 +66,7 @@ def count(value: object) -> int:
 
 
 def optional(reader: Reader[T]) -> Reader[T | None]:
-    """What another reader takes, or null."""
+    """What another reader accepts, or null."""
     return lambda value: None if value is None else reader(value)
 
 
@@ -93,7 +93,7 @@ def list_of(reader: Reader[T]) -> Reader[tuple[T, ...]]:
 
 
 def mapping_of(reader: Reader[T]) -> Reader[dict[str, T]]:
-    """A JSON object whose members are all of one kind."""
+    """A JSON object whose members are all of one type."""
 
     def read(value: object) -> dict[str, T]:
         return {name: _part("a member", reader, item) for name, item in _members(value).items()}
@@ -106,7 +106,7 @@ def instance_of(
 ) -> Reader[T]:
     """A JSON object as an instance of a dataclass; members that it has no field for are ignored.
 
-    ``required`` are fields that must be there although they have a default.
+    ``required`` are fields that must be present although they have a default.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     needed = {name for name in fields if name in required or not _has_default(fields[name])}

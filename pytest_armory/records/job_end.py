@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class JobEnd:
-    """What one job of a shared session alone knows of its end, for those that end later."""
+    """The end of one job of a shared session, for the jobs that end later."""
 
     interrupted: bool = False
     not_run: tuple[str, ...] = ()

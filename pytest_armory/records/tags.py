@@ -1,9 +1,9 @@
-"""What stands in a store, as tags, metrics and journals ↔ typed values.
+"""Encoding of records as tags, metrics and journals, and decoding of these.
 
-Anyone may write a tag or a metric, and a journal may be cut off by its writer's death. So no
-decoder here raises: what cannot be read is left out, and ``problems`` has a sentence for it, which
-quotes nothing. An object is read as a whole or not at all; members that a newer version has added
-are ignored.
+The content of a store is not trusted, and a journal may be truncated if its process was killed. So
+no decoder here raises: what cannot be read is left out, and ``problems`` has a sentence for it,
+which does not quote it. An object is read completely or not at all; members that a newer version
+has added are ignored.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _HASH_SIZE = len('"01234567", ')
 """Characters of a node id's hash in JSON."""
 
 _VERDICT_TEXTS = (1000, 300, 0)
-"""Characters of a verdict's sentence that a tag keeps: the first number with which it fits."""
+"""Limits on a verdict's text in a tag, tried in this order until the tag fits."""
 
 
 # Which run it is
 
 
 class Kind(str, enum.Enum):
-    """What a run is; the tag ``armory.kind``."""
+    """The kind of a run; the tag ``armory.kind``."""
 
     EVALUATION = "evaluation"
     SESSION = "session"
@@ -58,7 +58,7 @@ class Kind(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Origin:
-    """The session, job and process that opened a run; empty where its tags do not say."""
+    """The session, job and process that opened a run; empty if its tags do not have them."""
 
     session: str = ""
     shard: str = ""
@@ -66,13 +66,13 @@ class Origin:
 
 
 def kind_of(tags: Mapping[str, str]) -> Kind | None:
-    """What a run is; None for one that a test's own code opened."""
+    """The kind of a run; None for one that a test's own code opened."""
     kind = tags.get("armory.kind")
     return Kind(kind) if kind in set(Kind) else None
 
 
 def origin_of(tags: Mapping[str, str]) -> Origin:
-    """Where a run comes from."""
+    """The origin of a run."""
     return Origin(*(tags.get(f"armory.{name}", "") for name in ("session", "shard", "process")))
 
 
@@ -81,7 +81,7 @@ def origin_of(tags: Mapping[str, str]) -> Origin:
 
 @dataclass(frozen=True)
 class AttemptTags:
-    """What an attempt's run says of it."""
+    """An attempt as its run stores it."""
 
     attempt: int = 1
     worker: str = ""
@@ -95,7 +95,7 @@ class AttemptTags:
 
 
 def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    """The tags that keep what gates said: ``armory.gates``, and with a number what it lacks."""
+    """The tags of the gates' verdicts: ``armory.gates``, continued in ``armory.gates.1`` etc."""
     parts: list[list[str]] = [[]]
     for text in filter(None, map(_verdict_text, verdicts)):
         if sum(map(len, parts[-1])) + 2 * len(parts[-1]) + len(text) + 2 > TAG_LIMIT:
@@ -106,21 +106,21 @@ def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
 
 
 def _verdict_text(verdict: Verdict) -> str:
-    """A verdict as JSON that fits into a tag; empty for one that cannot."""
+    """A verdict as JSON that fits into a tag; empty if none does."""
     cut = (replace(verdict, text=clip(verdict.text, limit)) for limit in _VERDICT_TEXTS)
     texts = (json.dumps(asdict(verdict)) for verdict in cut)
     return next((text for text in texts if len(text) + 2 <= TAG_LIMIT), "")
 
 
 def display_tags(chief: Sequence[str], baseline: Mapping[str, float]) -> dict[str, str]:
-    """The tags that keep what tables show of an attempt, for other jobs and later."""
+    """The tags of what tables show of an attempt, for other jobs and later commands."""
     given = {CHIEF: chief, BASELINE: baseline}
     texts = {name: json.dumps(value) for name, value in given.items() if value}
     return {name: text for name, text in texts.items() if len(text) <= TAG_LIMIT}
 
 
 def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> AttemptTags:
-    """What the tags and metrics of an attempt's run say."""
+    """Decode the tags and metrics of an attempt's run."""
     problems: list[str] = []
     baseline = _json_tag(tags, BASELINE, fields.mapping_of(fields.number), problems)
     seconds = _optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
@@ -138,7 +138,7 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
 
 
 def decode_outcome(tags: Mapping[str, str], problems: list[str] | None = None) -> Outcome | None:
-    """The outcome that a run has, if it has got so far; what is wrong goes to ``problems``."""
+    """The outcome of a run, if it has one; an invalid one is added to ``problems``."""
     problems = [] if problems is None else problems
     name = _optional(
         f"the tag {OUTCOME}",
@@ -177,7 +177,7 @@ def _verdicts(tags: Mapping[str, str], problems: list[str]) -> Iterator[Verdict]
 
 @dataclass(frozen=True)
 class Counts:
-    """How many evaluations of a session there were, and how many had each outcome."""
+    """The numbers of a session's evaluations, in all and by outcome."""
 
     numbers: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -193,7 +193,7 @@ class JobEnds:
 
 @dataclass(frozen=True)
 class Journal:
-    """What a process left in its lease: the attempt it was at, or how its job ended."""
+    """The journal of a process: its current attempt, or the end of its job."""
 
     record: EvaluationRecord | None = None
     end: JobEnd | None = None
@@ -201,7 +201,7 @@ class Journal:
 
 
 def decode_counts(metrics: Mapping[str, float]) -> Counts:
-    """What the metrics of a session run count; a name that is not in :data:`COUNTS` is ignored."""
+    """Decode the counts of a session run; a metric that is not in :data:`COUNTS` is ignored."""
     problems: list[str] = []
     given = {name: metrics[name] for name in COUNTS if name in metrics}
     read = {n: _value(f"the metric {n}", fields.count, v, problems) for n, v in given.items()}
@@ -209,7 +209,7 @@ def decode_counts(metrics: Mapping[str, float]) -> Counts:
 
 
 def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
-    """The tag of a session run that keeps how one of its jobs ended, cut to what a tag holds."""
+    """The tag of a session run with the end of one job, truncated to the limit of a tag."""
     while (over := len(end.to_text()) - TAG_LIMIT) > 0:
         if end.problems:
             end = replace(end, problems=end.problems[:-1])
@@ -224,7 +224,7 @@ def _ended(shard: str) -> str:
 
 
 def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
-    """How the jobs ended that a session run's tags tell of, without that of one shard."""
+    """Decode the ends of jobs in a session run's tags, without that of one shard."""
     problems: list[str] = []
     names = [name for name in tags if name.startswith(_ENDED) and name != _ended(but)]
     ends = [_json_tag(tags, name, _read_job_end, problems) for name in names]
@@ -232,7 +232,7 @@ def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
 
 
 def decode_journal(text: str) -> Journal:
-    """What a lease's journal says; nothing where its process has not written one."""
+    """Decode a lease's journal; empty if its process has not written one."""
     problems: list[str] = []
     members = _json_text("the journal", fields.mapping_of(lambda item: item), text, problems)
     if members is None:
@@ -266,19 +266,19 @@ def _json_tag(
 
 
 def _json_text(what: str, reader: fields.Reader[T], text: str, problems: list[str]) -> T | None:
-    """A JSON text, read; None where there is none, or none that can be read."""
+    """The value of a JSON text; None if there is none, or it cannot be read."""
     if not text:
         return None
     return _value(what, lambda text: reader(fields.json_value(str(text))), text, problems)
 
 
 def _optional(what: str, reader: fields.Reader[T], value: object, problems: list[str]) -> T | None:
-    """The same of a tag or metric that need not be there."""
+    """The same for an optional tag or metric."""
     return None if value is None else _value(what, reader, value, problems)
 
 
 def _value(what: str, reader: fields.Reader[T], value: object, problems: list[str]) -> T | None:
-    """A value, read; None for one that cannot be read, which a sentence says."""
+    """A validated value; None for an invalid one, with a sentence in ``problems``."""
     try:
         return reader(value)
     except UnreadableError as error:

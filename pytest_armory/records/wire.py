@@ -1,6 +1,6 @@
 """A record as one JSON string, between the processes of a session and in their journals.
 
-Nothing but exact builtins may reach execnet: a single ``numpy.float64`` in a report kills a worker.
+execnet serializes exact builtins only: one ``numpy.float64`` in a report crashes a worker.
 """
 
 from __future__ import annotations

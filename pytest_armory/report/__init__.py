@@ -1,6 +1,6 @@
-"""Records -> what people read: terminal, Markdown, JUnit. Pure strings; only ``files`` writes.
+"""Records as terminal lines, Markdown and JUnit properties. Pure; only ``files`` writes.
 
-Whatever stands in a node id or a value, nothing here lets it break a line, a table or an escape
+Node ids and values may contain any characters; none of them breaks a line, a table or an escape
 sequence: :func:`~pytest_armory.report.text.printable` and
 :func:`~pytest_armory.report.markdown.literal` see to that.
 """

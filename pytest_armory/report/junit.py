@@ -1,4 +1,4 @@
-"""A record -> the properties of its test case in ``--junitxml``."""
+"""The properties of a record's test case in ``--junitxml``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ METRICS = 8
 
 
 def junit_properties(record: EvaluationRecord) -> list[tuple[str, str]]:
-    """The run's id and URL as far as there are any, and the chief metrics with all their digits."""
+    """The run's id and URL, if any, and the chief metrics at full precision."""
     run = [("armory_run_id", record.run_id), ("armory_run_url", record.url)]
     properties = [(name, value) for name, value in run if value]
     metrics = chief_of(record, most=METRICS)

@@ -1,4 +1,4 @@
-"""A summary -> Markdown: the session run's note, its artifact, and a CI's step summary."""
+"""A summary as Markdown: the session run's note, its artifact, and a CI job's summary."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
 from pytest_armory.report.text import plural, printable, seconds, shorten
 
 LIMIT = 250_000
-"""Characters of a summary; GitHub refuses a step summary over 1 MiB, and people long before."""
+"""The limit of a summary in characters; GitHub refuses a step summary over 1 MiB."""
 
 TITLE_WIDTH = 200
 
-# As HTML entities: a backslash is no escape everywhere in a table cell.
+# As HTML entities: a backslash does not escape everything in a table cell.
 _ENTITIES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`[]*_~\\!$@"})
 
 
 def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
-    """The session's summary: verdict first, then what failed, then passes folded."""
+    """The session's summary: the verdict, then what failed, then what passed, folded."""
     summary = summary.of_all_jobs()
     lines = [
         *_heading(summary),
@@ -91,7 +91,7 @@ def _warnings(problems: Sequence[str]) -> list[str]:
 
 
 def _tables(records: Sequence[EvaluationRecord], above: Sequence[str], limit: int) -> list[str]:
-    """The bad ones, then the good ones, folded where there are both or many."""
+    """Those that failed, then the others, folded if there are both or many."""
     bad = [record for record in records if not is_good(record)]
     good = [record for record in records if is_good(record)]
     on_several_workers = run_on_several_workers(records)
@@ -134,7 +134,7 @@ def _row(record: EvaluationRecord, on_several_workers: Set[str]) -> str:
 
 
 def code_span(text: str, in_table: bool = False) -> str:
-    """Text as a code span that nothing inside can end: not a backtick, not a table's ``|``."""
+    """Text as a code span that no character in it can end, neither a backtick nor ``|``."""
     text = printable(text)
     text = text.replace("|", "\\|") if in_table else text
     fence = "`"
@@ -145,5 +145,5 @@ def code_span(text: str, in_table: bool = False) -> str:
 
 
 def literal(text: str) -> str:
-    """Text that Markdown takes literally, on one line, table cells included."""
+    """Text escaped for Markdown, on one line, in table cells too."""
     return printable(text).translate(_ENTITIES)

@@ -1,4 +1,4 @@
-"""One evaluation as a table shows it: its title, its chief metrics, and their changes."""
+"""One evaluation as a table row: its title, its chief metrics, and their changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import number, printable
 
 ROWS = 40
-"""How many rows a table has unless asked for more: what still fits on a screen."""
+"""The default number of a table's rows, which fit on a screen."""
 
 CHIEF = 3
 """How many metrics of an evaluation a table shows."""
@@ -34,7 +34,7 @@ def title(record: EvaluationRecord, on_several_workers: Set[str] = frozenset()) 
 
 
 def file_of(record: EvaluationRecord) -> str:
-    """The test file, as the node id has it."""
+    """The test file in the node id."""
     return record.nodeid.partition("::")[0]
 
 
@@ -55,14 +55,14 @@ def run_on_several_workers(records: Iterable[EvaluationRecord]) -> Set[str]:
 
 
 def chief_metrics(metrics: Mapping[str, float], most: int = CHIEF) -> dict[str, float]:
-    """The few metrics a table shows: the plainest names, no timings if there is anything else."""
+    """The metrics a table shows by default: the simplest names, timings only if need be."""
     names = [n for n in metrics if n not in _SIDE_METRICS and not n.startswith(_SIDE_FOLDERS)]
     names.sort(key=lambda name: (name.count("/"), name))
     return {name: metrics[name] for name in names[:most]}
 
 
 def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
-    """The metrics a table shows of an evaluation: those somebody chose, else those with a gate.
+    """The metrics a table shows of an evaluation: those of the hook, else those with a gate.
 
     Of these what failed comes first, then what could not be judged.
     """
@@ -92,7 +92,7 @@ def metric_text(record: EvaluationRecord) -> str:
 
 
 def change(value: float, base: float) -> str:
-    """A metric's way from the baseline's: ``↑0.02``, ``↓0.02``, ``=``; empty where NaN is."""
+    """A metric's change from the baseline's: ``↑0.02``, ``↓0.02``, ``=``; empty for NaN."""
     if value != value or base != base:
         return ""
     if value == base:
@@ -101,7 +101,7 @@ def change(value: float, base: float) -> str:
 
 
 def _directions(record: EvaluationRecord) -> dict[str, bool | None]:
-    """Whether higher is worse, of each metric whose gates agree on it."""
+    """Whether higher is worse, for each metric whose gates agree."""
     known = {(verdict.metric, verdict.higher_is_worse) for verdict in record.verdicts}
     return {name: higher for name, higher in known if (name, not higher) not in known}
 

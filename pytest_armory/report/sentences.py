@@ -11,13 +11,13 @@ from pytest_armory.report.summary import Summary, latest, missed_gates
 from pytest_armory.report.text import plural, printable
 
 WARNINGS = 20
-"""How many warnings are shown unless asked for more, and how many gates not judged."""
+"""The default number of warnings, and of gates not judged, that are shown."""
 
 _ADVICE = "--armory-baseline latest"
 
 
 def counts_text(summary: Summary) -> str:
-    """``3 evaluations: 2 passed, 1 failed``; reruns and what was never started apart."""
+    """``3 evaluations: 2 passed, 1 failed``, then reruns and evaluations that were not started."""
     last = latest(summary.records)
     outcomes = [f"{count:,} {name}" for name, count in count_outcomes(last).items()]
     running = sum(record.outcome is None for record in last)
@@ -31,7 +31,7 @@ def counts_text(summary: Summary) -> str:
 
 
 def gate_lines(records: Sequence[EvaluationRecord], baseline: str) -> list[str]:
-    """What gates could not judge, a line for each of the first reasons, with its evaluations."""
+    """The gates that were not judged: a line for each of the first reasons, with evaluations."""
     reasons = [
         (_reason(verdict, baseline), record.nodeid)
         for record in records
@@ -58,13 +58,13 @@ def missed_lines(records: Sequence[EvaluationRecord]) -> list[str]:
 
 
 def missed_text(verdict: Verdict) -> str:
-    """A missed gate in words; its value has enough digits to differ from the limit."""
+    """A missed gate as a sentence; its value has enough digits to differ from the limit."""
     value = "" if verdict.value is None else f" {distinct_number(verdict.value, verdict.limit)}"
     return f"{verdict.metric}{value} {verdict.text}"
 
 
 def with_tests(sentences: Iterable[tuple[str, str]]) -> list[str]:
-    """Sentences, each given with a node id, once each with the names of the first of its tests."""
+    """Sentences, given with node ids: each of them once, with the names of its first tests."""
     tests: dict[str, dict[str, None]] = {}
     for text, nodeid in sentences:
         tests.setdefault(text, {})[nodeid.partition("::")[2] or nodeid] = None

@@ -1,4 +1,4 @@
-"""What a session's end knows: its records, what became of it, and its counts."""
+"""The summary of a session: records, verdict and counts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outc
 
 
 class SessionVerdict(enum.Enum):
-    """What became of a session: its sign, and the status of its run."""
+    """The verdict of a session: its sign, and the status of its run."""
 
     PASSED = ("✅", "FINISHED")
     FAILED = ("❌", "FAILED")
     INTERRUPTED = ("🛑", "KILLED")
     RUNNING = ("⏳", "FINISHED")
-    """Nothing has failed so far, and another of its jobs is at work."""
+    """Nothing has failed so far, and another of its jobs is running."""
 
     def __init__(self, sign: str, status: str) -> None:
         self.sign = sign
@@ -26,7 +26,7 @@ class SessionVerdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Summary:
-    """What a session's end knows. ``records`` are as the store holds them, in order of start.
+    """The summary of a session. ``records`` are those in the store, in order of start.
 
     Where several jobs contribute to the session, ``records_of_all_jobs`` are those of all of them,
     and ``others_…`` is what only the others know; ``interrupted`` is true if any of them was.
@@ -57,7 +57,7 @@ class Summary:
 
     @property
     def verdict(self) -> SessionVerdict:
-        """What became of the session as a whole, as far as it has come."""
+        """The verdict of the session over all its jobs so far."""
         last = latest(self.all_records)
         outcomes = [record.outcome for record in last]
         if self.interrupted:
@@ -85,7 +85,7 @@ class Summary:
 
 
 def latest(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
-    """The last attempt at every evaluation; those before it were rerun.
+    """The last attempt at every evaluation.
 
     Where several workers ran the same attempt, as ``--dist=each`` has it, each counts.
     """
@@ -98,14 +98,14 @@ def latest(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
 
 
 def is_good(record: EvaluationRecord) -> bool:
-    """Whether an attempt ended, and leaves the session's verdict as it is."""
+    """Whether an attempt has ended and does not fail the session."""
     return record.outcome is not None and record.outcome.is_good
 
 
 def missed_gates(
     records: Sequence[EvaluationRecord],
 ) -> list[tuple[EvaluationRecord, Verdict]]:
-    """The gates that failed a test, or would have; where it was expected to fail they did not."""
+    """The missed gates of all attempts that were not expected to fail."""
     judged = [record for record in records if record.outcome is not Outcome.XFAILED]
     return [(r, v) for r in judged for v in r.verdicts if v.state == "failed"]
 
@@ -120,7 +120,7 @@ def outcome_counts(summary: Summary) -> dict[str, float]:
         "not_run": summary.not_run,
         "gates_missed": len(missed_gates(last)),
     }
-    if summary.records_of_all_jobs:  # another job may be at work
+    if summary.records_of_all_jobs:  # another job may be running
         counts["running"] = sum(record.outcome is None for record in last)
     totals = {"evaluations": len(last) + summary.not_run, **counts}
     return {name: float(count) for name, count in totals.items()}

@@ -1,4 +1,4 @@
-"""A summary -> the lines under its title in pytest's terminal report."""
+"""A summary as the lines of its section in pytest's terminal report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Line:
 
 
 def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
-    """The lines under the summary's title: a table, then where to look."""
+    """The lines of the summary's section: a table, counts, and how to view the runs."""
     return [
         *(_table(summary.records, width, all_rows=verbosity > 0) if verbosity >= 0 else []),
         *_counts(summary),
@@ -113,7 +113,7 @@ def _table(records: Sequence[EvaluationRecord], width: int, all_rows: bool) -> l
 
 
 def _by_file(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
-    """In their order, but each file's together: workers start them in any order."""
+    """In their order, but grouped by file: workers start them in any order."""
     files: dict[str, list[EvaluationRecord]] = {}
     for record in records:
         files.setdefault(file_of(record), []).append(record)
@@ -121,7 +121,7 @@ def _by_file(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
 
 
 def _most_telling(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
-    """Every bad one, and the first of the good ones, in their order."""
+    """Those that failed, and the first of the others, in their order."""
     rows_left = ROWS - sum(not is_good(record) for record in records)
     chosen = []
     for record in records:
@@ -143,9 +143,9 @@ def _row(record: EvaluationRecord, on_several_workers: Set[str]) -> _Row:
 
 
 def _widths(rows: Sequence[_Row], width: int) -> list[int]:
-    """The columns' widths, so that a row takes no more than ``width`` as far as that can be.
+    """The columns' widths, so that a row fits in ``width`` if possible.
 
-    Where it is narrow the metrics give way first, then the test's name; the rest never does.
+    If not, the metrics are truncated first, then the test's name; the other columns never are.
     """
     test, outcome, metrics, duration = (max(columns(row[i]) for row in rows) for i in range(4))
     available = width - outcome - duration - 7
@@ -164,7 +164,7 @@ def _table_line(
 
 
 def _fitted(parts: Sequence[Part], width: int) -> list[Part]:
-    """Coloured parts cut or padded to a width."""
+    """Coloured parts, truncated or padded to a width."""
     fitted: list[Part] = []
     available = width - (columns("".join(text for text, _ in parts)) > width)
     for text, colour in parts:

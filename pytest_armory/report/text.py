@@ -1,4 +1,4 @@
-"""Text for terminals and tables: printable, of a width, and numbers in a few characters."""
+"""Text for terminals and tables: printable, of a given width; short numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """Text on one line without control characters: each is shown as Python would write it."""
+    """Text on one line, with control characters as Python's escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -17,7 +17,7 @@ def printable(text: str) -> str:
 
 
 def columns(text: str) -> int:
-    """How many terminal columns a text takes: two for East Asian wide characters."""
+    """The width of a text in terminal columns: two for East Asian wide characters."""
     if text.isascii():
         return len(text)
     return sum(_columns(character) for character in text)
@@ -30,12 +30,12 @@ def _columns(character: str) -> int:
 
 
 def pad(text: str, width: int) -> str:
-    """Text with spaces after it up to a width."""
+    """Text padded with spaces to a width."""
     return text + " " * (width - columns(text))
 
 
 def shorten(text: str, width: int, keep_start: bool = False) -> str:
-    """Text cut to a width; of a node id the end says most, so the start goes."""
+    """Text truncated to a width at its start, since the end of a node id says most."""
     if columns(text) <= width:
         return text
     kept, available = "", width - 1
@@ -48,7 +48,7 @@ def shorten(text: str, width: int, keep_start: bool = False) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines with aligned columns, whatever stands in them."""
+    """Rows of cells as lines with aligned columns, for any text."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(pad, row, widths)).rstrip() for row in cells]
@@ -58,7 +58,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """A metric in four significant digits, large whole numbers whole."""
+    """A metric in four significant digits; a large integer in full."""
     if value == value and abs(value) < 1e15 and value == int(value):
         return f"{int(value):,}"
     return f"{value:.4g}"

@@ -1,1 +1,1 @@
-"""What a session is across processes and machines: its identity, its runs, its end."""
+"""A session across processes and machines: its identity, its runs, its end."""

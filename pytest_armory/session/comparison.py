@@ -1,4 +1,4 @@
-"""A session that has ended, judged again against another baseline than its tests had."""
+"""A session that has ended, judged again with another baseline."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pytest_armory.store import Store, StoredRun
 def compare_session(
     store: Store, session: str, runs: Sequence[StoredRun], baseline: Baseline
 ) -> Summary:
-    """The summary of a session from all of its runs, its gates on a baseline judged by this one.
+    """The summary of a session from all of its runs, with its tolerances judged by this baseline.
 
-    How it ended, and what was never run, its session runs know.
+    How it ended, and what was never run, is in its session runs.
     """
     attempts = [run for run in runs if is_attempt(run)]
     session_runs = [run for run in runs if is_session(run)]

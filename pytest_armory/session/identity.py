@@ -1,4 +1,4 @@
-"""Which session a process works for, and which process it is."""
+"""The identity of a session and of its processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_armory.session import leases
 
 @dataclass(frozen=True)
 class Identity:
-    """What every process of a session knows of it.
+    """The identity of a session, known to each of its processes.
 
     ``shard`` names the process that reports, and the session in it; ``shared`` says that others may
     contribute to the session as well; ``tags`` are for each of its runs; ``job_run`` is the MLflow
@@ -25,5 +25,5 @@ class Identity:
 
 
 def process_tags() -> dict[str, str]:
-    """The tags that say which process opened a run; its lease says whether that is alive."""
+    """The tags of the process that opens a run; its lease tells whether it is alive."""
     return {"armory.host": leases.host_name(), "armory.process": leases.process_name()}

@@ -1,4 +1,4 @@
-"""The jobs of one session, as the shards of a CI matrix: how each ended, and all together."""
+"""The jobs of one session, such as the shards of a CI matrix, and the session over all of them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def ends_of(runs: Sequence[StoredRun], but: str = "") -> JobEnds:
-    """How the jobs of a session ended that have, without that of one shard."""
+    """The ends of a session's jobs so far, without that of one shard."""
     sessions = [run for run in runs if is_session(run)]
     return decode_job_ends({k: v for run in sessions for k, v in run.tags.items()}, but)
 
 
 def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool) -> Summary:
-    """A summary with what only the session's other jobs knew.
+    """A summary, completed by the ends of the session's other jobs.
 
-    A job that was retried has run what the one before it did not.
+    A job that was retried may have run what its predecessor did not.
     """
     last = latest(summary.all_records)
     done = {short_hash(record.nodeid) for record in last}
@@ -43,7 +43,7 @@ def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool)
 
 
 def has_changed(before: Summary, after: Summary) -> bool:
-    """Whether another job has ended, or an evaluation of one, between two readings."""
+    """Whether another job, or an evaluation of one, has ended between two reads."""
     return _progress(before) != _progress(after)
 
 

@@ -1,8 +1,8 @@
-"""Leases: files that say by their lock whether the process that made them is alive.
+"""Leases: files whose lock tells whether the process that created them is alive.
 
-A process of a tracked session keeps its file locked for as long as it lives; the kernel releases
-the lock however the process dies. A process ID would say less: another process, or another
-container, may have it by now.
+A process of a tracked session keeps its file locked until it ends; the kernel releases the lock
+however the process ends. A process ID is not enough: another process, or one in another container,
+may have the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SUFFIX = ".lease"
 class Lease:
     """A lease that this process has locked.
 
-    ``process`` is its owner's :func:`process_name`; ``seen`` is when the owner was last at work, in
+    ``process`` is its owner's :func:`process_name`; ``seen`` is when the owner was last active, in
     milliseconds since the epoch.
     """
 
@@ -40,23 +40,23 @@ class Lease:
             os.utime(self.path)
 
     def write_journal(self, text: str) -> None:
-        """Replace the journal: what is to be known to close this process's runs after its death."""
-        with suppress(OSError):  # a full disk: then less is known afterwards
+        """Replace the journal: what is needed to close this process's runs if it is killed."""
+        with suppress(OSError):  # a full disk; then less is recovered
             os.ftruncate(self.descriptor, 0)
             os.lseek(self.descriptor, 0, os.SEEK_SET)
             os.write(self.descriptor, text.encode())
 
     @property
     def journal(self) -> str:
-        """What its owner has written, perhaps cut off by its death."""
+        """What its owner has written, truncated if it was killed meanwhile."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         return os.read(self.descriptor, os.fstat(self.descriptor).st_size).decode(errors="replace")
 
     def release(self) -> None:
         """Remove the file and release its lock."""
-        if self.descriptor not in _held:  # a forked child has closed its copy already
+        if self.descriptor not in _held:  # a forked child process has closed its copy already
             return
-        if sys.platform == "win32":  # which removes no open file
+        if sys.platform == "win32":  # where open files cannot be removed
             self.unlock()
         with suppress(OSError):
             self.path.unlink()
@@ -64,7 +64,7 @@ class Lease:
             self.unlock()
 
     def unlock(self) -> None:
-        """Release the lock but leave the file, for another process to recover from."""
+        """Release the lock but keep the file, for another process to recover from."""
         if self.descriptor in _held:
             del _held[self.descriptor]
             os.close(self.descriptor)
@@ -77,12 +77,12 @@ def host_name() -> str:
 
 @lru_cache(maxsize=1)
 def process_name() -> str:
-    """A name for this process that no other has: ``host:pid:random``."""
+    """A unique name for this process: ``host:pid:random``."""
     return f"{host_name()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def hold(folder: Path) -> Lease | None:
-    """Make this process's lease in a folder, locked; None if it holds that already.
+    """Create this process's lease in a folder, locked; None if it has one there already.
 
     A pytest session may run inside a test of another one. Raises ``OSError``.
     """
@@ -92,7 +92,7 @@ def hold(folder: Path) -> Lease | None:
         return None
     for _ in range(1000):
         lease = _lock(path, os.O_CREAT)
-        # A process that looks for dead ones may have locked it in between, or removed it.
+        # A process in `survey` may have locked it in between, or removed it.
         if lease is not None and path.exists():
             return lease
         sleep(0.01)
@@ -100,7 +100,7 @@ def hold(folder: Path) -> Lease | None:
 
 
 def survey(folder: Path) -> tuple[list[Lease], set[str]]:
-    """The leases of dead processes, locked by this one; and the names of processes alive."""
+    """The leases of dead processes, locked by this one; and the names of living processes."""
     dead, alive = [], set()
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         lease = _lock(path)
@@ -155,6 +155,6 @@ def _close_held() -> None:
         os.close(_held.popitem()[0])
 
 
-# A child would keep the lock after its parent's death; to close its copy leaves the parent's.
+# A child would keep the lock after its parent's end; closing its copy keeps the parent's.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_held)

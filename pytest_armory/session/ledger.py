@@ -1,4 +1,4 @@
-"""What the reporting process knows of a session: its attempts, its session runs, its end."""
+"""A session in the process that reports: its attempts, its session runs, its end."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from pytest_armory.store.destination import Destination
 from pytest_armory.values import short_hash, visible
 
 CLOSINGS = 5
-"""How often a session's run is closed again because another of its jobs has ended meanwhile."""
+"""How often a session run is closed again because another job has ended meanwhile."""
 
 Edit = Callable[[list[object]], object]
 """Changes the lines of a summary's Markdown in place."""
 
 
 class Ledger:
-    """What the reporting process knows: every attempt reported to it, and the session's runs.
+    """A session in the process that reports: every reported attempt, and the session runs.
 
-    ``each`` says that several workers run each test, as ``--dist=each`` has it. ``local`` is where
-    evaluations wait whose server is out of reach.
+    ``each`` is whether every worker runs every test, as with ``--dist=each``. ``local`` is where
+    evaluations wait whose server is unreachable.
     """
 
     def __init__(
@@ -54,20 +54,20 @@ class Ledger:
         self.runs = SessionRuns(where, identity, self.problems)
         self._waiting: SessionRuns | None = None
         self.planned: set[str] = set()
-        """The node ids of every evaluation that was collected, as far as they were reported."""
+        """The node ids of the collected evaluations, as reported by the workers."""
         self.reported: set[str] = set()
         """The node ids of every test with a report."""
         self.deaths: dict[str, int] = {}
-        """When each worker died that did, in milliseconds since the epoch."""
+        """When workers crashed, in milliseconds since the epoch."""
         self.end: JobEnd | None = None
         """How this job ended, once it has."""
         self.baseline: Baseline | None = None
         self.edit: Edit = lambda _: None
-        """What others change of the summary's Markdown."""
+        """Calls the hook that edits the summary's Markdown."""
         self._each = each
         self._attempts = ReportedAttempts()
         self._unreadable: list[tuple[str, str]] = []
-        """What could not be read of other jobs' evaluations or ours, with their node ids."""
+        """What could not be read of the evaluations of all jobs, with their node ids."""
         self._unreadable_ends: list[str] = []
 
     @property
@@ -77,27 +77,27 @@ class Ledger:
 
     @property
     def out_of_reach(self) -> str:
-        """Why the server is not tried at the moment, or empty."""
+        """Why no request is sent to the server at the moment, or empty."""
         return circuit_at(self.where).reason if self.where.is_remote else ""
 
     def take(self, record: EvaluationRecord) -> None:
-        """Note an attempt, and put its run under the session's if it is not yet."""
+        """Add an attempt, and make its run a child of the session run if it is none."""
         self._attempts.add(record)
         if record.run_id and not record.parent_id:
             self._runs_for(record.waiting).link(record.run_id, str(record.experiment_id))
 
     def parent_of(self, experiment_id: str, waiting: bool) -> str | None:
-        """The session run of an experiment, of the server or of what waits for it."""
+        """The session run of an experiment, at the server or in the local database."""
         return self._runs_for(waiting).parent_of(experiment_id)
 
     def _runs_for(self, waiting: bool) -> SessionRuns:
-        """The session's runs at the destination, or those recorded locally meanwhile."""
+        """The session runs at the destination, or those in the local database."""
         if not waiting:
             return self.runs
         if self._waiting is None:
             uri = self.where.display_uri
             self._waiting = SessionRuns(self._local, self.identity, self.problems, uri)
-            # A worker has spent the budget on it already.
+            # A worker has spent its budget on it already.
             if not circuit_at(self.where).reason:
                 circuit_at(self.where).trip(f"{uri} is out of reach")
         return self._waiting
@@ -106,9 +106,9 @@ class Ledger:
         return [runs for runs in (self.runs, self._waiting) if runs is not None]
 
     def finish(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
-        """Close what is open, sum up from what the store holds; None without an evaluation."""
+        """Close what is open and summarize what the store holds; None without an evaluation."""
         stored = self._close_and_read(interrupted)
-        # What began at the server and went on here is one attempt.
+        # A run that was opened at the server and continued locally is one attempt.
         ids = {record.run_id for record in stored.own} | stored.continued
         missing = [r for r in self._attempts.records if r.run_id not in ids]
         lost = [record for record in missing if record.run_id not in stored.unread]
@@ -131,7 +131,7 @@ class Ledger:
         return self._close(summary, self.end)
 
     def _close_and_read(self, interrupted: bool) -> StoredSession:
-        """The session as the store holds it, what was left open in it closed first."""
+        """Close the runs that were left open, and read the session from the store."""
         may_hold_more = bool(self.deaths) and (
             self.where.database is None or self.where.database.exists()
         )
@@ -164,7 +164,7 @@ class Ledger:
         )
 
     def _completed(self, record: EvaluationRecord) -> EvaluationRecord:
-        """A record from the store, with what is not all there: gates, chief metrics, baseline."""
+        """A record from the store, completed with verdicts, chief metrics and baseline."""
         if self._attempts.of_run(record.run_id) is not None:
             return self._attempts.completed(record)
         if self.baseline is None or record.baseline:
@@ -173,9 +173,9 @@ class Ledger:
         return replace(record, baseline={k: v for k, v in found.items() if k in record.metrics})
 
     def _close(self, summary: Summary, end: JobEnd) -> Summary:
-        """Close the session's runs; where several jobs contribute, whoever ends last has it all.
+        """Close the session runs; the last job that ends writes the summary of all jobs.
 
-        Another one may end between our reading and our writing, so what was read is read again.
+        Another one may end between reading and writing, so the store is read again.
         """
         tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
         for _ in range(CLOSINGS):
@@ -189,7 +189,7 @@ class Ledger:
         return replace(summary, text=self._text(summary))
 
     def _read_again(self, summary: Summary, interrupted: bool) -> Summary:
-        """A summary with what the session's other jobs have written by now, if it has others."""
+        """A summary with what the session's other jobs have written by now, if any."""
         if not self.identity.shared:
             return summary
         stored = read_other_jobs(self.runs)
@@ -200,7 +200,7 @@ class Ledger:
         return with_other_jobs(summary, stored.ends, interrupted)
 
     def _open_with(self, summary: Summary) -> list[str]:
-        """Where to look, and the command that brings what waits to its server."""
+        """How to view the session, and the command that uploads what waits."""
         if not summary.waiting:
             return self.runs.open_with()
         stored = self.runs.open_with() if summary.waiting < len(summary.records) else []
@@ -216,10 +216,10 @@ class Ledger:
         self._unreadable_ends += stored.problems
 
     def _own_problems(self) -> list[str]:
-        """What this job alone knows: what it read in the store, other jobs read as well."""
+        """The problems of this job alone, without those that other jobs read from the store too."""
         of_tests = self._attempts.problems()
-        said = {text for text, _ in of_tests}
-        others = [text for text in dict.fromkeys(self.problems) if text not in said]
+        texts = {text for text, _ in of_tests}
+        others = [text for text in dict.fromkeys(self.problems) if text not in texts]
         return [*others, *with_tests(of_tests)]
 
     def _problems(self) -> list[str]:
@@ -228,7 +228,7 @@ class Ledger:
 
 
 def edited_markdown(summary: Summary, edit: Edit) -> tuple[str, str]:
-    """A summary's Markdown as others may change it, and what is wrong with their change, if any."""
+    """A summary's Markdown, edited by the hook, and the problem with the result, if any."""
     lines = to_markdown(summary).splitlines()
     edited: list[object] = [*lines]
     problem = ""
@@ -241,6 +241,6 @@ def edited_markdown(summary: Summary, edit: Edit) -> tuple[str, str]:
                 "the hook pytest_armory_summary must leave a list of strings, so what it changed "
                 f"is left out; got {reprlib.repr(edited)}"
             )
-    except Exception as error:  # noqa: BLE001 - anybody's code; the summary says what it raised
+    except Exception as error:  # noqa: BLE001 - a user's code; the summary says what it raised
         problem = f"the hook pytest_armory_summary raised {error!r}"
     return "\n".join(lines) + "\n", problem

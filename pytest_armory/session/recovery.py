@@ -43,10 +43,10 @@ class Recovery:
 
 
 def recover(where: Destination, session: str | None = None) -> Recovery:
-    """Close the runs whose processes died on this machine, as ``KILLED``; safe at any time.
+    """Close the runs whose processes on this machine are dead, as ``KILLED``; safe at any time.
 
-    With ``session``, close every run of that session which no living process here holds, wherever
-    it was opened. Raises :class:`TrackingError`, and what was left may be recovered later.
+    With ``session``, close every run of that session except those of living processes of this
+    machine. After a :class:`TrackingError`, the rest can be recovered later.
     """
     if where.database is not None and not where.database.exists():
         return Recovery()
@@ -55,9 +55,9 @@ def recover(where: Destination, session: str | None = None) -> Recovery:
 
 
 def recover_dead(where: Destination, own: str | None = None) -> Recovery:
-    """The same for a session at work, without a request when no process has died.
+    """The same in a running session, without a request if no process is dead.
 
-    What died of the session ``own`` itself is left: how it ended is decided at its end.
+    Runs of the session ``own`` itself are left open: they are closed at its end.
     """
     dead, alive = leases.survey(lease_folder(where))
     return _recover(where, dead, alive, own=own) if dead else Recovery()
@@ -109,7 +109,7 @@ def _by_owner(
 
 
 class _Closing:
-    """Closes runs that were left open, with what their processes' journals say of them."""
+    """Closes runs that were left open, with the data in their processes' journals."""
 
     def __init__(self, store: Store, dead: Mapping[str, leases.Lease]) -> None:
         self._store = store
@@ -161,7 +161,7 @@ class _Closing:
         close_session_run(self._store, run, self._summaries[session], end)
 
     def _summary_of(self, session: str, journal: Journal) -> Summary:
-        """As its process has left it to be written, if it came to its end; else interrupted."""
+        """As its process's journal says, if it came to its end; else interrupted."""
         runs = self._store.search.runs_of_session(session, self._store.experiments.ids())
         summary, ended = summary_of(self._store, session, runs), ends_of(runs)
         self._note(session, [*ended.problems, *with_tests(unreadable(summary.records))])
@@ -174,7 +174,7 @@ class _Closing:
 
 
 def notes_of(recovery: Recovery) -> list[str]:
-    """What a session says that has closed runs of earlier ones."""
+    """The notes of a session that has closed runs of earlier ones."""
     sessions = dict.fromkeys(origin_of(run.tags).session for run in recovery.closed)
     closed = [
         f"session {session} was killed: closed {_count(recovery.closed, session)} it left open"

@@ -9,14 +9,14 @@ from pytest_armory.records import EvaluationRecord
 
 
 class ReportedAttempts:
-    """Every attempt that was reported, each as it was last."""
+    """Every reported attempt, in its last state."""
 
     def __init__(self) -> None:
         self._by_key: dict[tuple[str, int, str], EvaluationRecord] = {}
         self._by_run: dict[str, EvaluationRecord] = {}
 
     def add(self, record: EvaluationRecord) -> None:
-        """Note an attempt as it is by now."""
+        """Add an attempt, or replace its earlier state."""
         self._by_key[record.key] = record
         if record.run_id:
             self._by_run[record.run_id] = record
@@ -28,7 +28,7 @@ class ReportedAttempts:
 
     @property
     def any_waits(self) -> bool:
-        """Whether one of them is recorded locally until it is synced."""
+        """Whether one of them waits to be synced."""
         return any(record.waiting for record in self._by_key.values())
 
     def of_run(self, run_id: str | None) -> EvaluationRecord | None:
@@ -36,16 +36,16 @@ class ReportedAttempts:
         return self._by_run.get(run_id or "")
 
     def run_ids(self, waiting: bool) -> Set[str]:
-        """The runs of those at the server, or of those recorded locally meanwhile."""
+        """The runs of those at the server, or of those that wait."""
         records = self._by_key.values()
         return frozenset(str(r.run_id) for r in records if r.run_id and r.waiting == waiting)
 
     def problems(self) -> list[tuple[str, str]]:
-        """What of them was not stored: each sentence, with the node id it is of."""
+        """The problems of all, each with its node id."""
         return [(text, r.nodeid) for r in self._by_key.values() for text in r.problems]
 
     def completed(self, record: EvaluationRecord) -> EvaluationRecord:
-        """A record from the store, with what only the process that ran the test knows."""
+        """A record from the store, completed with what was reported by the process of the test."""
         reported = self.of_run(record.run_id)
         if reported is None:
             return record

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class SessionRuns:
     """The session runs in one store: opened with the first evaluation, closed at the end.
 
-    ``waits_for`` is the display URI of the server that these runs, recorded locally, are meant for.
-    What goes wrong is appended to ``problems``.
+    ``waits_for`` is the display URI of the server, if these runs are recorded locally. Failures are
+    appended to ``problems``.
     """
 
     def __init__(
@@ -37,18 +37,18 @@ class SessionRuns:
         self.problems = problems
         self.waits_for = waits_for
         self.is_complete = True
-        """Whether everything that was to be written has been, as far as is known."""
+        """Whether all writes have succeeded so far."""
         self._runs: dict[str, StoreRun | StoredRun | None] = {}
         self._linked: set[str] = set()
 
     @property
     def is_waiting(self) -> bool:
-        """Whether these runs are recorded locally until they are synced."""
+        """Whether these runs wait to be synced."""
         return bool(self.waits_for)
 
     @property
     def is_in_reach(self) -> bool:
-        """Whether the store is to be asked at all: False for a server that has failed already."""
+        """Whether requests are sent to the store: False for a server that is unreachable."""
         return not (self.where.is_remote and circuit_at(self.where).is_open)
 
     @property
@@ -60,7 +60,7 @@ class SessionRuns:
         return [run for run in self._runs.values() if run is not None]
 
     def parent_of(self, experiment_id: str) -> str | None:
-        """The id of an experiment's session run, opened if need be; None if that failed."""
+        """The id of an experiment's session run, opened if there is none; None if that failed."""
         from pytest_armory.store import open_store
 
         if experiment_id not in self._runs:
@@ -73,14 +73,14 @@ class SessionRuns:
         return run.run_id if run is not None else None
 
     def _open(self, store: Store, experiment_id: str) -> StoreRun | StoredRun:
-        """The session's run: its own, or the one that another job of it has opened."""
+        """Open a session run, or find the one that another job of the session has opened."""
         existing = self._of_others(store, experiment_id)
         if existing is not None:
             return existing
         name = f"session {self.identity.session}"
         run = store.create_run(experiment_id, name, self._tags())
         existing = self._of_others(store, experiment_id)
-        if existing is not None and existing.run_id != run.run_id:  # opened at the same moment
+        if existing is not None and existing.run_id != run.run_id:  # opened at the same time
             store.delete_run(run.run_id)
             return existing
         return run
@@ -107,7 +107,7 @@ class SessionRuns:
         }
 
     def link(self, run_id: str, experiment_id: str) -> None:
-        """Put an evaluation's run under the session's, once."""
+        """Make an evaluation's run a child of the session run, once."""
         from pytest_armory.store import open_store
 
         if run_id in self._linked:
@@ -125,7 +125,7 @@ class SessionRuns:
         self.problems.append(str(error))
 
     def merge_duplicates(self, store: Store, runs: Sequence[StoredRun]) -> None:
-        """Keep one run for the session in each experiment, where two jobs opened theirs at once."""
+        """Keep one session run in each experiment, if two jobs opened theirs at once."""
         for experiment_id, own in list(self._runs.items()):
             here = [run for run in runs if run.experiment_id == experiment_id]
             first = first_session_run(here)
@@ -151,7 +151,7 @@ class SessionRuns:
                 self.note_failure(error)
 
     def open_with(self) -> list[str]:
-        """How to look at the session: its pages on the server, or the command that serves them."""
+        """How to view the session: its pages on the server, or the command that serves them."""
         from pytest_armory.store import open_store
 
         runs = self._opened()
@@ -170,7 +170,7 @@ class SessionRuns:
 
 
 class ParentRuns:
-    """The session runs as a worker finds them, for its runs to be opened under.
+    """The session runs as a worker finds them: the parents of its runs.
 
     The controller opens one when an experiment's first evaluation is reported, and links what was
     opened before.
@@ -182,7 +182,7 @@ class ParentRuns:
         self._parents: dict[str, str | None] = {}
 
     def parent_of(self, experiment_id: str, waiting: bool) -> str | None:
-        """The session run of an experiment, looked for from its second evaluation on."""
+        """The session run of an experiment, searched from its second evaluation on."""
         from pytest_armory.store import open_store
 
         if waiting:
@@ -194,7 +194,7 @@ class ParentRuns:
         try:
             store = open_store(self._where)
             first = first_session_run(store.search.session_runs(self._session, experiment_id))
-        except TrackingError:  # whoever opens the run meets it too, and reports it
+        except TrackingError:  # opening the run fails too, and reports it
             return None
         self._parents[experiment_id] = first.run_id if first is not None else None
         return self._parents[experiment_id]

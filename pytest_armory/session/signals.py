@@ -22,8 +22,8 @@ _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasat
 def before_dying(work: Callable[[], None]) -> Callable[[], None]:
     """Do ``work`` in a thread before a signal ends this process; returns what undoes this.
 
-    Only signals are handled that would kill: who handles or ignores them keeps doing so. Nothing
-    happens outside the main thread, where no handler can be set.
+    Signals that are already handled or ignored are left alone. Outside the main thread, where no
+    handler can be set, nothing is done.
     """
     # Without a handler, the kernel does not deliver such a signal to a container's first process.
     if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:

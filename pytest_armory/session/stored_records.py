@@ -1,4 +1,4 @@
-"""Runs in the store ↔ records: what a run is, what it says, and how it is closed."""
+"""Runs in the store as records, and how they are closed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 def is_session(run: StoredRun) -> bool:
-    """Whether a run is a session's own."""
+    """Whether a run is a session run."""
     return kind_of(run.tags) is Kind.SESSION
 
 
 def is_attempt(run: StoredRun) -> bool:
-    """Whether a run is an attempt at a test, and none that its code has opened inside."""
+    """Whether a run is an attempt at a test, and not one that the test's code has opened."""
     return kind_of(run.tags) is Kind.EVALUATION and "armory.nodeid" in run.tags
 
 
 def first_session_run(runs: Sequence[StoredRun]) -> StoredRun | None:
-    """The session run that stays where several were opened: every job chooses the same."""
+    """The session run to keep if several were opened: every job selects the same."""
     sessions = [run for run in runs if is_session(run)]
     return min(sessions, key=lambda run: (run.start, run.run_id), default=None)
 
 
 def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
-    """An attempt as the store holds it; ``problems`` say what of that cannot be read."""
+    """An attempt as the store holds it; ``problems`` say what cannot be read."""
     read = decode_attempt(run.tags, run.metrics)
     return EvaluationRecord(
         nodeid=run.tags.get("armory.nodeid", run.name),
@@ -66,21 +66,21 @@ def summary_of(store: Store, session: str, runs: Sequence[StoredRun]) -> Summary
 
 
 def unreadable(records: Sequence[EvaluationRecord]) -> list[tuple[str, str]]:
-    """What cannot be read of records from the store: each sentence, with the node id it is of."""
+    """What cannot be read of records from the store: each sentence with its node id."""
     return [(text, record.nodeid) for record in records for text in record.problems]
 
 
 def unwritten_params(run: StoredRun, record: EvaluationRecord) -> dict[str, str]:
-    """The parameters that a process knew of its evaluation, and had not written to its run yet."""
-    # They may come from a journal, in which anything may stand.
+    """Write the parameters that a process knew and had not written to its run yet."""
+    # They may come from a journal, which is not trusted.
     known = {legal_key(k): clip(visible(v), PARAM_LIMIT) for k, v in record.params.items()}
     return {key: value for key, value in known.items() if key not in run.params}
 
 
 def number_attempts(store: Store, runs: Sequence[StoredRun]) -> None:
-    """Number the attempts at each test by their start; each process has counted its own only.
+    """Number the attempts at each test by their start; each process has counted only its own.
 
-    A test that crashed on one worker, say, was tried again on another.
+    For instance, a test that crashed on one worker was run again on another.
     """
     attempts: Counter[str] = Counter()
     for run in runs:
@@ -95,9 +95,9 @@ def number_attempts(store: Store, runs: Sequence[StoredRun]) -> None:
 def close_left_open(
     store: Store, run: StoredRun, default: Outcome, end: int | None = None
 ) -> list[str]:
-    """Close a run that its process left open; returns a sentence for whom that concerns, if any.
+    """Close a run that its process left open; returns sentences for the summary, if any.
 
-    An evaluation ends with the outcome it had written, if it got so far, else with the default; a
+    An evaluation ends with the outcome it had written, if any, else with the default; a
     run that a test's own code opened and left is closed as ``FINISHED``. ``end`` is in milliseconds
     since the epoch.
     """
@@ -133,4 +133,4 @@ def close_session_run(
     noted = {**(tags or {}), "mlflow.note.content": text}
     store.log_batch(run.run_id, metrics=counts, tags=noted)
     store.close_run(run.run_id, summary.verdict.status, end)
-    store.log_files(run, {"summary.md": text})  # last, for a store may have no room for it
+    store.log_files(run, {"summary.md": text})  # last, since a store may have no space left

@@ -1,4 +1,4 @@
-"""What a store holds of a session at its end, once the runs left open in it are closed."""
+"""A session as a store holds it at its end, once the runs left open in it are closed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a session comes to its end.
+    """How a session ends.
 
-    ``deaths`` says when each worker died that did, in milliseconds since the epoch; ``each`` that
-    several workers have run each test, as ``--dist=each`` has it.
+    ``deaths`` says when workers crashed, in milliseconds since the epoch; ``each`` whether every
+    worker has run every test, as with ``--dist=each``.
     """
 
     interrupted: bool = False
@@ -43,9 +43,9 @@ class Ending:
 class StoredSession:
     """A session's evaluations in the store: those of this job, and those of its other jobs.
 
-    ``unread`` are the ids of runs of this job that the store could not be asked for;
-    ``continued`` those of runs that went on locally when their server was out of reach; ``ends``
-    is how the other jobs ended, ``problems`` what of all that cannot be read.
+    ``unread`` are the ids of runs of this job that could not be read from the store;
+    ``continued`` those of runs that continued locally when their server became unreachable;
+    ``ends`` is how the other jobs ended, ``problems`` what cannot be read of all this.
     """
 
     own: Sequence[EvaluationRecord] = ()
@@ -56,7 +56,7 @@ class StoredSession:
     problems: Sequence[str] = ()
 
     def and_local(self, local: StoredSession) -> StoredSession:
-        """What a server holds, together with what was recorded locally meanwhile."""
+        """What a server holds, together with what was recorded locally."""
         return StoredSession(
             [*self.own, *local.own],
             [*self.others, *local.others],
@@ -75,14 +75,14 @@ def close_and_read(
 ) -> StoredSession:
     """Close what is left open of a session in one store, and read the session.
 
-    ``continued`` are runs that went on in another store: they stay open. What goes wrong is noted
-    with ``session_runs``.
+    ``continued`` are runs that continued in another store: they stay open. Failures are noted with
+    ``session_runs``.
     """
     from pytest_armory.store import open_store
 
     unread = reported.run_ids(session_runs.is_waiting)
     if not session_runs.is_in_reach:
-        return StoredSession(unread=unread)  # which each evaluation that it cost has reported
+        return StoredSession(unread=unread)  # each evaluation concerned has reported it
     if reported.records and _is_removed(session_runs):
         return StoredSession()
     try:
@@ -104,7 +104,7 @@ def close_and_read(
 
 
 def _is_removed(session_runs: SessionRuns) -> bool:
-    """Whether the database is gone, which is noted."""
+    """Whether the database was removed, which is noted."""
     database = session_runs.where.database
     if database is None or database.exists():
         return False
@@ -116,7 +116,7 @@ def _is_removed(session_runs: SessionRuns) -> bool:
 def _runs_of(session_runs: SessionRuns, store: Store, everywhere: bool) -> list[StoredRun]:
     """Every run of the session, by start.
 
-    A worker that died before its first report has reported no experiment: then all are searched.
+    A worker that crashed before its first report has reported no experiment: all are searched.
     """
     if not session_runs.where.is_remote:
         everywhere = True
@@ -131,9 +131,9 @@ def _close_if_left_open(
     reported: ReportedAttempts,
     ending: Ending,
 ) -> None:
-    """Close a run if it is still open: the worker that it was opened by is dead by now."""
+    """Close a run if it is still open: the worker that opened it has ended."""
     if not is_own(session_runs.identity, run):
-        return  # its job may still be at work on it
+        return  # its job may still be running
     if run.status == "RUNNING":
         try:
             session_runs.problems += _close(store, run, reported.of_run(run.run_id), ending)
@@ -149,7 +149,7 @@ def _close(
 ) -> list[str]:
     default = Outcome.INTERRUPTED if ending.interrupted else Outcome.CRASHED
     if record is not None and record.outcome is not None:
-        default = record.outcome  # it ended, and its worker did not come to write that
+        default = record.outcome  # its worker ended before it wrote that
     if record is not None and record.params:
         store.log_batch(run.run_id, params=unwritten_params(run, record))
     end = ending.deaths.get(run.tags.get("armory.worker", ""))
@@ -176,7 +176,7 @@ def _as_records(
 
 
 def read_other_jobs(session_runs: SessionRuns) -> StoredSession:
-    """The evaluations of the session's other jobs as they are by now, and how those ended."""
+    """The evaluations of the session's other jobs so far, and how those ended."""
     from pytest_armory.store import open_store
 
     identity = session_runs.identity
@@ -191,5 +191,5 @@ def read_other_jobs(session_runs: SessionRuns) -> StoredSession:
 
 
 def is_own(identity: Identity, run: StoredRun) -> bool:
-    """Whether this job has opened a run, and no other job of the same session."""
+    """Whether a run was opened by this job, and not by another job of the same session."""
     return origin_of(run.tags).shard == identity.shard

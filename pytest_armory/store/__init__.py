@@ -1,6 +1,6 @@
-"""The port to MLflow: the only importer of ``mlflow``, and that lazily.
+"""The interface to MLflow: the only importer of ``mlflow``, and a lazy one.
 
-:func:`open_store` gives the :class:`Store` of a destination, one per process and destination. All
+:func:`open_store` returns the :class:`Store` of a destination, one per process and destination. All
 it raises is :class:`~pytest_armory.errors.TrackingError`, without a secret in its text.
 
 Every ``import mlflow`` on a machine imports :mod:`pytest_armory.store.login`, which is MLflow's

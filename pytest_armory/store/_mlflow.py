@@ -1,4 +1,4 @@
-"""MLflow itself, imported once and quietly."""
+"""The import of MLflow: once, without telemetry, warnings or log messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_armory import signals
 
 @lru_cache(maxsize=1)
 def import_mlflow() -> ModuleType:
-    """The ``mlflow`` module, also where a test has put something else in its place since.
+    """The ``mlflow`` module, even if a test has replaced it since.
 
     MLflow decides about telemetry once, when it is imported, and outside a running test that means
     a thread and a file in the home. This import must not be the reason, so telemetry is off unless
@@ -34,16 +34,16 @@ def import_mlflow() -> ModuleType:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """For imports that take seconds: no garbage collection, and no signal interrupts them."""
+    """For imports that take seconds: pause the garbage collector, and defer signals."""
     with garbage_collector_paused(), signals.uninterrupted():
         yield
 
 
 @contextlib.contextmanager
 def garbage_collector_paused() -> Iterator[None]:
-    """Pause the garbage collector, which would traverse an import's objects, and they all stay.
+    """Pause the garbage collector: it would traverse an import's objects and find no garbage.
 
-    It would take 0.45 s of the 3 s that MLflow takes; 0.16 s are left, when it is on again.
+    It takes 0.45 s of the 3 s of MLflow's import; with the pause 0.16 s, when it is enabled again.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -56,20 +56,20 @@ def garbage_collector_paused() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def freeze_garbage_collector() -> None:
-    """Exclude the objects that exist by now from collection, MLflow's half a million among them.
+    """Exclude the objects that exist by now from collection, half a million of MLflow's.
 
     The interpreter's exit would traverse them several times, which takes a quarter of the time of
-    MLflow's import. For a process of our own, before it makes objects that are to be collected.
+    MLflow's import. For a session's process, before it creates objects that are to be collected.
     """
     gc.freeze()
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Suppress MLflow's warnings and log messages, which would be taken for a test's own.
+    """Suppress MLflow's warnings and log messages, which would look like a test's own.
 
-    A warning would cost every run where the user's filter makes it an error; and alembic logs each
-    opening to stderr, whatever level its logger had before.
+    If the user's filter turns warnings into errors, no run could be opened; and alembic logs each
+    opening to stderr, whatever the level of its logger was.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.INFO)

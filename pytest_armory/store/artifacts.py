@@ -55,7 +55,7 @@ def _repository(connection: Connection, artifact_uri: str) -> Any:
 
 
 class RunArtifacts:
-    """One run's artifacts, for files that may be large: no request has a budget."""
+    """One run's artifacts, for files that may be large: requests have no budget."""
 
     def __init__(self, connection: Connection, artifact_uri: str) -> None:
         self._connection = connection
@@ -89,7 +89,7 @@ class RunArtifacts:
             renamed = Path(temporary, last)
             try:
                 renamed.symlink_to(file.absolute())
-            except OSError:  # Windows lets few users do so
+            except OSError:  # on Windows only few users may
                 shutil.copyfile(file, renamed)
             self._repository.log_artifact(str(renamed), folder or None)
 

@@ -11,7 +11,7 @@ from pytest_armory.errors import TrackingError
 
 
 class Background:
-    """One thread for a server's requests; for a local database they are done at once."""
+    """One thread for requests to a server; those to a local database are done at once."""
 
     def __init__(self, is_remote: bool) -> None:
         self._is_remote = is_remote
@@ -20,7 +20,7 @@ class Background:
         _instances.add(self)
 
     def submit(self, work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:
-        """Do ``work`` at once for a local database, else in the background, in order.
+        """Call ``work`` at once for a local database, else in the background, in order.
 
         ``failed`` is called with its error, in this thread: by :meth:`drain`, or a later call.
         """
@@ -33,7 +33,7 @@ class Background:
         self._pending.append((self._executor.submit(work), failed))
 
     def drain(self) -> None:
-        """Await what was submitted, and end the thread."""
+        """Wait for what was submitted, and end the thread."""
         if self._executor is not None:
             self._executor.shutdown(wait=True)
             self._executor = None
@@ -61,6 +61,6 @@ def _drain_all() -> None:
         background.drain()
 
 
-# A fork with our thread alive would copy its locks and make Python warn in the user's test.
+# A fork while the thread runs would copy its locks and issue a warning in the user's test.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_drain_all)

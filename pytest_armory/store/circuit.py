@@ -1,9 +1,9 @@
-"""Time budgets for calls over a network, and the circuit that opens when one is spent.
+"""Time budgets for calls over a network, and the circuit breaker that opens when one is spent.
 
-A dead server costs MLflow four minutes a call. Here a call has a budget of seconds, with MLflow's
-own retries inside it (jittered, honouring ``Retry-After``, never of what cannot succeed). When it
-is spent, the circuit of this process opens: calls fail at once, and what they would have stored is
-recorded locally. After each pause one call tries the server again.
+If a server is down, MLflow takes four minutes for each call. Here a call has a budget of seconds,
+which includes MLflow's retries (with jitter, honouring ``Retry-After``, and only of errors that may
+be temporary). When it is spent, the circuit of this process opens: calls fail at once, and what
+they would have stored is recorded locally. After each pause one call tries the server again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ BUDGET = 10.0
 """Seconds a call may take over a network, retries included, unless ``armory_budget`` says more."""
 
 PAUSE = 30.0
-"""Seconds after which a server that was out of reach is tried again."""
+"""Seconds after which an unreachable server is tried again."""
 
 PROBE = 3.0
-"""Seconds such a try may take."""
+"""Seconds that such a try may take."""
 
 UPLOAD = 1_000_000
-"""Bytes a second that an upload must reach to stay within its budget."""
+"""The rate, in bytes a second, that an upload needs to stay within its budget."""
 
 WITHOUT_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 """The environment for a request that MLflow must not repeat by itself."""
@@ -37,7 +37,7 @@ class Circuit:
     """One process's circuit breaker for one destination; ``reason`` says why it is open, if so."""
 
     budget = BUDGET
-    """The same for every circuit of a process: a session sets it."""
+    """The budget of all circuits of a process: a session sets it."""
 
     def __init__(self) -> None:
         self.reason = ""
@@ -59,7 +59,7 @@ class Circuit:
         return bool(self.reason) and monotonic() < self._again
 
     def call(self, work: Callable[[], T], size: int = 0) -> T:
-        """Do ``work`` within the budget. Raises :class:`TimeoutError`, or what it raised.
+        """Call ``work`` within the budget. Raises :class:`TimeoutError`, or what it raised.
 
         While it is open, :class:`StoreUnreachableError`. ``size`` is how many bytes the work
         uploads, whose time is added to the budget. Work that takes longer goes on in a daemon
@@ -72,10 +72,10 @@ class Circuit:
         return result
 
     def watch(self, work: Callable[[], T]) -> T:
-        """Do ``work`` in this thread; if it fails when its time is spent, the circuit opens.
+        """Call ``work`` in this thread; if it fails after its budget is spent, the circuit opens.
 
-        For a local database, where it is another process's lock that a call waits for: SQLite gives
-        up by itself, when the budget is spent.
+        For a local database, where a call waits for another process's lock: SQLite's busy timeout
+        is the budget.
         """
         if self.is_open:
             raise StoreUnreachableError(self.reason)

@@ -1,4 +1,4 @@
-"""The store of one destination: runs are created, written and closed here."""
+"""The store of one destination: it creates, writes and closes runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pytest_armory.values import TAG_LIMIT, clip, redact_text, visible
 class Store:
     """MLflow at one destination, for one process.
 
-    Each method is one request, or says how many it makes. ``experiments``, ``search`` and
+    Each method makes one request, or documents how many. ``experiments``, ``search`` and
     ``background`` are its parts.
     """
 
@@ -44,7 +44,7 @@ class Store:
     # Runs
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> StoreRun:
-        """Open a run with its tags; never twice under one ``armory.key``, if it is given one."""
+        """Open a run with its tags; if it has an ``armory.key``, never twice with the same."""
         create = partial(
             self.connection.client.create_run,
             experiment_id,
@@ -128,7 +128,7 @@ class Store:
         return stored_run(run).metrics
 
     def run_url(self, experiment_id: str, run_id: str) -> str | None:
-        """Where a browser shows the run, if the destination is a server that has pages."""
+        """The run's page on the tracking server; None if the destination is not a server."""
         if not self.destination.is_server:
             return None
         base = _without_userinfo(self.uri).rstrip("/")
@@ -137,12 +137,12 @@ class Store:
     # The fluent API of the test's own code
 
     def flush(self) -> None:
-        """Wait for what code has logged here in threads of MLflow's."""
+        """Wait for what code has logged asynchronously by MLflow."""
         with translated("writing to a run", self.where):
             fluent.flush(self.uri)
 
     def close_left_open(self, left: Mapping[str, str]) -> list[str]:
-        """Close those of the runs, each by the run it was opened in, that nobody has ended yet.
+        """Close those of the runs that have not ended; they map to the run they were opened in.
 
         Returns a sentence for each.
         """
@@ -158,9 +158,9 @@ def open_store(destination: Destination) -> Store:
 def _create_idempotently(
     connection: Connection, create: Callable[[], Any], experiment_id: str, key: str
 ) -> Any:
-    """Create a run at a server; after a lost answer, look for the run before trying again.
+    """Create a run at a server; after a lost response, search the run before trying again.
 
-    MLflow would send the same request again, and have two runs.
+    MLflow would send the same request again, and create two runs.
     """
     deadline = monotonic() + connection.circuit.budget
     while True:
@@ -180,12 +180,12 @@ def _create_idempotently(
 def _write_batch(
     connection: Connection, run_id: str, metrics: list[Any], params: list[Any], tags: list[Any]
 ) -> None:
-    """One batch, never in a thread of MLflow's, which the environment may ask for."""
+    """Write one batch, never asynchronously, which the environment may configure."""
     client = connection.client
     if connection.destination.is_remote or params or len(metrics) + len(tags) > 2:
         client.log_batch(run_id, metrics, params, tags, synchronous=True)
         return
-    # To a database a batch of two costs half as much again as both alone.
+    # With a database, a batch of two takes half as long again as two single writes.
     for metric in metrics:
         value, time, step = metric.value, metric.timestamp, metric.step
         client.log_metric(run_id, metric.key, value, time, step, synchronous=True)

@@ -1,4 +1,4 @@
-"""MLflow's client of one destination; its calls have a budget, and their errors are translated."""
+"""MLflow's client for one destination, with budgets for its calls, and translated errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """MLflow's client of one destination, for the process that opened it."""
+    """MLflow's client for one destination, in the process that opened it."""
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
@@ -53,13 +53,13 @@ class Connection:
             f"process {os.getpid()} was forked from the one that tracks to {self.where}, and does "
             "not write there; return what it measured, and log it in the parent process"
         )
-        if os.getpid() not in self._warned_pids:  # the parent's summary will not show its errors
+        if os.getpid() not in self._warned_pids:  # the parent's summary does not show its errors
             self._warned_pids.add(os.getpid())
             sys.stderr.write(f"armory: {text}\n")
         raise TrackingError(text)
 
     def call(self, doing: str, work: Callable[[], T], size: int = 0) -> T:
-        """Do one call, within its budget where it crosses a network; ``size`` bytes are uploaded.
+        """Do one call, within its budget if it crosses a network; ``size`` bytes are uploaded.
 
         Raises :class:`TrackingError`; what ``doing`` says is in its text.
         """
@@ -76,12 +76,12 @@ class Connection:
             raise
 
     def call_without_budget(self, doing: str, work: Callable[[], T]) -> T:
-        """Do one call that may take as long as MLflow lets it; the circuit is not involved."""
+        """Do one call without a budget; the circuit breaker is not involved."""
         with translated(doing, self.where):
             return work()
 
     def not_mlflow(self, doing: str, answer: str) -> StoreUnreachableError:
-        """The error for an answer that MLflow's client accepts, but that no MLflow server gives."""
+        """The error for a response that MLflow's client accepts, but no MLflow server sends."""
         reason = (
             f"{doing} failed at {self.where}: it is no MLflow server, it answered with {answer}"
         )
@@ -108,7 +108,7 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
 
 
 def _retry(work: Callable[[], T], deadline: float) -> T:
-    """Do work again until the deadline, as long as a server answers only with server errors."""
+    """Retry work until the deadline, as long as the server responds with server errors."""
     while True:
         try:
             return work()

@@ -1,4 +1,4 @@
-"""The local SQLite database: its URI, its schema made once, and what keeps it from being used.
+"""The local SQLite database: its URI, the creation of its schema, and checks that it is usable.
 
 MLflow upgrades a database that lacks one of its tables as soon as it opens it, without a message
 and without a copy, and adds its tables to another program's database; so each is inspected first,
@@ -31,14 +31,14 @@ from pytest_armory.store.translation import translated
 
 
 def sqlite_uri(path: Path) -> str:
-    """The tracking URI of a database file, right for any character in its path."""
+    """The tracking URI of a database file, for any characters in its path."""
     from sqlalchemy.engine import URL
 
     return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def import_database_store() -> Any:
-    """MLflow's class for databases, imported early: it warns then, which no test has caused."""
+    """MLflow's class for databases, imported before a test runs, since it warns when imported."""
     with quietly(), importing():
         import_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -46,7 +46,7 @@ def import_database_store() -> Any:
 
 
 def ensure_database(path: Path, artifacts: Path) -> None:
-    """Make MLflow's database at ``path`` if it is missing; safe for many processes at once.
+    """Create MLflow's database at ``path`` if it is missing; safe for many processes at once.
 
     Raises :class:`TrackingError` for one that MLflow cannot use as it is.
     """
@@ -69,7 +69,7 @@ def _migrate(path: Path, *, artifacts: Path) -> None:
 
 @contextmanager
 def _unsynced(path: Path) -> Iterator[None]:
-    """Sync nothing of a database that is being made: it is used only once it is complete."""
+    """Do not sync a database that is being created: it is used only once it is complete."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
@@ -87,7 +87,7 @@ def _unsynced(path: Path) -> Iterator[None]:
         event.remove(Engine, "connect", connected)
 
 
-# What happens to a database in use
+# Events of a database in use
 
 FAULTS = {
     "database or disk is full": "its disk is full; make room",
@@ -104,7 +104,7 @@ _circuits: dict[str, Circuit] = {}
 
 
 def explain_faults(path: Path, final: Path | None = None) -> None:
-    """Have a fault of the database's file raised as one :class:`TrackingError`, in any operation.
+    """Raise a fault of the database's file as :class:`TrackingError`, in any operation.
 
     MLflow would log SQLAlchemy's traceback into the test's output and raise the whole statement.
     ``final`` is the path that the text names, for a file that is going to be renamed.
@@ -114,10 +114,10 @@ def explain_faults(path: Path, final: Path | None = None) -> None:
 
 
 def tune(path: Path, circuit: Circuit) -> None:
-    """Have MLflow wait as long for a lock of the database as its circuit says, and sync less.
+    """Limit the wait for a lock of the database to its circuit's budget, and sync less often.
 
-    It would wait for 20 seconds. With a write-ahead log, ``synchronous = NORMAL`` costs what was
-    written last when the machine itself dies, and nothing when a process does:
+    MLflow would wait for 20 seconds. With a write-ahead log, ``synchronous = NORMAL`` may lose the
+    latest writes if the machine loses power, and none if a process is killed:
     https://www.sqlite.org/pragma.html#pragma_synchronous
     """
     _circuits[str(path)] = circuit
@@ -166,7 +166,7 @@ def _database_fault() -> Any:
     return type("DatabaseFault", (TrackingError, MlflowException), {})
 
 
-# What keeps a database from being used
+# Checks of a database
 
 
 class Revisions(NamedTuple):
@@ -179,7 +179,7 @@ class Revisions(NamedTuple):
 def fault_of(path: Path) -> str:
     """Why MLflow cannot use the database at ``path`` as it is, and what to run; empty if it can.
 
-    A missing and an empty file have no fault: the database will be made.
+    A missing or empty file is usable: the database will be created.
     """
     if not path.exists():
         return ""
@@ -191,7 +191,7 @@ def fault_of(path: Path) -> str:
         return f"the local database {path} cannot be read; give yourself the permission"
     try:
         tables, revision = _look_into(path)
-    except sqlite3.OperationalError:  # locked, or its folder read-only: found out when it is used
+    except sqlite3.OperationalError:  # locked, or its folder read-only: reported when it is used
         return ""
     except sqlite3.DatabaseError as error:
         aside = shlex.join(["mv", str(path), f"{path}.broken"])
@@ -211,7 +211,7 @@ def fault_of(path: Path) -> str:
 
 
 def check_usable(destination: Destination) -> None:
-    """Refuse a local database that no run can be stored in; MLflow is not imported for it.
+    """Raise an error for a local database that cannot be used, without importing MLflow.
 
     Raises :class:`ArmoryUsageError`.
     """
@@ -223,8 +223,8 @@ def check_usable(destination: Destination) -> None:
 
 
 def unwritable(path: Path) -> str:
-    """Why a database that is there cannot be written; empty if it can, or is not there."""
-    # By opening it we would drop the locks that SQLite holds on it in this process.
+    """Why an existing database cannot be written; empty if it can, or does not exist."""
+    # Opening and closing it would release the locks that SQLite has on it in this process.
     if not path.exists() or os.access(path, os.W_OK):
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Where runs go: the Armory home, the tracking URI, and the local database opened safely.
+"""Where runs are stored: the Armory home, the tracking URI, and the file of the local database.
 
 This module resolves and checks; it opens no store and does not import MLflow. The migration that
 :func:`prepare_database` runs is passed to it.
@@ -31,10 +31,10 @@ HTTP_LIMITS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-"""MLflow's variables for the tests' own calls in a session; by default it retries for minutes."""
+"""Limits for MLflow's own calls in a session; with its defaults it retries for minutes."""
 
 NEW_DATABASE_SIZE = 4 * 2**20
-"""The bytes that a new database takes while it is made."""
+"""The bytes needed to create a new database."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Destination:
 
     @property
     def artifacts(self) -> Path | None:
-        """The folder for artifacts of a database that is a file: beside it, wherever pytest ran."""
+        """The folder for artifacts of a database file: beside it, not in the working directory."""
         return self.database.parent / "artifacts" if self.database else None
 
     @property
@@ -61,7 +61,7 @@ class Destination:
 
     @property
     def is_server(self) -> bool:
-        """Whether it is an HTTP server, which has pages and may require a login."""
+        """Whether it is an HTTP server, which has a web page and may require a login."""
         return (self.uri or "").lower().startswith(("http://", "https://"))
 
 
@@ -78,9 +78,9 @@ def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def lease_folder(destination: Destination, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the processes that track to a destination keep their leases.
+    """The folder for the leases of processes that track to a destination.
 
-    Beside a database, where everybody who opens it sees them; for a server, in the Armory home.
+    It is beside a database, for all who open that; for a server, in the Armory home.
     """
     if destination.database is not None:
         return destination.database.parent / "leases"
@@ -133,7 +133,7 @@ def _no_folders(uri: str) -> str:
 
 
 def without_login(destination: Destination) -> tuple[Destination, tuple[str, str] | None]:
-    """The destination without the user name and password of its URI; and those, if it has both."""
+    """The destination without the user name and password in its URI; and these, if it has both."""
     parts = urlsplit(str(destination.uri))
     if not destination.is_server or not parts.username or not parts.password:
         return destination, None
@@ -143,7 +143,7 @@ def without_login(destination: Destination) -> tuple[Destination, tuple[str, str
 
 
 def check_writable(destination: Destination) -> None:
-    """Refuse a local database whose folder cannot be created or written, without creating it."""
+    """Raise an error if the folder of a local database cannot be written; it is not created."""
     if destination.database is None:
         return
     folder = destination.database.parent
@@ -154,7 +154,7 @@ def check_writable(destination: Destination) -> None:
             "file, not a folder; set ARMORY_HOME to a folder that can be written"
         )
     try:
-        # Permission bits are no proof: root has them in /proc, and everybody on a full disk.
+        # Permission bits are not enough: root has them in /proc, and any user on a full disk.
         with tempfile.TemporaryFile(dir=existing) as file:
             file.write(bytes(NEW_DATABASE_SIZE))
     except OSError as error:
@@ -180,7 +180,7 @@ def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float
         with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
             if _has_content(path):
                 return
-            _discard(fresh)  # left by a process killed while it was building
+            _discard(fresh)  # left by a process that was killed meanwhile
             try:
                 _switch_to_wal(fresh)
                 migrate(fresh)
@@ -227,7 +227,7 @@ def _discard(path: Path) -> None:
 
 
 def _file_database(uri: str) -> Destination:
-    """A SQLite database; its URI becomes absolute, for a test may change the working folder."""
+    """A SQLite database; its URI becomes absolute: a test may change the working directory."""
     match = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^?]+)(\?.*)?", uri)
     if not match or match[2].startswith((":memory:", "file:")):
         raise _unusable(uri, "it names no file, as in sqlite:////absolute/path/mlflow.db")

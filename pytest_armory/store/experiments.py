@@ -1,4 +1,4 @@
-"""Experiments by their names: found, or created where there is none."""
+"""Experiments by name: found, or created if there is none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Experiments:
         self._ids: dict[str, str] = {}
 
     def id_of(self, name: str) -> str:
-        """The id of the experiment of that name, created if need be; asked once per process."""
+        """The id of the experiment of that name, created if need be; looked up once per process."""
         if name not in self._ids:
             experiment_id = self._connection.call(
                 f"opening the experiment {name!r}",
@@ -71,7 +71,7 @@ def _find(connection: Connection, name: str, alternative: str) -> str | None:
 def _create(connection: Connection, name: str, alternative: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    # Without a location, that of a SQLite store is ./mlruns of whoever came first.
+    # By default that of a SQLite store is ./mlruns in the first process's directory.
     artifacts = connection.destination.artifacts
     location = artifacts.as_uri() if artifacts else None
     try:

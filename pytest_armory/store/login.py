@@ -1,13 +1,13 @@
-"""Logging in at a tracking platform, and staying logged in for as long as a session lasts.
+"""The login at a tracking platform, renewed for as long as a session lasts.
 
 Mantik requires a bearer token that is valid for about an hour. It is requested with
 ``MANTIK_USERNAME`` and ``MANTIK_PASSWORD``, renewed before it expires, and added to every request
-by MLflow's own extension point, so that the tests' ``mlflow.*`` calls have it as well as ours. The
+by MLflow's own extension point, so that the tests' own ``mlflow.*`` calls have it too. The
 protocol is that of Mantik's client (https://pypi.org/project/mantik, 0.5.11,
 ``utils/mantik_api/client.py``); the extension point is MLflow's ``RequestAuthProvider``
 (``MLFLOW_TRACKING_AUTH``).
 
-Nothing here raises from a frame whose arguments or variables hold a secret: pytest shows both.
+Nothing here raises from a frame whose arguments or variables have a secret: pytest shows both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.values import REDACTED, conceal, redact_text
 
 PROVIDER = "armory"
-"""The name of our auth provider, in ``MLFLOW_TRACKING_AUTH`` and in ``pyproject.toml``."""
+"""The name of this auth provider, in ``MLFLOW_TRACKING_AUTH`` and in ``pyproject.toml``."""
 
 TRACKING_PATH = "/tracking"
 """Where Mantik's API serves MLflow: its client's default is https://api.cloud.mantik.ai/tracking/"""
@@ -43,7 +43,7 @@ TIMEOUT = 10.0
 
 
 class Login(Protocol):
-    """Whatever provides a token that is valid now."""
+    """An object that provides a valid token."""
 
     def token(self) -> str:
         """A bearer token. Called before each request, from any thread: cache it, renew it."""
@@ -68,12 +68,12 @@ def needed(uri: str) -> bool:
 
 
 def tracking_uri(uri: str) -> str:
-    """`uri` as MLflow needs it: a bare host gets the path at which the platform serves MLflow."""
+    """`uri` for MLflow: if it is only a host, with the path at which the platform serves MLflow."""
     return uri.rstrip("/") + TRACKING_PATH if urlsplit(uri).path in ("", "/") else uri
 
 
 class _Grant(NamedTuple):
-    """What a token service answered; times are seconds since the epoch."""
+    """The response of a token service; times are seconds since the epoch."""
 
     access: str
     refresh: str
@@ -254,7 +254,7 @@ def _restorer() -> Callable[[], None]:
 
     def restore() -> None:
         global _current
-        if _current is login:  # nobody has logged in since
+        if _current is login:  # there was no other login since
             return
         _current = login
         for name, value in before.items():

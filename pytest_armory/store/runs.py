@@ -1,4 +1,4 @@
-"""Runs as the rest of the package knows them, made from MLflow's own ``Run``."""
+"""Runs as the rest of the package uses them, converted from MLflow's own ``Run``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from time import time_ns
 from typing import Any
 
 NAME_LIMIT = 250
-"""What the database's column for a run's name holds."""
+"""The size of the database's column for a run's name."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def last_values(run: Any) -> list[Any]:
 
 
 def finite_or_not(value: float) -> float:
-    """A metric's value as it was logged: MLflow's databases hold the largest float for infinity."""
+    """A metric's value as logged: MLflow's databases store the largest float for infinity."""
     return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 

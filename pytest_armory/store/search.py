@@ -11,11 +11,11 @@ from pytest_armory.store.experiments import Experiments
 from pytest_armory.store.runs import StoredRun, stored_run
 
 PAGE = 250
-"""Runs in an answer: MLflow makes some 60 kB of objects of each before it is done with all."""
+"""Runs per page: MLflow allocates some 60 kB of objects for each before it returns them all."""
 
 
 class RunSearch:
-    """The runs of a store, by what is asked; deleted ones are never found."""
+    """Searches of a store's runs; deleted ones are never found."""
 
     def __init__(self, connection: Connection, experiments: Experiments) -> None:
         self._connection = connection
@@ -53,7 +53,7 @@ class RunSearch:
         return self.runs(experiment_ids, f"tags.`armory.session` = '{session}'")
 
     def session_runs(self, session: str, experiment_id: str) -> list[StoredRun]:
-        """The session's own runs in an experiment: one, but for jobs that began at once."""
+        """The session runs in an experiment: one, or several if jobs started at once."""
         mine = f"tags.`armory.session` = '{session}' AND tags.`armory.kind` = 'session'"
         return self.runs([experiment_id], mine)
 

@@ -1,4 +1,4 @@
-"""One end of an upload: runs read and written as they are, in calls that have no budget."""
+"""The source or target of an upload: runs as they are, in calls without a budget."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TransferEnd:
         self._experiment_names: dict[str, str] = {}
 
     def ping(self, seconds: float) -> None:
-        """Ask a small question, whose answer may take so many seconds in all."""
+        """Do a small request, with a limit in seconds."""
         search = partial(self._connection.client.search_experiments, max_results=1)
         self._call("asking for an experiment", partial(within, seconds, search))
 
@@ -101,7 +101,7 @@ class TransferEnd:
         found = client.search_runs(
             [experiment_id], filter_string=condition, order_by=["attributes.start_time ASC"]
         )
-        # The answer leaves out inputs at some servers, and a run that is new may lag behind.
+        # Some servers leave out inputs, and may not have indexed a new run yet.
         return [RunWithInputs.from_entity(client.get_run(run.info.run_id)) for run in found]
 
     def metric_history(self, run_id: str, name: str) -> list[MetricPoint]:
@@ -119,7 +119,7 @@ class TransferEnd:
     def create_run(
         self, experiment_id: str, name: str, start: int, tags: Mapping[str, str]
     ) -> RunWithInputs:
-        """Create a run in one request: repeated by MLflow after a lost answer, it makes two."""
+        """Create a run in one request, which MLflow must not repeat: that would create two."""
         create = partial(
             self._connection.client.create_run,
             experiment_id,
@@ -165,12 +165,12 @@ class TransferEnd:
         self._call("closing a run", close)
 
     def delete_duplicate(self, run_id: str) -> None:
-        """Mark a run as deleted that a lost answer has made a second time."""
+        """Mark a run as deleted that was created twice because of a lost response."""
         delete = partial(self._connection.client.delete_run, run_id)
         self._call("removing a second copy", delete)
 
     def set_missing_parent(self, experiment_id: str, condition: str, parent_id: str) -> None:
-        """Make every run of MLflow's filter string a run's child that is none yet."""
+        """Make the runs of MLflow's filter string children of a run, if they have no parent."""
         doing = "putting evaluations under their session"
         self._call(doing, partial(self._set_missing_parent, experiment_id, condition, parent_id))
 

@@ -19,9 +19,9 @@ from pytest_armory.values import conceal, redact_text, without_concealed
 
 @contextlib.contextmanager
 def translated(doing: str, where: str) -> Iterator[None]:
-    """Whatever MLflow or its libraries raise while ``doing``, as a :class:`TrackingError`.
+    """Translate what MLflow or its libraries raise while ``doing`` into :class:`TrackingError`.
 
-    The cause is cut off: MLflow's texts and tracebacks hold the password of the URI.
+    It has no cause: MLflow's texts and tracebacks may have the password of the URI.
     """
     try:
         yield
@@ -33,14 +33,14 @@ def translated(doing: str, where: str) -> Iterator[None]:
 
 
 def as_tracking_error(error: Exception) -> TrackingError:
-    """What an exception of MLflow's or of its libraries means, without a secret in its text."""
+    """The translation of an exception of MLflow's or its libraries, without secrets in its text."""
     kind, text = _kind_of(error)
     redacted = redact_text(_without_credentials(" ".join(str(error).split())))[:500]
     return kind(text or f"{type(error).__name__}: {redacted}")
 
 
 def _without_credentials(text: str) -> str:
-    """The text without what a process logs in with, which a server's answer may repeat."""
+    """The text without the process's credentials, which a server's response may repeat."""
     from mlflow.utils.credentials import read_mlflow_creds
 
     names = ("MLFLOW_TRACKING_TOKEN", "MANTIK_PASSWORD")
@@ -49,7 +49,7 @@ def _without_credentials(text: str) -> str:
 
 
 def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
-    """The class that an exception of MLflow's becomes, and a text where its own says little."""
+    """The class that an exception is translated to, and a text if its own says little."""
     if isinstance(error, TimeoutError):  # of our own limits
         return StoreUnreachableError, str(error)
     code = getattr(error, "error_code", None)
@@ -57,7 +57,7 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         return LoginRefusedError, _login_refused(code)
     page = _PAGE.match(str(error))
     if page and not hasattr(error, "json") and int(page[1] or 200) not in _TOO_LARGE_STATUSES:
-        # A gateway's or a login's page: MLflow's own refusals are JSON.
+        # The page of a gateway or a login: MLflow's own errors are JSON.
         return StoreUnreachableError, f"it is no MLflow server, or not well (HTTP {page[1] or 200})"
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
         changed = "Changing param values is not allowed" in str(error)  # each text names its run
@@ -68,34 +68,34 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         return TrackingError, ""
     if type(cause).__module__.startswith(("requests", "urllib3")):
         return StoreUnreachableError, _innermost_reason(cause)
-    is_answer = hasattr(error, "json")  # MLflow's own; a proxy's page has none
+    is_answer = hasattr(error, "json")  # MLflow's own; the page of a proxy has none
     if type(error).__name__ == "MlflowException" and not is_answer and code != "INTERNAL_ERROR":
         return StoreUnreachableError, f"it is no MLflow server, or not well ({code})"
     return TrackingError, ""
 
 
 _PAGE = re.compile(r"API request to endpoint .*?(?:failed with error code (\d+)|was successful)")
-"""How MLflow's text about an answer begins that is not MLflow's."""
+"""The start of MLflow's text about a response that is not MLflow's."""
 
 _TOO_LARGE_STATUSES = (413, 414, 431)
-"""Statuses of a proxy's answers that are about the request itself."""
+"""Status codes of a proxy that are about the request itself."""
 
 _SERVER_STATUSES = (401, 403, 404, 408, 429)
-"""Client error statuses that are about the server or the login, not about the request itself."""
+"""Client error codes that are about the server or the login, not about the request itself."""
 
 
 def _status(error: BaseException | None) -> int:
-    """The status of the answer that an exception of an HTTP library holds; 0 without one."""
+    """The status code of the response in an exception of an HTTP library; 0 without one."""
     return getattr(getattr(error, "response", None), "status_code", 0)
 
 
 def retries_exhausted(error: Exception) -> bool:
-    """Whether a server answered each of MLflow's retries, with a server error every time."""
+    """Whether the server responded to each of MLflow's retries with a server error."""
     return type(error.__cause__ or error.__context__).__name__ == "RetryError"
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a request, or its answer, may have been lost on the way."""
+    """Whether a request or its response may have been lost."""
     kind, _ = _kind_of(error)
     return kind is StoreUnreachableError
 
@@ -110,7 +110,7 @@ def _login_refused(code: str) -> str:
 
 
 def _innermost_reason(cause: BaseException | None) -> str:
-    """A failed connection in few words: its innermost reason, without addresses of objects."""
+    """A failed connection in a few words: its innermost reason, without addresses of objects."""
     inner: Any = cause
     while isinstance(inner, BaseException):
         args = [arg for arg in inner.args if isinstance(arg, BaseException)]

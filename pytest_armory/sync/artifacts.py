@@ -1,4 +1,4 @@
-"""The artifacts of a run: where they are on this machine, and their names at a server."""
+"""The artifacts of a run: their files on this machine, and their names at a server."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def upload_artifacts(
     is_new: bool,
     notes: list[str],
 ) -> Iterator[str]:
-    """Upload a run's artifacts that its copy lacks; yields how far it is."""
+    """Upload a run's artifacts that its copy lacks; yields the progress."""
     with tempfile.TemporaryDirectory() as folder:
         files = _files_of(source, run, Path(folder, "download"), notes)
         if not files:
             return
         artifacts = target.artifacts_of(copy)
-        # What the session stored there itself may be an older file of the same size.
+        # The session itself may have stored an older file of the same size there.
         may_have_some = not is_new and REMOTE_RUN not in run.tags
         yield from _upload_files(files, artifacts, may_have_some, notes)
 
@@ -51,7 +51,7 @@ def _upload_files(
 def _files_of(
     source: TransferEnd, run: StoredRun, download: Path, notes: list[str]
 ) -> dict[str, Path]:
-    """A run's artifacts by their path in it, downloaded if they are not files of this machine."""
+    """A run's artifacts by path, downloaded if they are not files of this machine."""
     if urlsplit(run.artifact_uri).scheme in ("", "file"):
         return _files_below(_local_folder(source, run, notes))
     download.mkdir()
@@ -78,16 +78,16 @@ def _files_below(root: Path) -> dict[str, Path]:
 
 
 _LOOKALIKES = {ord(ascii_): chr(ord(ascii_) + 0xFEE0) for ascii_ in "#%?;"}
-"""Characters that mean something in a URL, and their full-width forms."""
+"""Characters with a meaning in a URL, and their full-width forms."""
 
 
 def http_name(path: str) -> str:
-    """The path under which an HTTP server of MLflow keeps an artifact: its own, if it can.
+    """The path of an artifact at an HTTP server of MLflow: unchanged, if possible.
 
-    MLflow puts it into a URL without quoting it, to store and to fetch it; its server decodes it
-    until nothing is left to decode, and refuses `#`. A path that would be changed on the way, or
-    could not be fetched, gets full-width characters, and the replacement character for control
-    characters.
+    MLflow puts it into a URL without quoting it, to upload and to download it; its server decodes
+    it repeatedly, and refuses `#`. In a path that would be changed by that, or could not be
+    downloaded, such characters are replaced by full-width ones, and control characters by the
+    replacement character.
     """
     name = "".join(c if c.isprintable() else "\ufffd" for c in path)
     return name if _is_kept_by_http(name) else name.translate(_LOOKALIKES)

@@ -20,8 +20,8 @@ def find_or_create_copy(
 ) -> tuple[RunWithInputs, bool]:
     """The copy of a run, and whether it is new, so empty; ``tags`` are the copy's.
 
-    ``destination`` is the target's URI without user info. What is worth telling the user is added
-    to ``notes``.
+    ``destination`` is the target's URI without user info. Messages for the user are added to
+    ``notes``.
     """
     found = (
         _first_half(target, destination, run)
@@ -33,7 +33,7 @@ def find_or_create_copy(
     try:
         return target.create_run(experiment_id, run.name, run.start, tags), True
     except TrackingError:
-        found = _by_key(target, experiment_id, tags[KEY], notes)  # only its answer was lost
+        found = _by_key(target, experiment_id, tags[KEY], notes)  # only the response was lost
         if not found:
             raise
         return found, False
@@ -52,7 +52,7 @@ def _by_key(
 ) -> RunWithInputs | None:
     found = target.search(experiment_id, f"tags.`{KEY}` = '{key}'")
     found.sort(key=lambda run: (run.status == "RUNNING", run.run_id))
-    for duplicate in found[1:]:  # by a request that arrived although its answer did not
+    for duplicate in found[1:]:  # by a request whose response was lost
         if duplicate.status == "RUNNING":
             target.delete_duplicate(duplicate.run_id)
             notes.append(f"a second copy, {duplicate.run_id}, was begun and is deleted")
@@ -62,7 +62,7 @@ def _by_key(
 def _session_run(
     target: TransferEnd, experiment_id: str, tags: Mapping[str, str]
 ) -> RunWithInputs | None:
-    """The session's own run, if the same process opened it at the server before."""
+    """The session run, if the same process opened it at the server before."""
     session = session_of(tags)
     if not session:
         return None

@@ -1,4 +1,4 @@
-"""The lock that keeps two uploads of one database apart."""
+"""The lock that allows one upload of a database at a time."""
 
 from __future__ import annotations
 

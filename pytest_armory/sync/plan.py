@@ -1,4 +1,4 @@
-"""What is to be uploaded, and where to; no server is asked for it."""
+"""What is to be uploaded, and where to, from the local database alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class UploadPlan:
 def upload_plans(
     source: Destination, to: Destination | None, environ: Mapping[str, str] = os.environ
 ) -> list[UploadPlan]:
-    """What waits in the local database, by destination; or all its sessions' runs for ``to``."""
+    """The runs that wait in the local database, by destination; or all runs, for ``to``."""
     if source.database is None or not source.database.exists():
         return []
     store = open_store(source)
@@ -103,7 +103,7 @@ def _upload_plan(
 
 
 def _add_children(store: Store, chosen: dict[str, StoredRun], tag: str) -> None:
-    """Add to the chosen runs what ran inside them and does not have the tag."""
+    """Add to the selected runs those opened inside them that do not have the tag."""
     elsewhere: dict[str, list[StoredRun]] = {}  # in another experiment than their parents
     for run in store.search.runs_with_tag("armory.opened_in"):
         elsewhere.setdefault(run.tags["armory.opened_in"], []).append(run)
@@ -117,7 +117,7 @@ def _add_children(store: Store, chosen: dict[str, StoredRun], tag: str) -> None:
 
 
 def _add_parents(store: Store, chosen: dict[str, StoredRun], tag: str) -> dict[str, str]:
-    """Add to the chosen runs what they ran inside; returns the copies' ids, by the tag."""
+    """Add to the selected runs their parents; returns the copies' ids, by the tag."""
     copies: dict[str, str] = {}
     left, known = list(chosen.values()), dict(chosen)
     while left:
@@ -135,7 +135,7 @@ def _add_parents(store: Store, chosen: dict[str, StoredRun], tag: str) -> dict[s
 
 
 def _in_order(runs: Mapping[str, StoredRun]) -> tuple[list[StoredRun], list[StoredRun]]:
-    """Parents before children, else by their start; and those that are not ready yet."""
+    """The runs to upload, parents before children, else by start; and the unfinished ones."""
     ready: dict[str, StoredRun] = {}
     unfinished: dict[str, StoredRun] = {}
     entered: set[str] = set()
@@ -146,7 +146,7 @@ def _in_order(runs: Mapping[str, StoredRun]) -> tuple[list[StoredRun], list[Stor
         parents = [runs[one] for one in links_of(run) if one in runs]
         if run.run_id not in entered:
             entered.add(run.run_id)
-            # Anybody can set a tag, also one that makes a circle.
+            # Tags are not trusted: they may form a cycle.
             stack += [parent for parent in parents if parent.run_id not in entered]
             continue
         stack.pop()

@@ -1,4 +1,4 @@
-"""The tags by which a run, where it waits to be uploaded to, and its copies are known."""
+"""The tags of a run's destination and copies, and those that both share."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ REMOTE_RUN = "armory.remote_run_id"
 """The tag of a run whose first half reached the server: the id it has there."""
 
 SYNCED = "armory.synced"
-"""The tag of a run that waits no more: its copy's id. With :func:`synced_tag`, for one server."""
+"""The tag of an uploaded run: its copy's id. With :func:`synced_tag`, for one server."""
 
 EXPERIMENT = "armory.experiment_id"
-"""The tag of a run that waits and was given an experiment by its id."""
+"""The tag of a run that waits, if its experiment was given by id."""
 
 PARENT = "mlflow.parentRunId"
 LINKS = (PARENT, "armory.opened_in", "armory.left_open_in")
@@ -31,7 +31,7 @@ _OWN_STATE = (WAITS_FOR, REMOTE_RUN, SYNCED, EXPERIMENT, "mlflow.runName")
 
 
 def without_user_info(uri: str) -> str:
-    """A destination's URI as it is compared with others: without userinfo and final slashes."""
+    """A destination's URI for comparison: without user info and trailing slashes."""
     return re.sub(r"(?<=://)[^/@]*@", "", uri).rstrip("/")
 
 
@@ -42,7 +42,7 @@ def synced_tag(display_uri: str) -> str:
 
 
 def key_of(run_id: str, tags: Mapping[str, str]) -> str:
-    """A run's key; one that was given none always has the same, made from its id."""
+    """A run's key; by default derived from its id."""
     key = tags.get(KEY, "")
     if re.fullmatch(r"[\w.-]{8,250}", key):
         return key
@@ -55,7 +55,7 @@ def waits_for(run: StoredRun, destination: str) -> bool:
 
 
 def links_of(run: StoredRun) -> list[str]:
-    """The ids of the runs that a run belongs to."""
+    """The ids of the runs that a run is inside."""
     return list(dict.fromkeys(run.tags[name] for name in LINKS if run.tags.get(name)))
 
 

@@ -1,8 +1,8 @@
 """Uploading what was recorded in the local database: ``pytest-armory sync``.
 
-A copy is found by its run's key before one is created, and each of its parts is written only where
-it is missing. So an upload that was interrupted anywhere is continued when it is started again,
-and what the recording session itself has stored at the server counts as a part of it.
+A copy is searched by its run's key before one is created, and only missing values are written. So
+an upload that was interrupted anywhere continues when it is started again, and what the recording
+session itself has stored at the server is a part of it.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _HTTP_LIMITS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
-    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # it may ask for hours
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # which may be hours
 }
 """MLflow would retry for four minutes, at each call. The user's own values are kept."""
 
 _PING_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
-"""The same for a small question; the others must leave time to store a large artifact."""
+"""The same for a small request; others need time for a large artifact."""
 
 PING_SECONDS = 40.0
-"""Seconds in all that a server may take to answer a small question."""
+"""Seconds that a server may take to respond to a small request, retries included."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far an upload is: at ``run``, the ``index``-th, doing ``text``; or it is over with it.
+    """The progress of an upload: at ``run``, the ``index``-th, doing ``text``; or done with it.
 
     ``state`` is ``at``, ``done`` or ``left``, with the reason as its ``text``. ``notes`` are what
     the copy differs in.
@@ -70,7 +70,7 @@ class Step:
 
 
 def upload(source: Destination, plan: UploadPlan) -> Iterator[Step]:
-    """Upload a plan, yielding each step; what is done stays done, wherever it is interrupted.
+    """Upload a plan, yielding each step; after an interruption, what is done is not repeated.
 
     Raises :class:`StoreUnreachableError`. A run that is refused is yielded as ``left``, and the
     others go on; but its children are left, too.
@@ -133,7 +133,7 @@ class Uploader:
         self._urls: dict[str, str | None] = {}
 
     def check_reachable(self) -> None:
-        """Raise :class:`StoreUnreachableError` unless the server answers a small question."""
+        """Raise :class:`StoreUnreachableError` unless the server responds to a small request."""
         try:
             with changed(self._ping_limits):
                 self.target.ping(PING_SECONDS)
@@ -144,7 +144,7 @@ class Uploader:
             ) from None
 
     def mark_as_waiting(self, runs: Sequence[StoredRun]) -> None:
-        """Tag what ran inside a run that waits: that one may be uploaded and its children not."""
+        """Tag the runs inside a run that waits, in case it is uploaded and they are not."""
         waiting: set[str] = set()
         for run in runs:  # each parent before its children
             if WAITS_FOR in run.tags:
@@ -159,7 +159,7 @@ class Uploader:
         return self._urls.get(run.run_id)
 
     def upload_run(self, stored: StoredRun, notes: list[str]) -> Iterator[str]:
-        """Upload one run, its status last; yields what is being done, and adds to the notes."""
+        """Upload one run, its status last; yields the progress, and adds to the notes."""
         run = self.source.read_run(stored.run_id)
         yield "looking for its copy"
         experiment_id = self._experiment_id(run)
@@ -211,7 +211,7 @@ class Uploader:
             )
 
     def _link_evaluations(self, run: StoredRun, copy: StoredRun, experiment_id: str) -> None:
-        """Make a session's evaluations children of its run that was stored later than they."""
+        """Make a session's evaluations children of its session run, if that was stored later."""
         session = session_of(run.tags)
         if session:
             mine = f"tags.`armory.session` = '{session}' AND tags.`armory.kind` = 'evaluation'"

@@ -48,7 +48,7 @@ def conflicting_params(run: StoredRun, copy: StoredRun) -> list[str]:
 
 
 def missing_tags(tags: Mapping[str, str], copy: StoredRun) -> list[tuple[str, str]]:
-    """The tags that the copy lacks, or has another value of; a key that it has stays."""
+    """The tags that the copy lacks, or has with another value; its key is not replaced."""
     return [
         (name, value)
         for name, value in tags.items()
@@ -71,7 +71,7 @@ def missing_metrics(
 
 
 def _identity(point: MetricPoint) -> tuple[float | str, int, int]:
-    """What distinguishes one value of a metric from another; NaN is not even equal to itself."""
+    """A hashable key of one value of a metric, equal for NaN too."""
     return "nan" if math.isnan(point.value) else point.value, point.time, point.step
 
 
@@ -80,7 +80,7 @@ def batches(
     tags: Sequence[tuple[str, str]],
     metrics: Sequence[MetricPoint],
 ) -> Iterator[Batch]:
-    """Everything in batches that a server takes: by number of each, of all, and by size."""
+    """Batches that a server accepts: limited in number of each, of all, and in size."""
     left: Sequence[_Item] = [
         *(("params", param) for param in params),
         *(("tags", tag) for tag in tags),
@@ -93,7 +93,7 @@ def batches(
 
 
 def _fill(batch: Batch, items: Sequence[_Item]) -> list[_Item]:
-    """Put as many of the items into an empty batch as it may hold; returns the others."""
+    """Put as many of the items as possible into an empty batch; returns the others."""
     later: list[_Item] = []
     size = 0
     for position, (kind, item) in enumerate(items):

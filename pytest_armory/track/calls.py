@@ -56,13 +56,13 @@ def track_params(
 ) -> Any:
     """Record a function's keyword arguments, each time it is called, as ``{prefix}.{argument}``.
 
-    Used bare, called, or wrapped round another's function: ``track_params(load)(split="test")``.
+    Used bare, called, or around a third-party function: ``track_params(load)(split="test")``.
     ``prefix`` is the function's name unless given; ``ignore`` names arguments not to record;
     ``bound=True`` records positional arguments and defaults too, by parameter name.
-    What a :func:`functools.partial` was given counts as given in the call.
+    Arguments of a :func:`functools.partial` count as arguments of the call.
     ``{prefix}._func`` is the function's qualified name. A second call under the same prefix
     replaces what the first recorded, with a :class:`ParameterWarning`. A function that is tracked
-    already stays as it is, unless an option is given.
+    already is returned unchanged, unless an option is given.
     """
     _check_options("track_params", prefix, ignore)
 
@@ -116,10 +116,10 @@ def track_init_params(
     ignore: Collection[str] | None = None,
     bound: bool = False,
 ) -> Any:
-    """Record the keyword arguments each instance of the class is made with.
+    """Record the keyword arguments with which the class is instantiated.
 
     The class itself is returned, with its ``__init__`` wrapped; a second decoration changes
-    nothing. To leave a third-party class as it was, make the one instance with
+    nothing. To leave a third-party class unmodified, instantiate it with
     :func:`track_call`. Options as for :func:`track_params`.
     """
     _check_options("track_init_params", prefix, ignore)
@@ -211,7 +211,7 @@ def _tracked_init(
 
 
 def _refuse_arguments(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """What ``object.__init__`` does, which is silent or refuses all where it is overridden."""
+    """The behaviour of ``object.__init__``, which accepts or refuses arguments if overridden."""
     if not args and not kwargs:
         return
     if hasattr(cls, "__dataclass_fields__"):
@@ -225,7 +225,7 @@ def _refuse_arguments(cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 def _is_tracked(func: Any) -> bool:
     while isinstance(func, functools.partial):
         func = func.func
-    # A class's mark is not that of the classes under it, and a mock has every attribute.
+    # A subclass does not inherit the mark, and a mock has every attribute.
     mark = vars(func).get(_TRACKED) if isinstance(func, type) else getattr(func, _TRACKED, None)
     return mark is True
 

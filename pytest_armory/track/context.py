@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Scope:
-    """Parameters recorded while it is current, the trackables made in it, and its run if any."""
+    """Parameters recorded while it is current, the trackables created in it, and its run if any."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ def current_scope() -> Scope:
 
 
 def enclosing_scope() -> Scope:
-    """The scope that one opened now is inside of.
+    """The scope that a new one is inside.
 
-    Two evaluations at once in a pool of threads are not inside one another: a thread without a
-    scope opens its first inside the main thread's.
+    Two evaluations at once in a pool of threads are not nested: a thread without a scope opens
+    its first inside the main thread's.
     """
     main = threading.main_thread().ident
     mains = [scope for scope in _open if scope.thread == main]
@@ -133,18 +133,18 @@ def root_scope() -> Scope:
 
 
 def root_params() -> dict[str, Any]:
-    """What was recorded outside every scope, as by a ``conftest.py`` while it is imported."""
+    """What was recorded outside every scope, for instance while a ``conftest.py`` is imported."""
     return _root.params
 
 
 def current_run() -> EvaluationRun | None:
-    """The run that metrics logged now belong to, or None outside every evaluation."""
+    """The run that metrics are logged to at the moment, or None outside every evaluation."""
     return current_scope().run
 
 
 @contextmanager
 def entered(scope: Scope) -> Iterator[Scope]:
-    """Make ``scope`` current in this thread, and in tasks and threads started meanwhile."""
+    """Make ``scope`` current in this thread, and in tasks and threads started inside."""
     before = _current.get()
     _current.set(scope)
     _open.append(scope)
@@ -160,7 +160,7 @@ def entered(scope: Scope) -> Iterator[Scope]:
 
 
 def get_current_params() -> dict[str, Any]:
-    """The parameters recorded in the current tracking context, by name, as they were given."""
+    """The parameters recorded in the current tracking context, by name, with original values."""
     return current_scope().params
 
 
@@ -183,13 +183,13 @@ def track_param(key: str, value: Any) -> None:
 
 
 def reset_params() -> None:
-    """Forget every parameter recorded in the current tracking context."""
+    """Remove every parameter recorded in the current tracking context."""
     get_current_params().clear()
 
 
 @contextmanager
 def tracking_context(nested: bool = False) -> Iterator[None]:
-    """Record parameters apart from the surrounding context, and forget them at its end.
+    """Record parameters separately from the surrounding context, and discard them at its end.
 
     ``nested=True`` starts from a copy of the surrounding context's parameters.
     """
@@ -228,7 +228,7 @@ class Trackable:
 
 @contextmanager
 def trackable_context(nested: bool = False) -> Iterator[None]:
-    """A :func:`tracking_context` whose parameters are given to every Trackable made in it."""
+    """A :func:`tracking_context` whose parameters every Trackable created in it gets."""
     outer = enclosing_scope()
     made: list[Trackable] = []
     with entered(

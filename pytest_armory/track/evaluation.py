@@ -29,10 +29,10 @@ def track_evaluation(
 ) -> Iterator[EvaluationRun]:
     """Track the body of a ``with`` statement as one MLflow run.
 
-    ``name`` is the experiment, the same between runs; ``description`` the run's note; ``uri`` where
-    to track if ``MLFLOW_TRACKING_URI`` does not say (default: the database under the Armory home).
-    Parameters recorded before it in the same tracking context, and all recorded inside it, are the
-    run's. Inside, ``mlflow.log_*`` lands in the run. It ends ``FINISHED``, ``FAILED`` if an
+    ``name`` is the experiment, the same between runs; ``description`` the run's note; ``uri`` the
+    tracking URI if ``MLFLOW_TRACKING_URI`` is not set (default: the database under the Armory
+    home). Parameters recorded before it in the same tracking context, and all recorded inside it,
+    are the run's. Inside, ``mlflow.log_*`` log to the run. It ends ``FINISHED``, ``FAILED`` if an
     exception leaves it, ``KILLED`` on Ctrl-C or when its task is cancelled. In an evaluation or a
     tracked test, it is that run's child, in the same store; in a job of MLflow Projects
     (``MLFLOW_RUN_ID``), the job's.
@@ -51,7 +51,7 @@ def track_evaluation(
             run.writer.record(scope.params)
             yield run
         except BaseException as error:
-            with _warning_of_failures():  # which must not hide the error itself
+            with _warning_of_failures():  # which must not replace the error itself
                 _end(run, scope, _status_of(error))
             raise
         _end(run, scope, "FINISHED")
@@ -64,9 +64,9 @@ def _open_inside(
     name: str,
     tags: Mapping[str, str],
 ) -> EvaluationRun:
-    """Open the run of an evaluation: inside a run in memory, in memory; like it where that fails.
+    """Open the run of an evaluation; in memory if the outer run is, or if it cannot be opened.
 
-    Inside an evaluation whose failures are collected, those of this one are collected with them.
+    If the failures of the outer evaluation are collected, so are those of this one.
     """
     if outer is not None and outer.run_id is None:
         run = EvaluationRun()
@@ -124,7 +124,7 @@ def open_run(
 ) -> EvaluationRun:
     """Open a run at a destination: one request, and one more for a new experiment's name.
 
-    It goes on in the ``fallback`` when the destination becomes unreachable meanwhile.
+    It continues in the ``fallback`` if the destination becomes unreachable.
     """
     from pytest_armory.store import open_store
 
@@ -158,7 +158,7 @@ def running(
 def _destination(uri: str | Path | None, outer: EvaluationRun | None) -> destination.Destination:
     """Armory's precedence: the environment, then the argument, then the local database."""
     if outer is not None and outer.destination is not None:
-        return outer.destination  # where its parent is
+        return outer.destination  # that of its parent
     return destination.resolve(given_uri() or (None if uri is None else str(uri)))
 
 

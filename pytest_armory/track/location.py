@@ -1,4 +1,4 @@
-"""Where a run is stored: at its destination, or in the local database where that is unreachable."""
+"""Where a run is stored: at its destination, or in the local database if that is unreachable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Location:
 
     @property
     def context_tags(self) -> dict[str, str]:
-        """The tags of runs that are opened inside this one, so that they are found again."""
+        """The tags of runs that are opened inside this one, by which they are found."""
         inherited = {name: self.run.tags[name] for name in _INHERITED if name in self.run.tags}
         return {**inherited, "armory.opened_in": self.run.run_id}
 
@@ -70,5 +70,5 @@ class LocalFallback:
         return Location(store, store.create_run(experiment_id, self.name, {**self.tags, **tags}))
 
     def open_continuation(self, first: Location) -> Location:
-        """Open the local run in which one goes on whose server became unreachable meanwhile."""
+        """Open the local run in which a run continues whose server became unreachable."""
         return self.open({**first.run.tags, "armory.remote_run_id": first.run_id})

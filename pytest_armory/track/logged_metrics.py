@@ -1,4 +1,4 @@
-"""The metrics of a run as far as they were logged by this process."""
+"""The metrics of a run that were logged by this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LoggedMetrics:
         self._infinite: set[str] = set()
 
     def note(self, numbers: Mapping[str, float], step: int) -> None:
-        """Take in the values of several metrics at one step."""
+        """Add the values of several metrics at one step."""
         for name, value in numbers.items():
             if step >= self._steps.get(name, step):
                 self._steps[name], self.values[name] = step, value
@@ -23,7 +23,7 @@ class LoggedMetrics:
     def new_tags(self, metrics: Iterable[tuple[str, float, int]]) -> dict[str, str]:
         """The tag that names infinite metrics, if one of these is new to it.
 
-        A database holds the largest float for an infinity.
+        A database stores the largest float for an infinity.
         """
         infinite = {f"{name}={value}" for name, value, _ in metrics if math.isinf(value)}
         if infinite <= self._infinite:

@@ -1,4 +1,4 @@
-"""Metrics of the current run: results, and what a machine's system is doing meanwhile."""
+"""Metrics of the current run: results, and system metrics."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
 
 @contextmanager
 def track_system_metrics(run_id: str | None) -> Iterator[None]:
-    """Store CPU, memory, disk and network use (and GPU use with ``pynvml``) with a run meanwhile.
+    """Store CPU, memory, disk and network use (and GPU use with ``pynvml``) with a run, inside.
 
-    Nothing happens without a run id. What cannot be monitored is a :class:`TrackingWarning`.
+    Nothing happens without a run id. If something cannot be monitored, a :class:`TrackingWarning`
+    is issued.
     """
     from pytest_armory.store.monitor import system_metrics
 

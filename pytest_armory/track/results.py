@@ -33,7 +33,7 @@ def converting(converter: Callable[[object], object]) -> Iterator[None]:
 
 
 def warn_of_refused(refused: Mapping[str, str], stacklevel: int = 2) -> None:
-    """One warning for every result that is no metric."""
+    """Issue a warning for every result that is not a metric."""
     for name, reason in refused.items():
         warnings.warn(
             f"the result {name!r} is no metric and was left out: {reason}; give a number, a "

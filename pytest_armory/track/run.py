@@ -90,8 +90,8 @@ class EvaluationRun:
     def log_metrics(self, metrics: object, step: int | None = None) -> None:
         """Store metrics: numbers, nested mappings joined by slashes; arrays become artifacts.
 
-        ``step`` is the step of every number in it, 0 unless given. What is neither raises nothing:
-        it warns with a :class:`~pytest_armory.errors.MetricWarning`.
+        ``step`` is the step of every number in it, 0 unless given. Anything else is left out,
+        with a :class:`~pytest_armory.errors.MetricWarning`.
         """
         values = metric_values(metrics, convert=convert_result)
         warn_of_refused(values.refused)
@@ -140,5 +140,5 @@ class EvaluationRun:
 
 
 def tag_strings(tags: Mapping[str, object]) -> dict[str, str]:
-    """Tags as MLflow takes them: legal keys, string values, secrets redacted."""
+    """Tags for MLflow: legal keys, string values, secrets redacted."""
     return param_strings({str(key): value for key, value in tags.items()})

@@ -1,4 +1,4 @@
-"""The parameters of a run: their last values, and what MLflow holds of them."""
+"""The parameters of a run: their last values, and those that MLflow has stored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pytest_armory.values import PARAM_LIMIT, clip, param_strings
 
 
 class StoredParams:
-    """Parameters on their way to MLflow, which never changes one that is stored.
+    """The parameters written to MLflow, which never changes one that is stored.
 
-    It refuses the whole batch that tries. So only new ones are sent, and one with another value, or
-    with one that is too long, is kept in full in the artifact ``params.json``.
+    It refuses a batch that tries to. So only new ones are sent; one that has changed or is too long
+    is stored in full in the artifact ``params.json``.
     """
 
     def __init__(self) -> None:
@@ -24,11 +24,11 @@ class StoredParams:
 
     @property
     def need_file(self) -> bool:
-        """Whether MLflow holds another or a shorter value for one of them."""
+        """Whether MLflow has another or a truncated value of one of them."""
         return bool(self._replaced) or any(len(v) > PARAM_LIMIT for v in self.values.values())
 
     def add(self, params: Mapping[str, str]) -> dict[str, str]:
-        """Take in parameters; those to be stored, clipped to MLflow's limit."""
+        """Add parameters; returns those to be stored, clipped to MLflow's limit."""
         new: dict[str, str] = {}
         for key, value in params.items():
             self.values[key] = value
@@ -42,16 +42,16 @@ class StoredParams:
         return {key: clip(value, PARAM_LIMIT) for key, value in new.items()}
 
     def note(self, params: Mapping[str, str]) -> dict[str, str]:
-        """Take in parameters that are to be stored when the evaluation ends; returns them.
+        """Add parameters that are to be stored when the evaluation ends; returns them.
 
-        What it has logged itself under the same name stands.
+        What it has logged itself under the same name is kept.
         """
         unwritten = {key: value for key, value in params.items() if key not in self._stored}
         self.values.update(unwritten)
         return unwritten
 
     def changed_since_recorded(self, params: Mapping[str, object]) -> dict[str, str]:
-        """Those of a tracking context's parameters that are not as they were the last time."""
+        """Those of a tracking context's parameters that have changed since the last call."""
         strings, before = param_strings(params), self._recorded
         for key in before.keys() - strings.keys():
             self.values.pop(key, None)

@@ -1,4 +1,4 @@
-"""Where MLflow's own calls, and evaluations without a URI of their own, go."""
+"""The tracking URI of MLflow's own calls, and of evaluations without a URI of their own."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _initialized: set[str] = set()
 
 
 def init_tracking_uri(armory_home: str | Path | None = None) -> str:
-    """Point MLflow at the database under the Armory home, unless ``MLFLOW_TRACKING_URI`` is set.
+    """Set MLflow's tracking URI to the database under the Armory home, unless one is set.
 
-    Returns the tracking URI in force.
+    ``MLFLOW_TRACKING_URI`` takes precedence. Returns the tracking URI in use.
     """
     from pytest_armory.store import fluent, open_store
 
@@ -23,7 +23,7 @@ def init_tracking_uri(armory_home: str | Path | None = None) -> str:
     if armory_home is not None:
         environ["ARMORY_HOME"] = str(armory_home)
     given = given_uri()
-    if given in _initialized:  # by an earlier call of this, which is no reason to stay there
+    if given in _initialized:  # by an earlier call of this function
         given = None
     uri = open_store(destination.resolve(given, environ)).uri
     fluent.use_tracking_uri(uri)
@@ -33,13 +33,13 @@ def init_tracking_uri(armory_home: str | Path | None = None) -> str:
 
 
 def init_tracking(uri: str | None = None) -> str:
-    """Log in to the tracking server where a platform asks for it, and point MLflow at it.
+    """Log in to the tracking server if its platform requires it, and set MLflow's tracking URI.
 
     ``uri`` is the server's, else ``MLFLOW_TRACKING_URI``; without either it is
     :func:`init_tracking_uri`. With ``MANTIK_USERNAME`` and ``MANTIK_PASSWORD``, and no
-    ``MLFLOW_TRACKING_TOKEN``, they are exchanged for a token that is kept fresh. Inside a job of
-    the platform, which gets its token from it, nothing needs to be called. Returns the tracking URI
-    in force. Raises :class:`ArmoryUsageError` and :class:`TrackingError`.
+    ``MLFLOW_TRACKING_TOKEN``, they are exchanged for a token that is renewed. Inside a job of the
+    platform, which provides its token, no call is needed. Returns the tracking URI in use.
+    Raises :class:`ArmoryUsageError` and :class:`TrackingError`.
     """
     from pytest_armory.store import fluent, login
 

@@ -1,4 +1,4 @@
-"""What the plugin, the engine and scripts write to a run, in as few requests as possible."""
+"""Writing to a run, for the plugin, the engine and scripts, in as few requests as possible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Metric: TypeAlias = tuple[str, float, int]
 
 
 class RunWriter:
-    """Writes to one run, and keeps what was logged; the latter only for a run in memory."""
+    """Writes to one run, and keeps what was logged; for a run in memory it only keeps it."""
 
     def __init__(self, connection: RunConnection) -> None:
         self.connection = connection
@@ -60,9 +60,9 @@ class RunWriter:
         metrics: Sequence[Metric],
         tags: Mapping[str, str],
     ) -> None:
-        """Write what was refused together: one refused item costs MLflow's whole batch.
+        """Write each item of a refused batch: MLflow refuses a batch for one item.
 
-        A parameter, say, that the test has logged itself with another value.
+        For instance for a parameter that the test has logged itself with another value.
         """
         for key, value in params.items():
             try:
@@ -82,7 +82,7 @@ class RunWriter:
             self.connection.problems.append(text)
 
     def record(self, params: Mapping[str, object]) -> None:
-        """Write a tracking context's parameters as they are by now, each when it has changed."""
+        """Write a tracking context's parameters that have changed since the last call."""
         self.write(params=self.params.changed_since_recorded(params))
 
     def log_results(
@@ -112,21 +112,21 @@ class RunWriter:
             self.store_files({_array_file(k): json_text(v) for k, v in arrays.items()})
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
-        """Store numbers of a run that is still going, at a step."""
+        """Store metrics of an evaluation in progress, at a step."""
         self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
 
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts; in the background where that hides latency."""
-        # A file on disk may be changed or removed by the caller right after.
+        # The caller may change or remove a file right after.
         on_disk = any(isinstance(content, Path) for content in files.values())
         send = self.connection.do if on_disk else self.connection.do_later
         send(lambda location: location.store.log_files(location.run, files))
 
     def logged_metrics(self, since: float) -> Mapping[str, float]:
-        """The metrics that MLflow holds, whoever logged them, and those of a run inside it.
+        """All metrics that MLflow has of the run, and those of the last run opened inside it.
 
-        The latter become its own as well: the baseline of later sessions. Of a run in memory: those
-        of the run that the code has opened by itself since then, in seconds since the epoch.
+        The latter are stored with this run too, as the baseline of later sessions. For a run in
+        memory: those of the run that the code has opened since then, in seconds since the epoch.
         """
         connection = self.connection
         if connection.location is None:
@@ -140,7 +140,7 @@ class RunWriter:
         return {**new, **stored}
 
     def close(self, status: str) -> None:
-        """Set the final status and end time, behind the next test where that hides latency."""
+        """Set the final status and end time, in the background if that hides latency."""
         from pytest_armory.store import json_text, milliseconds
 
         if self.connection.location is None:
@@ -154,5 +154,5 @@ class RunWriter:
 
 
 def _array_file(name: str) -> str:
-    """The artifact of an array: its name as a file's, for names are not quoted over HTTP."""
+    """The artifact of an array; characters that MLflow does not quote over HTTP are replaced."""
     return f"metrics/{legal_key(name).replace(':', '_').replace(' ', '_')}.json"

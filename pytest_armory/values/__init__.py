@@ -1,9 +1,9 @@
-"""Anything -> parameter strings; anything -> metrics and arrays; secrets -> `[redacted]`.
+"""Any object as parameter strings, or as metrics and arrays; secrets as `[redacted]`.
 
-NumPy, torch and pandas are known by what their objects answer to; none of them is imported. Kinds
-are looked up on `type(value)`, never on the value, so that a mock that answers everything is taken
-for nothing. Foreign code may raise anything, `pytest.fail` and `SystemExit` too; only Ctrl-C comes
-from outside the value and passes.
+NumPy, torch and pandas objects are recognized by duck type; none of these is imported. Attributes
+are looked up on `type(value)`, never on the value, so that a mock, which has every attribute, is
+not mistaken for an array. The code of a value may raise anything, `pytest.fail` and `SystemExit`
+too; only `KeyboardInterrupt` is not caused by the value, and is not caught.
 """
 
 from __future__ import annotations

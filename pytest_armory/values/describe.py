@@ -1,4 +1,4 @@
-"""How any one value reads as a short string, and which values have named members."""
+"""A value as a short string, and the named members of values that have them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REPR_LIMIT = 2_000  # of an object known only by its repr; some print whole net
 _NESTED_TEXT = 20_000  # of one string inside a list: a hundred documents must not make 100 MB
 _MEMBERS = (100, 20, 10)  # described at each depth of nesting; their product bounds the work
 _DEPTH = 32  # of mappings in mappings
-_OPENED = 10_000  # mappings opened in one call: one held twice on every level doubles at each
+_OPENED = 10_000  # mappings flattened in one call: a shared one doubles at each level
 
 
 def describe(value: object) -> str:
@@ -51,7 +51,7 @@ def _describe(value: object, depth: int) -> str:
 
 
 def type_name(kind: type) -> str:
-    # Read past the metaclass, which may answer with anything, or raise.
+    # Not through the metaclass, which may return anything, or raise.
     name: str = vars(type)["__qualname__"].__get__(kind)
     try:
         module = vars(type)["__module__"].__get__(kind)
@@ -74,7 +74,7 @@ def _scalar_text(value: Any, depth: int) -> str | None:
         return repr(clip(text, _NESTED_TEXT)) if depth else text
     if issubclass(kind, (bytes, bytearray)):
         return repr(value) if len(value) <= 100 else f"{kind.__qualname__}({len(value):,} bytes)"
-    for builtin in (int, float):  # their subclasses may print themselves in any way
+    for builtin in (int, float):  # their subclasses may have any `repr`
         if issubclass(kind, builtin):
             return builtin.__repr__(value)
     if issubclass(kind, (numbers.Number, Decimal, date, time, timedelta, PurePath, UUID)):
@@ -182,7 +182,7 @@ def clip(text: str, limit: int) -> str:
     return f"{text[:kept]}… [{len(text) - kept:,} characters more]"
 
 
-# --- What has named members --------------------------------------------------------------------
+# --- Values with named members -----------------------------------------------------------------
 
 
 Members = list[tuple[Any, Any]] | None
@@ -197,12 +197,12 @@ def has_names(kind: type) -> bool:
 
 
 def pairs_of(value: Any) -> Members:
-    """Names and members of a mapping, dataclass instance or namedtuple; None for the rest."""
+    """Names and members of a mapping, dataclass instance or namedtuple; None for others."""
     kind = type(value)
     if not has_names(kind):
         return None
     if issubclass(kind, Mapping):
-        return list(islice(value.items(), len(value)))  # its iterator may have no end
+        return list(islice(value.items(), len(value)))  # its iterator may be infinite
     if dataclasses.is_dataclass(kind):
         return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(kind)]
     return list(zip(value._fields, value, strict=True))

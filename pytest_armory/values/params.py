@@ -1,4 +1,4 @@
-"""What MLflow takes as a parameter: legal keys, flat strings and their limits."""
+"""Parameters for MLflow: legal keys, flat strings and their limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARAM_LIMIT = 6000
 """Characters of one parameter value; MLflow silently cuts a longer one."""
 
 TAG_LIMIT = 8000
-"""Those of a tag's; MLflow's ``create_run`` itself neither cuts nor checks."""
+"""The same for a tag; MLflow's ``create_run`` itself neither truncates nor checks."""
 
 _KEY_LIMIT = 250
 
@@ -61,7 +61,7 @@ _ILLEGAL = re.compile(r"[^/\w.\- ]" if os.name == "nt" else r"[^/\w.\- :]")
 
 
 def legal_key(name: str) -> str:
-    """`name` as MLflow accepts it: at most 250 legal characters and a normalised path.
+    """`name` in a form that MLflow accepts: at most 250 legal characters, a normalised path.
 
     What is not legal becomes `_`; a name cut short ends with a hash of the full name.
     """
@@ -85,7 +85,7 @@ def _ending_in_hash(text: str, limit: int, name: str) -> str:
 
 
 def short_hash(text: str) -> str:
-    """Eight hexadecimal digits that tell texts apart which look alike."""
+    """Eight hexadecimal digits that distinguish similar texts."""
     return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 

@@ -43,7 +43,7 @@ _COUNTS = _words("max min n num total")
 def is_secret_key(key: str) -> bool:
     """Whether the last words of `key` name a secret: `db.password`, `apiKey`, `X-Auth-Token`.
 
-    The tokens of a language model (`max_tokens`, `eos_token`, `token_count`) are none.
+    The tokens of a language model (`max_tokens`, `eos_token`, `token_count`) do not.
     """
     if _more_names and key.rpartition(".")[2].casefold() in _more_names:
         return True
@@ -68,7 +68,7 @@ _off: list[bool] = []
 
 @contextmanager
 def redacting(names: Iterable[str] = (), parameters: bool = True) -> Iterator[None]:
-    """Take parameters of these names for secrets too meanwhile; or redact none, of any name.
+    """Redact parameters of these names too, inside the context; or redact none.
 
     Credentials in URIs and in texts are removed in any case.
     """
@@ -90,14 +90,14 @@ def is_redacting() -> bool:
 
 
 def hides(key: str, value: object) -> bool:
-    """A secret's key with something to hide: that there is none, or that one is used, is none."""
+    """Whether key and value are a secret; None, True and False are not."""
     if _off:
         return False
     return value is not None and value is not True and value is not False and is_secret_key(key)
 
 
-# Linear in the text, each for its own reason: a repetition is bounded, or cannot run across the
-# place where the next match might start. Longer runs start only at a word's own start.
+# Each takes time linear in the text: a repetition is bounded, or cannot match across the place
+# where the next match might start. Longer repetitions start only at the start of a word.
 _LOOKS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -106,7 +106,7 @@ _LOOKS = [
             r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
             REDACTED,
         ),
-        # SQLAlchemy accepts `/`, `?` and `#` in a password; what is no port is taken for one.
+        # SQLAlchemy accepts `/`, `?` and `#` in a password; what is not a port is taken for one.
         (r'://[^\s/?#@:"<>]{0,200}:(?!\d*(?:[/?#]|$))[^\s@"<>]{0,200}@', f"://{REDACTED}@"),
         (r'://[^\s/?#"<>]*@', f"://{REDACTED}@"),
         (
@@ -143,7 +143,7 @@ _NO_SECRETS = _words("None True False null true false")
 
 def redact_text(text: str) -> str:
     """`text` without userinfo in URLs, well-known tokens, private keys and `password=…` values."""
-    # One removal may complete another, as a quoted value inside a URL does; once is the rule.
+    # One removal may enable another, as for a quoted value inside a URL; mostly one is enough.
     for _ in range(4):
         before = text
         for look, replacement in _LOOKS:
@@ -167,12 +167,12 @@ _concealed: set[str] = set()
 
 
 def conceal(*secrets: str) -> None:
-    """Have :func:`without_concealed` know these."""
+    """Add secrets for :func:`without_concealed`."""
     _concealed.update(secret for secret in secrets if len(secret) > 3)
 
 
 def without_concealed(text: str) -> str:
-    """Text without what this process logs in with: its tokens, and the passwords of its URIs."""
+    """Text without the credentials of this process: its tokens, and the passwords of its URIs."""
     for secret in _concealed:
         text = text.replace(secret, REDACTED)
     return text
@@ -224,5 +224,5 @@ def redact_argv(argv: Sequence[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """Without what databases and HTTP refuse: NUL and lone surrogates, as visible escapes."""
+    """Text with NUL and lone surrogates, which databases and HTTP refuse, as visible escapes."""
     return re.sub("[\x00\ud800-\udfff]", lambda m: ascii(m[0])[1:-1], text)

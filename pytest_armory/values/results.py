@@ -1,4 +1,4 @@
-"""Which numbers and arrays any result holds, and why the rest of it is neither."""
+"""The numbers and arrays in a result, and why the rest of it is neither."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ARRAY_VALUES = 5_000_000  # written as JSON for one result
 
 @dataclasses.dataclass(frozen=True)
 class MetricValues:
-    """What a result holds, by slash-joined legal keys in the order given.
+    """The content of a result, by slash-joined legal keys in the order given.
 
     `numbers` are builtin floats, NaN and infinities among them. `arrays` are nested lists (a frame:
     a dictionary of columns) that JSON takes, with "NaN", "Infinity" and "-Infinity" as strings.
@@ -48,7 +48,7 @@ class MetricValues:
 def metric_values(
     results: object, *, convert: Callable[[object], object] | None = None
 ) -> MetricValues:
-    """Numbers and arrays of any result; what is neither is refused by name, nothing raises.
+    """Numbers and arrays of any result; the rest is in `refused`. Never raises.
 
     `convert` is asked first about every foreign object at any depth: it returns a mapping, number
     or array in its place, or None for "not mine".
@@ -84,7 +84,7 @@ def _reason(value: object, error: BaseException) -> str:
 
 
 def _converted(value: Any, convert: Callable[[object], object] | None) -> Any:
-    for _ in range(8):  # a converter that always answers would otherwise never end
+    for _ in range(8):  # a converter that always returns something would otherwise never end
         kind = type(value)
         builtin = value is None or issubclass(
             kind, (numbers.Number, Decimal, str, bytes, Mapping, list, tuple, Refused)
@@ -106,7 +106,7 @@ def _converted(value: Any, convert: Callable[[object], object] | None) -> Any:
 def _metric_members(value: Any, known: Callable[[Any], Any]) -> Members:
     kind = type(value)
     if _is_series(kind):
-        # An index that only counts names nothing: that series is an array.
+        # An index of integers has no names: such a series is an array.
         return None if type(value.index).__name__ == "RangeIndex" else list(value.items())
     if not issubclass(kind, (list, tuple)) or has_names(kind):
         return pairs_of(value)
@@ -161,7 +161,7 @@ def _number(value: Any) -> float:
 
 
 def _json(value: Any, left: list[int], known: Callable[[Any], Any], depth: int = 0) -> Any:
-    """`value` in JSON's own builtins, `left` values at the most; refuses what JSON has not."""
+    """`value` as JSON's builtin types, at most `left` values; refuses other types."""
     kind = type(value)
     if kind is float:
         return value if math.isfinite(value) else _INFINITE[repr(value)]

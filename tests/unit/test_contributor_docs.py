@@ -1,0 +1,91 @@
+"""The pages for contributors agree with the source: paths, and the diagram of the layers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_imports import FLOORS, GROUND, PACKAGE
+
+ROOT = Path(__file__).parents[2]
+HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code_spans(text: str) -> set[str]:
+    """What stands between backticks, outside of fenced blocks."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"`([^`\n]+)`", prose))
+
+
+def allowed(text: str) -> dict[str, set[str]]:
+    """What each folder of a Mermaid flowchart may import, by its arrows.
+
+    A solid arrow allows its target and everything that this may import, a dotted one only the
+    target.
+    """
+    (block,) = re.findall(r"^```mermaid\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    arrows = re.findall(r"^ *(\w+) (-->|-\.->) (\w+)$", block, re.MULTILINE)
+    nodes = re.findall(r"^ *(\w+)\[", block, re.MULTILINE)
+
+    def below(node: str) -> set[str]:
+        found: set[str] = set()
+        for source, arrow, target in arrows:
+            if source == node:
+                found |= {target} | (below(target) if arrow == "-->" else set())
+        return found - {"ground"}
+
+    return {node: below(node) for node in nodes if node != "ground"}
+
+
+def test_the_diagram_of_the_layers_is_the_table_of_imports() -> None:
+    assert allowed(HOW_IT_WORKS) == {name: set(floors.split()) for name, floors in FLOORS.items()}
+
+
+def test_the_bottom_of_the_diagram_is_what_all_may_import() -> None:
+    (label,) = re.findall(r'^ *ground\["(.*)"\]$', HOW_IT_WORKS, re.MULTILINE)
+    assert {name.strip(" /") for name in label.split(",")} == set(GROUND)
+
+
+def test_solid_arrows_go_on_and_dotted_ones_end() -> None:
+    chart = "```mermaid\nflowchart TD\n a[A]\n b[B]\n c[C]\n a --> b\n b --> c\n{}```"
+    assert allowed(chart.format(" d[D]\n d -.-> b\n")) == {
+        "a": {"b", "c"}, "b": {"c"}, "c": set(), "d": {"b"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    spans = code_spans(page.read_text(encoding="utf-8"))
+    paths = {span for span in spans if re.fullmatch(r"[\w./-]+\.(?:py|md|yml|toml)", span)}
+    ours = {p for p in paths if p.startswith(("pytest_armory/", "tests/", "docs/", "benchmarks/"))}
+    assert {path for path in ours if not (ROOT / path).exists()} == set()
+
+
+def test_the_files_that_the_walk_of_an_evaluation_names_exist() -> None:
+    spans = {span for span in code_spans(HOW_IT_WORKS) if span.endswith(".py")}
+    paths = {span for span in spans if not span.startswith(("tests/", "conftest"))}
+    assert {"plugin/hooks.py", "store/client.py", "report/terminal.py"} <= paths
+    assert {path for path in paths if not (PACKAGE / path).exists()} == set()
+
+
+def test_contributing_names_files_of_every_folder() -> None:
+    named = {span.split("/")[1] for span in code_spans(CONTRIBUTING) if "pytest_armory/" in span}
+    assert {path.parent.name for path in PACKAGE.glob("*/*.py")} <= named
+
+
+def test_the_tests_that_a_page_names_exist() -> None:
+    sources = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py")}
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text))
+    assert ("test_faults.py", "test_ctrl_c") in named
+    examples = set(re.findall(r"^# (test_\w+\.py)$", text, re.MULTILINE))
+    missing = {
+        f"{file}::{name}"
+        for file, name in named
+        if file not in examples and f"def {name}" not in sources.get(file, "")
+    }
+    assert missing == set()
