@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from time import time
+from time import perf_counter, time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +47,9 @@ class Attempt:
         self.own_metrics: Mapping[str, float] = {}
         """What the test has logged by ``mlflow.*`` itself, if a gate needed it."""
         self.chief: tuple[str, ...] = ()
+        self._body_began = 0.0
+        self._body_seconds = 0.0
+        self._body_error: BaseException | None = None
         self.started = time()  # by now its run is open
         self.stack = ExitStack()
         """The contexts that are entered while the run is open."""
@@ -61,6 +64,30 @@ class Attempt:
     def elapsed(self) -> float:
         """The test's own time up to now, while it runs."""
         return max(0.0, time() - self.started - self.run.connection.request_seconds)
+
+    def begin_body(self) -> None:
+        """Note when the test's body begins."""
+        self._body_began = perf_counter()
+
+    def end_body(self, error: BaseException | None) -> None:
+        """Note what the body raised, and how long it took."""
+        self._body_error = error
+        self._body_seconds = perf_counter() - self._body_began
+
+    def conclude(self) -> None:
+        """Take in by what the body raised how an attempt ended of which nothing is reported."""
+        outcome, error = "passed", self._body_error
+        if isinstance(error, pytest.skip.Exception):
+            outcome = "skipped"
+        elif error is not None:
+            outcome = "failed"
+            text = self.item.repr_failure(pytest.ExceptionInfo.from_exception(error))
+            self.failures.append(f"call:\n{text}")
+        if "setup" not in self.phase_seconds:
+            self.opening_seconds = 0.0  # which is no part of what is known
+        self.phase_seconds["call"] = self._body_seconds
+        self.request_seconds = self.run.connection.request_seconds
+        self.phases += [Phase("call", outcome), Phase("teardown", "passed")]
 
     @property
     def active(self) -> ActiveRun | None:

@@ -73,6 +73,7 @@ class Attempts:
         self._worker = worker
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
+        self._unreported: list[EvaluationRecord] = []
         self._finished: list[tuple[EvaluationRecord, EvaluationRun]] = []
         """Attempts of which something may still fail in the background, or has failed."""
         self._finished_well = True
@@ -99,6 +100,10 @@ class Attempts:
 
     def open(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; in memory if the store fails."""
+        if self.current is not None and self.current.item is item:
+            # Run again inside of its own report, as by pytest-retry.
+            self.current.conclude()
+            self._unreported.append(self.finish(self.current))
         started = perf_counter()
         self._counts[item.nodeid] += 1
         record = EvaluationRecord(
@@ -129,6 +134,12 @@ class Attempts:
             keep_uri=self._mlflow.has_set(uri_in_force()),
         )
 
+    def end_body(self, item: pytest.Item, error: BaseException | None = None) -> None:
+        """Note what a test's body raised, for who runs it again without a report."""
+        attempt = self.current
+        if attempt is not None and attempt.item is item:
+            attempt.end_body(error)
+
     def begin_body(self, item: pytest.Item) -> None:
         """Go on to a test's body; one that only a fixture has marked is opened now."""
         attempt = self.current
@@ -136,6 +147,7 @@ class Attempts:
             attempt = self.open(item)
         if attempt.active is not None:
             attempt.active.set_wider(False)
+        attempt.begin_body()
 
     @contextmanager
     def setting_up(
@@ -280,4 +292,4 @@ class Attempts:
                 store.background.drain()
             except TrackingError as error:
                 self.problems.append(str(error))
-        return [*interrupted, *self.late]
+        return [*interrupted, *self._unreported, *self.late]

@@ -68,7 +68,11 @@ class RunningHooks:
     @guarded_wrapper
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, None]:
         self.before_call(item)
-        yield
+        try:
+            yield
+        except BaseException as error:
+            self.attempts.end_body(item, error)
+            raise
         self.after_call(item)
 
     def before_call(self, item: pytest.Item) -> None:
@@ -81,11 +85,13 @@ class RunningHooks:
 
     def after_call(self, item: pytest.Item) -> None:
         """Judge the gates of a test whose body has passed."""
-        if getattr(item, "_excinfo", None):  # a TestCase failed, which raises nothing here
-            return
-        missed = self.attempts.judge(item)
-        if missed:
-            pytest.fail(missed, pytrace=False)
+        failure = None
+        if not getattr(item, "_excinfo", None):  # a TestCase failed, which raises nothing here
+            missed = self.attempts.judge(item)
+            failure = pytest.fail.Exception(missed, pytrace=False) if missed else None
+        self.attempts.end_body(item, failure)
+        if failure is not None:
+            raise failure
 
     # Outermost: what others make of a report is what pytest counts.
     @pytest.hookimpl(wrapper=True, tryfirst=True)
