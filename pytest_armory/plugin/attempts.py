@@ -145,8 +145,10 @@ class Attempts:
         attempt = self.current
         if attempt is None or attempt.item is not item:
             attempt = self.open(item)
-        if attempt.active is not None:
-            attempt.active.set_wider(False)
+        activation = attempt.run.connection.activation
+        if activation is not None:
+            activation.run.set_wider(False)
+            activation.monitor()  # a fixture may have switched system metrics on
         attempt.begin_body()
 
     @contextmanager

@@ -308,8 +308,8 @@ def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[Non
         with active.away_from(stack):
             yield
     else:
-        # Beside a wide fixture's run it raises without us as well.
-        if all(map(is_ours, stack)):
+        # Beside a run that is not the tests' own it raises without us as well.
+        if all(is_ours(one) or not _opened.get(_id(one), ("", True))[1] for one in stack):
             given.arguments["nested"] = True
         yield
 

@@ -1,22 +1,28 @@
-"""Where MLflow's traces go: its exporter is pointed to a store, and nothing of it is set up anew.
+"""Where MLflow's traces go: nothing of its tracing is set up anew, but its processor's exporter.
 
 MLflow makes its exporter for one tracking URI, when the first span begins, and makes it again only
 where ``mlflow.set_tracking_uri`` resets all of tracing, what the user has configured included. So
-its exporter is given another client meanwhile, and its own one back.
+its span processor is given another exporter meanwhile, and its own one back; what waits to be sent
+goes on where it belongs, with the exporter that it was given to.
 
-That client reports what could not be sent, which MLflow only logs, and tries again while another
-process holds the lock of the database.
+The client of that exporter reports what could not be sent, which MLflow only logs, and tries again
+while another process holds the lock of the database.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from copy import copy
 from functools import lru_cache
 from time import monotonic, sleep
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from filelock import FileLock, Timeout
 
 from pytest_armory.store.circuit import Circuit
 from pytest_armory.store.translation import as_tracking_error
@@ -25,7 +31,10 @@ _destination: tuple[Any, str | None] = (None, None)
 """What the user has set as the destination of traces, and the tracking URI in force then."""
 
 _homes: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-"""Each exporter's own client, where we have given it another."""
+"""Each span processor's own exporter, where we have given it another."""
+
+_ours: list[Any] = []
+"""Our exporters that may still hold something, and the one in use."""
 
 
 def remember_destination(uri: str | None) -> None:
@@ -37,45 +46,61 @@ def remember_destination(uri: str | None) -> None:
 
 
 def point_to(uri: str, report: Callable[[str], None], users: Callable[[], str]) -> None:
-    """Have the exporter send traces to ``uri``; ``report`` is told what it could not send.
+    """Have traces sent to ``uri``; ``report`` is told what could not be sent.
 
-    What waits to be sent goes where it belonged first. Traces for which the user has named an
-    experiment of another store, by ``mlflow.tracing.set_destination``, go there: by the same id
-    this one has a stranger's. ``users`` gives the tracking URI that the user has set.
+    Traces for which the user has named an experiment of another store, by
+    ``mlflow.tracing.set_destination``, go there: by the same id this one has a stranger's.
+    ``users`` gives the tracking URI that the user has set.
     """
     remember_destination(uri)
-    exporter = _exporter()
-    if exporter is None:
+    processor = _processor()
+    if processor is None:
         return
-    client = exporter._client
+    exporter = processor.span_exporter
     if _destination[0] is not None and _destination[1] != uri:
-        if client.tracking_uri == uri:  # made by MLflow since ours is in force
-            settle()
-            exporter._client = _client_of(users())
+        if exporter._client.tracking_uri == uri:  # made by MLflow since ours is in force
+            _use(processor, _copy(exporter, _client_of(users())))
         return
-    if isinstance(client, _client_class()):
-        if (client.tracking_uri, client.report) == (uri, report):
-            return
-    else:
-        _homes[exporter] = client
-    settle()
-    exporter._client = _client_class()(uri, report)
+    if not isinstance(exporter._client, _client_class()):
+        _homes[processor] = exporter
+        known = [one for one in _ours if one._client.tracking_uri == uri]
+        if not known:
+            _ours.append(_copy(exporter, _client_class()(uri)))
+        exporter = known[-1] if known else _ours[-1]
+        _use(processor, exporter)
+    exporter._client.report = report
 
 
 def point_home(users: Callable[[], str]) -> None:
-    """Have the exporter send traces where the user's tracking URI says, by its own client if so.
+    """Have traces sent where the user's tracking URI says, by MLflow's own exporter if so.
 
     ``users`` gives that URI.
     """
-    exporter = _exporter()
-    if exporter is None:
+    processor = _processor()
+    if processor is None or processor not in _homes:
         return
-    client, uri = exporter._client, users()
-    if not isinstance(client, _client_class()):
-        return
-    settle()
-    home = _homes.pop(exporter)
-    exporter._client = home if home.tracking_uri == uri else _client_of(uri)
+    home, uri = _homes.pop(processor), users()
+    _use(processor, home if home._client.tracking_uri == uri else _copy(home, _client_of(uri)))
+
+
+def _use(processor: Any, exporter: Any) -> None:
+    """Give a span processor another exporter; spans that wait in it go to the one before."""
+    batches = getattr(processor, "_batch_delegate", None)
+    if batches is not None:
+        batches.force_flush(int(Circuit.budget * 1000))
+        vars(getattr(batches, "_batch_processor", batches)).update(_exporter=exporter)
+    processor.span_exporter = exporter
+
+
+def _copy(exporter: Any, client: Any) -> Any:
+    """An exporter with the same settings, and a client and a queue of its own."""
+    other = copy(exporter)
+    other._client = client
+    if hasattr(exporter, "_async_queue"):
+        other._async_queue = type(exporter._async_queue)()
+    if hasattr(exporter, "_deferred_root_spans"):
+        other._deferred_root_spans, other._deferred_lock = {}, threading.Lock()
+    return other
 
 
 def _client_of(uri: str) -> Any:
@@ -86,38 +111,52 @@ def _client_of(uri: str) -> Any:
 
 
 def settle() -> None:
-    """Wait until what our exporters hold is sent, within the budget of a call, and report."""
-    for exporter in list(_homes) or filter(None, [_exporter()]):
-        _await(exporter)
+    """Wait until what our exporters hold is sent, as long as they get on, and report what was lost.
 
-
-def _await(exporter: Any) -> None:
-    deadline = monotonic() + Circuit.budget
-    provider = sys.modules["mlflow.tracing.provider"]
-    processor: Any = getattr(provider, "_get_span_processor", lambda: None)()
-    if getattr(processor, "_batch_delegate", None) is not None:
-        processor.force_flush(Circuit.budget * 1000)
-    queue = getattr(getattr(exporter, "_async_queue", None), "_queue", None)
-    if queue is not None:
-        with queue.all_tasks_done:
-            while queue.unfinished_tasks and monotonic() < deadline:
-                queue.all_tasks_done.wait(max(0.0, deadline - monotonic()))
-    client = exporter._client
-    if isinstance(client, _client_class()):
-        client.report_lost()
-        if queue is not None and queue.unfinished_tasks:
-            client.report(
-                f"traces are still being sent after {Circuit.budget:g} s, and may be lost"
+    An exporter that gets on with nothing for the budget of a call is not waited for.
+    """
+    processor = _processor()
+    batches = getattr(processor, "_batch_delegate", None)
+    if batches is not None:
+        batches.force_flush(int(Circuit.budget * 1000))
+    for exporter in list(_ours):
+        if not _is_sent(exporter):
+            exporter._client.report(
+                f"traces are still being sent after {Circuit.budget:g} s; they may be lost"
             )
+        elif processor is None or exporter is not processor.span_exporter:
+            _ours.remove(exporter)
+        exporter._client.report_lost()
 
 
-def _exporter() -> Any:
-    """MLflow's exporter for its own stores, if a span has begun by now and tracing is enabled."""
+def _is_sent(exporter: Any) -> bool:
+    queue = getattr(getattr(exporter, "_async_queue", None), "_queue", None)
+    if queue is None:
+        return True
+    with queue.all_tasks_done:
+        left, since = queue.unfinished_tasks, monotonic()
+        while queue.unfinished_tasks and monotonic() < since + Circuit.budget:
+            queue.all_tasks_done.wait(0.05)
+            if queue.unfinished_tasks < left:
+                left, since = queue.unfinished_tasks, monotonic()
+        return not queue.unfinished_tasks
+
+
+def _processor() -> Any:
+    """MLflow's span processor for its own stores, if a span has begun and tracing is enabled."""
     provider = sys.modules.get("mlflow.tracing.provider")
     if provider is None:
         return None
-    exporter = provider._get_trace_exporter()
-    return exporter if hasattr(getattr(exporter, "_client", None), "tracking_uri") else None
+    if hasattr(provider, "_get_span_processor"):
+        processor = provider._get_span_processor()
+    else:  # before MLflow 3.6
+        tracer = getattr(provider, "_MLFLOW_TRACER_PROVIDER", None)
+        processors = getattr(
+            getattr(tracer, "_active_span_processor", None), "_span_processors", ()
+        )
+        processor = processors[0] if processors else None
+    client = getattr(getattr(processor, "span_exporter", None), "_client", None)
+    return processor if hasattr(client, "tracking_uri") else None
 
 
 def _users_destination() -> Any:
@@ -135,15 +174,39 @@ def _plain_class() -> Any:
     return TracingClient
 
 
+_threads = threading.Lock()
+
+
+def _turns(uri: str) -> Callable[[], AbstractContextManager[object]]:
+    """What has the exporters of all processes take turns in a SQLite database; else nothing.
+
+    MLflow sends from ten threads. Each reads before it writes, and SQLite lets only one of those go
+    on that have read the same: the others fail at once, however long they would wait.
+    """
+    from sqlalchemy.engine import make_url
+
+    database = make_url(uri).database if uri.startswith("sqlite") else None
+    if not database:
+        return nullcontext
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        with _threads, suppress(Timeout), FileLock(f"{database}.traces.lock", Circuit.budget):
+            yield
+
+    return turn
+
+
 @lru_cache(maxsize=1)
 def _client_class() -> Any:
     """A client that reports what it could not send, and waits for a database's lock."""
 
     class ReportingClient(_plain_class()):  # type: ignore[misc] # MLflow's class has no types
-        def __init__(self, uri: str, report: Callable[[str], None]) -> None:
+        def __init__(self, uri: str) -> None:
             self.tracking_uri = uri
-            self.report = report
+            self.report: Callable[[str], None] = lambda _: None
             self._lost: dict[str, str] = {}
+            self._turns = _turns(uri)
 
         def start_trace(self, trace_info: Any) -> Any:
             return self._sent(trace_info.trace_id, super().start_trace, trace_info)
@@ -163,7 +226,8 @@ def _client_class() -> Any:
             deadline = monotonic() + Circuit.budget
             while True:
                 try:
-                    return send(*arguments)
+                    with self._turns():
+                        return send(*arguments)
                 except NotImplementedError:  # the store keeps spans with the trace's data
                     raise
                 except Exception as error:

@@ -28,19 +28,21 @@ class Activation:
         self.run: ActiveRun = active_run.activate(
             location.run.entity, store.uri, location.context_tags, problems, keep_uri=keep_uri
         )
-        self._stop_monitoring = self._monitor(location)
+        self._location = location
+        self._stop_monitoring: Callable[[], None] | None = None
+        self.monitor()
 
-    def _monitor(self, location: Location) -> Callable[[], None]:
-        """Start MLflow's system metrics where its own switch is on, as ``start_run`` does."""
+    def monitor(self) -> None:
+        """Start MLflow's system metrics where its own switch is on by now, as ``start_run`` does."""
         from pytest_armory.store.monitor import is_switched_on, system_metrics
 
-        if not is_switched_on():
-            return lambda: None
+        if self._stop_monitoring is not None or not is_switched_on():
+            return
         try:
-            return system_metrics(location.run_id, location.store.uri)
+            location = self._location
+            self._stop_monitoring = system_metrics(location.run_id, location.store.uri)
         except TrackingError as error:
             self.problems.append(str(error))
-            return lambda: None
 
     def replace(self, location: Location) -> None:
         """Make another store's run the active one, unless the code has a run open inside this one.
@@ -53,7 +55,8 @@ class Activation:
     def close(self) -> list[str]:
         """Make active what was so before; the ids of runs that the code has left open."""
         try:
-            self._stop_monitoring()
+            if self._stop_monitoring is not None:
+                self._stop_monitoring()
         except TrackingError as error:
             self.problems.append(str(error))
         return self.run.close()

@@ -1430,6 +1430,8 @@ GROUPS = [
                     found = mlflow.search_runs(output_format="list")
                     assert f"{ME} c" in [run.info.run_name for run in found]
                 """,
+                # An experiment that was chosen in one store means nothing in another.
+                moved=("experiment_of_a_test b", "experiment_of_a_test c"),
             )
         ],
         ways=("alone", "n2"),
