@@ -11,6 +11,7 @@ while another process holds the lock of the database.
 
 from __future__ import annotations
 
+import atexit
 import random
 import sys
 import threading
@@ -85,11 +86,17 @@ def point_home(users: Callable[[], str]) -> None:
 
 def _use(processor: Any, exporter: Any) -> None:
     """Give a span processor another exporter; spans that wait in it go to the one before."""
+    _flush_batches()
     batches = getattr(processor, "_batch_delegate", None)
     if batches is not None:
-        batches.force_flush(int(Circuit.budget * 1000))
         vars(getattr(batches, "_batch_processor", batches)).update(_exporter=exporter)
     processor.span_exporter = exporter
+
+
+def _flush_batches() -> None:
+    batches = getattr(_processor(), "_batch_delegate", None)
+    if batches is not None:
+        batches.force_flush(int(Circuit.budget * 1000))
 
 
 def _copy(exporter: Any, client: Any) -> Any:
@@ -98,6 +105,9 @@ def _copy(exporter: Any, client: Any) -> Any:
     other._client = client
     if hasattr(exporter, "_async_queue"):
         other._async_queue = type(exporter._async_queue)()
+        # It waits for its own tasks at exit, and would do so before the spans in batches come.
+        atexit.unregister(_flush_batches)
+        atexit.register(_flush_batches)
     if hasattr(exporter, "_deferred_root_spans"):
         other._deferred_root_spans, other._deferred_lock = {}, threading.Lock()
     return other
@@ -116,9 +126,7 @@ def settle() -> None:
     An exporter that gets on with nothing for the budget of a call is not waited for.
     """
     processor = _processor()
-    batches = getattr(processor, "_batch_delegate", None)
-    if batches is not None:
-        batches.force_flush(int(Circuit.budget * 1000))
+    _flush_batches()
     for exporter in list(_ours):
         if not _is_sent(exporter):
             exporter._client.report(

@@ -33,7 +33,7 @@ class Activation:
         self.monitor()
 
     def monitor(self) -> None:
-        """Start MLflow's system metrics where its own switch is on by now, as ``start_run`` does."""
+        """Start MLflow's system metrics where its own switch is on by now."""
         from pytest_armory.store.monitor import is_switched_on, system_metrics
 
         if self._stop_monitoring is not None or not is_switched_on():

@@ -1161,7 +1161,7 @@ GROUPS = [
     Group(
         "plain",
         [*TRACING, *OWN, *WIDE],
-        ways=("alone", "n2", "http", "http-n2", "inactive"),
+        ways=("alone", "n2", "http", "inactive"),
         apart=True,
     ),
     Group(
