@@ -208,12 +208,13 @@ def restore() -> None:
     """Outside evaluations: put the user's settings back, also where his code has put back ours.
 
     As a fixture does that found our URI and restores it when it ends. They wait for as long as a
-    wide fixture's run in our store is the active one.
+    run that code has opened in our store is the active one.
     """
     if "mlflow" not in sys.modules or _active:
         return
     stack = _stack_of(threading.get_ident())
-    if not (stack and _origin(stack[-1]) == (uri_in_force(), True)):
+    origin, _ = _opened.get(_id(stack[-1]), ("", False)) if stack else ("", False)
+    if origin != uri_in_force():
         in_force.put_users()
         tracing.point_home(in_force.resolved_users_uri)
 
@@ -319,11 +320,6 @@ def _innermost() -> ActiveRun | None:
     own = [one for one in _active if one.thread == threading.get_ident()]
     known = own or _active
     return known[-1] if known else None
-
-
-def _origin(entry: Any) -> tuple[str | None, bool]:
-    """The URI under which a run was opened, and whether by wider code; (None, False): unknown."""
-    return _opened.get(_id(entry), (None, False))
 
 
 def _id(entry: Any) -> str:

@@ -117,6 +117,10 @@ def put_users() -> None:
             _put_back(now.variable, _changed.variable, _users.variable),
             _put_back(now.environment, _changed.environment, _users.environment),
         )
+        _changed = Settings(
+            _changed.variable if back.variable == now.variable else None,
+            _changed.environment if back.environment == now.environment else None,
+        )
     else:
         _is_ours = False
         _changed = Settings(
