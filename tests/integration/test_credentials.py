@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Evals
+from loopback import Handler, listening
 from mantik import PASSWORD, USER, mantik_platform
 from mlflow import MlflowClient
 from outages import reset
@@ -157,6 +158,7 @@ def test_mantik(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "else")
     with mantik_platform(mlflow_server, life=2.0) as platform:
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
         platform.rotates = False  # else processes take each other's refresh token, and log in again
         result = evals.run("--armory-tracking-uri", platform.url, *way, "--junitxml=j.xml")
         result.assert_outcomes(passed=1)
@@ -183,6 +185,7 @@ def test_syncing_to_mantik(
     monkeypatch.setenv("MANTIK_USERNAME", USER)
     monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
     with mantik_platform(mlflow_server) as platform:
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
         platform.answer["create"] = 503
         result = evals.run("--armory-tracking-uri", platform.url, "-o", "armory_budget=1")
         result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
@@ -204,6 +207,7 @@ def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MANTIK_USERNAME", USER)
     monkeypatch.setenv("MANTIK_PASSWORD", "wr0ng-s3cret")
     with mantik_platform() as platform:
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
         result = evals.run("--armory-tracking-uri", platform.url)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([
@@ -216,9 +220,60 @@ def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.Monkey
 def test_half_a_mantik_login_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
     evals.write(SOURCE)
     monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_API_URL", "http://127.0.0.1:9")
     result = evals.run("--armory-tracking-uri", "http://127.0.0.1:9")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*MANTIK_PASSWORD*"])
+
+
+def test_an_address_of_mantiks_api_without_a_scheme(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evals.write(SOURCE)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MANTIK_API_URL", "api.cloud.mantik.ai")
+    result = evals.run("--armory-tracking-uri", "http://127.0.0.1:9")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*MANTIK_API_URL is 'api.cloud.mantik.ai', and *; set it as in *"])
+    assert commands.main(["sessions", "--armory-tracking-uri", "http://127.0.0.1:9"]) == 2
+    assert "MANTIK_API_URL is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", [("-p", "no:xdist"), ("-n1",)], ids=["one", "n1"])
+def test_mantiks_password_is_for_no_other_server(
+    evals: Evals,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    way: Sequence[str],
+) -> None:
+    """MLflow's own credentials are the only ones there; what waits has the address that was given.
+
+    The commands and the next server that is asked do the same.
+    """
+    user, password = "ann", "her-passw0rd"
+    seen: list[tuple[str, str, bytes]] = []
+
+    def server(handler: Handler) -> None:
+        seen.append((handler.path, handler.headers.get("Authorization", ""), handler.body))
+        handler.give(401, b"Unauthorized", Content_Type="text/plain")
+
+    evals.write(SOURCE)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    with listening(server) as url:
+        result = evals.run("--armory-tracking-uri", url, "-o", "armory_budget=1", *way)
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines([f"waiting for {url}: 1 evaluation, recorded locally"])
+        assert commands.main(["sessions", "--armory-tracking-uri", url]) == 2
+        assert commands.main(["recover", "--armory-tracking-uri", f"{url}/tracking"]) == 2
+    assert {path for path, _, _ in seen if "/mantik/" in path} == set()
+    basic = b64encode(f"{user}:{password}".encode()).decode()
+    assert {authorization for _, authorization, _ in seen} == {f"Basic {basic}"}
+    assert not any(PASSWORD.encode() in body for _, _, body in seen)
+    capsys.readouterr()
 
 
 PLANTED = "planted-s3cret-0123456789abcdef"
