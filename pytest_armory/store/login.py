@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from pytest_armory.budget import within
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.values import REDACTED, conceal, redact_text
+from pytest_armory.values.origin import origin
 from pytest_armory.values.times import seconds
 
 PROVIDER = "armory"
@@ -47,6 +48,9 @@ TOKEN = "MLFLOW_TRACKING_TOKEN"
 
 INHERITED = "ARMORY_ACCESS_TOKENS"
 """The variable by which child processes inherit the login. `ps` would show an argument."""
+
+WITHHELD = "withheld"
+"""The variable's value while requests are to carry no credentials."""
 
 TIMEOUT = 10.0
 """Seconds for the token service to take the connection, and to answer."""
@@ -359,8 +363,10 @@ class AuthProvider:
         """What ``MLFLOW_TRACKING_AUTH`` calls this provider."""
         return PROVIDER
 
-    def get_auth(self) -> Bearer:
+    def get_auth(self) -> Callable[[Any], Any]:
         """The `auth` of one request. Raises :class:`TrackingError` without a login."""
+        if os.environ.get(INHERITED) == WITHHELD:
+            return _without_credentials
         login = _in_force()
         if login is None:
             raise TrackingError(
@@ -368,6 +374,12 @@ class AuthProvider:
                 "pytest_armory.init_tracking() first, or unset it"
             )
         return Bearer(*login)
+
+
+def _without_credentials(request: Any) -> Any:
+    # MLflow has other sources than the environment: ~/.mlflow/credentials is for any server.
+    request.headers.pop("Authorization", None)
+    return request
 
 
 class Bearer:
@@ -386,10 +398,3 @@ class Bearer:
         elif request.headers.get("Authorization", "").removeprefix("Bearer ") in _published:
             del request.headers["Authorization"]
         return request
-
-
-def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port, to which credentials belong. Raises ValueError if it has no such."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, port

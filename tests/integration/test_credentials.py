@@ -16,6 +16,7 @@ from outages import reset
 from servers import ADMIN, proxied
 
 from pytest_armory.cli import main as commands
+from pytest_armory.store.database import sqlite_uri
 
 SOURCE = """
     import mlflow, pytest
@@ -189,9 +190,14 @@ def test_syncing_to_mantik(
         platform.answer["create"] = 503
         result = evals.run("--armory-tracking-uri", platform.url, "-o", "armory_budget=1")
         result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
+        line = f"pytest-armory sync --armory-tracking-uri {platform.url}"
+        result.stdout.fnmatch_lines([f"bring them there with `{line}`"])
         platform.answer.clear()
         capsys.readouterr()
-        assert commands.main(["sync"]) == 0
+        assert commands.main(["sync"]) == 1  # as MLFLOW_TRACKING_URI does not name it
+        assert f"if they are for this one: `{line}/tracking`" in capsys.readouterr().err
+        assert platform.asked == ["create"]
+        assert commands.main(line.split()[1:]) == 0
         assert f"uploaded 2 runs to {platform.url}/tracking" in capsys.readouterr().out
         evals.run().assert_outcomes(passed=1)
         capsys.readouterr()
@@ -199,7 +205,80 @@ def test_syncing_to_mantik(
         assert f"uploaded 2 runs to {platform.url}/tracking" in capsys.readouterr().out
         assert commands.main(["sync", "--to", platform.url]) == 0
         assert "is not there yet" in capsys.readouterr().out
-        assert {auth.partition(" ")[0] for _, auth in platform.tracked} == {"Bearer"}
+        without, *rest = (auth.partition(" ")[0] for _, auth in platform.tracked)
+        assert (without, {*rest}) == ("", {"Bearer"})
+
+
+@pytest.mark.parametrize("status", [200, 302, 307])
+def test_a_delivery_to_another_origin_carries_no_credentials(
+    evals: Evals,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    status: int,
+) -> None:
+    """Whatever their source: basic auth, a token, Mantik's, MLflow's file; nor does a redirect."""
+    seen: list[tuple[str, str | None]] = []
+
+    def elsewhere(handler: Handler) -> None:
+        seen.append((handler.path, handler.headers.get("Authorization")))
+        handler.give(401, b"Unauthorized", Content_Type="text/plain")
+
+    def in_force(handler: Handler) -> None:
+        authorization = (handler.headers.get("Authorization") or "").partition(" ")[0]
+        seen.append((handler.path, authorization))
+        handler.give(status, b"{}", Location=f"{other}{handler.path}")
+
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        "[mlflow]\nmlflow_tracking_username = u\nmlflow_tracking_password = of-the-file\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    evals.write(SOURCE)
+    with listening(elsewhere) as other, listening(in_force) as own:
+        evals.run("--armory-tracking-uri", other, "-o", "armory_budget=1")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
+        seen.clear()
+        capsys.readouterr()
+        assert commands.main(["sync"]) == 1  # with the file alone
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-t0ken")
+        assert commands.main(["sync"]) == 1
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "her-passw0rd")
+        monkeypatch.setenv("MANTIK_USERNAME", USER)
+        monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+        monkeypatch.setenv("MANTIK_API_URL", other)
+        before = dict(os.environ)
+        assert commands.main(["sync"]) == 1
+        line = f"if they are for this one: `pytest-armory sync --armory-tracking-uri {other}`"
+        assert capsys.readouterr().err.count(line) == 3
+        assert seen
+        assert {authorization for _, authorization in seen} == {None}
+        assert dict(os.environ) == before
+        seen.clear()
+        commands.main(["sync", "--to", own])
+        assert seen[0][1] == "Basic"
+        assert {a for _, a in seen} == ({"Basic"} if status == 200 else {"Basic", None})
+        seen.clear()
+        monkeypatch.delenv("MANTIK_API_URL")
+        assert commands.main(["sync", "--armory-tracking-uri", other]) == 1
+        basic = b64encode(b"ann:her-passw0rd").decode()
+        assert {authorization for _, authorization in seen} == {f"Basic {basic}"}
+
+
+def test_a_database_whose_user_was_stripped(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evals.write(SOURCE)
+    evals.run("--armory-tracking-uri", "local")
+    client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
+    run = evals.run_of("test_a")
+    client.set_tag(run.info.run_id, "armory.destination", "postgresql://[redacted]@127.0.0.1:9/x")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert commands.main(["sync"]) == 1
+    said = capsys.readouterr().err
+    assert "postgresql://[redacted]@127.0.0.1:9/x needs is not stored with its runs" in said
+    assert "give it whole, as in `pytest-armory sync --armory-tracking-uri URI`" in said
 
 
 def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
