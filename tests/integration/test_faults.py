@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Evals
-from faults import HTTP_LIMITS, Session
+from faults import PATIENCE, Session
 from mlflow.entities import Run
 
 from pytest_armory.cli import main as commands
@@ -54,7 +54,7 @@ CRASHED = ("FAILED", "crashed")
 def until_long(evals: Evals, session: Session, way: tuple[str, ...]) -> None:
     """Wait until the long tests run, and the reporting process knows."""
     session.wait_for("long", *(["other"] if "-n2" in way else []))
-    deadline = time.monotonic() + HTTP_LIMITS
+    deadline = time.monotonic() + PATIENCE
     while len(evals.sessions()) < session.number and time.monotonic() < deadline:
         time.sleep(0.1)
 
