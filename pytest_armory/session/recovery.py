@@ -1,6 +1,7 @@
 """Closing the runs that a killed process left open: ``pytest-armory recover``, and every session.
 
-Only a run whose process is dead is closed, which its lease says. Runs of other machines, or of
+Only a run whose process is dead is closed, and that which reports its session too: their leases say
+it. A session that has lost a worker closes that one's run itself. Runs of other machines, or of
 another Armory home, are only named: whoever knows that they are over closes them by their session's
 ID.
 """
@@ -83,7 +84,7 @@ def _recover(
     store = open_store(where)
     runs = store.search.open_runs()
     origins = [origin_of(run.tags) for run in runs]
-    kept = {origin.process for origin in origins if origin.session == own}
+    kept = {o.process for o in origins if o.session == own or o.reporter in alive}
     over = {process: lease for process, lease in dead.items() if process not in kept}
     recovery = _by_owner(runs, over.keys(), alive, session)
     problems = _Closing(store, over).close(recovery.closed)
@@ -102,7 +103,7 @@ def _by_owner(
     closed, living, unknown = [], [], []
     for run in runs:
         origin = origin_of(run.tags)
-        if origin.process in alive:
+        if origin.process in alive or origin.reporter in alive:
             living.append(run)
         elif origin.process in dead or origin.session == session:
             closed.append(run)

@@ -221,6 +221,43 @@ def test_a_test_that_closes_the_descriptor_of_the_lease(
     evals.check_accounted(3)
 
 
+LOSING = """
+    import os, signal, pytest
+    pytestmark = pytest.mark.evaluation
+    def test_dies(): os.kill(os.getpid(), signal.SIGKILL)
+    def test_stays(mark, stay):
+        mark("stays")
+        stay()
+"""
+
+
+@pytest.mark.parametrize("way", [WORKER, TWO, (*WORKER, "--armory-session", "shared")],
+                         ids=["n1", "n2", "shared"])  # fmt: skip
+def test_a_live_session_that_has_lost_a_worker_is_left_to_itself(
+    evals: Evals, start: Start, capsys: pytest.CaptureFixture[str], way: tuple[str, ...]
+) -> None:
+    """Neither another session nor `recover` closes that worker's run, until its controller ends."""
+    evals.write(LOSING)
+    alive = start(*way)
+    alive.wait_for("stays")
+    (evals.pytester.path / "test_other.py").write_text(
+        "import pytest\n@pytest.mark.evaluation(name='other')\ndef test_other(): pass\n"
+    )
+    result = evals.run("test_other.py")
+    result.assert_outcomes(passed=1)
+    assert "was killed" not in result.stdout.str()
+    assert commands.main(["recover"]) == 0
+    assert "nothing to close" in capsys.readouterr().out
+    (dead,) = [run for run in evals.read() if run.info.run_name == "test_dies"]
+    assert "armory.recovered" not in dead.data.tags
+    assert dead.data.tags.get("armory.outcome") != "interrupted"
+    alive.send(signal.SIGKILL)  # now it is orphaned, as are the others
+    alive.gone()
+    assert commands.main(["recover"]) == 0
+    assert leases(evals) == []
+    assert "RUNNING" not in {run.info.status for run in evals.read()}
+
+
 def test_more_stale_leases_than_descriptors(
     evals: Evals, start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
