@@ -38,7 +38,13 @@ class EvaluationResults:
 class ResultLog(StepLog, Protocol):
     """What writes to a tracked run."""
 
-    def log_results(self, numbers: Mapping[str, float], arrays: Mapping[str, object]) -> None:
+    def log_results(
+        self,
+        numbers: Mapping[str, float],
+        arrays: Mapping[str, object],
+        *,
+        names: Mapping[str, str],
+    ) -> None:
         """Write what an evaluation measured."""
 
 
@@ -105,7 +111,7 @@ class Engine:
         walk, measured = self._walked(log)
         values = metric_values({**measured, **walk.engine_numbers()}, convert=track.convert_result)
         if log is not None:
-            log.log_results(values.numbers, values.arrays)
+            log.log_results(values.numbers, values.arrays, names=values.names)
         for name, reason in values.refused.items():
             warnings.warn(
                 f"evaluation {self.evaluation.name!r}: metric {name!r} was left out: {reason}",

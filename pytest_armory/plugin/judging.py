@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from pytest_armory.errors import TrackingError
@@ -30,13 +30,14 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Bas
     own = _own_metrics(attempt)
     attempt.own_metrics = own or {}
     metrics = {"duration_seconds": attempt.elapsed, **attempt.run.metrics, **attempt.own_metrics}
-    tolerances = _by_legal_name(mark.baseline)
+    key_of = attempt.run.writer.metrics.key_of
+    tolerances = _by_key(mark.baseline, key_of)
     verdicts = judge(
-        _by_legal_name(metrics),
-        at_least=_by_legal_name(mark.at_least),
-        at_most=_by_legal_name(mark.at_most),
+        _by_key(metrics, legal_key),
+        at_least=_by_key(mark.at_least, key_of),
+        at_most=_by_key(mark.at_most, key_of),
         tolerances={name: parse_tolerance(text) for name, text in tolerances.items()},
-        session_tolerances=_by_legal_name(settings.tolerances),
+        session_tolerances=_by_key(settings.tolerances, key_of),
         baseline=attempt.baseline,
     )
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
@@ -60,6 +61,6 @@ def _own_metrics(attempt: Attempt) -> Mapping[str, float] | None:
         return None
 
 
-def _by_legal_name(named: Mapping[str, T] | None) -> dict[str, T]:
-    """With the names that metrics have in MLflow: ``accuracy@1`` is ``accuracy_1`` there."""
-    return {legal_key(name): value for name, value in (named or {}).items()}
+def _by_key(named: Mapping[str, T] | None, key_of: Callable[[str], str]) -> dict[str, T]:
+    """With the names that metrics have in MLflow: ``accuracy@1`` is ``accuracy_at_1`` there."""
+    return {key_of(name): value for name, value in (named or {}).items()}
