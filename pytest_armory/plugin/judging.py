@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from pytest_armory.errors import TrackingError
@@ -14,6 +15,7 @@ from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.attempt import Attempt
 from pytest_armory.plugin.marker import Mark
 from pytest_armory.plugin.options import Settings
+from pytest_armory.records import Verdict
 from pytest_armory.values import legal_key
 
 T = TypeVar("T")
@@ -40,8 +42,18 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Bas
         session_tolerances=_by_key(settings.tolerances, key_of),
         baseline=attempt.baseline,
     )
+    verdicts = [_naming_evaluations(verdict, attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
+
+
+def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:
+    """A verdict that says which evaluation's metric was judged, if several measured it."""
+    first, *others = attempt.run.writer.metrics.measured_by(verdict.metric) or [""]
+    if not others:
+        return verdict
+    text = f"{verdict.text} (of the evaluation {first!r}, not {', '.join(map(repr, others))})"
+    return replace(verdict, text=text.strip())
 
 
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:

@@ -16,6 +16,22 @@ class LoggedMetrics:
         self._steps: dict[str, int] = {}
         self._infinite: set[str] = set()
         self._names: dict[str, str] = {}
+        self._evaluations: dict[str, list[str]] = {}
+
+    def measured_by(self, metric: str) -> list[str]:
+        """The evaluations that measured a metric, the first one first: it has that one's value."""
+        return self._evaluations.get(metric, [])
+
+    def taken(self, metrics: Iterable[str], evaluation: str) -> dict[str, str]:
+        """Which metrics of an evaluation another one has measured already, and which one."""
+        taken = {}
+        for metric in metrics:
+            known = self._evaluations.setdefault(metric, [evaluation])
+            if evaluation not in known:
+                known.append(evaluation)
+            if known[0] != evaluation:
+                taken[metric] = known[0]
+        return taken
 
     def key_of(self, name: str) -> str:
         """The name in MLflow of a metric by the name that it was logged, or is asked for, with."""

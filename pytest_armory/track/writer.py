@@ -121,6 +121,27 @@ class RunWriter:
         if arrays:
             self.store_files({_array_file(k): json_text(v) for k, v in arrays.items()})
 
+    def log_evaluation(
+        self,
+        evaluation: str,
+        numbers: Mapping[str, float],
+        arrays: Mapping[str, object],
+        names: Mapping[str, str],
+    ) -> Mapping[str, str]:
+        """Store what an evaluation measured; returns its metrics that another one's name has.
+
+        Each with that evaluation: the value is stored as ``{evaluation}/{metric}`` instead.
+        """
+        taken = self.metrics.taken([*numbers, *arrays], evaluation)
+        own = {name: legal_key(f"{evaluation}/{name}") for name in taken}
+        given = {own.get(k, k): f"{evaluation}/{v}" if k in own else v for k, v in names.items()}
+        self.log_results(
+            {own.get(name, name): value for name, value in numbers.items()},
+            {own.get(name, name): value for name, value in arrays.items()},
+            names=given,
+        )
+        return taken
+
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
         """Store metrics of an evaluation in progress, at a step."""
         self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])

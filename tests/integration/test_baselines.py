@@ -565,6 +565,50 @@ def test_metrics_whose_name_mlflow_does_not_take(evals: Evals) -> None:
 
 
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "in memory"])
+def test_several_engines_in_one_test(evals: Evals, track: bool) -> None:
+    """The first keeps the name; what another measured is kept under its own; a gate says whose."""
+    evals.write("""
+        import warnings
+        import pytest
+        from pytest_armory import Engine, Evaluation
+        from pytest_armory.errors import MetricWarning
+        def score(name, value, metric="accuracy"):
+            metrics = {metric: lambda targets, predictions: value}
+            data = [([1], [1])]
+            same = lambda inputs: inputs
+            return Engine(Evaluation(name=name, dataset=data, model=same, metrics=metrics)).run()
+        pytestmark = pytest.mark.evaluation(at_least={"accuracy": 0.5})
+        def test_two(evaluation_run):
+            score("clean", 0.9)
+            with pytest.warns(MetricWarning, match="'clean' and 'pgd' of one run both") as caught:
+                assert score("pgd", 0.1).metrics["accuracy"] == 0.1
+            assert len(caught) == 1
+            assert "stored as 'pgd/accuracy'; put the name of Eval" in str(caught[0].message)
+            assert evaluation_run.metrics["accuracy"] == 0.9
+            assert evaluation_run.metrics["pgd/accuracy"] == 0.1
+            assert "pgd/samples_per_second" in evaluation_run.metrics
+        def test_missed():
+            score("clean", 0.1)
+            with pytest.warns(MetricWarning):
+                score("pgd", 0.9)
+        def test_apart(evaluation_run):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                score("clean", 0.9)
+                score("clean", 0.8)  # again: a new value of its own
+                score("pgd", 0.1, "pgd accuracy")
+            assert evaluation_run.metrics["accuracy"] == 0.8
+    """)
+    result = evals.run(track=track)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*accuracy 0.1 is below * (of the evaluation 'clean', not 'pgd')"])
+    if track:
+        metrics = evals.run_of("test_two").data.metrics
+        assert (metrics["accuracy"], metrics["pgd/accuracy"]) == (0.9, 0.1)
+        assert "pgd/samples" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "in memory"])
 def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
     """Two metrics stay two, whatever their names, or one is refused; a gate judges its own."""
     evals.write("""

@@ -54,11 +54,17 @@ class Run:
         self.steps: list[tuple[dict[str, float], int]] = []
         self.writer = self
 
-    def log_results(
-        self, numbers: dict[str, float], arrays: dict[str, object], *, names: dict[str, str]
-    ) -> None:
+    def log_evaluation(
+        self,
+        evaluation: str,
+        numbers: dict[str, float],
+        arrays: dict[str, object],
+        names: dict[str, str],
+    ) -> dict[str, str]:
+        assert evaluation == "pgd"
         assert names.keys() >= {*numbers, *arrays}
         self.results.append((dict(numbers), dict(arrays)))
+        return {}
 
     def log_step_metrics(self, numbers: dict[str, float], step: int) -> None:
         self.steps.append((numbers, step))
