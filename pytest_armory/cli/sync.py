@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pytest_armory.cli.progress import ProgressLine
 from pytest_armory.cli.stores import logged_in
 from pytest_armory.errors import TrackingError
 from pytest_armory.report.text import age, plural, table
-from pytest_armory.store import destination
+from pytest_armory.store import credentials, destination
 from pytest_armory.store.destination import Destination
 from pytest_armory.sync.lock import upload_lock
 from pytest_armory.sync.plan import UploadPlan, upload_plans
@@ -32,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="list what would be uploaded; no server is asked"
     )
+    parser.add_argument(
+        "--armory-tracking-uri",
+        metavar="URI",
+        dest="in_force",
+        help="the tracking URI that the credentials of this process are for (environment: "
+        "MLFLOW_TRACKING_URI); uploads to another server are sent none. What is uploaded does not "
+        "depend on it",
+    )
     parser.set_defaults(
         armory_tracking_uri=destination.LOCAL, failure_status=1, broken_pipe_status=1
     )
@@ -43,7 +52,9 @@ def run(source: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     What is there already is not uploaded again. Safe to stop at any time, and to run again.
     """
     to = None if arguments.to is None else destination.resolve(arguments.to)
-    plans = yield from (_preview if arguments.dry_run else _upload_all)(source, to)
+    given = arguments.in_force or os.environ.get("MLFLOW_TRACKING_URI")
+    in_force = destination.resolve(given) if given else None
+    plans = yield from (_preview if arguments.dry_run else _upload_all)(source, to, in_force)
     if not plans:
         where = (
             f"waits in {source.display_uri}"
@@ -59,8 +70,10 @@ _PlanLines = Generator[str, None, list[UploadPlan]]
 # What would be uploaded
 
 
-def _preview(source: Destination, to: Destination | None) -> _PlanLines:
-    plans = upload_plans(source, to)
+def _preview(
+    source: Destination, to: Destination | None, in_force: Destination | None
+) -> _PlanLines:
+    plans = upload_plans(source, to, in_force)
     for plan in plans:
         yield from _plan_lines(plan)
     return plans
@@ -88,11 +101,13 @@ def _plan_lines(plan: UploadPlan) -> Iterator[str]:
 # The upload
 
 
-def _upload_all(source: Destination, to: Destination | None) -> _PlanLines:
+def _upload_all(
+    source: Destination, to: Destination | None, in_force: Destination | None
+) -> _PlanLines:
     """Raises :class:`TrackingError` with what is not uploaded, once the rest is."""
     problems = []
     with upload_lock(source), nullcontext() if to is None else logged_in(to) as target:
-        plans = upload_plans(source, target)
+        plans = upload_plans(source, target, in_force)
         for plan in plans:
             problems += yield from _upload(source, plan)
     if problems:
@@ -123,9 +138,13 @@ def _upload(source: Destination, plan: UploadPlan) -> Generator[str, None, list[
 
 
 def _steps(source: Destination, plan: UploadPlan) -> Iterator[Step]:
-    """The steps of an upload, logged in to its target."""
+    """The steps of an upload, logged in to its target if this process's credentials are for it."""
     if plan.target is None:
         yield from upload(source, plan)  # which yields the reason
+        return
+    if not plan.with_credentials:
+        with credentials.withheld():
+            yield from upload(source, plan)
         return
     with logged_in(plan.target) as target:
         yield from upload(source, replace(plan, target=target))

@@ -38,8 +38,14 @@ class EvaluationResults:
 class ResultLog(StepLog, Protocol):
     """What writes to a tracked run."""
 
-    def log_results(self, numbers: Mapping[str, float], arrays: Mapping[str, object]) -> None:
-        """Write what an evaluation measured."""
+    def log_evaluation(
+        self,
+        evaluation: str,
+        numbers: Mapping[str, float],
+        arrays: Mapping[str, object],
+        names: Mapping[str, str],
+    ) -> Mapping[str, str]:
+        """Write what an evaluation measured; returns which metrics another one had, and which."""
 
 
 class CurrentRun(Protocol):
@@ -104,8 +110,21 @@ class Engine:
         log = current.writer if current is not None else None
         walk, measured = self._walked(log)
         values = metric_values({**measured, **walk.engine_numbers()}, convert=track.convert_result)
+        name, shared = self.evaluation.name, {}
         if log is not None:
-            log.log_results(values.numbers, values.arrays)
+            taken = log.log_evaluation(name, values.numbers, values.arrays, values.names)
+            own = walk.engine_numbers()
+            shared = {k: v for k, v in taken.items() if values.names.get(k) not in own}
+        if shared:
+            metric, first = next(iter(shared.items()))
+            warnings.warn(
+                f"the evaluations {first!r} and {name!r} of one run both measured "
+                f"{', '.join(map(repr, shared))}: {metric!r} is that of {first!r}, and that of "
+                f"{name!r} is stored as {f'{name}/{metric}'!r}; put the name of "
+                "Evaluation(name=…) into the metric's name, or give each a test of its own",
+                MetricWarning,
+                stacklevel=2,
+            )
         for name, reason in values.refused.items():
             warnings.warn(
                 f"evaluation {self.evaluation.name!r}: metric {name!r} was left out: {reason}",

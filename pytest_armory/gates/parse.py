@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates.formatting import brief_repr, exact_number
+from pytest_armory.values import legal_key
 
 SESSION = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 """A session's ID."""
@@ -106,6 +107,8 @@ def parse_tolerances(lines: Iterable[str]) -> dict[str, Tolerance]:
             )
         if metric in tolerances:
             raise ArmoryUsageError(f"armory_tolerances has two lines for {metric!r}; keep one")
+        if problem := collision({**tolerances, metric: text}):
+            raise ArmoryUsageError(f"armory_tolerances {problem}")
         tolerances[metric] = _tolerance_of_line(line, text)
     return tolerances
 
@@ -187,13 +190,29 @@ def _mapping_problem(
     return None
 
 
+def collision(named: Mapping[str, object]) -> str | None:
+    """The problem with a mapping that names one metric of MLflow twice, to follow its name."""
+    first: dict[str, str] = {}
+    for metric in named:
+        legal = legal_key(metric)
+        if first.setdefault(legal, metric) != metric:
+            return (
+                f"names {first[legal]!r} and {metric!r}, and both are the metric {legal!r} in "
+                "MLflow; keep one of them, or rename what is logged"
+            )
+    return None
+
+
 def contradiction(at_least: Mapping[str, float], at_most: Mapping[str, float]) -> str | None:
     """The problem with bounds that no value meets, ``at_least`` above ``at_most``; else None.
 
     Both must be valid: see :func:`bounds_problem`.
     """
-    for metric in filter(at_most.__contains__, at_least):
-        least, most = float(at_least[metric]), float(at_most[metric])
+    upper = {legal_key(metric): bound for metric, bound in at_most.items()}
+    for metric in at_least:
+        if legal_key(metric) not in upper:
+            continue
+        least, most = float(at_least[metric]), float(upper[legal_key(metric)])
         if least > most:
             return (
                 f"asks {metric!r} to be at least {exact_number(least)} and at most "

@@ -14,6 +14,7 @@ from pytest_armory import environment
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.plugin.options import Settings
 from pytest_armory.store.destination import HTTP_LIMITS, Destination, resolve, without_login
+from pytest_armory.sync.tags import sync_command
 from pytest_armory.values import conceal
 
 _LOGIN = ("USERNAME", "PASSWORD", "TOKEN")
@@ -30,13 +31,15 @@ _SET_MEANWHILE = (
 class Connection:
     """Where a session tracks to, with problems and notes for its summary.
 
-    ``local`` is the local database, where evaluations wait whose server is unreachable.
+    ``local`` is the local database, where evaluations wait whose server is unreachable, and
+    ``sync_command`` what uploads them.
     """
 
     where: Destination
     local: Destination
     problems: list[str]
     notes: list[str]
+    sync_command: str
 
 
 def connect(
@@ -49,10 +52,12 @@ def connect(
     """
     with _usage_errors():
         given = _destination(settings)
+        from_environment = settings.uri == os.environ.get("MLFLOW_TRACKING_URI")
         where, problems = _logged_in(config, given, cleanup)
         local = resolve(None)
     _limit_calls(where, settings.budget, out_of_reach, cleanup)
-    return Connection(where, local, problems, _password_note(given))
+    command = sync_command("" if from_environment else given.display_uri)
+    return Connection(where, local, problems, _password_note(given), command)
 
 
 def session_environment() -> AbstractContextManager[None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from pytest_armory.errors import TrackingError
@@ -14,6 +15,7 @@ from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.attempt import Attempt
 from pytest_armory.plugin.marker import Mark
 from pytest_armory.plugin.options import Settings
+from pytest_armory.records import Verdict
 from pytest_armory.values import legal_key
 
 T = TypeVar("T")
@@ -30,17 +32,28 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Bas
     own = _own_metrics(attempt)
     attempt.own_metrics = own or {}
     metrics = {"duration_seconds": attempt.elapsed, **attempt.run.metrics, **attempt.own_metrics}
-    tolerances = _by_legal_name(mark.baseline)
+    key_of = attempt.run.writer.metrics.key_of
+    tolerances = _by_key(mark.baseline, key_of)
     verdicts = judge(
-        _by_legal_name(metrics),
-        at_least=_by_legal_name(mark.at_least),
-        at_most=_by_legal_name(mark.at_most),
+        _by_key(metrics, legal_key),
+        at_least=_by_key(mark.at_least, key_of),
+        at_most=_by_key(mark.at_most, key_of),
         tolerances={name: parse_tolerance(text) for name, text in tolerances.items()},
-        session_tolerances=_by_legal_name(settings.tolerances),
+        session_tolerances=_by_key(settings.tolerances, key_of),
         baseline=attempt.baseline,
     )
+    verdicts = [_naming_evaluations(verdict, attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
+
+
+def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:
+    """A verdict that says which evaluation's metric was judged, if several measured it."""
+    first, *others = attempt.run.writer.metrics.measured_by(verdict.metric) or [""]
+    if not others:
+        return verdict
+    text = f"{verdict.text} (of the evaluation {first!r}, not {', '.join(map(repr, others))})"
+    return replace(verdict, text=text.strip())
 
 
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:
@@ -60,6 +73,6 @@ def _own_metrics(attempt: Attempt) -> Mapping[str, float] | None:
         return None
 
 
-def _by_legal_name(named: Mapping[str, T] | None) -> dict[str, T]:
-    """With the names that metrics have in MLflow: ``accuracy@1`` is ``accuracy_1`` there."""
-    return {legal_key(name): value for name, value in (named or {}).items()}
+def _by_key(named: Mapping[str, T] | None, key_of: Callable[[str], str]) -> dict[str, T]:
+    """With the names that metrics have in MLflow: ``accuracy@1`` is ``accuracy_at_1`` there."""
+    return {key_of(name): value for name, value in (named or {}).items()}

@@ -101,9 +101,9 @@ def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
             for problem in _mark_problems(mark, item.config):
                 errors[f"{item.nodeid.split('[')[0]}: {problem}"] = None
         if is_evaluation(item) and not errors:
-            clash = _contradiction(merged_mark(item))
+            clash = _clash(merged_mark(item))
             if clash:
-                errors[f"{item.nodeid}: @pytest.mark.evaluation {clash}"] = None
+                errors[f"{item.nodeid}: @pytest.mark.evaluation{clash}"] = None
     return list(errors)
 
 
@@ -145,12 +145,17 @@ def _gate_problem(key: str, value: object) -> str | None:
     return (gates.tolerances_problem if key == "baseline" else gates.bounds_problem)(value)
 
 
-def _contradiction(mark: Mark) -> str | None:
-    if not mark.at_least or not mark.at_most:
-        return None
+def _clash(mark: Mark) -> str:
+    """What is wrong with the gates of merged markers, each of which is valid; else empty."""
+    if not (mark.at_least or mark.at_most or mark.baseline):
+        return ""
     from pytest_armory.gates import parse as gates
 
-    return gates.contradiction(mark.at_least, mark.at_most)
+    for key in sorted(_GATES):
+        if problem := gates.collision(getattr(mark, key) or {}):
+            return f"({key}=…) {problem}"
+    problem = gates.contradiction(mark.at_least or {}, mark.at_most or {})
+    return f" {problem}" if problem else ""
 
 
 def _misspelt(name: str, config: pytest.Config) -> list[str]:

@@ -83,7 +83,13 @@ def _new_identity(config: pytest.Config, session: str | None) -> Identity:
 
 def _ledger(config: pytest.Config, connection: Connection, identity: Identity) -> Ledger:
     each = xdist.runs_each_test_everywhere(config)
-    return Ledger(connection.where, identity, each=each, local=connection.local)
+    return Ledger(
+        connection.where,
+        identity,
+        each=each,
+        local=connection.local,
+        sync_command=connection.sync_command,
+    )
 
 
 def _process(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from pytest_armory.track.run import tag_strings
-from pytest_armory.values import metric_values
+from pytest_armory.values import legal_key, metric_values
 
 _RAISED = (Exception, pytest.fail.Exception, pytest.skip.Exception)
 """What a hook may raise without failing the test."""
@@ -48,8 +48,10 @@ def chief_metrics_of(
     answer = _answer(item, "pytest_armory_chief_metrics", problems, metrics=metrics)
     if answer is None:
         return ()
-    if isinstance(answer, list | tuple) and all(name in metrics for name in answer):
-        return tuple(answer)
+    if isinstance(answer, list | tuple):
+        names = tuple(legal_key(str(name)) for name in answer)
+        if all(name in metrics for name in names):
+            return names
     problems.append(
         "the hook pytest_armory_chief_metrics must give a list of names of metrics that were "
         f"logged, got {reprlib.repr(answer)}"

@@ -64,6 +64,11 @@ class Origin:
     shard: str = ""
     process: str = ""
 
+    @property
+    def reporter(self) -> str:
+        """The process that reports the job, and closes its runs: a job is named after it."""
+        return self.shard.rpartition(":")[0]
+
 
 def kind_of(tags: Mapping[str, str]) -> Kind | None:
     """The kind of a run; None for one that a test's own code opened."""

@@ -56,9 +56,15 @@ def run_on_several_workers(records: Iterable[EvaluationRecord]) -> Set[str]:
 
 def chief_metrics(metrics: Mapping[str, float], most: int = CHIEF) -> dict[str, float]:
     """The metrics a table shows by default: the simplest names, timings only if need be."""
-    names = [n for n in metrics if n not in _SIDE_METRICS and not n.startswith(_SIDE_FOLDERS)]
+    names = [n for n in metrics if not _is_side_metric(n)]
     names.sort(key=lambda name: (name.count("/"), name))
     return {name: metrics[name] for name in names[:most]}
+
+
+def _is_side_metric(name: str) -> bool:
+    """Whether it is an engine's own number, of a second evaluation in a test too."""
+    inner = name.partition("/")[2]
+    return any(n in _SIDE_METRICS or n.startswith(_SIDE_FOLDERS) for n in (name, inner))
 
 
 def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:

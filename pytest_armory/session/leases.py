@@ -3,15 +3,22 @@
 A process of a tracked session keeps its file locked until it ends; the kernel releases the lock
 however the process ends. A process ID is not enough: another process, or one in another container,
 may have the same.
+
+The descriptor is kept for the lock alone, and the file is written by its path: a test may close
+descriptors that are not its own, and the number is then another file's. The lock is lost with it,
+so the file's first line identifies the process too, as the kernel does, where that can be read.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,55 +26,130 @@ from time import sleep
 from urllib.parse import quote, unquote
 
 _SUFFIX = ".lease"
+_RELEASED = "-"
+"""The first line of a lease that its process has left for others to recover from."""
+
+
+class Lease:
+    """The lease of this process, locked. ``path`` is its file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._first_line = _kernel_identity(os.getpid())
+        self._text = ""
+        self._write()
+
+    def touch(self) -> None:
+        """Say that this process is at work: who closes its runs later knows until when it was."""
+        self._lock_again()
+        with suppress(OSError):  # a file system gone read-only; then the end is known less exactly
+            os.utime(self.path)
+
+    def write_journal(self, text: str) -> None:
+        """Replace the journal: what is needed to close this process's runs if it is killed."""
+        self._text = text
+        self._lock_again()
+        self._write()
+
+    def release(self) -> None:
+        """Remove the file and release its lock."""
+        if self.path not in _held:  # a forked child process has closed its copy already
+            return
+        if sys.platform == "win32":  # where open files cannot be removed
+            _unlock(self.path)
+        with suppress(OSError):
+            self.path.unlink()
+        if sys.platform != "win32":
+            _unlock(self.path)
+
+    def unlock(self) -> None:
+        """Release the lock but keep the file, for another process to recover from."""
+        if self.path in _held:
+            self._first_line = _RELEASED
+            self._write()
+            _unlock(self.path)
+
+    def _write(self) -> None:
+        if self.path not in _held:
+            return
+        with suppress(OSError):  # a full disk, a removed folder; then less is recovered
+            descriptor = os.open(self.path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{self._first_line}\n{self._text}".encode())
+            finally:
+                os.close(descriptor)
+
+    def _lock_again(self) -> None:
+        """Lock the file if a test has closed the descriptor, or removed the file."""
+        lock = _held.get(self.path)
+        if lock is None or (lock.is_ours and lock.is_at(self.path)):
+            return
+        lock.close()  # first, for the new one may get the same number
+        with suppress(OSError):
+            again = _locked(self.path, os.O_RDWR | os.O_CREAT)
+            if again is not None:
+                _held[self.path] = again
+                self._write()
 
 
 @dataclass(frozen=True)
-class Lease:
-    """A lease that this process has locked.
+class DeadLease:
+    """The lease of a process that has ended without removing it.
 
     ``process`` is its owner's :func:`process_name`; ``seen`` is when the owner was last active, in
     milliseconds since the epoch.
     """
 
     path: Path
-    descriptor: int
     process: str
     seen: int
-
-    def touch(self) -> None:
-        """Say that this process is at work: who closes its runs later knows until when it was."""
-        with suppress(OSError):  # a file system gone read-only; then the end is known less exactly
-            os.utime(self.path)
-
-    def write_journal(self, text: str) -> None:
-        """Replace the journal: what is needed to close this process's runs if it is killed."""
-        with suppress(OSError):  # a full disk; then less is recovered
-            os.ftruncate(self.descriptor, 0)
-            os.lseek(self.descriptor, 0, os.SEEK_SET)
-            os.write(self.descriptor, text.encode())
 
     @property
     def journal(self) -> str:
         """What its owner has written, truncated if it was killed meanwhile."""
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-        return os.read(self.descriptor, os.fstat(self.descriptor).st_size).decode(errors="replace")
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return text.partition("\n")[2]
 
-    def release(self) -> None:
-        """Remove the file and release its lock."""
-        if self.descriptor not in _held:  # a forked child process has closed its copy already
-            return
-        if sys.platform == "win32":  # where open files cannot be removed
-            self.unlock()
+    def remove(self) -> None:
+        """Remove the file: nothing is left to recover."""
         with suppress(OSError):
             self.path.unlink()
-        if sys.platform != "win32":
-            self.unlock()
 
-    def unlock(self) -> None:
-        """Release the lock but keep the file, for another process to recover from."""
-        if self.descriptor in _held:
-            del _held[self.descriptor]
+
+@dataclass(frozen=True)
+class _Lock:
+    """A locked descriptor, with the device and inode of its file."""
+
+    descriptor: int
+    file: tuple[int, int]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the descriptor is still that of the file: a test may have closed it."""
+        try:
+            return _file_of(os.fstat(self.descriptor)) == self.file
+        except OSError:
+            return False
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the file is still the one at a path."""
+        try:
+            return _file_of(path.stat()) == self.file
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Release the lock. A descriptor that is another file's by now is left alone."""
+        if self.is_ours:
             os.close(self.descriptor)
+
+
+def _file_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def host_name() -> str:
@@ -88,71 +170,133 @@ def hold(folder: Path) -> Lease | None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (quote(process_name(), safe="") + _SUFFIX)
-    if path in _held.values():
+    if path in _held:
         return None
     for _ in range(1000):
-        lease = _lock(path, os.O_CREAT)
+        lock = _locked(path, os.O_RDWR | os.O_CREAT)
         # A process in `survey` may have locked it in between, or removed it.
-        if lease is not None and path.exists():
-            return lease
+        if lock is not None and lock.is_at(path):
+            _held[path] = lock
+            return Lease(path)
+        if lock is not None:
+            lock.close()
         sleep(0.01)
     raise OSError(f"{path} is locked by another process")
 
 
-def survey(folder: Path) -> tuple[list[Lease], set[str]]:
-    """The leases of dead processes, locked by this one; and the names of living processes."""
-    dead, alive = [], set()
+def survey(folder: Path) -> tuple[Mapping[str, DeadLease], AbstractSet[str]]:
+    """The leases of dead processes, and the names of living ones; one file is open at a time.
+
+    Of a lease that cannot be opened or locked for any other reason than its lock, neither is known.
+    """
+    dead, alive = {}, set()
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        lease = _lock(path)
-        if lease is not None:
-            dead.append(lease)
-        elif path.exists():
-            alive.add(_owner(path))
+        process = _owner(path)
+        try:
+            seen = path.stat().st_mtime_ns // 1_000_000
+            lock = None if path in _held else _locked(path)
+        except OSError:  # its owner has just ended; it is another user's, or cannot be locked
+            continue
+        if lock is None or _is_alive(path, process):
+            alive.add(process)
+        else:
+            dead[process] = DeadLease(path, process, seen)
+        if lock is not None:
+            lock.close()
     return dead, alive
+
+
+@contextmanager
+def recovering(folder: Path) -> Iterator[bool]:
+    """Whether this process alone recovers from the leases of a folder, inside the context."""
+    try:
+        lock = None if sys.platform == "win32" else _locked(folder, os.O_RDONLY)
+        is_alone = lock is not None or sys.platform == "win32"
+    except OSError:  # a folder that is not there, or one that cannot be locked
+        lock, is_alone = None, True
+    try:
+        yield is_alone
+    finally:
+        if lock is not None:
+            lock.close()
 
 
 def _owner(path: Path) -> str:
     return unquote(path.name.removesuffix(_SUFFIX))
 
 
-def _lock(path: Path, flags: int = 0) -> Lease | None:
-    try:
-        descriptor = os.open(path, os.O_RDWR | flags, 0o644)
-    except OSError:  # its owner has just ended; or it is another user's, or not a file
-        return None
-    if not _flock(descriptor):
-        os.close(descriptor)
-        return None
-    _held[descriptor] = path
-    return Lease(path, descriptor, _owner(path), os.fstat(descriptor).st_mtime_ns // 1_000_000)
+def _is_alive(path: Path, process: str) -> bool:
+    """Whether the owner of a lease without a lock is alive: a test of its closed the descriptor."""
+    host, _, rest = process.partition(":")
+    pid = rest.partition(":")[0]
+    if host != host_name() or not pid.isdigit():
+        return False
+    with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+        first_line = file.readline(200).strip()
+        return bool(first_line) and first_line == _kernel_identity(int(pid))
+    return False
 
+
+def _kernel_identity(pid: int) -> str:
+    """The boot and the time at which a process started; empty if it is dead or not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else f"{boot} {fields[18]}"
+    except (OSError, IndexError, ValueError):  # no Linux, or no such process
+        return ""
+
+
+def _locked(path: Path, flags: int = os.O_RDWR) -> _Lock | None:
+    """The file, locked; None if another process has it locked. Raises ``OSError``."""
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        if _flock(descriptor):
+            return _Lock(descriptor, _file_of(os.fstat(descriptor)))
+    except OSError:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+_WOULD_BLOCK = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _flock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
+    def _try_lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 else:
     import fcntl
 
-    def _flock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # held; or a file system without locks
+    def _try_lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _flock(descriptor: int) -> bool:
+    """Whether the lock was free. Raises ``OSError``, as on a file system without locks."""
+    try:
+        _try_lock(descriptor)
+    except OSError as error:
+        if error.errno in _WOULD_BLOCK:
             return False
-        return True
+        raise
+    return True
 
 
-_held: dict[int, Path] = {}
+_held: dict[Path, _Lock] = {}
+
+
+def _unlock(path: Path) -> None:
+    lock = _held.pop(path, None)
+    if lock is not None:
+        lock.close()
 
 
 def _close_held() -> None:
     while _held:
-        os.close(_held.popitem()[0])
+        _held.popitem()[1].close()
 
 
 # A child would keep the lock after its parent's end; closing its copy keeps the parent's.

@@ -37,7 +37,7 @@ class Ledger:
     """A session in the process that reports: every reported attempt, and the session runs.
 
     ``each`` is whether every worker runs every test, as with ``--dist=each``. ``local`` is where
-    evaluations wait whose server is unreachable.
+    evaluations wait whose server is unreachable, and ``sync_command`` what uploads them.
     """
 
     def __init__(
@@ -46,8 +46,10 @@ class Ledger:
         identity: Identity,
         each: bool = False,
         local: Destination | None = None,
+        sync_command: str = "pytest-armory sync",
     ) -> None:
         self.where = where
+        self.sync_command = sync_command
         self._local = local or where
         self.identity = identity
         self.problems: list[str] = []
@@ -204,7 +206,7 @@ class Ledger:
         if not summary.waiting:
             return self.runs.open_with()
         stored = self.runs.open_with() if summary.waiting < len(summary.records) else []
-        return [*stored, "bring them there with `pytest-armory sync`"]
+        return [*stored, f"bring them there with `{self.sync_command}`"]
 
     def _text(self, summary: Summary) -> str:
         text, problem = edited_markdown(summary, self.edit)

@@ -1,6 +1,7 @@
 """Closing the runs that a killed process left open: ``pytest-armory recover``, and every session.
 
-Only a run whose process is dead is closed, which its lease says. Runs of other machines, or of
+Only a run whose process is dead is closed, and that which reports its session too: their leases say
+it. A session that has lost a worker closes that one's run itself. Runs of other machines, or of
 another Armory home, are only named: whoever knows that they are over closes them by their session's
 ID.
 """
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from pytest_armory.errors import TrackingError
 from pytest_armory.records import Outcome
 from pytest_armory.records.tags import Journal, decode_journal, origin_of
 from pytest_armory.report.sentences import with_tests
@@ -50,42 +52,45 @@ def recover(where: Destination, session: str | None = None) -> Recovery:
     """
     if where.database is not None and not where.database.exists():
         return Recovery()
-    dead, alive = leases.survey(lease_folder(where))
-    return _recover(where, dead, alive, session)
+    folder = lease_folder(where)
+    with leases.recovering(folder) as is_alone:
+        if not is_alone:
+            raise TrackingError(
+                f"another process is closing the runs at {where.display_uri}; see what is left "
+                "with `pytest-armory recover` when it has finished"
+            )
+        return _recover(where, *leases.survey(folder), session)
 
 
 def recover_dead(where: Destination, own: str | None = None) -> Recovery:
     """The same in a running session, without a request if no process is dead.
 
-    Runs of the session ``own`` itself are left open: they are closed at its end.
+    Runs of the session ``own`` itself are left open: they are closed at its end. Another process
+    that is doing it is left to it.
     """
-    dead, alive = leases.survey(lease_folder(where))
-    return _recover(where, dead, alive, own=own) if dead else Recovery()
+    folder = lease_folder(where)
+    with leases.recovering(folder) as is_alone:
+        dead, alive = leases.survey(folder) if is_alone else ({}, set())
+        return _recover(where, dead, alive, own=own) if dead else Recovery()
 
 
 def _recover(
     where: Destination,
-    dead: Sequence[leases.Lease],
+    dead: Mapping[str, leases.DeadLease],
     alive: AbstractSet[str],
     session: str | None = None,
     own: str | None = None,
 ) -> Recovery:
-    locked = set(dead)
-    try:
-        store = open_store(where)
-        runs = store.search.open_runs()
-        origins = [origin_of(run.tags) for run in runs]
-        kept = {origin.process for origin in origins if origin.session == own}
-        over = {lease.process: lease for lease in dead if lease.process not in kept}
-        recovery = _by_owner(runs, over.keys(), alive, session)
-        problems = _Closing(store, over).close(recovery.closed)
-        for lease in over.values():
-            locked.remove(lease)
-            lease.release()
-        return replace(recovery, problems=problems)
-    finally:
-        for lease in locked:
-            lease.unlock()
+    store = open_store(where)
+    runs = store.search.open_runs()
+    origins = [origin_of(run.tags) for run in runs]
+    kept = {o.process for o in origins if o.session == own or o.reporter in alive}
+    over = {process: lease for process, lease in dead.items() if process not in kept}
+    recovery = _by_owner(runs, over.keys(), alive, session)
+    problems = _Closing(store, over).close(recovery.closed)
+    for lease in over.values():
+        lease.remove()
+    return replace(recovery, problems=problems)
 
 
 def _by_owner(
@@ -98,7 +103,7 @@ def _by_owner(
     closed, living, unknown = [], [], []
     for run in runs:
         origin = origin_of(run.tags)
-        if origin.process in alive:
+        if origin.process in alive or origin.reporter in alive:
             living.append(run)
         elif origin.process in dead or origin.session == session:
             closed.append(run)
@@ -111,7 +116,7 @@ def _by_owner(
 class _Closing:
     """Closes runs that were left open, with the data in their processes' journals."""
 
-    def __init__(self, store: Store, dead: Mapping[str, leases.Lease]) -> None:
+    def __init__(self, store: Store, dead: Mapping[str, leases.DeadLease]) -> None:
         self._store = store
         self._dead = dead
         self._journals: dict[str, Journal] = {}

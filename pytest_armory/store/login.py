@@ -5,7 +5,8 @@ Mantik requires a bearer token that is valid for about an hour. It is requested 
 by MLflow's own extension point, so that the tests' own ``mlflow.*`` calls have it too. The
 protocol is that of Mantik's client (https://pypi.org/project/mantik, 0.5.11,
 ``utils/mantik_api/client.py``); the extension point is MLflow's ``RequestAuthProvider``
-(``MLFLOW_TRACKING_AUTH``).
+(``MLFLOW_TRACKING_AUTH``). The password goes to Mantik's API only, and a token only to the origin
+of the tracking URI that it was requested for: :func:`needed` says which servers are Mantik's.
 
 Nothing here raises from a frame whose arguments or variables have a secret: pytest shows both.
 """
@@ -18,7 +19,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
 from functools import lru_cache, partial
 from math import inf
 from time import time
@@ -28,6 +28,8 @@ from urllib.parse import urlsplit
 from pytest_armory.budget import within
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.values import REDACTED, conceal, redact_text
+from pytest_armory.values.origin import origin
+from pytest_armory.values.times import seconds
 
 PROVIDER = "armory"
 """The name of this auth provider, in ``MLFLOW_TRACKING_AUTH`` and in ``pyproject.toml``."""
@@ -35,8 +37,20 @@ PROVIDER = "armory"
 TRACKING_PATH = "/tracking"
 """Where Mantik's API serves MLflow: its client's default is https://api.cloud.mantik.ai/tracking/"""
 
+API = "https://api.cloud.mantik.ai"
+"""Mantik's API without ``MANTIK_API_URL``, as in Mantik's client."""
+
+DOMAIN = "cloud.mantik.ai"
+"""The host, with those below it, that is Mantik's own."""
+
+TOKEN = "MLFLOW_TRACKING_TOKEN"
+"""The variable of MLflow's that Mantik's client reads, so that it is set while logged in."""
+
 INHERITED = "ARMORY_ACCESS_TOKENS"
 """The variable by which child processes inherit the login. `ps` would show an argument."""
+
+WITHHELD = "withheld"
+"""The variable's value while requests are to carry no credentials."""
 
 TIMEOUT = 10.0
 """Seconds for the token service to take the connection, and to answer."""
@@ -49,27 +63,72 @@ class Login(Protocol):
         """A bearer token. Called before each request, from any thread: cache it, renew it."""
 
 
-def needed(uri: str) -> bool:
-    """Whether tracking to `uri` requires a login at Mantik: a server, a name, a password, no token.
+def needed(uri: str, *, requested: bool = False) -> bool:
+    """Whether tracking to `uri` requires a login at Mantik: a name, a password, Mantik's server.
 
-    A token, or another ``MLFLOW_TRACKING_AUTH``, is the user's own login. Raises
-    :class:`ArmoryUsageError` for a user name without a password and the reverse.
+    Mantik's are the servers under its own domain and that of ``MANTIK_API_URL``, and whichever
+    :func:`init_tracking` was called for (``requested``). At any other, MLflow's own credentials are
+    the only ones. A token, or another ``MLFLOW_TRACKING_AUTH``, is the user's own login. Raises
+    :class:`ArmoryUsageError` for a user name without a password and the reverse, and for a
+    ``MANTIK_API_URL`` that is no address.
     """
     other = (os.environ.get("MLFLOW_TRACKING_AUTH") or PROVIDER) != PROVIDER
-    if other or os.environ.get("MLFLOW_TRACKING_TOKEN") or not re.match("https?://", uri.lower()):
-        return False
     missing = [n for n in ("MANTIK_USERNAME", "MANTIK_PASSWORD") if not os.environ.get(n)]
-    if len(missing) == 1:
+    if other or _is_users_token() or len(missing) == 2 or not re.match("https?://", uri.lower()):
+        return False
+    if not (requested or is_mantiks(uri) or _login_for(uri)):
+        return False
+    if missing:
         raise ArmoryUsageError(
             f"a login at Mantik takes MANTIK_USERNAME and MANTIK_PASSWORD, and {missing[0]}"
             " is not set; set it, or unset the other one to track without a login"
         )
-    return not missing
+    return True
+
+
+def is_mantiks(uri: str) -> bool:
+    """Whether a server is Mantik's: under its domain, or of the origin of ``MANTIK_API_URL``."""
+    host = urlsplit(uri).hostname or ""
+    if host == DOMAIN or host.endswith(f".{DOMAIN}"):
+        return True
+    return bool(os.environ.get("MANTIK_API_URL")) and origin(uri) == origin(_api())
+
+
+def _is_users_token() -> bool:
+    logged_in = os.environ.get("MLFLOW_TRACKING_AUTH") == PROVIDER and INHERITED in os.environ
+    return bool(os.environ.get(TOKEN)) and not logged_in
+
+
+def _api() -> str:
+    """The address of Mantik's API. Raises :class:`ArmoryUsageError` if it cannot be used."""
+    problem = _problem_with_api()
+    if problem:
+        raise ArmoryUsageError(problem)
+    return os.environ.get("MANTIK_API_URL") or API
+
+
+def _problem_with_api() -> str:
+    given = os.environ.get("MANTIK_API_URL") or API
+    try:
+        scheme, host, _ = origin(given)
+    except ValueError:  # whose text may hold a part of a password
+        scheme, host = "", None
+    if scheme in ("http", "https") and host:
+        return ""
+    shown = re.sub(r"[^/]*@", f"{REDACTED}@", redact_text(given))
+    return (
+        f"MANTIK_API_URL is {shown!r}, and the address of an API starts with a scheme and a host; "
+        f"set it as in MANTIK_API_URL={API}, or unset it for that one"
+    )
 
 
 def tracking_uri(uri: str) -> str:
-    """`uri` for MLflow: if it is only a host, with the path at which the platform serves MLflow."""
-    return uri.rstrip("/") + TRACKING_PATH if urlsplit(uri).path in ("", "/") else uri
+    """`uri` for MLflow: if it is only the platform's host, with the path at which it serves MLflow.
+
+    No other server's address is changed.
+    """
+    only_host = urlsplit(uri).path in ("", "/")
+    return uri.rstrip("/") + TRACKING_PATH if only_host and is_mantiks(uri) else uri
 
 
 class _Grant(NamedTuple):
@@ -97,15 +156,13 @@ class Tokens:
         self._lock = threading.Lock()
 
     @classmethod
-    def from_environment(cls, uri: str) -> Tokens:
-        """The login for tracking to `uri`: at ``MANTIK_API_URL``, else at the host of `uri`."""
-        scheme, host = uri.split("://", 1)
-        own = f"{scheme}://{re.split('[/?#]', host)[0].rpartition('@')[2]}"
-        return cls(
-            os.environ.get("MANTIK_API_URL") or own,
-            os.environ.get("MANTIK_USERNAME", ""),
-            os.environ.get("MANTIK_PASSWORD", ""),
-        )
+    def from_environment(cls) -> Tokens:
+        """The login at ``MANTIK_API_URL``, by default at the API of Mantik's client.
+
+        Raises :class:`ArmoryUsageError`.
+        """
+        user, password = (os.environ.get(f"MANTIK_{n}", "") for n in ("USERNAME", "PASSWORD"))
+        return cls(_api(), user, password)
 
     def __repr__(self) -> str:
         return f"<login of {self.user!r} at {redact_text(self.api)}>"
@@ -135,7 +192,8 @@ class Tokens:
         """A new grant, or a text that says why there is none.
 
         It never raises: the exceptions of `requests` carry the request, and so would whatever is
-        raised while one of them is handled.
+        raised while one of them is handled. Only a refresh token that is refused leads to a new
+        login: a service that is in trouble is not sent the password as well.
         """
         failure = ""
         for action in ("refresh", "create") if refresh else ("create",):
@@ -143,13 +201,16 @@ class Tokens:
                 response = within(TIMEOUT + 2, partial(self._post, action))
             except (OSError, ValueError) as error:  # a second request would wait as long
                 return f"got no answer ({type(error).__name__}); {_WHERE}"
-            if response.status_code != 200:
-                failure = f"failed: HTTP {response.status_code}; {_advice(response.status_code)}"
-                continue
+            status = response.status_code
+            if not 200 <= status < 300:
+                failure = f"failed: HTTP {status}; {_advice(status)}"
+                if status in _REFUSED:
+                    continue
+                return failure
             try:
                 return _granted(response.json(), refresh)
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-                failure = f"got an answer without a usable token; {_WHERE}"
+                return f"got an answer without a usable token; {_WHERE}"
         return failure
 
     def _post(self, action: str) -> Any:
@@ -175,8 +236,12 @@ class Tokens:
 _WHERE = "set MANTIK_API_URL to the address of Mantik's API"
 
 
+_REFUSED = (400, 401, 403, 422)
+"""Status codes for what was sent: a user name and password, or a refresh token."""
+
+
 def _advice(status: int) -> str:
-    if status in (400, 401, 403, 422):
+    if status in _REFUSED:
         return "check MANTIK_USERNAME and MANTIK_PASSWORD"
     if status == 429 or status >= 500:
         return "try later, or set MLFLOW_TRACKING_TOKEN"
@@ -193,25 +258,6 @@ def _granted(answer: Any, old_refresh: str) -> _Grant:
     return _Grant(access, refresh, expires_at, expires_at - margin)
 
 
-def seconds(when: str) -> float:
-    """An ISO 8601 date and time as seconds since the epoch; without an offset it is UTC.
-
-    Written out because ``datetime.fromisoformat`` of Python 3.10 knows no ``Z``, no ``+0200`` and
-    no fraction but of three or six digits. Raises ValueError.
-    """
-    match = re.fullmatch(
-        r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?"
-        r"(?:Z|([+-])([01]\d|2[0-3]):?([0-5]\d)?)?",
-        when.strip().upper(),
-    )
-    if not match:
-        raise ValueError("not a date and time of ISO 8601")
-    moment, fraction, sign, hours, minutes = match.groups("0")
-    offset = timedelta(hours=int(hours), minutes=int(minutes)) * (-1 if sign == "-" else 1)
-    utc = datetime.fromisoformat(moment).replace(tzinfo=timezone.utc) - offset
-    return utc.timestamp() + float(f"0.{fraction}")
-
-
 _current: tuple[str, Login] | None = None  # the tracking URI, and the login there
 
 
@@ -223,33 +269,50 @@ def _in_force() -> tuple[str, Login] | None:
 @lru_cache(maxsize=4)  # a process that never called `_start` renews once, not at each request
 def _from_parent(text: str) -> tuple[str, Login]:
     uri, api, user, grant = json.loads(text)
+    _published.add(grant[0])
     return uri, Tokens(api, user, os.environ.get("MANTIK_PASSWORD", ""), _Grant(*grant))
 
 
-def _start(uri: str, login: Login | None = None) -> str:
+def _login_for(uri: str) -> Tokens | None:
+    """The login of Mantik's user that is in force for the origin of `uri`, if there is one."""
+    where, login = _in_force() or ("", None)
+    if not isinstance(login, Tokens) or login.user != os.environ.get("MANTIK_USERNAME"):
+        return None
+    return login if origin(where) == origin(uri) else None
+
+
+def _start(uri: str, login: Login | None = None, *, requested: bool = False) -> str:
     global _current
     if login is None:
-        if not needed(uri):
+        if not needed(uri, requested=requested):
             return uri
         uri = tracking_uri(uri)
-        login = Tokens.from_environment(uri)
-        where, old = _in_force() or ("", None)  # of this process, or inherited
-        if isinstance(old, Tokens) and old.user == login.user and _origin(where) == _origin(uri):
-            login = old
+        login = _login_for(uri) or Tokens.from_environment()
     token = login.token()  # so that a wrong password fails here, not at the first run
     _current = uri, login
-    # A hook's login is called again in a worker; other child processes have only this one token.
-    fixed = Tokens("", "", "", _Grant(token, "", inf, inf))
-    inherited = login if isinstance(login, Tokens) else fixed
-    os.environ[INHERITED] = inherited.for_children(uri)
+    _publish(uri, login, token)
     os.environ["MLFLOW_TRACKING_AUTH"] = PROVIDER
     os.environ["MLFLOW_TRACKING_URI"] = uri
     return uri
 
 
+_published: set[str] = set()
+"""The tokens of this process's logins: MLflow itself would send the variable's to any server."""
+
+
+def _publish(uri: str, login: Login, token: str) -> None:
+    """Set the variables by which child processes and Mantik's client have the login."""
+    # A hook's login is called again in a worker; other child processes have only this one token.
+    fixed = Tokens("", "", "", _Grant(token, "", inf, inf))
+    inherited = login if isinstance(login, Tokens) else fixed
+    _published.add(token)
+    os.environ[INHERITED] = inherited.for_children(uri)
+    os.environ[TOKEN] = token
+
+
 def _restorer() -> Callable[[], None]:
     """What restores the login and its variables: a dictionary's secrets would be in tracebacks."""
-    names = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", INHERITED)
+    names = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", TOKEN, INHERITED)
     login, before = _current, {name: os.environ.get(name) for name in names}
 
     def restore() -> None:
@@ -284,9 +347,10 @@ def init_tracking(uri: str | None = None) -> str:
     """Log a script in, for as long as it runs; returns the tracking URI in force.
 
     `uri` defaults to ``MLFLOW_TRACKING_URI``, which is set to what is returned if a login took
-    place. Raises what :func:`logged_in` raises.
+    place. Calling it says that the server takes Mantik's tokens, whatever its address. Raises what
+    :func:`logged_in` raises.
     """
-    return _start(uri or os.environ.get("MLFLOW_TRACKING_URI") or "local")
+    return _start(uri or os.environ.get("MLFLOW_TRACKING_URI") or "local", requested=True)
 
 
 class AuthProvider:
@@ -299,8 +363,10 @@ class AuthProvider:
         """What ``MLFLOW_TRACKING_AUTH`` calls this provider."""
         return PROVIDER
 
-    def get_auth(self) -> Bearer:
+    def get_auth(self) -> Callable[[Any], Any]:
         """The `auth` of one request. Raises :class:`TrackingError` without a login."""
+        if os.environ.get(INHERITED) == WITHHELD:
+            return _without_credentials
         login = _in_force()
         if login is None:
             raise TrackingError(
@@ -310,20 +376,25 @@ class AuthProvider:
         return Bearer(*login)
 
 
+def _without_credentials(request: Any) -> Any:
+    # MLflow has other sources than the environment: ~/.mlflow/credentials is for any server.
+    request.headers.pop("Authorization", None)
+    return request
+
+
 class Bearer:
     """Adds the current token to a request, if it goes to the server that the token is for."""
 
     def __init__(self, uri: str, login: Login) -> None:
-        self._origin, self._login = _origin(uri), login
+        self._uri, self._login = uri, login
 
     def __call__(self, request: Any) -> Any:
         """The request of `requests`, changed in place; this replaces MLflow's basic auth."""
-        if _origin(request.url) == self._origin:
-            request.headers["Authorization"] = f"Bearer {self._login.token()}"
+        if origin(request.url) == origin(self._uri):
+            token = self._login.token()
+            request.headers["Authorization"] = f"Bearer {token}"
+            if os.environ.get(TOKEN, token) != token and os.environ.get(TOKEN) in _published:
+                _publish(self._uri, self._login, token)  # it was renewed
+        elif request.headers.get("Authorization", "").removeprefix("Bearer ") in _published:
+            del request.headers["Authorization"]
         return request
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, port

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
-from pytest_armory.store import Store, StoredRun, open_store
+from pytest_armory.store import Store, StoredRun, credentials, open_store
 from pytest_armory.store.destination import Destination, resolve
-from pytest_armory.sync.tags import SYNCED, WAITS_FOR, links_of, synced_tag, without_user_info
+from pytest_armory.sync.tags import (
+    SYNCED,
+    WAITS_FOR,
+    links_of,
+    sync_command,
+    synced_tag,
+    without_user_info,
+)
 from pytest_armory.values import REDACTED
 
 
@@ -20,7 +27,8 @@ class UploadPlan:
 
     ``unfinished`` are not uploaded yet, for they are ``RUNNING`` or belong to a run that is.
     ``parents`` are the copies' ids of those the runs belong to and that were uploaded before.
-    ``refused`` says why the destination cannot be used, if so.
+    ``refused`` says why the destination cannot be used, if so. ``with_credentials`` says whether
+    this process's are for it.
     """
 
     display_uri: str
@@ -29,12 +37,16 @@ class UploadPlan:
     unfinished: Sequence[StoredRun] = ()
     parents: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
+    with_credentials: bool = True
 
 
 def upload_plans(
-    source: Destination, to: Destination | None, environ: Mapping[str, str] = os.environ
+    source: Destination, to: Destination | None, in_force: Destination | None = None
 ) -> list[UploadPlan]:
-    """The runs that wait in the local database, by destination; or all runs, for ``to``."""
+    """The runs that wait in the local database, by destination; or all runs, for ``to``.
+
+    Credentials are for ``to``, which the user named, else for the destination ``in_force``.
+    """
     if source.database is None or not source.database.exists():
         return []
     store = open_store(source)
@@ -42,7 +54,7 @@ def upload_plans(
     for run in store.search.runs_with_tag(WAITS_FOR):
         waiting.setdefault(without_user_info(run.tags[WAITS_FOR]), []).append(run)
     if to is None:
-        plans = [_waiting_plan(store, uri, runs, environ) for uri, runs in waiting.items()]
+        plans = [_waiting_plan(store, uri, runs, in_force) for uri, runs in waiting.items()]
     else:
         _check_is_elsewhere(source, to)
         runs = store.search.runs_with_tag("armory.session")
@@ -52,15 +64,18 @@ def upload_plans(
 
 
 def _waiting_plan(
-    store: Store, uri: str, runs: Iterable[StoredRun], environ: Mapping[str, str]
+    store: Store, uri: str, runs: Sequence[StoredRun], in_force: Destination | None
 ) -> UploadPlan:
     """The plan for runs that wait for a destination."""
-    runs = [run for run in runs if SYNCED not in run.tags]
+    tagged = max((run.tags[WAITS_FOR] for run in runs), key=len)  # with a user, if one has it
     try:
-        target, refused = destination_of(uri, environ), ""
+        target, refused = destination_of(tagged, in_force), ""
     except TrackingError as error:
         target, refused = None, str(error)
-    return _upload_plan(store, uri, target, runs, refused)
+    waiting = [run for run in runs if SYNCED not in run.tags]
+    plan = _upload_plan(store, uri, target, waiting, refused)
+    allowed = target is None or credentials.are_for(target, in_force)
+    return replace(plan, with_credentials=allowed)
 
 
 def _check_is_elsewhere(source: Destination, to: Destination) -> None:
@@ -71,19 +86,32 @@ def _check_is_elsewhere(source: Destination, to: Destination) -> None:
         )
 
 
-def destination_of(display_uri: str, environ: Mapping[str, str]) -> Destination:
-    """The destination of a run's tag, with the login that only the environment's URI holds."""
+def destination_of(display_uri: str, in_force: Destination | None) -> Destination:
+    """The destination of a run's tag, with the user and password of the URI in force if that is it.
+
+    Raises :class:`TrackingError` if the tag lacks what is needed: secrets are not stored.
+    """
     asked = without_user_info(display_uri)
-    for uri in (environ.get("MLFLOW_TRACKING_URI", ""), asked):
-        try:
-            target = resolve(uri)
-        except ArmoryUsageError:
-            continue
-        if without_user_info(target.display_uri) == asked and REDACTED not in uri:
-            return target
-    raise TrackingError(
-        f"what the URI {display_uri} needs is not stored with its runs; give it with --to URI"
-    )
+    if in_force and without_user_info(in_force.display_uri) == asked:
+        return in_force
+    target = _resolved(asked)
+    had_user = asked != display_uri.rstrip("/")
+    if target is None or (had_user and not target.is_server):
+        raise TrackingError(
+            f"what the URI {display_uri} needs is not stored with its runs; give it whole, as in "
+            f"`{sync_command('URI')}`"
+        )
+    if in_force and target.is_server and credentials.are_for(target, in_force):
+        ours, theirs = urlsplit(str(target.uri)), urlsplit(str(in_force.uri))
+        return resolve(urlunsplit(ours._replace(netloc=theirs.netloc)))
+    return target
+
+
+def _resolved(uri: str) -> Destination | None:
+    try:
+        return None if REDACTED in uri else resolve(uri)
+    except ArmoryUsageError:
+        return None
 
 
 def _upload_plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 
 from pytest_armory.store import StoredRun
@@ -33,6 +34,18 @@ _OWN_STATE = (WAITS_FOR, REMOTE_RUN, SYNCED, EXPERIMENT, "mlflow.runName")
 def without_user_info(uri: str) -> str:
     """A destination's URI for comparison: without user info and trailing slashes."""
     return re.sub(r"(?<=://)[^/@]*@", "", uri).rstrip("/")
+
+
+def sync_command(display_uri: str = "") -> str:
+    """The command that uploads what waits, with the credentials for a tracking URI if it is given.
+
+    Of a server's URI the user is left out; a database's stands as a place to fill in.
+    """
+    if display_uri.startswith(("http://", "https://")):
+        display_uri = without_user_info(display_uri)
+    return shlex.join(
+        ["pytest-armory", "sync", *(["--armory-tracking-uri", display_uri] if display_uri else [])]
+    )
 
 
 def synced_tag(display_uri: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_armory.environment import changed
-from pytest_armory.errors import StoreUnreachableError, TrackingError
+from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
 from pytest_armory.store import StoredRun, open_store
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.transfer import RunWithInputs, TransferEnd
@@ -25,6 +25,7 @@ from pytest_armory.sync.tags import (
     WAITS_FOR,
     copied_tags,
     links_of,
+    sync_command,
     synced_tag,
     waits_for,
     without_user_info,
@@ -122,6 +123,7 @@ class Uploader:
         self.source = source
         self.target = target
         self._ping_limits = ping_limits
+        self._with_credentials = plan.with_credentials
         self._destination = without_user_info(plan.display_uri)
         self._synced_tag = synced_tag(plan.display_uri)
         self._copy_ids = dict(plan.parents)
@@ -138,6 +140,12 @@ class Uploader:
             with changed(self._ping_limits):
                 self.target.ping(PING_SECONDS)
         except TrackingError as error:
+            if isinstance(error, LoginRefusedError) and not self._with_credentials:
+                raise StoreUnreachableError(
+                    f"{self.target.where} refused the upload without credentials, and those of "
+                    "this process are for another tracking URI or none; if they are for this one: "
+                    f"`{sync_command(self.target.where)}`"
+                ) from None
             raise StoreUnreachableError(
                 f"{self.target.where} cannot be reached, or not with what this process was given "
                 f"to log in: {error}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from pytest_armory.values import legal_key, one_name
+
 
 class LoggedMetrics:
     """The value of each metric that MLflow shows: the last at the highest step."""
@@ -13,6 +15,36 @@ class LoggedMetrics:
         self.values: dict[str, float] = {}
         self._steps: dict[str, int] = {}
         self._infinite: set[str] = set()
+        self._names: dict[str, str] = {}
+        self._evaluations: dict[str, list[str]] = {}
+
+    def measured_by(self, metric: str) -> list[str]:
+        """The evaluations that measured a metric, the first one first: it has that one's value."""
+        return self._evaluations.get(metric, [])
+
+    def taken(self, metrics: Iterable[str], evaluation: str) -> dict[str, str]:
+        """Which metrics of an evaluation another one has measured already, and which one."""
+        taken = {}
+        for metric in metrics:
+            known = self._evaluations.setdefault(metric, [evaluation])
+            if evaluation not in known:
+                known.append(evaluation)
+            if known[0] != evaluation:
+                taken[metric] = known[0]
+        return taken
+
+    def key_of(self, name: str) -> str:
+        """The name in MLflow of a metric by the name that it was logged, or is asked for, with."""
+        return next((key for key, given in self._names.items() if given == name), legal_key(name))
+
+    def refused(self, names: Mapping[str, str]) -> dict[str, str]:
+        """Of metrics by their legal names, with those given: which are another's, and why."""
+        firsts = {legal: self._names.setdefault(legal, given) for legal, given in names.items()}
+        return {
+            legal: one_name(legal, firsts[legal], given)
+            for legal, given in names.items()
+            if firsts[legal] != given
+        }
 
     def note(self, numbers: Mapping[str, float], step: int) -> None:
         """Add the values of several metrics at one step."""

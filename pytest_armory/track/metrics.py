@@ -29,7 +29,7 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     rest = {k: v for k, v in metrics.items() if k not in histories} if histories else metrics
     values = metric_values(rest, convert=convert_result)
     warn_of_refused(values.refused)
-    run.writer.log_results(values.numbers, values.arrays, step=step or 0, histories=histories)
+    run.writer.log_results(values.numbers, values.arrays, step or 0, histories, values.names)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ class EvaluationRun:
         """
         values = metric_values(metrics, convert=convert_result)
         warn_of_refused(values.refused)
-        self.writer.log_results(values.numbers, values.arrays, step=step or 0)
+        self.writer.log_results(values.numbers, values.arrays, step or 0, names=values.names)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags on the run; values are stored as strings."""

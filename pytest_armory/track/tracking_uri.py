@@ -37,8 +37,9 @@ def init_tracking(uri: str | None = None) -> str:
 
     ``uri`` is the server's, else ``MLFLOW_TRACKING_URI``; without either it is
     :func:`init_tracking_uri`. With ``MANTIK_USERNAME`` and ``MANTIK_PASSWORD``, and no
-    ``MLFLOW_TRACKING_TOKEN``, they are exchanged for a token that is renewed. Inside a job of the
-    platform, which provides its token, no call is needed. Returns the tracking URI in use.
+    ``MLFLOW_TRACKING_TOKEN``, they are exchanged for a token that is renewed, at ``MANTIK_API_URL``
+    or https://api.cloud.mantik.ai, whatever the server's address. Inside a job of the platform,
+    which provides its token, no call is needed. Returns the tracking URI in use.
     Raises :class:`ArmoryUsageError` and :class:`TrackingError`.
     """
     from pytest_armory.store import fluent, login

@@ -13,6 +13,7 @@ from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.location import Location
 from pytest_armory.track.logged_metrics import LoggedMetrics
+from pytest_armory.track.results import warn_of_refused
 from pytest_armory.track.stored_params import StoredParams
 from pytest_armory.values import legal_key
 
@@ -91,14 +92,23 @@ class RunWriter:
         arrays: Mapping[str, object],
         step: int = 0,
         histories: Mapping[str, Sequence[float]] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         """Store numbers as metrics and arrays as ``metrics/<name>.json``.
 
-        ``histories`` are metrics with a value for each step, counted from 0.
+        ``histories`` are metrics with a value for each step, counted from 0. ``names`` are the
+        names that were given, by the legal ones: a metric that would get the name of another one
+        is left out, with a :class:`MetricWarning`.
         """
         from pytest_armory.store import json_text
 
-        by_step = {legal_key(str(name)): values for name, values in (histories or {}).items()}
+        names = {**(names or {}), **{legal_key(str(name)): str(name) for name in histories or {}}}
+        refused = self.metrics.refused(names)
+        warn_of_refused(refused, stacklevel=3)
+        numbers = {name: value for name, value in numbers.items() if name not in refused}
+        arrays = {name: value for name, value in arrays.items() if name not in refused}
+        histories = {k: v for k, v in (histories or {}).items() if legal_key(str(k)) not in refused}
+        by_step = {legal_key(str(name)): values for name, values in histories.items()}
         self.metrics.note(numbers, step)
         for name, values in by_step.items():
             self.metrics.note({name: values[-1]}, len(values) - 1)
@@ -110,6 +120,27 @@ class RunWriter:
         )
         if arrays:
             self.store_files({_array_file(k): json_text(v) for k, v in arrays.items()})
+
+    def log_evaluation(
+        self,
+        evaluation: str,
+        numbers: Mapping[str, float],
+        arrays: Mapping[str, object],
+        names: Mapping[str, str],
+    ) -> Mapping[str, str]:
+        """Store what an evaluation measured; returns its metrics that another one's name has.
+
+        Each with that evaluation: the value is stored as ``{evaluation}/{metric}`` instead.
+        """
+        taken = self.metrics.taken([*numbers, *arrays], evaluation)
+        own = {name: legal_key(f"{evaluation}/{name}") for name in taken}
+        given = {own.get(k, k): f"{evaluation}/{v}" if k in own else v for k, v in names.items()}
+        self.log_results(
+            {own.get(name, name): value for name, value in numbers.items()},
+            {own.get(name, name): value for name, value in arrays.items()},
+            names=given,
+        )
+        return taken
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
         """Store metrics of an evaluation in progress, at a step."""

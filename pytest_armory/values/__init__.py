@@ -27,7 +27,7 @@ from pytest_armory.values.redaction import (
     visible,
     without_concealed,
 )
-from pytest_armory.values.results import MetricValues, metric_values
+from pytest_armory.values.results import MetricValues, metric_values, one_name
 
 __all__ = [
     "PARAM_LIMIT",
@@ -41,6 +41,7 @@ __all__ = [
     "is_secret_key",
     "legal_key",
     "metric_values",
+    "one_name",
     "param_strings",
     "redact_argv",
     "redact_text",

@@ -60,11 +60,17 @@ def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str
 _ILLEGAL = re.compile(r"[^/\w.\- ]" if os.name == "nt" else r"[^/\w.\- :]")
 
 
+_SPOKEN = {"@": "_at_", "^": "_hat_"}
+
+
 def legal_key(name: str) -> str:
     """`name` in a form that MLflow accepts: at most 250 legal characters, a normalised path.
 
-    What is not legal becomes `_`; a name cut short ends with a hash of the full name.
+    `@` becomes `_at_` and `^` becomes `_hat_`, for `pass@8` and `pass^8` are two metrics; whatever
+    else is not legal becomes `_`; a name cut short ends with a hash of the full name.
     """
+    for character, word in _SPOKEN.items():
+        name = name.replace(character, word)
     parts = _ILLEGAL.sub("_", name).split("/")
     parts = ["_" * max(len(part), 1) if part in ("", ".", "..") else part for part in parts]
     key = "/".join(parts)

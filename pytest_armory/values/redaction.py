@@ -31,13 +31,51 @@ _SECRET_TOKENS = _words(  # "… tokens"; other tokens in the plural are counted
     "access api auth bearer oauth personal refresh secret session"
 )
 _TEXT_TOKENS = _words(  # "… token" of a language model or a price
-    "additional adversarial answer assistant audio begin bod boi bos boundary class cls decoder"
-    " end eod eoi eom eos eot extra first image img input label last mask negative new newline"
-    " next no output pad padding per positive prefix prev previous prompt sep separator single"
-    " special start stop suffix system target text think tool trigger unk unknown video vision"
-    " word yes"
+    "additional adversarial answer assistant audio begin blank boa bod boe boi bos boundary"
+    " class cls col column decoder delimiter document dummy end endoftext eoa eod eoe eoi eom"
+    " eos eot extra fill fim first gist global header human image img input instruction label"
+    " language last mask masked memory message middle negative new newline next no notimestamps"
+    " output pad padding patch per positive prefix prev previous prompt query reasoning register"
+    " response role row sentence sep separator sequence single soft sot space special speech"
+    " start stop suffix system target task text think thinking timestamp timestamps token tool"
+    " transcribe translate trigger turn unk unknown utterance video vision whitespace word yes …"
 )
 _COUNTS = _words("max min n num total")
+
+
+_TEXT_TOKEN = re.compile(
+    r"\s*[▁Ġ]?(?:<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]|\{[^{}\s]{1,60}\}|[^\w\s]{1,4})?\s*"
+)
+_MANY_DIGITS = 5
+
+
+def is_secret(key: str, value: object) -> bool:
+    """Whether key and value are a secret, by the key's last words: see :func:`is_secret_key`.
+
+    The look of the value decides where the key is that of some token: `<t>`, `[SEP]`, `</s>` and
+    punctuation are a tokenizer's, whatever the name. None, True and False are no secret.
+    """
+    if value is None or value is True or value is False or not is_secret_key(key):
+        return False
+    words = _words_of(key)
+    if _is_users_name(key) or words[-1:] not in (["token"], ["tokens"]):
+        return True
+    values = value if isinstance(value, list | tuple) else (value,)
+    return not all(isinstance(one, str) and _is_text_token(one) for one in values)
+
+
+def _is_text_token(value: str) -> bool:
+    if len(value) > 80 or sum(map(str.isdigit, value)) >= _MANY_DIGITS:
+        return False
+    return _TEXT_TOKEN.fullmatch(value) is not None
+
+
+def _words_of(key: str) -> list[str]:
+    """The words of a key in lower case, without qualifiers at its end."""
+    words = [word.lower() for word in _WORD.findall(key)]
+    while len(words) > 1 and words[-1] in _QUALIFIERS:
+        words.pop()
+    return words
 
 
 def is_secret_key(key: str) -> bool:
@@ -45,12 +83,9 @@ def is_secret_key(key: str) -> bool:
 
     The tokens of a language model (`max_tokens`, `eos_token`, `token_count`) do not.
     """
-    if _more_names and key.rpartition(".")[2].casefold() in _more_names:
+    if _is_users_name(key):
         return True
-    words = [word.lower() for word in _WORD.findall(key)]
-    while len(words) > 1 and words[-1] in _QUALIFIERS:
-        words.pop()
-    *_, before, last = ["", "", *words]
+    *_, before, last = ["", "", *_words_of(key)]
     if before in _COUNTS:
         return False
     if last in ("key", "keys"):
@@ -63,6 +98,12 @@ def is_secret_key(key: str) -> bool:
 
 
 _more_names: set[str] = set()
+
+
+def _is_users_name(key: str) -> bool:
+    return bool(_more_names) and key.rpartition(".")[2].casefold() in _more_names
+
+
 _off: list[bool] = []
 
 
@@ -90,10 +131,8 @@ def is_redacting() -> bool:
 
 
 def hides(key: str, value: object) -> bool:
-    """Whether key and value are a secret; None, True and False are not."""
-    if _off:
-        return False
-    return value is not None and value is not True and value is not False and is_secret_key(key)
+    """Whether key and value are redacted, as a secret."""
+    return not _off and is_secret(key, value)
 
 
 # Each takes time linear in the text: a repetition is bounded, or cannot match across the place
@@ -154,11 +193,11 @@ def redact_text(text: str) -> str:
     return text
 
 
-_OPTION = re.compile(r"(?<![\w-])--([A-Za-z][\w-]{0,60})([ \t]{1,3})(?![-\s])\S+")
+_OPTION = re.compile(r"(?<![\w-])--([A-Za-z][\w-]{0,60})([ \t]{1,3})(?![-\s])(\S+)")
 
 
 def _redact_option(match: re.Match[str]) -> str:
-    if not is_secret_key(match[1]):
+    if not is_secret(match[1], match[3]):
         return match[0]
     return f"--{match[1]}{match[2]}{REDACTED}"
 
@@ -198,8 +237,9 @@ def _redact_pairs(text: str) -> str:
         value = match[0] if match else ""
         if match and match["bare"]:
             value = value.rstrip(")]}")  # the bracket that closes `f(token=x)` is not the value's
-        if value and value not in _NO_SECRETS:
-            quote = _QUOTE.match(value)
+        quote = _QUOTE.match(value)
+        content = value.removeprefix(quote[0]).removesuffix(quote[0]) if quote else value
+        if value and value not in _NO_SECRETS and is_secret(name[1], content):
             mark = f"{quote[0]}{REDACTED}{quote[0]}" if quote else REDACTED  # JSON stays JSON
             kept += [text[end : name.end()], mark]
             end = name.end() + len(value)
@@ -215,7 +255,7 @@ def redact_argv(argv: Sequence[str]) -> str:
         secret = re.fullmatch(r"[\w.\- ]+", name) is not None and is_secret_key(name)
         if hidden and not argument.startswith("-"):
             words.append(REDACTED)
-        elif secret and value and value.strip() not in _NO_SECRETS:
+        elif secret and value and value.strip() not in _NO_SECRETS and is_secret(name, value):
             words.append(f"{name}={REDACTED}")
         else:
             words.append(redact_text(argument))

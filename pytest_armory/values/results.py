@@ -37,12 +37,13 @@ class MetricValues:
 
     `numbers` are builtin floats, NaN and infinities among them. `arrays` are nested lists (a frame:
     a dictionary of columns) that JSON takes, with "NaN", "Infinity" and "-Infinity" as strings.
-    `refused` says in a few words why a key is neither.
+    `refused` says in a few words why a key is neither. `names` has each key as it was given.
     """
 
     numbers: dict[str, float]
     arrays: dict[str, Any]
     refused: dict[str, str]
+    names: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
 
 def metric_values(
@@ -64,6 +65,7 @@ def metric_values(
 
     for key, value in leaves(None, results, "/", look):
         name = unused(legal_key(key or "value"), used)
+        found.names[name] = key or name
         try:
             plain = _plain(value, left)
             if issubclass(type(plain), (list, tuple, range, deque, dict)):
@@ -77,6 +79,11 @@ def metric_values(
         except BaseException as error:  # noqa: BLE001 - a foreign array may raise anything
             found.refused[name] = _reason(value, error)
     return found
+
+
+def one_name(legal: str, first: str, other: str) -> str:
+    """Why a metric is refused that MLflow would store under the name of another one."""
+    return visible(f"{other!r} would be the metric {legal!r}, as {first!r} is; name it differently")
 
 
 def _reason(value: object, error: BaseException) -> str:

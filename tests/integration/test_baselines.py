@@ -561,7 +561,105 @@ def test_metrics_whose_name_mlflow_does_not_take(evals: Evals) -> None:
     evals.run("--armory-session=good").assert_outcomes(passed=1)
     model(evals, **{"accuracy@1": 0.3, "top@3": 0.9, "top (5)": 0.9})
     result = evals.run("--armory-baseline=good")
-    result.stdout.fnmatch_lines(["FAILED *3 gates missed: accuracy_1, *"])
+    result.stdout.fnmatch_lines(["FAILED *3 gates missed: accuracy_at_1, *"])
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "in memory"])
+def test_several_engines_in_one_test(evals: Evals, track: bool) -> None:
+    """The first keeps the name; what another measured is kept under its own; a gate says whose."""
+    evals.write("""
+        import warnings
+        import pytest
+        from pytest_armory import Engine, Evaluation
+        from pytest_armory.errors import MetricWarning
+        def score(name, value, metric="accuracy"):
+            metrics = {metric: lambda targets, predictions: value}
+            data = [([1], [1])]
+            same = lambda inputs: inputs
+            return Engine(Evaluation(name=name, dataset=data, model=same, metrics=metrics)).run()
+        pytestmark = pytest.mark.evaluation(at_least={"accuracy": 0.5})
+        def test_two(evaluation_run):
+            score("clean", 0.9)
+            with pytest.warns(MetricWarning, match="'clean' and 'pgd' of one run both") as caught:
+                assert score("pgd", 0.1).metrics["accuracy"] == 0.1
+            assert len(caught) == 1
+            assert "stored as 'pgd/accuracy'; put the name of Eval" in str(caught[0].message)
+            assert evaluation_run.metrics["accuracy"] == 0.9
+            assert evaluation_run.metrics["pgd/accuracy"] == 0.1
+            assert "pgd/samples_per_second" in evaluation_run.metrics
+        def test_missed():
+            score("clean", 0.1)
+            with pytest.warns(MetricWarning):
+                score("pgd", 0.9)
+        def test_apart(evaluation_run):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                score("clean", 0.9)
+                score("clean", 0.8)  # again: a new value of its own
+                score("pgd", 0.1, "pgd accuracy")
+            assert evaluation_run.metrics["accuracy"] == 0.8
+    """)
+    result = evals.run(track=track)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*accuracy 0.1 is below * (of the evaluation 'clean', not 'pgd')"])
+    if track:
+        metrics = evals.run_of("test_two").data.metrics
+        assert (metrics["accuracy"], metrics["pgd/accuracy"]) == (0.9, 0.1)
+        assert "pgd/samples" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "in memory"])
+def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
+    """Two metrics stay two, whatever their names, or one is refused; a gate judges its own."""
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation
+        @pytest.mark.evaluation(at_least={"pass@8": 0.5, "pass^8": 0.5})
+        def test_hat(): track_metrics({"pass@8": 0.9, "pass^8": 0.1})
+        @pytest.mark.evaluation(at_least={"a#b": 0.5})
+        def test_one_mapping(): track_metrics({"a*b": 0.9, "a#b": 0.1})
+        @pytest.mark.evaluation(at_least={"a*b": 0.5})
+        def test_two_calls(evaluation_run):
+            track_metrics({"a*b": 0.9})
+            with pytest.warns(match="'a#b' would be the metric 'a_b', as 'a\\\\*b' is; name it"):
+                evaluation_run.log_metrics({"a#b": 0.1})
+            with pytest.warns(match="'a~b' would be the metric"):
+                track_metrics({"a~b": [0.1, 0.2]})
+            assert evaluation_run.metrics == {"a_b": 0.9}
+    """)
+    result = evals.run(track=track)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines([
+        "FAILED *test_hat* - *1 gate missed: pass_hat_8 *", "FAILED *test_one_mapping* a_b-2 *",
+    ])  # fmt: skip
+    if track:
+        metrics = evals.run_of("test_hat").data.metrics
+        assert (metrics["pass_at_8"], metrics["pass_hat_8"]) == (0.9, 0.1)
+        assert evals.run_of("test_two_calls").data.metrics["a_b"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        ("at_least={'a*b': 0.5, 'a#b': 0.6}", "(at_least=…) names 'a*b' and 'a#b', and both are"),
+        ("baseline={'a*b': '-1%', 'a_b': '-2%'}", "(baseline=…) names 'a*b' and 'a_b', and both"),
+        ("at_least={'pass@8': 0.5}, at_most={'pass_at_8': 0.4}", "asks 'pass@8' to be at least"),
+    ],
+)
+def test_bounds_of_one_metric_are_refused(evals: Evals, marks: str, expected: str) -> None:
+    evals.write(f"import pytest\n@pytest.mark.evaluation({marks})\ndef test_a(): pass\n")
+    result = evals.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert expected in result.stderr.str()
+
+
+def test_tolerances_of_one_metric_are_refused(evals: Evals) -> None:
+    evals.pytester.makeini("[pytest]\narmory_tolerances =\n  a*b: -2%\n  a_b: -1%")
+    evals.write("def test_a(): pass")
+    result = evals.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "armory_tolerances names 'a*b' and 'a_b', and both are the metric" in result.stderr.str()
 
 
 def test_what_latest_passes_by(evals: Evals, start: Callable[..., Session]) -> None:

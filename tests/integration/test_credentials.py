@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from conftest import Evals
+from loopback import Handler, listening
 from mantik import PASSWORD, USER, mantik_platform
 from mlflow import MlflowClient
 from outages import reset
 from servers import ADMIN, proxied
 
 from pytest_armory.cli import main as commands
+from pytest_armory.store.database import sqlite_uri
 
 SOURCE = """
     import mlflow, pytest
@@ -157,6 +159,7 @@ def test_mantik(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "else")
     with mantik_platform(mlflow_server, life=2.0) as platform:
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
         platform.rotates = False  # else processes take each other's refresh token, and log in again
         result = evals.run("--armory-tracking-uri", platform.url, *way, "--junitxml=j.xml")
         result.assert_outcomes(passed=1)
@@ -183,12 +186,18 @@ def test_syncing_to_mantik(
     monkeypatch.setenv("MANTIK_USERNAME", USER)
     monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
     with mantik_platform(mlflow_server) as platform:
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
         platform.answer["create"] = 503
         result = evals.run("--armory-tracking-uri", platform.url, "-o", "armory_budget=1")
         result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
+        line = f"pytest-armory sync --armory-tracking-uri {platform.url}"
+        result.stdout.fnmatch_lines([f"bring them there with `{line}`"])
         platform.answer.clear()
         capsys.readouterr()
-        assert commands.main(["sync"]) == 0
+        assert commands.main(["sync"]) == 1  # as MLFLOW_TRACKING_URI does not name it
+        assert f"if they are for this one: `{line}/tracking`" in capsys.readouterr().err
+        assert platform.asked == ["create"]
+        assert commands.main(line.split()[1:]) == 0
         assert f"uploaded 2 runs to {platform.url}/tracking" in capsys.readouterr().out
         evals.run().assert_outcomes(passed=1)
         capsys.readouterr()
@@ -196,7 +205,80 @@ def test_syncing_to_mantik(
         assert f"uploaded 2 runs to {platform.url}/tracking" in capsys.readouterr().out
         assert commands.main(["sync", "--to", platform.url]) == 0
         assert "is not there yet" in capsys.readouterr().out
-        assert {auth.partition(" ")[0] for _, auth in platform.tracked} == {"Bearer"}
+        without, *rest = (auth.partition(" ")[0] for _, auth in platform.tracked)
+        assert (without, {*rest}) == ("", {"Bearer"})
+
+
+@pytest.mark.parametrize("status", [200, 302, 307])
+def test_a_delivery_to_another_origin_carries_no_credentials(
+    evals: Evals,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    status: int,
+) -> None:
+    """Whatever their source: basic auth, a token, Mantik's, MLflow's file; nor does a redirect."""
+    seen: list[tuple[str, str | None]] = []
+
+    def elsewhere(handler: Handler) -> None:
+        seen.append((handler.path, handler.headers.get("Authorization")))
+        handler.give(401, b"Unauthorized", Content_Type="text/plain")
+
+    def in_force(handler: Handler) -> None:
+        authorization = (handler.headers.get("Authorization") or "").partition(" ")[0]
+        seen.append((handler.path, authorization))
+        handler.give(status, b"{}", Location=f"{other}{handler.path}")
+
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        "[mlflow]\nmlflow_tracking_username = u\nmlflow_tracking_password = of-the-file\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    evals.write(SOURCE)
+    with listening(elsewhere) as other, listening(in_force) as own:
+        evals.run("--armory-tracking-uri", other, "-o", "armory_budget=1")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
+        seen.clear()
+        capsys.readouterr()
+        assert commands.main(["sync"]) == 1  # with the file alone
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-t0ken")
+        assert commands.main(["sync"]) == 1
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "her-passw0rd")
+        monkeypatch.setenv("MANTIK_USERNAME", USER)
+        monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+        monkeypatch.setenv("MANTIK_API_URL", other)
+        before = dict(os.environ)
+        assert commands.main(["sync"]) == 1
+        line = f"if they are for this one: `pytest-armory sync --armory-tracking-uri {other}`"
+        assert capsys.readouterr().err.count(line) == 3
+        assert seen
+        assert {authorization for _, authorization in seen} == {None}
+        assert dict(os.environ) == before
+        seen.clear()
+        commands.main(["sync", "--to", own])
+        assert seen[0][1] == "Basic"
+        assert {a for _, a in seen} == ({"Basic"} if status == 200 else {"Basic", None})
+        seen.clear()
+        monkeypatch.delenv("MANTIK_API_URL")
+        assert commands.main(["sync", "--armory-tracking-uri", other]) == 1
+        basic = b64encode(b"ann:her-passw0rd").decode()
+        assert {authorization for _, authorization in seen} == {f"Basic {basic}"}
+
+
+def test_a_database_whose_user_was_stripped(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evals.write(SOURCE)
+    evals.run("--armory-tracking-uri", "local")
+    client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
+    run = evals.run_of("test_a")
+    client.set_tag(run.info.run_id, "armory.destination", "postgresql://[redacted]@127.0.0.1:9/x")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert commands.main(["sync"]) == 1
+    said = capsys.readouterr().err
+    assert "postgresql://[redacted]@127.0.0.1:9/x needs is not stored with its runs" in said
+    assert "give it whole, as in `pytest-armory sync --armory-tracking-uri URI`" in said
 
 
 def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +286,7 @@ def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MANTIK_USERNAME", USER)
     monkeypatch.setenv("MANTIK_PASSWORD", "wr0ng-s3cret")
     with mantik_platform() as platform:
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
         result = evals.run("--armory-tracking-uri", platform.url)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([
@@ -216,9 +299,60 @@ def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.Monkey
 def test_half_a_mantik_login_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
     evals.write(SOURCE)
     monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_API_URL", "http://127.0.0.1:9")
     result = evals.run("--armory-tracking-uri", "http://127.0.0.1:9")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*MANTIK_PASSWORD*"])
+
+
+def test_an_address_of_mantiks_api_without_a_scheme(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evals.write(SOURCE)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MANTIK_API_URL", "api.cloud.mantik.ai")
+    result = evals.run("--armory-tracking-uri", "http://127.0.0.1:9")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*MANTIK_API_URL is 'api.cloud.mantik.ai', and *; set it as in *"])
+    assert commands.main(["sessions", "--armory-tracking-uri", "http://127.0.0.1:9"]) == 2
+    assert "MANTIK_API_URL is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", [("-p", "no:xdist"), ("-n1",)], ids=["one", "n1"])
+def test_mantiks_password_is_for_no_other_server(
+    evals: Evals,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    way: Sequence[str],
+) -> None:
+    """MLflow's own credentials are the only ones there; what waits has the address that was given.
+
+    The commands and the next server that is asked do the same.
+    """
+    user, password = "ann", "her-passw0rd"
+    seen: list[tuple[str, str, bytes]] = []
+
+    def server(handler: Handler) -> None:
+        seen.append((handler.path, handler.headers.get("Authorization", ""), handler.body))
+        handler.give(401, b"Unauthorized", Content_Type="text/plain")
+
+    evals.write(SOURCE)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    with listening(server) as url:
+        result = evals.run("--armory-tracking-uri", url, "-o", "armory_budget=1", *way)
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines([f"waiting for {url}: 1 evaluation, recorded locally"])
+        assert commands.main(["sessions", "--armory-tracking-uri", url]) == 2
+        assert commands.main(["recover", "--armory-tracking-uri", f"{url}/tracking"]) == 2
+    assert {path for path, _, _ in seen if "/mantik/" in path} == set()
+    basic = b64encode(f"{user}:{password}".encode()).decode()
+    assert {authorization for _, authorization, _ in seen} == {f"Basic {basic}"}
+    assert not any(PASSWORD.encode() in body for _, _, body in seen)
+    capsys.readouterr()
 
 
 PLANTED = "planted-s3cret-0123456789abcdef"

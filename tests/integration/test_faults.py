@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -171,6 +172,112 @@ def test_killed_for_good(
     (sum_of_all,) = [run for name, run in closed.items() if name.startswith("session ")]
     assert sum_of_all.info.status == "KILLED"
     assert sum_of_all.data.metrics["passed"] == 1
+
+
+CLOSING = """
+    import os, time, pytest
+    from pathlib import Path
+    from pytest_armory import track_metrics
+    pytestmark = pytest.mark.evaluation
+    def leases():
+        at = {n: os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")}
+        return [int(number) for number, path in at.items() if path.endswith(".lease")]
+    @pytest.fixture(scope="session")
+    def own(tmp_path_factory):
+        path = Path(__file__).parent / "own.txt"
+        path.write_text("the user's")
+        with path.open("r+") as file:
+            (number,) = leases()
+            os.close(number)
+            os.dup2(file.fileno(), number)
+            yield path
+            os.close(number)
+    def test_closes(own, mark):
+        track_metrics({"accuracy": 1})
+        mark("closed")
+        while not (Path(__file__).parent / "marks" / "go").exists():
+            time.sleep(0.02)
+    def test_after(own): assert own.read_text() == "the user's"
+    def test_last(own): assert own.read_text() == "the user's"
+"""
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_a_test_that_closes_the_descriptor_of_the_lease(
+    evals: Evals, start: Start, capsys: pytest.CaptureFixture[str], way: tuple[str, ...]
+) -> None:
+    """Its own files stay as they are, and nobody takes the session for dead meanwhile."""
+    evals.write(CLOSING)
+    session = start(*way)
+    session.wait_for("closed")
+    assert commands.main(["recover"]) == 0
+    assert "nothing to close" in capsys.readouterr().out
+    (session.marks / "go").touch()
+    assert session.wait() == 0, session.output
+    assert states(evals) == dict.fromkeys(("test_closes", "test_after", "test_last"), PASSED)
+    assert (evals.pytester.path / "own.txt").read_text() == "the user's"
+    assert "\nwarning: " not in session.output
+    assert leases(evals) == []
+    evals.check_accounted(3)
+
+
+LOSING = """
+    import os, signal, pytest
+    pytestmark = pytest.mark.evaluation
+    def test_dies(): os.kill(os.getpid(), signal.SIGKILL)
+    def test_stays(mark, stay):
+        mark("stays")
+        stay()
+"""
+
+
+@pytest.mark.parametrize("way", [WORKER, TWO, (*WORKER, "--armory-session", "shared")],
+                         ids=["n1", "n2", "shared"])  # fmt: skip
+def test_a_live_session_that_has_lost_a_worker_is_left_to_itself(
+    evals: Evals, start: Start, capsys: pytest.CaptureFixture[str], way: tuple[str, ...]
+) -> None:
+    """Neither another session nor `recover` closes that worker's run, until its controller ends."""
+    evals.write(LOSING)
+    alive = start(*way)
+    alive.wait_for("stays")
+    (evals.pytester.path / "test_other.py").write_text(
+        "import pytest\n@pytest.mark.evaluation(name='other')\ndef test_other(): pass\n"
+    )
+    result = evals.run("test_other.py")
+    result.assert_outcomes(passed=1)
+    assert "was killed" not in result.stdout.str()
+    assert commands.main(["recover"]) == 0
+    assert "nothing to close" in capsys.readouterr().out
+    (dead,) = [run for run in evals.read() if run.info.run_name == "test_dies"]
+    assert "armory.recovered" not in dead.data.tags
+    assert dead.data.tags.get("armory.outcome") != "interrupted"
+    alive.send(signal.SIGKILL)  # now it is orphaned, as are the others
+    alive.gone()
+    assert commands.main(["recover"]) == 0
+    assert leases(evals) == []
+    assert "RUNNING" not in {run.info.status for run in evals.read()}
+
+
+def test_more_stale_leases_than_descriptors(
+    evals: Evals, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evals.write(LONG)
+    session = start()
+    until_long(evals, session, ())
+    session.send(signal.SIGKILL)
+    session.gone()
+    (own,) = leases(evals)
+    for number in range(1200):
+        own.with_name(f"host%3A{number}%3A0123abcd.lease").write_text("")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        assert commands.main(["recover"]) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert capsys.readouterr().out.count("closed ") == 2
+    assert leases(evals) == []
+    evals.check_accounted(2)
 
 
 def test_runs_of_another_machine_are_named_and_left(

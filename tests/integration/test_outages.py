@@ -111,7 +111,7 @@ def test_a_server_that_fails_from_the_start(
     text = result.stdout.str()
     assert "3 evaluations: 2 passed, 1 failed" in text
     assert f"waiting for {proxy.url}: 3 evaluations, recorded locally" in text
-    assert "bring them there with `pytest-armory sync`" in text
+    assert f"bring them there with `pytest-armory sync --armory-tracking-uri {proxy.url}`" in text
     assert told in text
     assert "<h1>" not in text
     if fault in ("401", "403", "404", "405", "log-in-page"):

@@ -54,8 +54,17 @@ class Run:
         self.steps: list[tuple[dict[str, float], int]] = []
         self.writer = self
 
-    def log_results(self, numbers: dict[str, float], arrays: dict[str, object]) -> None:
+    def log_evaluation(
+        self,
+        evaluation: str,
+        numbers: dict[str, float],
+        arrays: dict[str, object],
+        names: dict[str, str],
+    ) -> dict[str, str]:
+        assert evaluation == "pgd"
+        assert names.keys() >= {*numbers, *arrays}
         self.results.append((dict(numbers), dict(arrays)))
+        return {}
 
     def log_step_metrics(self, numbers: dict[str, float], step: int) -> None:
         self.steps.append((numbers, step))
@@ -151,7 +160,7 @@ def test_all_names_are_legal_for_the_store() -> None:
     same = {"pgd(eps=0.1)": lambda x, y: x, "pgd[eps=0.1]": lambda x, y: x}
     results = run(perturbations=same, metrics={"top@1": accuracy_score})
     assert set(results.metrics) >= {
-        "top_1",
+        "top_at_1",
         "time/perturb/pgd_eps_0.1__seconds",
         "time/perturb/pgd_eps_0.1__seconds-2",
     }

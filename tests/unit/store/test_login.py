@@ -9,7 +9,7 @@ import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,16 +19,18 @@ import mantik
 import mlflow
 import pytest
 import requests
+from loopback import Handler, listening
 from mantik import PASSWORD, USER, Mantik, mantik_platform
 from mlflow import MlflowClient
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store import login
 from pytest_armory.store.login import Bearer, Tokens, init_tracking, logged_in, needed, tracking_uri
+from pytest_armory.values.times import seconds
 
 pytestmark = pytest.mark.usefixtures("credentials")
 
-OURS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", login.INHERITED)
+OURS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", login.TOKEN, login.INHERITED)
 
 
 @pytest.fixture
@@ -37,20 +39,22 @@ def credentials(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("MANTIK_USERNAME", USER)
     monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
     monkeypatch.setattr(login, "_current", None)
+    monkeypatch.setattr(login, "_published", set())
     for name in OURS:  # so that what a test leaves there goes
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
-def platform() -> Iterator[Mantik]:
+def platform(credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mantik]:  # noqa: ARG001
     """The token service alone."""
     with mantik_platform() as platform:
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
         yield platform
 
 
 def tokens_for(platform: Mantik) -> Tokens:
-    return Tokens.from_environment(platform.url)
+    return Tokens(platform.url, USER, PASSWORD)
 
 
 def age(tokens: Tokens, **times: float) -> None:
@@ -65,6 +69,8 @@ def header(uri: str, login: login.Login, url: str) -> str | None:
     return request.headers.get("Authorization")
 
 
+OWN = "https://api.cloud.mantik.ai/tracking"
+
 # --- What asks for it ----------------------------------------------------------------------------
 
 
@@ -72,18 +78,31 @@ def header(uri: str, login: login.Login, url: str) -> str | None:
     ("uri", "environment", "expected"),
     [
         ("https://api.cloud.mantik.ai/tracking/", {}, True),
-        ("HTTP://127.0.0.1:5000", {}, True),
+        ("HTTPS://API.Cloud.Mantik.AI", {}, True),
+        ("https://cloud.mantik.ai", {}, True),
+        ("https://cloud.mantik.ai", {"MANTIK_API_URL": "https://dev.example/v1"}, True),
+        ("https://dev.example/tracking", {"MANTIK_API_URL": "https://dev.example:443/v1"}, True),
+        ("https://dev.example", {"MANTIK_API_URL": "https://dev.example:8443"}, False),
+        ("http://dev.example", {"MANTIK_API_URL": "https://dev.example"}, False),
+        ("https://host", {"MANTIK_API_URL": "https://api.cloud.mantik.ai"}, False),
+        ("https://host", {}, False),
+        ("http://127.0.0.1:5000", {}, False),
+        ("https://cloud.mantik.ai.evil.example", {}, False),
+        ("https://notcloud.mantik.ai", {}, False),
+        ("https://cloud.mantik.ai@evil.example", {}, False),
+        ("https://host/cloud.mantik.ai", {}, False),
         ("local", {}, False),
         ("sqlite:////tmp/mlflow.db", {}, False),
         ("databricks", {}, False),
-        ("https://host", {"MLFLOW_TRACKING_TOKEN": "t"}, False),
-        ("https://host", {"MLFLOW_TRACKING_TOKEN": ""}, True),
-        ("https://host", {"MLFLOW_TRACKING_AUTH": "kubernetes"}, False),
-        ("https://host", {"MLFLOW_TRACKING_AUTH": "armory"}, True),
-        ("https://host", {"MLFLOW_TRACKING_USERNAME": "u", "MLFLOW_TRACKING_PASSWORD": "p"}, True),
-        ("https://host", {"MANTIK_USERNAME": "", "MANTIK_PASSWORD": ""}, False),
+        (OWN, {"MLFLOW_TRACKING_TOKEN": "t"}, False),
+        (OWN, {"MLFLOW_TRACKING_TOKEN": ""}, True),
+        (OWN, {"MLFLOW_TRACKING_AUTH": "kubernetes"}, False),
+        (OWN, {"MLFLOW_TRACKING_AUTH": "armory"}, True),
+        (OWN, {"MLFLOW_TRACKING_USERNAME": "u", "MLFLOW_TRACKING_PASSWORD": "p"}, True),
+        (OWN, {"MANTIK_USERNAME": "", "MANTIK_PASSWORD": ""}, False),
         ("local", {"MANTIK_USERNAME": ""}, False),
-        ("https://host", {"MANTIK_USERNAME": "", "MLFLOW_TRACKING_TOKEN": "t"}, False),
+        ("https://host", {"MANTIK_USERNAME": ""}, False),
+        (OWN, {"MANTIK_USERNAME": "", "MLFLOW_TRACKING_TOKEN": "t"}, False),
     ],
 )
 def test_who_needs_a_login(
@@ -98,7 +117,7 @@ def test_who_needs_a_login(
 def test_half_a_login_names_the_other_half(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.delenv(missing)
     with pytest.raises(ArmoryUsageError, match=f"{missing} is not set") as caught:
-        needed("https://host")
+        needed(OWN)
     assert_no_secret(caught.value, [PASSWORD])
 
 
@@ -107,29 +126,42 @@ def test_half_a_login_names_the_other_half(monkeypatch: pytest.MonkeyPatch, miss
     [
         ("https://api.cloud.mantik.ai", "https://api.cloud.mantik.ai/tracking"),
         ("https://api.cloud.mantik.ai/", "https://api.cloud.mantik.ai/tracking"),
-        ("http://user:pass@[::1]:5000", "http://user:pass@[::1]:5000/tracking"),
+        ("https://cloud.mantik.ai:8443", "https://cloud.mantik.ai:8443/tracking"),
+        ("https://dev.example:5000", "https://dev.example:5000/tracking"),
         ("https://api.cloud.mantik.ai/tracking/", "https://api.cloud.mantik.ai/tracking/"),
-        ("https://host/mlflow", "https://host/mlflow"),
+        ("https://dev.example:5000/mlflow", "https://dev.example:5000/mlflow"),
+        ("https://host", "https://host"),
+        ("http://user:pass@[::1]:5000", "http://user:pass@[::1]:5000"),
     ],
 )
-def test_a_bare_host_gets_the_platforms_path(uri: str, expected: str) -> None:
+def test_only_the_platforms_bare_host_gets_its_path(
+    monkeypatch: pytest.MonkeyPatch, uri: str, expected: str
+) -> None:
+    monkeypatch.setenv("MANTIK_API_URL", "https://dev.example:5000/v1")
     assert tracking_uri(uri) == tracking_uri(expected) == expected
 
 
+@pytest.mark.parametrize("api", ["https://api.cloud.mantik.ai", "https://api.host/v1/"])
+def test_where_the_tokens_are_made(monkeypatch: pytest.MonkeyPatch, api: str) -> None:
+    """As by Mantik's client: never at the tracking URI's host because it is that."""
+    assert Tokens.from_environment().api == "https://api.cloud.mantik.ai"
+    monkeypatch.setenv("MANTIK_API_URL", api)
+    assert Tokens.from_environment().api == api.rstrip("/")
+
+
 @pytest.mark.parametrize(
-    ("uri", "api", "expected"),
-    [
-        ("https://api.cloud.mantik.ai/tracking/", None, "https://api.cloud.mantik.ai"),
-        ("http://user:p@ss@[::1]:5000/x?y", None, "http://[::1]:5000"),
-        ("https://host", "https://api.host/v1/", "https://api.host/v1"),
-    ],
-)
-def test_where_the_tokens_are_made(
-    monkeypatch: pytest.MonkeyPatch, uri: str, api: str | None, expected: str
+    "api",
+    ["api.cloud.mantik.ai", "api.host:8443/v1", "http://[", "https://", "u:hidden@host", "ftp://h",
+     "http://u:hidden@h:x"],
+)  # fmt: skip
+@pytest.mark.parametrize("start", [init_tracking, needed])
+def test_an_api_that_is_no_address_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, api: str, start: Callable[[str], object]
 ) -> None:
-    if api:
-        monkeypatch.setenv("MANTIK_API_URL", api)
-    assert Tokens.from_environment(uri).api == expected
+    monkeypatch.setenv("MANTIK_API_URL", api)
+    with pytest.raises(ArmoryUsageError, match=r"MANTIK_API_URL is .*; set it as in MAN") as caught:
+        start("http://127.0.0.1:1")
+    assert_no_secret(caught.value, [PASSWORD, "hidden"])
 
 
 # --- Tokens --------------------------------------------------------------------------------------
@@ -163,7 +195,39 @@ def test_the_margin(platform: Mantik, life: float, margin: float) -> None:
     assert tokens._grant.expires_at - tokens._grant.renew_at == pytest.approx(margin, abs=0.5)
 
 
-@pytest.mark.parametrize("status", [401, 404, 500])
+@pytest.mark.parametrize("status", [201, 202, 299])
+def test_any_success_is_one(platform: Mantik, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    given = platform.grant
+
+    def grant(action: str, body: dict[str, str]) -> tuple[int, dict[str, str]]:
+        return status, given(action, body)[1]
+
+    monkeypatch.setattr(platform, "grant", grant)
+    platform.rotates = False
+    tokens = tokens_for(platform)
+    tokens.token()
+    for _ in range(2):  # the answer to a refresh has no refresh token: the first one stands
+        age(tokens, renew_at=0.0, expires_at=0.0)
+        assert platform.lets_in(f"Bearer {tokens.token()}")
+    assert platform.asked == ["create", "refresh", "refresh"]
+
+
+@pytest.mark.parametrize("status", [301, 404, 429, 500, 503])
+def test_a_refresh_that_fails_otherwise_sends_no_password(platform: Mantik, status: int) -> None:
+    tokens = tokens_for(platform)
+    tokens.token()
+    age(tokens, renew_at=0.0, expires_at=0.0)
+    platform.answer = {"refresh": status}
+    with pytest.raises(TrackingError, match=f"HTTP {status}"):
+        tokens.token()
+    platform.answer = {}
+    age(tokens, renew_at=0.0)
+    tokens._pause_until = 0.0
+    tokens.token()
+    assert platform.asked == ["create", "refresh", "refresh"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 422])
 def test_a_refused_refresh_is_a_new_login(platform: Mantik, status: int) -> None:
     platform.life, platform.answer = 0.05, {"refresh": status}
     tokens = tokens_for(platform)
@@ -183,7 +247,7 @@ def test_a_token_that_cannot_be_renewed_serves_until_it_expires(platform: Mantik
     for _ in range(2):
         with pytest.raises(TrackingError, match=r"HTTP 503; try later"):
             tokens.token()
-    assert platform.asked == ["create", "refresh", "create"]  # and no more for a while
+    assert platform.asked == ["create", "refresh"]  # and no more for a while
     platform.answer = {}
     tokens._pause_until = 0.0
     assert tokens.token() != first
@@ -226,13 +290,13 @@ MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc).timestamp()
     ],
 )
 def test_times(text: str, expected: float) -> None:
-    assert login.seconds(text) == pytest.approx(expected, abs=1e-6)
+    assert seconds(text) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "1772600767", "2026-13-04T05:06:07Z", "05:06"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whichever it is, an answer with it is refused
-        login.seconds(text)
+        seconds(text)
 
 
 @pytest.mark.parametrize("hours", [None, 0, 5.5, -8])
@@ -305,7 +369,7 @@ def test_an_expired_token_that_cannot_be_renewed_shows_no_secret(platform: Manti
 
 
 @pytest.mark.parametrize(
-    "api", ["http://127.0.0.1:1", "api.cloud.mantik.ai", "http://[", "http://u:hidden@127.0.0.1:1"]
+    "api", ["http://127.0.0.1:1", "https://127.0.0.1:1/v1", "http://u:hidden@127.0.0.1:1"]
 )
 def test_an_api_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, api: str) -> None:
     monkeypatch.setenv("MANTIK_API_URL", api)
@@ -422,6 +486,7 @@ def test_another_user_or_host_is_another_login(
         assert platform.asked == ["create", "create"]
     else:
         with mantik_platform() as other:
+            monkeypatch.setenv("MANTIK_API_URL", other.url)
             assert init_tracking(other.url) == f"{other.url}/tracking"
             assert other.asked == ["create"]
 
@@ -445,6 +510,70 @@ def test_the_token_goes_to_its_server_only(platform: Mantik) -> None:
         "GET", "https://other.example", auth=Bearer(own, tokens), headers={"Authorization": "B"}
     )
     assert request.prepare().headers["Authorization"] == "B"
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://127.0.0.1:9/mlflow/"])
+def test_another_server_gets_no_login(platform: Mantik, uri: str) -> None:
+    before = dict(os.environ)
+    with logged_in(uri) as given:
+        assert given == uri
+        assert dict(os.environ) == before
+    assert platform.asked == []
+
+
+def test_the_users_call_says_whose_server_it_is(platform: Mantik) -> None:
+    """As Mantik's client does it: the password to the API, the token to the tracking URI."""
+    assert init_tracking("http://tracker.example/mlflow") == "http://tracker.example/mlflow"
+    assert os.environ[login.TOKEN] in platform.valid
+    with logged_in("http://tracker.example/mlflow"):  # a session, after a call in its conftest.py
+        assert os.environ["MLFLOW_TRACKING_AUTH"] == "armory"
+    assert not needed("http://other.example")
+    assert platform.asked == ["create"]
+
+
+def test_the_variable_of_the_token_is_renewed_and_goes_to_no_other_server(
+    platform: Mantik,
+) -> None:
+    """MLflow sends the variable's token to whichever server is asked."""
+    seen = []
+
+    def elsewhere(handler: Handler) -> None:
+        seen.append(handler.headers.get("Authorization"))
+        handler.give(200, b"{}", Content_Type="application/json")
+
+    platform.life = 0.5
+    with listening(elsewhere) as other, logged_in(platform.url) as uri:
+        first = os.environ[login.TOKEN]
+        MlflowClient(other).search_experiments()
+        time.sleep(0.6)
+        requests.Request("GET", uri, auth=login.AuthProvider().get_auth()).prepare()
+        assert os.environ[login.TOKEN] in platform.valid
+        assert os.environ[login.TOKEN] != first
+        assert in_a_child("from mlflow import MlflowClient; "
+                          f"MlflowClient({other!r}).search_experiments()") == ""  # fmt: skip
+        os.environ[login.TOKEN] = "for the other one"
+        MlflowClient(other).search_experiments()
+    assert seen == [None, None, "Bearer for the other one"]
+    assert login.TOKEN not in os.environ
+
+
+@pytest.mark.usefixtures("platform")
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_to_another_origin_carries_no_token(status: int) -> None:
+    seen = []
+
+    def elsewhere(handler: Handler) -> None:
+        seen.append(handler.headers.get("Authorization"))
+        handler.give(200, b"{}", Content_Type="application/json")
+
+    def tracker(handler: Handler) -> None:
+        seen.append((handler.headers.get("Authorization") or "").partition(" ")[0])
+        handler.give(status, b"", Location=f"{other}{handler.path}")
+
+    with listening(elsewhere) as other, listening(tracker) as uri:
+        init_tracking(uri)
+        MlflowClient(uri).search_experiments()
+    assert seen == ["Bearer", None]
 
 
 def test_a_login_of_ones_own(platform: Mantik) -> None:
@@ -516,6 +645,7 @@ def tracked(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Man
     """The platform in front of a real MLflow server; its tokens live for a second."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with mantik_platform(mlflow_server, life=1.0) as platform:
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.url)
         yield platform
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pytest_armory.errors import TrackingError
-from pytest_armory.store import StoredRun
+from pytest_armory.store import StoredRun, credentials
+from pytest_armory.store.destination import resolve
 from pytest_armory.sync.plan import _in_order, destination_of
-from pytest_armory.sync.tags import copied_tags, key_of, synced_tag
+from pytest_armory.sync.tags import copied_tags, key_of, sync_command, synced_tag
 
 
 def a_run(run_id: str, start: int = 0, status: str = "FINISHED", **tags: str) -> StoredRun:
@@ -15,14 +16,55 @@ def a_run(run_id: str, start: int = 0, status: str = "FINISHED", **tags: str) ->
     return StoredRun(run_id, "1", run_id, status, start, None, start, "", {}, {}, named)
 
 
-def test_a_destination_is_reached_with_what_the_environment_knows() -> None:
+def test_a_destination_is_reached_with_what_the_uri_in_force_has() -> None:
     shown = "http://[redacted]@127.0.0.1:5000/"
     given = "http://me:pw@127.0.0.1:5000"
     assert synced_tag(shown) == synced_tag("http://127.0.0.1:5000")
-    assert destination_of(shown, {"MLFLOW_TRACKING_URI": given}).uri == given
-    assert destination_of(shown, {}).uri == "http://127.0.0.1:5000"
-    with pytest.raises(TrackingError, match="give it with --to URI"):
-        destination_of("http://127.0.0.1:5000/?token=[redacted]", {})
+    assert destination_of(shown, resolve(given)).uri == given
+    assert destination_of(f"{shown}mlflow", resolve(given)).uri == f"{given}/mlflow"
+    for other in ("http://me:pw@127.0.0.1:5001", "https://me:pw@127.0.0.1:5000", "local"):
+        assert destination_of(shown, resolve(other)).uri == "http://127.0.0.1:5000"
+    assert destination_of(shown, None).uri == "http://127.0.0.1:5000"
+    with pytest.raises(TrackingError, match="sync --armory-tracking-uri URI`"):
+        destination_of("http://127.0.0.1:5000/?token=[redacted]", None)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql", "mssql"])
+def test_a_database_whose_user_is_not_stored_is_refused_at_once(scheme: str) -> None:
+    shown, given = f"{scheme}://[redacted]@db/mlflow", f"{scheme}://me:pw@db/mlflow"
+    for in_force in (None, resolve("local"), resolve(f"{scheme}://me:pw@db/other")):
+        with pytest.raises(
+            TrackingError, match=r"^what the URI .* sync --armory-tracking-uri URI`"
+        ):
+            destination_of(shown, in_force)
+    assert destination_of(shown, resolve(given)).uri == given
+    assert destination_of(f"{scheme}://db/mlflow", None).uri == f"{scheme}://db/mlflow"
+
+
+@pytest.mark.parametrize(
+    ("target", "in_force", "expected"),
+    [
+        ("https://a.example/x", "https://A.example:443/y", True),
+        ("https://a.example", "https://u:p@a.example", True),
+        ("https://a.example", "http://a.example", False),
+        ("https://a.example", "https://a.example:8443", False),
+        ("https://a.example", "https://b.a.example", False),
+        ("https://a.example", "sqlite:////tmp/a.db", False),
+        ("https://a.example", "databricks", False),
+        ("https://a.example", None, False),
+        ("sqlite:////tmp/a.db", "https://a.example", True),
+    ],
+)
+def test_whose_credentials_they_are(target: str, in_force: str | None, expected: bool) -> None:
+    known = resolve(in_force) if in_force else None
+    assert credentials.are_for(resolve(target), known) is expected
+
+
+def test_the_command_that_uploads_with_credentials() -> None:
+    assert sync_command() == "pytest-armory sync"
+    named = "pytest-armory sync --armory-tracking-uri"
+    assert sync_command("http://[redacted]@host/x") == f"{named} http://host/x"
+    assert sync_command("mysql://[redacted]@h/x") == f"{named} 'mysql://[redacted]@h/x'"
 
 
 def in_order(*runs: StoredRun) -> tuple[list[str], list[str]]:

@@ -13,7 +13,9 @@ from pytest_armory.values import (
     is_secret_key,
     redact_argv,
     redact_text,
+    redacting,
 )
+from pytest_armory.values.redaction import is_secret
 
 SECRET_KEYS = """
 password db.password db_password DB_PASSWORD user_pwd passwd passphrase password1 token hf_token
@@ -37,12 +39,53 @@ mask_token image_token max_token price_per_token tokens_per_second first_token_l
 pass forward_pass num_pass best_value eos_token_value
 authors authority key keys sort_key rng_key public_key keyword secretary num_secrets
 password_length bypass compass n_passes private access api
+end_of_turn_token start_of_turn_token end_of_sentence_token end_of_utterance_token
+word_delimiter_token fim_middle_token endoftext_token blank_token response_token notimestamps_token
+decoder_start_token_id forced_bos_token_id boi_token boa_token
+additional_special_tokens suppress_tokens max_output_tokens
+max_completion_tokens completion_tokens cached_tokens reasoning_tokens prompt_cache_key
+azure_ad_token_provider allowed_special explicit_n_vocab mergeable_ranks safety_identifier
 """
 
 
 @pytest.mark.parametrize("key", OTHER_KEYS.split())
 def test_no_secret_key(key: str) -> None:
     assert not is_secret_key(key)
+
+
+TEXT_TOKENS = """
+<t> <s> </s> <unk> [PAD] [SEP] <|endoftext|> <|im_start|> <start_of_turn>
+<\uff5cbegin▁of\uff5c> ! ## ▁
+▁<PRE> Ġ <0x0A> <extra_id_99> <|reserved_special_token_7|> {sep} <image> <<<
+"""
+
+
+@pytest.mark.parametrize("value", [*TEXT_TOKENS.split(), "", " ", "\n\n", [], ["<a>", "[B]"]])
+def test_a_tokenizers_token_is_known_by_its_look(value: str | list[str]) -> None:
+    for name in ("end_of_clause_token", "my.fooToken", "token", "api_token", "auth_tokens"):
+        assert not is_secret(name, value)
+    assert is_secret("password", value)
+    assert is_secret("api_key", value)
+    if isinstance(value, str) and value.strip():
+        assert redact_text(f"f(foo_token={value!r}, n=1)") == f"f(foo_token={value!r}, n=1)"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "abc", "x", "t0k3n", "hf_abc", "<a> b", "<ab12345>", "[redacted]s", f"<{'x' * 70}>", "a<t>",
+        ["<a>", "abc"], 123456, {"a": 1}, "Bearer <t>", "!!!!!",
+    ],
+)  # fmt: skip
+def test_any_other_value_of_a_token_is_a_secret(value: object) -> None:
+    for name in ("token", "api_token", "foo_token", "access_tokens"):
+        assert is_secret(name, value)
+
+
+def test_names_that_the_user_calls_secret_are_so_whatever_the_value() -> None:
+    with redacting(["foo_token"]):
+        assert is_secret("a.foo_token", "<t>")
+    assert not is_secret("a.foo_token", "<t>")
 
 
 LETTERS = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
@@ -114,6 +157,8 @@ def test_redact_text(text: str, redacted: str) -> None:
         "def f(token: int, secret: str) -> None",
         "test_token.py::test_auth::x",
         "max_tokens=10 eos_token=</s>",
+        "f(end_of_clause_token='<t>', sepToken=\"[SEP]\") foo_token=<|x|> token=!",
+        "prog --foo-token <t>",
         "token=None use_auth_token=True f(token=) password=",
         "eyJust.text",
         "prog --max-tokens 5 --auth --epochs 3",
@@ -126,11 +171,13 @@ def test_redact_text_leaves(text: str) -> None:
 def test_redact_argv() -> None:
     argv = ["pytest", "--password", "x", "--token=y z", "-o", "password=x", "FOO_TOKEN=x"]
     argv += ["--armory-tracking-uri", "http://u:p@host", "-k", "token and x", "--auth", "-v"]
+    argv += ["--foo-token=<t>", "--foo-token=t"]
     argv += ["--header=Authorization: Bearer abc", "a b", "x\udc80", "--max_tokens=5"]
     assert redact_argv(argv) == (
         "pytest --password '[redacted]' '--token=[redacted]' -o 'password=[redacted]'"
         " 'FOO_TOKEN=[redacted]' --armory-tracking-uri 'http://[redacted]@host' -k 'token and x'"
-        " --auth -v '--header=Authorization: [redacted]' 'a b' 'x\\udc80' --max_tokens=5"
+        " --auth -v '--foo-token=<t>' '--foo-token=[redacted]'"
+        " '--header=Authorization: [redacted]' 'a b' 'x\\udc80' --max_tokens=5"
     )
 
 

@@ -195,6 +195,7 @@ def test_mappings_are_joined_in_order() -> None:
         "s": pd.Series({"mean": 7.0, ("p", 95): 8}),
         "recall@5": 9,
         "recall#5": 10,
+        "recall$5": 10.5,
         "": 11,
     }
     found = metric_values(results)
@@ -205,8 +206,9 @@ def test_mappings_are_joined_in_order() -> None:
         ("config/x", 5.0),
         ("s/mean", 7.0),
         ("s/p/95", 8.0),
-        ("recall_5", 9.0),
-        ("recall_5-2", 10.0),
+        ("recall_at_5", 9.0),
+        ("recall_5", 10.0),
+        ("recall_5-2", 10.5),
         ("value", 11.0),
     ]
     assert found.arrays == {"config/y/z": [6]}
