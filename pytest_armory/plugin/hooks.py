@@ -7,7 +7,7 @@ is guarded: see :mod:`pytest_armory.plugin.guard`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import pytest
 
 from pytest_armory.plugin import marker, options
 from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
-from pytest_armory.plugin.remarks import remark, remark_lines
+from pytest_armory.plugin.remarks import WITHOUT_MARKER, remark, remark_lines
 
 if TYPE_CHECKING:
     from pytest_armory.track import EvaluationRun
@@ -184,7 +184,7 @@ def track_call() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def evaluation_run() -> EvaluationRun:
+def evaluation_run(request: pytest.FixtureRequest) -> Iterator[EvaluationRun]:
     """The test's own MLflow run: ``run_id``, ``url``, ``log_metrics(…)``, ``log_figure(…)`` …
 
     When the session is not tracked, or the test is not marked ``evaluation``, the same object with
@@ -192,4 +192,12 @@ def evaluation_run() -> EvaluationRun:
     """
     from pytest_armory import track
 
-    return track.current_run() or track.EvaluationRun()
+    run = track.current_run() or track.EvaluationRun()
+    yield run
+    if request.config.stash[_settings].track and run.run_id is None and run.writer.was_used:
+        _remark_unmarked(request.node)
+
+
+def _remark_unmarked(item: pytest.Item) -> None:
+    if not marker.is_evaluation(item):
+        remark(item.config, [(WITHOUT_MARKER, item.nodeid.split("[")[0])])

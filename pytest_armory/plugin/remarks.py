@@ -12,6 +12,15 @@ import pytest
 Remark = tuple[str, str]
 """A sentence, and the node id of a test that it is about, or ""."""
 
+NO_EVALUATION = (
+    "no test that ran is marked `evaluation`, so nothing was tracked; write "
+    "@pytest.mark.evaluation above each test that is to become an MLflow run"
+)
+WITHOUT_MARKER = (
+    "what is logged through evaluation_run in a test that is not marked is not stored; write "
+    "@pytest.mark.evaluation above the test"
+)
+
 _remarks = pytest.StashKey[dict[Remark, None]]()
 
 

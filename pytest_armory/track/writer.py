@@ -27,6 +27,8 @@ class RunWriter:
         self.connection = connection
         self.params = StoredParams()
         self.metrics = LoggedMetrics()
+        self.was_used = False
+        """Whether anything was logged, be it stored or not."""
 
     def write(
         self,
@@ -35,6 +37,7 @@ class RunWriter:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Write everything given in one request, the parameters clipped to MLflow's limit."""
+        self.was_used = True
         new = self.params.add(params or {})
         tags = {**(tags or {}), **self.metrics.new_tags(metrics), **self.params.new_tags()}
         self.connection.tags.update(tags)
@@ -117,6 +120,7 @@ class RunWriter:
 
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts; in the background where that hides latency."""
+        self.was_used = True
         # The caller may change or remove a file right after.
         on_disk = any(isinstance(content, Path) for content in files.values())
         send = self.connection.do if on_disk else self.connection.do_later
