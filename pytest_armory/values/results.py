@@ -189,4 +189,14 @@ def _json(value: Any, left: list[int], known: Callable[[Any], Any], depth: int =
     return None if kind.__name__ == "NAType" else _json(_number(value), left, known, depth + 1)
 
 
+def json_value(value: object) -> Any:
+    """Any value as JSON's builtin types; what has no such form as a parameter's string."""
+    try:
+        return _json(value, [_ARRAY_VALUES], lambda member: member)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the code of a value may raise anything
+        return visible(describe(value))
+
+
 _INFINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
