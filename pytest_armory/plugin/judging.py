@@ -38,9 +38,17 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Bas
         tolerances={name: parse_tolerance(text) for name, text in tolerances.items()},
         session_tolerances=_by_legal_name(settings.tolerances),
         baseline=attempt.baseline,
+        sequences=_sequences(attempt, metrics),
     )
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
+
+
+def _sequences(attempt: Attempt, metrics: Mapping[str, float]) -> set[str]:
+    """The metrics that are a list or an array, unless ``mlflow.*`` has logged another value."""
+    logged = attempt.run.metrics
+    sequences = attempt.run.writer.metrics.sequences
+    return {name for name in sequences if metrics.get(name) == logged.get(name)}
 
 
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:

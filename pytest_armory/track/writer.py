@@ -129,7 +129,8 @@ class RunWriter:
         by_step = {legal_key(str(name)): values for name, values in (histories or {}).items()}
         self.metrics.note(numbers, step)
         for name, values in by_step.items():
-            self.metrics.note({name: values[-1]}, len(values) - 1)
+            self.metrics.note_history(name, values)
+        self.metrics.note_arrays(map(legal_key, arrays))
         self.write(
             metrics=[
                 *((legal_key(name), value, step) for name, value in numbers.items()),
