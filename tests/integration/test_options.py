@@ -103,6 +103,7 @@ def test_the_environment_is_left_as_it_was(one: Evals, monkeypatch: pytest.Monke
 USAGE_ERRORS = [
     (["--armory-tracking-uri", "http://u:secret@h"], False, "*add --armory-track*"),
     (["--armory-tracking-uri", "ftp://u:secret@h/x"], True, "*'ftp://*@h/x' cannot be used*"),
+    (["--armory-tracking-uri", "mlflow.example.org"], True, "*as in https://mlflow.example.org.*"),
     (["--armory-tracking-uri", "./mlruns"], True, "*plain folders*sqlite:///*mlruns/mlflow.db*"),
     (["--armory-tracking-uri", "http://"], True, "*names no host*"),
 ]
