@@ -21,8 +21,8 @@ from pytest_armory.values import metric_values
 def track_metrics(metrics: Any, step: int | None = None) -> None:
     """Store results as metrics of the current run; outside every evaluation nothing happens.
 
-    Takes numbers of Python, NumPy and torch, nested mappings (joined by slashes), a list of one
-    mapping, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. ``{name: list or
+    Takes numbers of Python, NumPy and torch, nested mappings (joined by slashes), a list of
+    mappings, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. ``{name: list or
     tuple of numbers}`` is a metric with one value per step, unless ``step`` is given; an array
     becomes ``metrics/<name>.json``. No gate judges a list or an array.
     What is none of these is left out with a :class:`MetricWarning`.
