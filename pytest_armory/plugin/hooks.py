@@ -175,7 +175,8 @@ def _scopes() -> ModuleType:
 def track_call() -> Callable[..., Any]:
     """Call a loader and record its keyword arguments: ``track_call(load, split="test")``.
 
-    They become parameters, ``load.split``, of every evaluation that uses the fixture which called
+    And the strings, numbers, booleans and paths that it is given by position. They become
+    parameters, ``load.split``, of every evaluation that uses the fixture which called
     it. The loader is a function or a class; it is not modified.
     """
     from pytest_armory import track
