@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,6 +24,11 @@ NAMED = 5
 
 _BASELINE_RULE = "baseline "
 
+_OF_SEQUENCE = (
+    "was logged as a list or an array, which no gate judges; log one number, such as its mean, or "
+    "each value with `step=`"
+)
+
 
 class _Finding(NamedTuple):
     """A gate's judgement of a value; the fields are those of :class:`Verdict`."""
@@ -41,22 +46,29 @@ def judge(
     tolerances: Mapping[str, Tolerance] | None = None,
     session_tolerances: Mapping[str, Tolerance] | None = None,
     baseline: Mapping[str, float] | None = None,
+    sequences: Set[str] = frozenset(),
 ) -> list[Verdict]:
     """One verdict for every gate: bounds first, then tolerances, each in the order given.
 
     ``tolerances`` and the bounds require their metrics, so that one never logged fails;
     ``session_tolerances`` apply to metrics that were logged and are not in ``tolerances``.
-    ``baseline`` holds the baseline run's metrics, None if there is no such run. Never raises for
-    bounds that :func:`~pytest_armory.gates.parse.bounds_problem` finds nothing wrong with.
+    ``baseline`` holds the baseline run's metrics, None if there is no such run. Gates on the
+    ``sequences``, which were logged as a list or an array, are missed. Never raises for bounds
+    that :func:`~pytest_armory.gates.parse.bounds_problem` finds nothing wrong with.
     """
     compared = dict(tolerances or {})
     for metric in filter(metrics.__contains__, session_tolerances or {}):
         compared.setdefault(metric, (session_tolerances or {})[metric])
-    return [
+    verdicts = [
         *(_judge_bound(metrics, m, float(b), "at_least") for m, b in (at_least or {}).items()),
         *(_judge_bound(metrics, m, float(b), "at_most") for m, b in (at_most or {}).items()),
         *(_judge_tolerance(metrics, m, t, baseline) for m, t in compared.items()),
     ]
+    return [_missed(v, _OF_SEQUENCE) if v.metric in sequences else v for v in verdicts]
+
+
+def _missed(verdict: Verdict, text: str) -> Verdict:
+    return replace(verdict, state="failed", text=text)
 
 
 def judge_again(record: EvaluationRecord, baseline: Mapping[str, float] | None) -> EvaluationRecord:
@@ -64,14 +76,18 @@ def judge_again(record: EvaluationRecord, baseline: Mapping[str, float] | None) 
 
     The tolerances are those of its verdicts; the verdicts of its bounds stay as they are.
     """
-    bounds = [v for v in record.verdicts if not v.rule.startswith(_BASELINE_RULE)]
+    kept = [v for v in record.verdicts if not _depends_on_baseline(v)]
     tolerances = {
         verdict.metric: parse_tolerance(verdict.rule.removeprefix(_BASELINE_RULE))
         for verdict in record.verdicts
-        if verdict.rule.startswith(_BASELINE_RULE)
+        if _depends_on_baseline(verdict)
     }
     compared = judge(record.metrics, tolerances=tolerances, baseline=baseline)
-    return replace(record, baseline=dict(baseline or {}), verdicts=(*bounds, *compared))
+    return replace(record, baseline=dict(baseline or {}), verdicts=(*kept, *compared))
+
+
+def _depends_on_baseline(verdict: Verdict) -> bool:
+    return verdict.rule.startswith(_BASELINE_RULE) and verdict.text != _OF_SEQUENCE
 
 
 def unread(verdict: Verdict) -> Verdict:

@@ -117,6 +117,9 @@ class Attempts:
         attempt.scope = attempt.stack.enter_context(self._running(attempt))
         if attempt.active is not None:
             attempt.active.set_wider(True)  # what is not a fixture of the test, nor its body
+        run.writer.recorded = lambda: run.writer.params.to_store(
+            attempt.params(self.fixtures.of(item))
+        )
         attempt.opening_seconds = perf_counter() - started
         self.current = attempt
         return attempt
@@ -222,6 +225,7 @@ class Attempts:
         outcome = outcome_of(attempt.phases)
         run = attempt.run
         self._write_result(attempt, outcome)
+        run.writer.recorded = None
         attempt.stack.close()
         self._left_open.update(run.connection.left_open)
         run.writer.close(outcome.status)
@@ -262,6 +266,7 @@ class Attempts:
         """Leave an attempt's run as it is, for whoever sums up the session to close it."""
         self._finished_well = False
         self.current = None
+        attempt.run.writer.recorded = None
         with suppress(Exception):  # what went wrong is among its problems already
             attempt.stack.close()
         return attempt.to_record(outcome_of(attempt.phases))

@@ -7,7 +7,7 @@ is guarded: see :mod:`pytest_armory.plugin.guard`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import pytest
 
 from pytest_armory.plugin import marker, options
 from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
+from pytest_armory.plugin.remarks import WITHOUT_MARKER, remark, remark_lines
 
 if TYPE_CHECKING:
     from pytest_armory.track import EvaluationRun
@@ -50,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", marker.MARKER_HELP)
     settings = options.read_settings(config)
     config.stash[_settings] = replace(settings, track=False)  # until it is registered
+    is_ours = True if settings.track and settings.marker is None else settings.marker
+    config.stash[marker.IS_OURS] = is_ours
     if settings.track:
         from pytest_armory.plugin import tracked
 
@@ -83,6 +86,7 @@ def pytest_collection_modifyitems(
     errors: list[str] = []
     with guard_of(config).step():
         errors = marker.marker_errors(items)
+        remark(config, marker.marker_remarks(items))
     if errors:
         from pytest_armory.plugin import xdist
 
@@ -102,9 +106,10 @@ def _judge_in_memory(config: pytest.Config, items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 @guarded
 def pytest_testnodedown(node: Any) -> None:
-    """Collect the unexpected errors of a worker, and raise its usage errors."""
+    """Collect the unexpected errors and remarks of a worker, and raise its usage errors."""
     from pytest_armory.plugin import xdist
 
+    remark(node.config, xdist.remarks_of_worker(node))
     problems = guard_of(node).problems
     problems += [text for text in xdist.unexpected_in_worker(node) if text not in problems]
     xdist.raise_refused(node)
@@ -143,6 +148,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, Non
 
     problems = guard_of(session).problems
     xdist.share_unexpected(session.config, problems)
+    xdist.share_remarks(session.config)
     yield
     strict = session.config.stash[_settings].strict
     if strict and problems and session.exitstatus == pytest.ExitCode.OK:
@@ -153,8 +159,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, Non
 @pytest.hookimpl(trylast=True)
 @guarded
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the unexpected errors that no summary has shown."""
-    for problem in guard_of(terminalreporter).problems:
+    """Show the remarks, and the unexpected errors that no summary has shown."""
+    remarks = remark_lines(terminalreporter.config)
+    for problem in (*remarks, *guard_of(terminalreporter).problems):
         terminalreporter.write_line(f"armory: warning: {problem}", yellow=True)
 
 
@@ -168,7 +175,8 @@ def _scopes() -> ModuleType:
 def track_call() -> Callable[..., Any]:
     """Call a loader and record its keyword arguments: ``track_call(load, split="test")``.
 
-    They become parameters, ``load.split``, of every evaluation that uses the fixture which called
+    And the strings, numbers, booleans and paths that it is given by position. They become
+    parameters, ``load.split``, of every evaluation that uses the fixture which called
     it. The loader is a function or a class; it is not modified.
     """
     from pytest_armory import track
@@ -177,7 +185,7 @@ def track_call() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def evaluation_run() -> EvaluationRun:
+def evaluation_run(request: pytest.FixtureRequest) -> Iterator[EvaluationRun]:
     """The test's own MLflow run: ``run_id``, ``url``, ``log_metrics(…)``, ``log_figure(…)`` …
 
     When the session is not tracked, or the test is not marked ``evaluation``, the same object with
@@ -185,4 +193,12 @@ def evaluation_run() -> EvaluationRun:
     """
     from pytest_armory import track
 
-    return track.current_run() or track.EvaluationRun()
+    run = track.current_run() or track.EvaluationRun()
+    yield run
+    if request.config.stash[_settings].track and run.run_id is None and run.writer.was_used:
+        _remark_unmarked(request.node)
+
+
+def _remark_unmarked(item: pytest.Item) -> None:
+    if not marker.is_evaluation(item):
+        remark(item.config, [(WITHOUT_MARKER, item.nodeid.split("[")[0])])

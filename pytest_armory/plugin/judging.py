@@ -41,6 +41,7 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Bas
         tolerances={name: parse_tolerance(text) for name, text in tolerances.items()},
         session_tolerances=_by_key(settings.tolerances, key_of),
         baseline=attempt.baseline,
+        sequences=_sequences(attempt, metrics),
     )
     verdicts = [_naming_evaluations(verdict, attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
@@ -54,6 +55,13 @@ def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:
         return verdict
     text = f"{verdict.text} (of the evaluation {first!r}, not {', '.join(map(repr, others))})"
     return replace(verdict, text=text.strip())
+
+
+def _sequences(attempt: Attempt, metrics: Mapping[str, float]) -> set[str]:
+    """The metrics that are a list or an array, unless ``mlflow.*`` has logged another value."""
+    logged = attempt.run.metrics
+    sequences = attempt.run.writer.metrics.sequences
+    return {name for name in sequences if metrics.get(name) == logged.get(name)}
 
 
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:

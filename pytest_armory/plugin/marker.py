@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_armory.plugin.options import NAME_LIMIT
+import pytest
 
-if TYPE_CHECKING:
-    import pytest
+from pytest_armory.plugin.options import INI_MARKER, NAME_LIMIT
 
 MARKER = "evaluation"
 
@@ -50,10 +49,41 @@ _TYPES: dict[str, tuple[type, str]] = {
 _GATES = ("at_least", "at_most", "baseline")
 _KEYWORDS = ("name", "description", "tags", *_GATES, "activate")
 
+_ABBREVIATIONS = ("eval", "evals")
+
+IS_OURS = pytest.StashKey[bool | None]()
+"""Whether every use of the marker is this plugin's, of a config; None: each use says it itself."""
+
+_DECIDE = (
+    f"so it is left alone; in the ini file `{INI_MARKER} = true` refuses such uses, and "
+    f"`{INI_MARKER} = false` says that the marker is the project's own"
+)
+
+POSITIONAL = f"@pytest.mark.{MARKER} without keywords is not this plugin's, {_DECIDE}"
+UNREADABLE = (
+    f"the project registers a marker {MARKER!r}, and this use of it is not valid as this plugin's, "
+    f"{_DECIDE}"
+)
+
 
 def is_evaluation(item: pytest.Item) -> bool:
     """Whether a test is marked as an evaluation."""
-    return item.get_closest_marker(MARKER) is not None
+    return any(_is_ours(mark, item.config) for mark in item.iter_markers(MARKER))
+
+
+def _is_ours(mark: pytest.Mark, config: pytest.Config) -> bool:
+    """Whether a use of the marker is this plugin's, be it valid or not."""
+    decision = config.stash.get(IS_OURS, None)
+    return decision if decision is not None else not _foreign(mark, config)
+
+
+def _foreign(mark: pytest.Mark, config: pytest.Config) -> str:
+    """Why a use of the marker is another's where nobody has decided; "" if it is this plugin's."""
+    if mark.args and not mark.kwargs:
+        return POSITIONAL
+    if _is_registered_by_project(config) and _mark_problems(mark):
+        return UNREADABLE
+    return ""
 
 
 def merged_mark(item: pytest.Item) -> Mark:
@@ -77,9 +107,10 @@ def _closest_first(item: pytest.Item) -> Iterator[pytest.Mark]:
     """
     callspec = getattr(item, "callspec", None)
     case = [mark for mark in getattr(callspec, "marks", ()) if mark.name == MARKER]
-    yield from case
+    yield from (mark for mark in case if _is_ours(mark, item.config))
     for node in reversed(item.listchain()):
         marks = [mark for mark in node.own_markers if mark.name == MARKER and mark not in case]
+        marks = [mark for mark in marks if _is_ours(mark, item.config)]
         cls = getattr(node, "obj", None)
         if isinstance(cls, type):
             bases = reversed([*enumerate(cls.__mro__)])
@@ -98,7 +129,7 @@ def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
     errors: dict[str, None] = {}
     for item in items:
         for mark in item.iter_markers():
-            for problem in _mark_problems(mark, item.config):
+            for problem in _refusals(mark, item.config):
                 errors[f"{item.nodeid.split('[')[0]}: {problem}"] = None
         if is_evaluation(item) and not errors:
             clash = _clash(merged_mark(item))
@@ -107,9 +138,42 @@ def marker_errors(items: Iterable[pytest.Item]) -> list[str]:
     return list(errors)
 
 
-def _mark_problems(mark: pytest.Mark, config: pytest.Config) -> list[str]:
-    if mark.name != MARKER:
-        return _misspelt(mark.name, config)
+def marker_remarks(items: Iterable[pytest.Item]) -> list[tuple[str, str]]:
+    """A sentence for each marker that is passed over and may have been meant, with its test."""
+    remarks: dict[tuple[str, str], None] = {}
+    for item in items:
+        for mark in item.iter_markers():
+            text = _remark(mark, item.config)
+            if text:
+                remarks[text, item.nodeid.split("[")[0]] = None
+    return list(remarks)
+
+
+def _refusals(mark: pytest.Mark, config: pytest.Config) -> list[str]:
+    """What is wrong with a marker that is this plugin's, or was meant to be."""
+    if mark.name == MARKER:
+        return _mark_problems(mark) if _is_ours(mark, config) else []
+    if _has_own_keyword(mark) and _is_misspelt(mark.name, config):
+        return [f"@pytest.mark.{mark.name} is not a registered marker; did you mean {MARKER!r}?"]
+    return []
+
+
+def _remark(mark: pytest.Mark, config: pytest.Config) -> str:
+    if mark.name == MARKER:
+        return _foreign(mark, config) if config.stash.get(IS_OURS, None) is None else ""
+    if not _is_misspelt(mark.name, config):
+        return ""
+    return (
+        f"@pytest.mark.{mark.name} is not a registered marker, so it is left alone; did you mean "
+        f"{MARKER!r}? If it is the project's own, register it in the ini file under `markers`"
+    )
+
+
+def _has_own_keyword(mark: pytest.Mark) -> bool:
+    return any(key in _KEYWORDS or _nearest(key, _GATES, cutoff=0.8) for key in mark.kwargs)
+
+
+def _mark_problems(mark: pytest.Mark) -> list[str]:
     problems = []
     if mark.args:
         given = ", ".join(map(repr, mark.args))
@@ -158,23 +222,30 @@ def _clash(mark: Mark) -> str:
     return f" {problem}" if problem else ""
 
 
-def _misspelt(name: str, config: pytest.Config) -> list[str]:
-    """Refuse an unregistered marker of a similar name: its tests would not be tracked."""
-    if not name.startswith(("eva", "val")) or name in _registered(config):
-        return []
-    nearest = _nearest(name, [MARKER])
-    if not nearest:
-        return []
-    return [f"@pytest.mark.{name} is not a registered marker{nearest}"]
+def _is_misspelt(name: str, config: pytest.Config) -> bool:
+    """Whether an unregistered marker has nearly the name of this plugin's, in whatever case."""
+    folded = name.casefold()
+    if not folded.startswith(("eva", "val")) or name in map(_name_of, _registered(config)):
+        return False
+    return folded in _ABBREVIATIONS or bool(_nearest(folded, [MARKER]))
 
 
-def _registered(config: pytest.Config) -> set[str]:
+def _is_registered_by_project(config: pytest.Config) -> bool:
+    """Whether another line than this plugin's registers a marker of this name."""
+    return any(_name_of(line) == MARKER for line in _registered(config) if line != MARKER_HELP)
+
+
+def _registered(config: pytest.Config) -> list[str]:
     lines: list[str] = config.getini("markers")
-    return {line.split(":")[0].split("(")[0].strip() for line in lines}
+    return lines
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _name_of(line: str) -> str:
+    return line.split(":")[0].split("(")[0].strip()
+
+
+def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     import difflib
 
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -25,6 +25,7 @@ INI_BUDGET = "armory_budget"
 INI_REDACT = "armory_redact"
 INI_REDACTION = "armory_redaction"
 INI_ACTIVATE = "armory_activate"
+INI_MARKER = "armory_marker"
 INI_SESSION = "armory_session"
 INI_BASELINE = "armory_baseline"
 INI_TOLERANCES = "armory_tolerances"
@@ -44,6 +45,7 @@ class Settings:
     secret_names: tuple[str, ...] = ()
     redaction: bool = True
     activate: bool = True
+    marker: bool | None = None
     session: str | None = None
     baseline: Reference | None = None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
@@ -127,6 +129,13 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
         "what is logged by `mlflow.*` goes where it goes without this plugin",
     ),
     (
+        INI_MARKER,
+        "bool",
+        "whose the marker `evaluation` is: true, this plugin's, which refuses every use that it "
+        "cannot read; false, the project's own, and no test is an evaluation (default: true if the "
+        "session is tracked, else by each use)",
+    ),
+    (
         INI_TOLERANCES,
         "linelist",
         "lines of `metric: tolerance`, as `accuracy: -2%`: the worst change against the baseline "
@@ -135,7 +144,7 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
 )
 """Each ini key with its type, None for one line of text, and its help."""
 
-_ON_BY_DEFAULT = (INI_REDACTION, INI_ACTIVATE)
+_DEFAULTS = {INI_REDACTION: True, INI_ACTIVATE: True, INI_MARKER: None}
 _INI_DEFAULTS = {None: "", "bool": False, "linelist": ()}
 
 
@@ -148,7 +157,7 @@ def add_options(parser: pytest.Parser) -> None:
         else:
             group.addoption(flag, metavar=metavar, help=text)
     for key, kind, text in _INI_KEYS:
-        default = True if key in _ON_BY_DEFAULT else _INI_DEFAULTS[kind]
+        default = _DEFAULTS.get(key, _INI_DEFAULTS[kind])
         parser.addini(key, text, type=kind, default=default)
 
 
@@ -171,6 +180,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         secret_names=tuple(config.getini(INI_REDACT)),
         redaction=bool(config.getini(INI_REDACTION)),
         activate=bool(config.getini(INI_ACTIVATE)),
+        marker=None if config.getini(INI_MARKER) is None else bool(config.getini(INI_MARKER)),
         **_comparison(config, environ, track),
     )
 

@@ -16,6 +16,7 @@ from pytest_armory.plugin.guard import guarded, guarded_wrapper
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
+from pytest_armory.plugin.remarks import NO_EVALUATION, remark
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.files import write_markdown
 from pytest_armory.report.summary import Summary
@@ -25,6 +26,8 @@ from pytest_armory.session.ledger import Ledger
 
 _SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
 """The exit statuses that pytest prints summaries with."""
+
+_RAN = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 class ReportingHooks:
@@ -113,7 +116,16 @@ class ReportingHooks:
             self._print()
             raise
         self._finish(self._was_interrupted(session, exitstatus))
+        if exitstatus in _RAN and self._has_no_evaluation:
+            remark(self.config, [(NO_EVALUATION, "")])
         self._decide(session)
+
+    @property
+    def _has_no_evaluation(self) -> bool:
+        """Whether tests were run, and none of them was an evaluation."""
+        option, ledger = self.config.option, self.ledger
+        runs_none = option.collectonly or getattr(option, "setuponly", False)
+        return not (runs_none or self.summary or ledger.planned or ledger.deaths)
 
     def _was_interrupted(self, session: pytest.Session, exitstatus: int) -> bool:
         # With workers, `-x` and `--maxfail` interrupt the session too.

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_armory.plugin.remarks import remarks_of
+
 if TYPE_CHECKING:
     from pytest_armory.plugin.wire import WorkerInput
     from pytest_armory.records import EvaluationRecord
@@ -21,6 +23,7 @@ _REFUSED = "armory_refused"
 _PROBLEMS = "armory_problems"
 _LATE = "armory_late"
 _UNEXPECTED = "armory_unexpected"
+_REMARKS = "armory_remarks"
 
 
 # Roles
@@ -109,6 +112,18 @@ def share_unexpected(config: pytest.Config, problems: list[str]) -> None:
     """Send a worker's list of unexpected errors, with those that are appended before it ends."""
     if is_worker(config):
         _output(config)[_UNEXPECTED] = problems
+
+
+def share_remarks(config: pytest.Config) -> None:
+    """Send a worker's remarks, when its session finishes."""
+    if is_worker(config):
+        _output(config)[_REMARKS] = [list(one) for one in remarks_of(config)]
+
+
+def remarks_of_worker(node: Any) -> list[list[str]]:
+    """The remarks of a worker, each a sentence and a node id."""
+    remarks: list[list[str]] = _output(node).get(_REMARKS, [])
+    return remarks
 
 
 def unexpected_in_worker(node: Any) -> list[str]:

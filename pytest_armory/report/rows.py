@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import number, printable
@@ -57,7 +59,7 @@ def run_on_several_workers(records: Iterable[EvaluationRecord]) -> Set[str]:
 def chief_metrics(metrics: Mapping[str, float], most: int = CHIEF) -> dict[str, float]:
     """The metrics a table shows by default: the simplest names, timings only if need be."""
     names = [n for n in metrics if not _is_side_metric(n)]
-    names.sort(key=lambda name: (name.count("/"), name))
+    names.sort(key=lambda name: (name.count("/"), _natural(name)))
     return {name: metrics[name] for name in names[:most]}
 
 
@@ -65,6 +67,12 @@ def _is_side_metric(name: str) -> bool:
     """Whether it is an engine's own number, of a second evaluation in a test too."""
     inner = name.partition("/")[2]
     return any(n in _SIDE_METRICS or n.startswith(_SIDE_FOLDERS) for n in (name, inner))
+
+
+def _natural(name: str) -> list[str | int]:
+    """A key to sort names by that has ``m2`` before ``m10``."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
@@ -79,22 +87,43 @@ def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
     return {name: record.metrics[name] for name in names[:most]}
 
 
-def metric_parts(record: EvaluationRecord) -> list[Part]:
-    """An evaluation's chief metrics and their changes, each with the colour a gate gives it."""
+@dataclass(frozen=True)
+class ShownMetric:
+    """One metric in a table; ``change`` is what has changed against the baseline, or is empty."""
+
+    name: str
+    value: str
+    change: str = ""
+    colour: str | None = None
+
+    @property
+    def parts(self) -> list[Part]:
+        """The metric with its change, which has the colour that a gate gives it."""
+        parts: list[Part] = [(f"{self.name} {self.value}", None)]
+        if self.change:
+            parts += [(" (", None), (self.change, self.colour), (")", None)]
+        return parts
+
+    @property
+    def text(self) -> str:
+        """The same without colours."""
+        return "".join(text for text, _ in self.parts)
+
+
+def shown_metrics(record: EvaluationRecord) -> list[ShownMetric]:
+    """An evaluation's chief metrics."""
     higher_is_worse = _directions(record)
-    parts: list[Part] = []
+    shown = []
     for name, value in chief_of(record).items():
-        gap = "  " if parts else ""
-        parts.append((printable(f"{gap}{name} {number(value)}"), None))
-        if name in record.baseline and (difference := change(value, record.baseline[name])):
-            colour = _change_colour(difference, higher_is_worse.get(name))
-            parts += [(" (", None), (difference, colour), (")", None)]
-    return parts
+        difference = change(value, record.baseline[name]) if name in record.baseline else ""
+        colour = _change_colour(difference, higher_is_worse.get(name)) if difference else None
+        shown.append(ShownMetric(printable(name), number(value), difference, colour))
+    return shown
 
 
 def metric_text(record: EvaluationRecord) -> str:
-    """The same without colours."""
-    return "".join(text for text, _ in metric_parts(record))
+    """An evaluation's chief metrics as one text."""
+    return "  ".join(metric.text for metric in shown_metrics(record))
 
 
 def change(value: float, base: float) -> str:

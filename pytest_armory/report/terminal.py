@@ -9,11 +9,12 @@ from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.rows import (
     ROWS,
     Part,
+    ShownMetric,
     file_of,
-    metric_parts,
     metric_text,
     outcome_text,
     run_on_several_workers,
+    shown_metrics,
     title,
 )
 from pytest_armory.report.sentences import WARNINGS, counts_text, gate_lines
@@ -98,14 +99,15 @@ def _table(records: Sequence[EvaluationRecord], width: int, all_rows: bool) -> l
     on_several_workers = run_on_several_workers(records)
     rows = [_row(record, on_several_workers) for record in chosen]
     widths = _widths([_HEADER, *rows], width)
-    lines = [_table_line(_HEADER, widths, None, [(_HEADER[2], None)])]
+    lines = [_table_line(_HEADER, widths, None, [(pad(_HEADER[2], widths[2]), None)])]
     file = None
     for record, row in zip(chosen, rows, strict=True):
         if file_of(record) != file:
             file = file_of(record)
             lines.append(_line(shorten(printable(file), width)))
         name = record.outcome.value if record.outcome else ""
-        lines.append(_table_line(row, widths, _COLOURS.get(name, "red"), metric_parts(record)))
+        metrics = _fitted(shown_metrics(record), widths[2])
+        lines.append(_table_line(row, widths, _COLOURS.get(name, "red"), metrics))
     hidden = len(records) - len(chosen)
     if hidden:
         lines.append(_line(f"… {hidden:,} more, all of them good; -v shows every one"))
@@ -145,7 +147,7 @@ def _row(record: EvaluationRecord, on_several_workers: Set[str]) -> _Row:
 def _widths(rows: Sequence[_Row], width: int) -> list[int]:
     """The columns' widths, so that a row fits in ``width`` if possible.
 
-    If not, the metrics are truncated first, then the test's name; the other columns never are.
+    If not, metrics are left out first, then the test's name is truncated, and no other column.
     """
     test, outcome, metrics, duration = (max(columns(row[i]) for row in rows) for i in range(4))
     available = width - outcome - duration - 7
@@ -160,18 +162,26 @@ def _table_line(
     test = pad(shorten(row[0], widths[0]), widths[0])
     outcome = pad(row[1], widths[1])
     start: list[Part] = [(f"{test}  ", None), (outcome, colour), ("  ", None)]
-    return Line([*start, *_fitted(metrics, widths[2]), (f"  {row[3].rjust(widths[3])}", None)])
+    return Line([*start, *metrics, (f"  {row[3].rjust(widths[3])}", None)])
 
 
-def _fitted(parts: Sequence[Part], width: int) -> list[Part]:
-    """Coloured parts, truncated or padded to a width."""
+def _fitted(metrics: Sequence[ShownMetric], width: int) -> list[Part]:
+    """Metrics, padded to a width: those that fit in it as a whole, and an ellipsis for others."""
     fitted: list[Part] = []
-    available = width - (columns("".join(text for text, _ in parts)) > width)
-    for text, colour in parts:
-        is_cut = columns(text) > available
-        kept = shorten(text, available + 1, keep_start=True)[:-1] if is_cut else text
-        fitted.append((kept, colour))
-        available -= columns(kept)
-        if kept != text:
-            return [*fitted, ("…" + " " * available, None)]
-    return [*fitted, (" " * available, None)]
+    left = width
+    for i, metric in enumerate(metrics):
+        gap = "  " if i else ""
+        size = columns(gap + metric.text)
+        ellipsis = " …" if metrics[i + 1 :] else ""
+        if size + len(ellipsis) > left:
+            kept = " …" if i else _without_change(metric, left)
+            return [*fitted, (pad(kept, left), None)]
+        fitted += [(gap, None), *metric.parts]
+        left -= size
+    return [*fitted, (" " * left, None)]
+
+
+def _without_change(metric: ShownMetric, width: int) -> str:
+    """A metric whose name is truncated so that its number fits, or an ellipsis."""
+    room = width - columns(metric.value) - 1
+    return f"{shorten(metric.name, room, keep_start=True)} {metric.value}" if room > 1 else "…"

@@ -122,10 +122,13 @@ class Store:
 
     def metrics_of(self, run_id: str) -> Mapping[str, float]:
         """The last value of each of a run's metrics."""
+        return stored_run(self.entity(run_id)).metrics
+
+    def entity(self, run_id: str) -> Any:
+        """A run as MLflow's own ``Run``."""
         self.flush()
         client = self.connection.client
-        run = self.connection.call("reading a run", partial(client.get_run, run_id))
-        return stored_run(run).metrics
+        return self.connection.call("reading a run", partial(client.get_run, run_id))
 
     def run_url(self, experiment_id: str, run_id: str) -> str | None:
         """The run's page on the tracking server; None if the destination is not a server."""

@@ -108,6 +108,9 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
             password = urlsplit(uri).password or ""
             conceal(password, unquote(password))
         return Destination(uri=uri, database=None, display_uri=redact_text(uri))
+    if not scheme and _names_host(uri):
+        start = "http" if uri.startswith(("localhost", "127.")) else "https"
+        raise _unusable(uri, f"it names no scheme, as in {start}://{_without_secrets(uri)}")
     if scheme in ("", "file") or os.path.exists(uri):
         raise _unusable(uri, _no_folders(uri))
     raise _unusable(uri, f"its scheme is none of {', '.join(_SCHEMES)}")
@@ -123,9 +126,23 @@ def _local_database(environ: Mapping[str, str]) -> Destination:
     return Destination(uri=None, database=path, display_uri=_shorten(path))
 
 
+_HOST = re.compile(
+    r"localhost|\d{1,3}(\.\d{1,3}){3}|([a-z\d]([a-z\d-]*[a-z\d])?\.)+[a-z]{2,}", re.I
+)
+
+_FILE_SUFFIXES = (".db", ".sqlite", ".sqlite3", ".db3")
+
+
+def _names_host(uri: str) -> bool:
+    """Whether a URI without scheme begins with the name of a host, and is no file or folder."""
+    host, _, path = uri.partition("/")
+    is_file = f"{host}{path}".lower().endswith(_FILE_SUFFIXES) or os.path.exists(host)
+    return bool(_HOST.fullmatch(host)) and not is_file
+
+
 def _no_folders(uri: str) -> str:
     path = Path(unquote(urlsplit(uri).path) or ".").absolute()
-    path = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
+    path = path if path.suffix.lower() in _FILE_SUFFIXES else path / "mlflow.db"
     return (
         "MLflow no longer tracks to plain folders; use a database file instead, as in "
         f"sqlite:///{path}"

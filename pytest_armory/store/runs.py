@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Any
 
+from pytest_armory.store._mlflow import import_mlflow
+
 NAME_LIMIT = 250
 """The size of the database's column for a run's name."""
 
@@ -66,6 +68,24 @@ def stored_run(run: Any) -> StoredRun:
         params=dict(run.data.params),
         tags=dict(run.data.tags),
     )
+
+
+def run_in_memory(
+    params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]
+) -> Any:
+    """An ``mlflow.entities.Run`` that no store has, without ids."""
+    import_mlflow()
+    from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
+
+    nothing: Any = None
+    now = milliseconds()
+    info = RunInfo(nothing, "", "", "RUNNING", now, None, "active")
+    data = RunData(
+        [Metric(name, value, now, 0) for name, value in metrics.items()],
+        [Param(key, value) for key, value in params.items()],
+        [RunTag(key, value) for key, value in tags.items()],
+    )
+    return Run(info, data)
 
 
 def last_values(run: Any) -> list[Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
+from numbers import Number
+from os import PathLike
 from typing import Any
 
 
@@ -12,16 +14,62 @@ def arguments_of(
     func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], bound: bool = False
 ) -> Mapping[str, Any]:
     """What to record of a call: its keywords, or all arguments by parameter name but ``self``."""
-    while isinstance(func, functools.partial):
-        func, args, kwargs = func.func, (*func.args, *args), {**func.keywords, **kwargs}
+    func, args, kwargs = _without_partials(func, args, kwargs)
     if not bound:
         return kwargs
     signature = signature_of(func)
+    return bound_arguments(signature, args, kwargs, without=_receiver(func, signature))
+
+
+def settings_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keywords of a call, and what it was given by position that is no data, by parameter name.
+
+    That is strings, numbers, booleans and paths; of a C function without a signature the keywords.
+    """
+    func, args, kwargs = _without_partials(func, args, kwargs)
+    signature = signature_of(func)
+    try:
+        binding = signature.bind(*args, **kwargs) if signature else None
+    except TypeError:
+        binding = None  # the call itself will say what is wrong with it
+    if signature is None or binding is None:
+        return kwargs
+    receiver = _receiver(func, signature)
+    by_position = {
+        name: value
+        for name, value in binding.arguments.items()
+        if name not in kwargs
+        and name != receiver
+        and _is_setting(value, signature.parameters[name].kind)
+    }
+    return {**by_position, **kwargs}
+
+
+def _is_setting(value: Any, kind: Any) -> bool:
+    if kind is inspect.Parameter.VAR_KEYWORD:
+        return False
+    members = value if kind is inspect.Parameter.VAR_POSITIONAL else (value,)
+    return all(isinstance(member, str | Number | PathLike) for member in members)
+
+
+def _without_partials(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    while isinstance(func, functools.partial):
+        func, args, kwargs = func.func, (*func.args, *args), {**func.keywords, **kwargs}
+    return func, args, kwargs
+
+
+def _receiver(func: Any, signature: inspect.Signature | None) -> str | None:
+    """The parameter that a method got its instance or class by, where it is not bound to it."""
     first = next(iter(signature.parameters), None) if signature else None
+    return first if first in ("self", "cls") and _owner_name(func) else None
+
+
+def _owner_name(func: Any) -> str:
+    """The name of the class that a function stands in; "" for one that stands in none."""
     *_, owner, _ = ("", "", *str(getattr(func, "__qualname__", "")).split("."))
-    if first in ("self", "cls") and owner not in ("", "<locals>"):
-        return bound_arguments(signature, args, kwargs, without=first)
-    return bound_arguments(signature, args, kwargs)
+    return "" if owner == "<locals>" else owner
 
 
 def bound_arguments(
@@ -59,6 +107,28 @@ def name_of(func: Any) -> str:
     if isinstance(func, functools.partial):
         return name_of(func.func)
     return str(getattr(func, "__name__", None) or type(func).__name__)
+
+
+def call_name(func: Any) -> str:
+    """The name of what is called, of a method of a class with the class: ``AutoModel.from_x``."""
+    func, _, _ = _without_partials(func, (), {})
+    owner = getattr(func, "__self__", None)
+    if isinstance(owner, type):  # the class that it was got from, not the one that defines it
+        return f"{owner.__name__}.{name_of(func)}"
+    if inspect.isfunction(func) and _owner_name(func):  # a static method
+        return f"{_owner_name(func)}.{name_of(func)}"
+    return name_of(func)
+
+
+def call_qualified_name(func: Any) -> str:
+    """The name with module and class; of a class method that of the class it was got from."""
+    func, _, _ = _without_partials(func, (), {})
+    owner = getattr(func, "__self__", None)
+    return (
+        f"{qualified_name(owner)}.{name_of(func)}"
+        if isinstance(owner, type)
+        else qualified_name(func)
+    )
 
 
 def qualified_name(func: Any) -> str:

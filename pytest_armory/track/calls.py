@@ -12,8 +12,11 @@ from pytest_armory.errors import ArmoryUsageError, ParameterWarning
 from pytest_armory.track.arguments import (
     arguments_of,
     bound_arguments,
+    call_name,
+    call_qualified_name,
     name_of,
     qualified_name,
+    settings_of,
     signature_of,
 )
 from pytest_armory.track.context import get_current_params
@@ -145,8 +148,11 @@ def track_init_params(
 
 
 def track_call(func: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Call a function or class and record the keyword arguments, as ``{name}.{argument}``.
+    """Call a function or class and record what it is given, as ``{name}.{argument}``.
 
+    That is its keyword arguments, and by parameter name the strings, numbers, booleans and paths
+    that it is given by position; other positional arguments are data, and are not recorded. The
+    name of a class method begins with its class: ``AutoModel.from_pretrained``.
     The function or class is left as it was; one that is tracked already records by itself.
     Returns what the call returns.
     """
@@ -156,7 +162,7 @@ def track_call(func: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
             "split='test') and not track_call(load(split='test'))"
         )
     if not _is_tracked(func):
-        _record(name_of(func), qualified_name(func), arguments_of(func, args, kwargs))
+        _record(call_name(func), call_qualified_name(func), settings_of(func, args, kwargs))
     return func(*args, **kwargs)
 
 

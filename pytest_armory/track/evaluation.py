@@ -16,6 +16,7 @@ from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.context import Scope, enclosing_scope, entered
 from pytest_armory.track.location import LocalFallback, Location
 from pytest_armory.track.run import EvaluationRun, tag_strings
+from pytest_armory.values import param_strings
 
 
 @contextmanager
@@ -47,6 +48,7 @@ def track_evaluation(
     note = {"mlflow.note.content": description} if description else {}
     run = _open_inside(outer.run, uri, name, run_name or name, {**note, **tag_strings(tags or {})})
     with running(run, outer) as scope:
+        run.writer.recorded = lambda: param_strings(scope.params)
         try:
             run.writer.record(scope.params)
             yield run
@@ -91,6 +93,7 @@ def _open_inside(
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
         run.writer.record(scope.params)
+        run.writer.recorded = None
     finally:
         run.writer.close(status)
         run.connection.settle()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_armory.values import legal_key, one_name
 
@@ -13,6 +13,8 @@ class LoggedMetrics:
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
+        self.sequences: set[str] = set()
+        """The metrics that a list or an array was logged as: no single value is theirs."""
         self._steps: dict[str, int] = {}
         self._infinite: set[str] = set()
         self._names: dict[str, str] = {}
@@ -51,6 +53,18 @@ class LoggedMetrics:
         for name, value in numbers.items():
             if step >= self._steps.get(name, step):
                 self._steps[name], self.values[name] = step, value
+                self.sequences.discard(name)
+
+    def note_history(self, name: str, values: Sequence[float]) -> None:
+        """Add one value for each step, counted from 0."""
+        last = len(values) - 1
+        if last >= self._steps.get(name, last):
+            self.note({name: values[-1]}, last)
+            self.sequences.add(name)
+
+    def note_arrays(self, names: Iterable[str]) -> None:
+        """Add metrics that are artifacts, and have no value."""
+        self.sequences.update(name for name in names if name not in self.values)
 
     def new_tags(self, metrics: Iterable[tuple[str, float, int]]) -> dict[str, str]:
         """The tag that names infinite metrics, if one of these is new to it.

@@ -9,17 +9,22 @@ from typing import Any
 
 from pytest_armory.errors import TrackingError, TrackingWarning
 from pytest_armory.track.context import current_run
-from pytest_armory.track.results import convert_result, step_histories, warn_of_refused
+from pytest_armory.track.results import (
+    convert_result,
+    step_histories,
+    warn_of_booleans,
+    warn_of_refused,
+)
 from pytest_armory.values import metric_values
 
 
 def track_metrics(metrics: Any, step: int | None = None) -> None:
     """Store results as metrics of the current run; outside every evaluation nothing happens.
 
-    Takes numbers of Python, NumPy and torch, nested mappings (joined by slashes), a list of one
-    mapping, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. ``{name: list or
+    Takes numbers of Python, NumPy and torch, nested mappings (joined by slashes), a list of
+    mappings, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. ``{name: list or
     tuple of numbers}`` is a metric with one value per step, unless ``step`` is given; an array
-    becomes ``metrics/<name>.json``.
+    becomes ``metrics/<name>.json``. No gate judges a list or an array.
     What is none of these is left out with a :class:`MetricWarning`.
     """
     run = current_run()
@@ -30,6 +35,7 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     values = metric_values(rest, convert=convert_result)
     warn_of_refused(values.refused)
     run.writer.log_results(values.numbers, values.arrays, step or 0, histories, values.names)
+    warn_of_booleans(metrics, histories)
 
 
 @contextmanager

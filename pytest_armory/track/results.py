@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any
@@ -33,14 +34,45 @@ def converting(converter: Callable[[object], object]) -> Iterator[None]:
 
 
 def warn_of_refused(refused: Mapping[str, str], stacklevel: int = 2) -> None:
-    """Issue a warning for every result that is not a metric."""
-    for name, reason in refused.items():
+    """Issue one warning for all results that are not metrics."""
+    if not refused:
+        return
+    (first, reason), *others = refused.items()
+    more = f", nor {'are' if others[1:] else 'is'} {_named([name for name, _ in others])}" * bool(
+        others
+    )
+    advice = _OF_ROWS if any(map(_IN_ROW, refused)) else ""
+    warnings.warn(
+        f"the result {first!r} is no metric and was left out: {reason}{more}; give a number, a "
+        "mapping or an array, or turn it into one with the hook pytest_armory_metrics" + advice,
+        MetricWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def warn_of_booleans(metrics: object, histories: Iterable[str], stacklevel: int = 2) -> None:
+    """Issue one warning for all lists of booleans: most likely one for each sample."""
+    given = metrics if isinstance(metrics, Mapping) else {}
+    names = [name for name in histories if all(type(v).__name__ in _BOOLEANS for v in given[name])]
+    if names:
         warnings.warn(
-            f"the result {name!r} is no metric and was left out: {reason}; give a number, a "
-            "mapping or an array, or turn it into one with the hook pytest_armory_metrics",
+            f"{_named(names)}: a list of booleans is stored as one value for each step, and no "
+            "gate judges it; log its mean as one number, or each value with `step=`",
             MetricWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+_BOOLEANS = ("bool", "bool_")
+
+_IN_ROW = re.compile(r"(^|/)\d+/").search
+
+_OF_ROWS = "; of a list of rows, log the mean of each column"
+
+
+def _named(names: Sequence[object]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(map(repr, names[:3]))}{more}"
 
 
 def step_histories(metrics: object) -> dict[Any, list[float]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_armory.errors import ArmoryUsageError, ParameterWarning
+from pytest_armory.errors import ParameterWarning
+from pytest_armory.track import contents
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.results import convert_result, warn_of_refused
 from pytest_armory.track.writer import RunWriter
@@ -58,7 +58,7 @@ class EvaluationRun:
     @property
     def params(self) -> dict[str, str]:
         """The last value of each parameter that was recorded."""
-        return self.writer.params.values
+        return self.writer.known_params()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -70,22 +70,38 @@ class EvaluationRun:
         """What could not be stored inside a pytest session, a sentence for each."""
         return self.connection.problems
 
+    @property
+    def info(self) -> Any:
+        """MLflow's ``RunInfo``, read when asked; of a run in memory one without an id."""
+        return self.writer.entity().info
+
+    @property
+    def data(self) -> Any:
+        """MLflow's ``RunData``, read when asked; of a run in memory what was logged so far."""
+        return self.writer.entity().data
+
+    def log_param(self, key: str, value: object) -> None:
+        """Store one parameter; see :meth:`log_params`."""
+        self._log_params({key: value})
+
     def log_params(self, params: Mapping[str, object]) -> None:
         """Store parameters: any values, nested mappings joined by dots.
 
         MLflow never changes a parameter that is stored: another value for it is kept in
         ``params.json``, with a :class:`~pytest_armory.errors.ParameterWarning`.
         """
+        self._log_params(params)
+
+    def _log_params(self, params: Mapping[str, object]) -> None:
         strings = param_strings(params)
         changed = self.writer.params.conflicts(strings)
         self.writer.write(params=strings)
         if changed:
-            warnings.warn(
-                f"MLflow keeps the first value of {', '.join(changed)}: it was stored already, and "
-                "the new one is only in the artifact params.json; log it under another name",
-                ParameterWarning,
-                stacklevel=2,
-            )
+            _warn_of_changed(changed)
+
+    def log_metric(self, key: str, value: object, step: int | None = None) -> None:
+        """Store one metric; see :meth:`log_metrics`."""
+        self._log_metrics({key: value}, step)
 
     def log_metrics(self, metrics: object, step: int | None = None) -> None:
         """Store metrics: numbers, nested mappings joined by slashes; arrays become artifacts.
@@ -93,9 +109,16 @@ class EvaluationRun:
         ``step`` is the step of every number in it, 0 unless given. Anything else is left out,
         with a :class:`~pytest_armory.errors.MetricWarning`.
         """
+        self._log_metrics(metrics, step)
+
+    def _log_metrics(self, metrics: object, step: int | None) -> None:
         values = metric_values(metrics, convert=convert_result)
-        warn_of_refused(values.refused)
+        warn_of_refused(values.refused, stacklevel=3)
         self.writer.log_results(values.numbers, values.arrays, step or 0, names=values.names)
+
+    def set_tag(self, key: str, value: object) -> None:
+        """Set one tag on the run; see :meth:`set_tags`."""
+        self.set_tags({key: value})
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags on the run; values are stored as strings."""
@@ -103,19 +126,11 @@ class EvaluationRun:
 
     def log_artifact(self, path: str | Path, artifact_path: str | None = None) -> None:
         """Store a file, or all files under a folder, in the run's folder ``artifact_path``."""
-        path = Path(path)
-        if not path.exists():
-            raise ArmoryUsageError(f"log_artifact: there is no file or folder {str(path)!r}")
-        folder = f"{artifact_path.strip('/')}/" if artifact_path else ""
-        if path.is_file():
-            self.writer.store_files({f"{folder}{path.name}": path})
-            return
-        files = {
-            f"{folder}{file.relative_to(path.parent).as_posix()}": file
-            for file in sorted(path.rglob("*"))
-            if file.is_file()
-        }
-        self.writer.store_files(files)
+        self.writer.store_files(contents.files_at(Path(path), artifact_path))
+
+    def log_text(self, text: str, artifact_file: str) -> None:
+        """Store a text file."""
+        self.writer.store_files({artifact_file: str(text)})
 
     def log_dict(self, dictionary: Mapping[str, Any] | list[Any], artifact_file: str) -> None:
         """Store a dictionary or list as a JSON file."""
@@ -125,18 +140,32 @@ class EvaluationRun:
 
     def log_figure(self, figure: Any, artifact_file: str, **save_options: Any) -> None:
         """Store a Matplotlib figure (or a Plotly one, as ``.html``) under the name's own format."""
-        suffix = artifact_file.rpartition(".")[2].lower()
-        if hasattr(figure, "savefig"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, **save_options)
-            self.writer.store_files({artifact_file: buffer.getvalue()})
-        elif hasattr(figure, "to_html") and suffix == "html":
-            self.writer.store_files({artifact_file: figure.to_html(**save_options)})
-        else:
-            raise ArmoryUsageError(
-                f"log_figure: got {type(figure).__name__} for {artifact_file!r}; give a Matplotlib "
-                "figure with a name such as 'curve.png', or a Plotly figure with 'curve.html'"
-            )
+        content = contents.figure_content(figure, artifact_file, save_options)
+        self.writer.store_files({artifact_file: content})
+
+    def log_image(self, image: Any, artifact_file: str) -> None:
+        """Store a picture of Pillow's, an ``mlflow.Image`` or an array, in the name's own format.
+
+        An array has height, width and optionally 1, 3 or 4 channels, with integers from 0 to 255
+        or floats from 0 to 1.
+        """
+        self.writer.store_files({artifact_file: contents.image_content(image, artifact_file)})
+
+    def log_table(self, data: Any, artifact_file: str) -> None:
+        """Store a table that MLflow's page shows; further rows under one name are added to it.
+
+        ``data`` is a frame, lists by column or a list of rows, ``artifact_file`` ends in ``.json``.
+        """
+        self.writer.store_table(data, artifact_file)
+
+
+def _warn_of_changed(names: Sequence[str]) -> None:
+    warnings.warn(
+        f"MLflow keeps the first value of {', '.join(names)}: it was stored already, and the new "
+        "one is only in the artifact params.json; log it under another name",
+        ParameterWarning,
+        stacklevel=4,
+    )
 
 
 def tag_strings(tags: Mapping[str, object]) -> dict[str, str]:

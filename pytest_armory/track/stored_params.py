@@ -46,9 +46,20 @@ class StoredParams:
 
         What it has logged itself under the same name is kept.
         """
-        unwritten = {key: value for key, value in params.items() if key not in self._stored}
+        unwritten = self.to_store(params)
         self.values.update(unwritten)
         return unwritten
+
+    def to_store(self, params: Mapping[str, str]) -> dict[str, str]:
+        """Those that are not stored yet."""
+        return {key: value for key, value in params.items() if key not in self._stored}
+
+    def known(self, recorded: Mapping[str, str]) -> dict[str, str]:
+        """The last values, with those of a tracking context that is still open."""
+        before = self._recorded
+        kept = {k: v for k, v in self.values.items() if k not in before or k in recorded}
+        changed = {key: value for key, value in recorded.items() if before.get(key) != value}
+        return {**kept, **changed}
 
     def changed_since_recorded(self, params: Mapping[str, object]) -> dict[str, str]:
         """Those of a tracking context's parameters that have changed since the last call."""

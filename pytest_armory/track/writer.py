@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from pytest_armory.errors import ParameterWarning, StoreRefusedError, TrackingError
 from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
+from pytest_armory.track.contents import TABLES_TAG, Tables
 from pytest_armory.track.location import Location
 from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.track.results import warn_of_refused
@@ -28,6 +29,11 @@ class RunWriter:
         self.connection = connection
         self.params = StoredParams()
         self.metrics = LoggedMetrics()
+        self.recorded: Callable[[], Mapping[str, str]] | None = None
+        """The parameters that are to be stored when the run ends, as they are now, until then."""
+        self._tables = Tables()
+        self.was_used = False
+        """Whether anything was logged, be it stored or not."""
 
     def write(
         self,
@@ -36,6 +42,7 @@ class RunWriter:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Write everything given in one request, the parameters clipped to MLflow's limit."""
+        self.was_used = True
         new = self.params.add(params or {})
         tags = {**(tags or {}), **self.metrics.new_tags(metrics), **self.params.new_tags()}
         self.connection.tags.update(tags)
@@ -82,6 +89,27 @@ class RunWriter:
         else:
             self.connection.problems.append(text)
 
+    def known_params(self) -> dict[str, str]:
+        """The last value of each parameter, those that are stored when the run ends among them."""
+        return self.params.values if self.recorded is None else self.params.known(self.recorded())
+
+    def entity(self) -> Any:
+        """MLflow's own ``Run`` as it is stored; of a run in memory one made of what is known.
+
+        The latter too where the store cannot be read in a session, which reports that.
+        """
+        from pytest_armory.store.runs import run_in_memory
+
+        found: list[Any] = []
+
+        def read(location: Location) -> None:
+            found.append(location.store.entity(location.run_id))
+
+        self.connection.do(read)
+        if found:
+            return found[0]
+        return run_in_memory(self.known_params(), self.metrics.values, self.connection.tags)
+
     def record(self, params: Mapping[str, object]) -> None:
         """Write a tracking context's parameters that have changed since the last call."""
         self.write(params=self.params.changed_since_recorded(params))
@@ -111,7 +139,8 @@ class RunWriter:
         by_step = {legal_key(str(name)): values for name, values in histories.items()}
         self.metrics.note(numbers, step)
         for name, values in by_step.items():
-            self.metrics.note({name: values[-1]}, len(values) - 1)
+            self.metrics.note_history(name, values)
+        self.metrics.note_arrays(map(legal_key, arrays))
         self.write(
             metrics=[
                 *((legal_key(name), value, step) for name, value in numbers.items()),
@@ -148,10 +177,20 @@ class RunWriter:
 
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts; in the background where that hides latency."""
+        self.was_used = True
         # The caller may change or remove a file right after.
         on_disk = any(isinstance(content, Path) for content in files.values())
         send = self.connection.do if on_disk else self.connection.do_later
         send(lambda location: location.store.log_files(location.run, files))
+
+    def store_table(self, data: object, name: str) -> None:
+        """Store rows of a table, and name it in the tag by which MLflow's page finds it."""
+        content = self._tables.add(data, name)
+        is_known = self.connection.location is None or name in self._tables.tagged
+        stored = "" if is_known else self.entity().data.tags.get(TABLES_TAG)
+        self.store_files({name: content})
+        if not is_known:
+            self.write(tags={TABLES_TAG: self._tables.tag(stored)})
 
     def logged_metrics(self, since: float) -> Mapping[str, float]:
         """All metrics that MLflow has of the run, and those of the last run opened inside it.

@@ -27,7 +27,7 @@ from pytest_armory.values.redaction import (
     visible,
     without_concealed,
 )
-from pytest_armory.values.results import MetricValues, metric_values, one_name
+from pytest_armory.values.results import MetricValues, json_value, metric_values, one_name
 
 __all__ = [
     "PARAM_LIMIT",
@@ -39,6 +39,7 @@ __all__ = [
     "conceal",
     "describe",
     "is_secret_key",
+    "json_value",
     "legal_key",
     "metric_values",
     "one_name",

@@ -193,11 +193,25 @@ def has_names(kind: type) -> bool:
         issubclass(kind, Mapping)
         or dataclasses.is_dataclass(kind)
         or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
+        or _declared(kind) is not None
     )
 
 
+def _declared(kind: type) -> list[str] | None:
+    """The names of the fields of an attrs class or a pydantic model; None for other types."""
+    attributes = getattr(kind, "__attrs_attrs__", None)
+    if isinstance(attributes, tuple):
+        return [attribute.name for attribute in attributes]
+    if hasattr(kind, "__pydantic_validator__") and issubclass(type(kind.model_fields), dict):  # type: ignore[attr-defined] # pydantic's
+        return list(kind.model_fields)  # type: ignore[attr-defined] # pydantic's
+    return None
+
+
 def pairs_of(value: Any) -> Members:
-    """Names and members of a mapping, dataclass instance or namedtuple; None for others."""
+    """Names and members of what is a mapping or has declared fields; None for others.
+
+    That is a dataclass instance, a namedtuple, an attrs class's or a pydantic model.
+    """
     kind = type(value)
     if not has_names(kind):
         return None
@@ -205,7 +219,11 @@ def pairs_of(value: Any) -> Members:
         return list(islice(value.items(), len(value)))  # its iterator may be infinite
     if dataclasses.is_dataclass(kind):
         return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(kind)]
-    return list(zip(value._fields, value, strict=True))
+    if issubclass(kind, tuple):
+        return list(zip(value._fields, value, strict=True))
+    # A model's own extra fields are declared nowhere.
+    extra = getattr(value, "__pydantic_extra__", None) or {}
+    return [(name, getattr(value, name)) for name in (*(_declared(kind) or ()), *extra)]
 
 
 class Refused(Exception):  # noqa: N818 - also handed on as a value: why there is none

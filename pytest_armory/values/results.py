@@ -7,7 +7,7 @@ import functools
 import math
 import numbers
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -120,7 +120,28 @@ def _metric_members(value: Any, known: Callable[[Any], Any]) -> Members:
     items = [known(item) for item in value]
     if not any(has_names(item) or _is_series(item) for item in set(map(type, items))):
         return None
-    return [(None, items[0])] if len(items) == 1 else list(enumerate(items))
+    return list(_numbered(items))
+
+
+def _numbered(items: list[Any]) -> Iterator[tuple[int | None, Any]]:
+    """The members of a list, each with its number if it has no names or an earlier one has them.
+
+    So no name changes when a list grows, and the parts of one result need no number.
+    """
+    known: set[str] = set()
+    for number, item in enumerate(items):
+        names = {key_text(name, "/") for name in _names_of(item)}
+        is_series = _is_series(type(item)) and names
+        is_new = bool(is_series or has_names(type(item))) and not names & known
+        yield (None if is_new else number), item
+        known |= names
+
+
+def _names_of(value: Any) -> list[Any]:
+    """The names of the members that a value has."""
+    if _is_series(type(value)):
+        return [] if type(value.index).__name__ == "RangeIndex" else list(value.index)
+    return [name for name, _ in pairs_of(value) or ()]
 
 
 def _is_series(kind: type) -> bool:
@@ -194,6 +215,16 @@ def _json(value: Any, left: list[int], known: Callable[[Any], Any], depth: int =
     if issubclass(kind, (date, time, timedelta)):
         return str(value)
     return None if kind.__name__ == "NAType" else _json(_number(value), left, known, depth + 1)
+
+
+def json_value(value: object) -> Any:
+    """Any value as JSON's builtin types; what has no such form as a parameter's string."""
+    try:
+        return _json(value, [_ARRAY_VALUES], lambda member: member)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the code of a value may raise anything
+        return visible(describe(value))
 
 
 _INFINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}

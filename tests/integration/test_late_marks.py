@@ -83,7 +83,7 @@ def test_a_gate_of_a_fixture_fails_a_test_that_imports_nothing_of_ours(evals: Ev
 
 @LATE
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
-@pytest.mark.parametrize("arguments", ["naem='x'", "at_least=3", "'x', 'y'", "name=1"])
+@pytest.mark.parametrize("arguments", ["naem='x'", "at_least=3", "'x', name='y'", "name=1"])
 def test_late_marks_that_cannot_be_used_are_refused(
     evals: Evals, conftest: str, track: bool, arguments: str
 ) -> None:

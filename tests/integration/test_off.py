@@ -39,7 +39,8 @@ def test_nothing_is_imported_written_or_printed(
     assert not evals.home.exists()
     assert (tmp_path / "spy").read_text() == "\n" * (3 if workers else 1)
     ours = [line for line in result.outlines if line.startswith("armory:")]
-    assert len(ours) == int(track)
+    assert len(ours) == (2 if track else 0)
+    assert not track or "no test that ran is marked `evaluation`" in ours[1]
     assert "= evaluations =" not in result.stdout.str()
 
 
@@ -53,7 +54,7 @@ def test_marked_tests_are_ordinary_tests_with_a_run_in_memory(evals: Evals) -> N
     evals.write(
         """
         import pytest
-        from pytest_armory import get_current_params, track_evaluation, track_metrics
+        from pytest_armory import get_current_params, track_evaluation, track_metrics, track_param
         class Report:
             score = 0.5
         def load(n): return n
@@ -71,8 +72,10 @@ def test_marked_tests_are_ordinary_tests_with_a_run_in_memory(evals: Evals) -> N
             assert evaluation_run.run_id is evaluation_run.url is None
             assert evaluation_run.experiment_id is None
             assert evaluation_run.metrics == {"accuracy": 0.5, "loss": 1.0}
-            assert evaluation_run.params.pop("load._func") == "test_it.load"
-            assert evaluation_run.params == {"a.b": "1", "load.n": "1"}
+            loaded = {"load._func": "test_it.load", "load.n": "1"}
+            assert evaluation_run.params == {"a.b": "1", **loaded}
+            track_param("late", 2)
+            assert evaluation_run.params == {"a.b": "1", "late": "2", **loaded}
         @pytest.mark.evaluation
         @pytest.mark.parametrize("eps", [1])
         def test_b(data, other, eps, evaluation_run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -59,3 +60,37 @@ def test_the_wheel_holds_the_plugin_and_nothing_else(wheel: Path) -> None:
     assert metadata["Version"] == pytest_armory.__version__
     assert metadata["Requires-Python"] == ">=3.10"
     assert "# pytest-armory" in metadata.get_payload()
+
+
+STUB = """#!/bin/sh
+case "$*" in
+    "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "--version") echo "Python 3.99" ;;
+    "-m pip"*) echo "Collecting mlflow" ;;
+esac
+"""
+
+
+def test_the_first_installation_says_what_it_does(tmp_path: Path) -> None:
+    """Pip works for minutes; the interpreter is a stand-in, for what it would install is not."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    stub = tmp_path / "python"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+
+    def install() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [tmp_path / "scripts" / "install", "examples"],
+            env={**os.environ, "PYTHON": str(stub), "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    first, second = install(), install()
+    said = [line for line in first.stderr.splitlines() if line.startswith("scripts/install: ")]
+    assert [line.split()[1] for line in said] == ["making", "installing", "importing"]
+    assert "Collecting mlflow" in first.stderr
+    assert first.stdout == second.stdout == ""
+    assert "installing" not in second.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pytest_armory.gates.parse import Tolerance, parse_tolerance, parse_tolerances
-from pytest_armory.gates.verdicts import failure_text, judge
-from pytest_armory.records import Verdict
+from pytest_armory.gates.verdicts import failure_text, judge, judge_again
+from pytest_armory.records import EvaluationRecord, Verdict
 
 anything = st.text(st.characters(), max_size=40)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -330,3 +331,24 @@ def test_no_name_breaks_a_line_of_the_failure(logged: dict[str, float]) -> None:
     assert all(map(str.isprintable, lines))
     missed = sum(verdict.state == "failed" for verdict in found)
     assert len(lines) == (1 if missed == 1 else 1 + missed)
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        {"at_least": {"m": 0.5}},
+        {"at_most": {"m": 2}},
+        {"tolerances": {"m": parse_tolerance("-2%")}},
+        {"session_tolerances": {"m": parse_tolerance("-2%")}},
+    ],
+    ids=lambda gate: next(iter(gate)),
+)
+@pytest.mark.parametrize("baseline", [None, {"m": 1.0}], ids=["without", "baseline"])
+def test_no_gate_on_a_sequence_passes(gate: Any, baseline: dict[str, float] | None) -> None:
+    other = {"at_least": {"n": 0.5, **gate.get("at_least", {})}}
+    found = judge({"m": 1.0, "n": 1.0}, **{**gate, **other}, baseline=baseline, sequences={"m"})
+    assert {(v.metric, v.state) for v in found} == {("m", "failed"), ("n", "passed")}
+    (verdict,) = (v for v in found if v.metric == "m")
+    assert "log one number, such as its mean" in failure_text([verdict])
+    record = EvaluationRecord("a::b", metrics={"m": 1.0}, verdicts=(verdict,))
+    assert judge_again(record, {"m": 1.0}).verdicts == (verdict,)

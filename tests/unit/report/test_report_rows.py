@@ -6,7 +6,7 @@ from summaries import verdict
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.junit import junit_properties
-from pytest_armory.report.rows import chief_metrics, chief_of, metric_parts
+from pytest_armory.report.rows import chief_metrics, chief_of, shown_metrics
 
 
 def test_what_failed_is_shown_first() -> None:
@@ -21,13 +21,23 @@ def test_no_colour_where_gates_disagree_on_what_is_worse() -> None:
     both = (verdict("a", "passed"), verdict("a", "passed", higher_is_worse=True))
     for verdicts, colour in ((both[:1], "green"), (both[1:], "red"), (both, None)):
         record = EvaluationRecord("t", metrics={"a": 2.0}, baseline={"a": 1.0}, verdicts=verdicts)
-        assert metric_parts(record)[2] == ("↑1", colour)
+        (shown,) = shown_metrics(record)
+        assert shown.parts[2] == ("↑1", colour)
 
 
 def test_chief_metrics_are_the_plainest() -> None:
     metrics = {"time/predict_seconds": 1.0, "report/a/f1": 0.1, "samples": 9.0, "b": 2.0, "a": 1.0}
     assert chief_metrics(metrics) == {"a": 1.0, "b": 2.0, "report/a/f1": 0.1}
     assert chief_metrics({"duration_seconds": 1.0}) == {}
+
+
+def test_metrics_are_in_natural_order() -> None:
+    def in_order(*names: str) -> list[str]:
+        return list(chief_metrics(dict.fromkeys(names, 1.0), most=9))
+
+    assert in_order("m10", "m2", "m1") == ["m1", "m2", "m10"]
+    assert in_order("a/top10", "a/top5", "b") == ["b", "a/top5", "a/top10"]
+    assert in_order("10", "9", "x", "x1y10", "x1y9") == ["9", "10", "x", "x1y9", "x1y10"]
 
 
 def test_junit_properties() -> None:

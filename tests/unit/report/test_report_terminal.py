@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from summaries import many, records, summary
 
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.report.text import columns
@@ -40,3 +42,29 @@ def test_a_hundred_warnings_fit_a_screen_too() -> None:
     assert sum(line.text.startswith("warning: w") for line in every) == 100
     text = to_markdown(summary(many(1, bad=1), problems=problems))
     assert (text.count("⚠️ w"), "80 more warnings" in text) == (20, True)
+
+
+WIDE = {"l2_max": 2.345, "l2_mean": 1.234, "linf_mean": 0.051}
+
+
+def metrics_shown(width: int, **fields: Any) -> str:
+    """The cell of the metrics of one evaluation."""
+    record = EvaluationRecord("t.py::" + "x" * 30, outcome=Outcome.PASSED, duration=1.0, **fields)
+    line = terminal_lines(summary([record]), width, 0)[2].text
+    return line.partition("passed  ")[2].removesuffix("1.00 s").strip()
+
+
+@given(st.integers(30, 120))
+def test_no_number_is_cut(width: int) -> None:
+    """Whatever the width is, a number stands whole or not at all."""
+    for fields in ({}, {"baseline": dict.fromkeys(WIDE, 1.0)}):
+        words = metrics_shown(width, metrics=WIDE, **fields).replace("…", "").split()
+        numbers = [word for word in words if word[0].isdigit()]
+        assert numbers == ["2.345", "1.234", "0.051"][: len(numbers)]
+
+
+def test_metrics_are_left_out_whole() -> None:
+    assert metrics_shown(120, metrics=WIDE) == "l2_max 2.345  l2_mean 1.234  linf_mean 0.051"
+    assert metrics_shown(90, metrics=WIDE) == "l2_max 2.345  l2_mean 1.234 …"
+    long = {"a_metric_of_a_very_long_name_indeed_and_more": 0.125}
+    assert metrics_shown(60, metrics=long).endswith("… 0.125")

@@ -160,6 +160,16 @@ def test_a_home_that_an_old_sqlalchemy_cannot_open(monkeypatch: pytest.MonkeyPat
         ("localhost:5000", "as in http://localhost:5000"),
         ("127.0.0.1:5000/base", "as in http://127.0.0.1:5000/base"),
         ("user:secret@host", "as in http://[redacted]@host"),
+        ("mlflow.example.org", "names no scheme, as in https://mlflow.example.org."),
+        ("MLflow.example.ORG/team/", "as in https://MLflow.example.ORG/team/."),
+        ("mlflow.internal", "as in https://mlflow.internal."),
+        ("10.0.0.5/base", "as in https://10.0.0.5/base."),
+        ("localhost", "as in http://localhost."),
+        ("127.0.0.1", "as in http://127.0.0.1."),
+        ("runs.db", "as in sqlite:///{cwd}/runs.db"),
+        ("team.runs/mlflow.sqlite3", "as in sqlite:///{cwd}/team.runs/mlflow.sqlite3"),
+        ("mlruns", "as in sqlite:///{cwd}/mlruns/mlflow.db"),
+        ("./mlflow.example.org", "as in sqlite:///{cwd}/mlflow.example.org/mlflow.db"),
         ("//user:secret@host/x", "as in sqlite:////x/mlflow.db"),
         ("ftp://user:secret@host", "its scheme is none of http, https, sqlite"),
         ("postgres://user:secret@host", "its scheme is none of"),
@@ -188,9 +198,10 @@ def test_a_folder_that_exists_is_refused_whatever_it_looks_like(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("a:b").mkdir()
-    with pytest.raises(ArmoryUsageError, match="no longer tracks to plain folders"):
-        resolve("a:b")
+    for name in ("a:b", "mlflow.example.org"):
+        Path(name).mkdir()
+        with pytest.raises(ArmoryUsageError, match="no longer tracks to plain folders"):
+            resolve(name)
 
 
 def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:

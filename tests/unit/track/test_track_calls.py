@@ -14,6 +14,7 @@ import pickle
 from collections import namedtuple
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import Mock
 
@@ -414,33 +415,38 @@ def test_track_call_of_third_party_classes_and_functions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("func", "args", "kwargs", "name"),
+    ("func", "args", "kwargs", "name", "by_position"),
     [
-        (int, ("3",), {"base": 8}, "builtins.int"),
-        ("a b".split, (), {"sep": " "}, "str.split"),
-        (str.split, ("a b",), {"sep": " "}, "str.split"),
-        (math.isclose, (1, 2), {"rel_tol": 0.5}, "math.isclose"),
-        (sorted, ([2, 1],), {"reverse": True}, "builtins.sorted"),
-        (functools.partial(int, base=8), ("3",), {}, "builtins.int"),
-        (Loader(), (1,), {"b": 3}, "test_track_calls.Loader"),
-        (Loader().over_classmethod.__func__.__wrapped__, (Loader, 1), {"b": 3}, None),
+        (int, ("3",), {"base": 8}, "builtins.int", 0),
+        ("a b".split, (), {"sep": " "}, "str.split", 0),
+        (str.split, ("a b",), {"sep": " "}, "str.split", 0),
+        (math.isclose, (1, 2), {"rel_tol": 0.5}, "math.isclose", 2),
+        (sorted, ([2, 1],), {"reverse": True}, "builtins.sorted", 0),
+        (functools.partial(int, base=8), ("3",), {}, "builtins.int", 1),
+        (Loader(), (1,), {"b": 3}, "test_track_calls.Loader", 1),
+        (Loader().over_classmethod.__func__.__wrapped__, (Loader, 1), {"b": 3}, None, 1),
     ],
     ids=["type", "method", "descriptor", "C", "builtin", "partial", "instance", "function"],
 )
 def test_track_call_of_every_kind(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None, by_position: int
 ) -> None:
     assert track_call(func, *args, **kwargs) == func(*args, **kwargs)
     functions = [v for k, v in get_current_params().items() if k.endswith("._func")]
     assert functions == [name or "test_track_calls.Loader.over_classmethod"]
-    assert len(recorded()) == 1
+    assert len(recorded()) == len(kwargs) + by_position
 
 
 def test_track_call_of_a_ufunc() -> None:
     import numpy as np
 
     assert track_call(np.add, 1, 2, dtype=float) == 3.0
-    assert get_current_params() == {"add._func": "numpy.add", "add.dtype": float}
+    try:  # NumPy's have a signature since 2.4
+        named = {f"add.{name}": i for i, name in enumerate(inspect.signature(np.add).parameters, 1)}
+        named = {name: value for name, value in named.items() if value <= 2}
+    except ValueError:
+        named = {}
+    assert get_current_params() == {"add._func": "numpy.add", "add.dtype": float, **named}
 
 
 def test_an_argument_may_have_any_name() -> None:
@@ -763,3 +769,87 @@ def decorated_too_early() -> None:
 def test_misuse_says_what_to_write(misuse: Callable[[], Any], message: str) -> None:
     with pytest.raises(ArmoryUsageError, match=message):
         misuse()
+
+
+# --- What a loader's identity is -----------------------------------------------------------------
+
+
+class Base:
+    @classmethod
+    def from_pretrained(cls, name: str, *args: Any, **kwargs: Any) -> str:
+        assert not args or kwargs
+        return f"{cls.__name__} {name}"
+
+    def encode(self, text: str) -> str:
+        return text
+
+    @staticmethod
+    def from_file(path: Path) -> Path:
+        return path
+
+
+class AutoModel(Base): ...
+
+
+class AutoTokenizer(Base): ...
+
+
+def test_class_methods_are_named_with_their_class() -> None:
+    assert track_call(AutoModel.from_pretrained, "bert", revision="abc") == "AutoModel bert"
+    assert track_call(AutoTokenizer.from_pretrained, "other") == "AutoTokenizer other"
+    assert get_current_params() == {
+        "AutoModel.from_pretrained._func": "test_track_calls.AutoModel.from_pretrained",
+        "AutoModel.from_pretrained.name": "bert",
+        "AutoModel.from_pretrained.revision": "abc",
+        "AutoTokenizer.from_pretrained._func": "test_track_calls.AutoTokenizer.from_pretrained",
+        "AutoTokenizer.from_pretrained.name": "other",
+    }
+
+
+@pytest.mark.parametrize(
+    ("func", "args", "name", "expected"),
+    [
+        (dict.fromkeys, ("ab", 3), "dict.fromkeys", None),
+        (Base.from_file, (Path("a"),), "Base.from_file", {"path": Path("a")}),
+        (functools.partial(AutoModel.from_pretrained, "a"), (), "AutoModel.from_pretrained", None),
+        (Base().encode, ("a",), "encode", {"text": "a"}),
+        (Base.encode, (Base(), "a"), "Base.encode", {"text": "a"}),
+    ],
+    ids=["C", "static", "partial", "instance", "unbound"],
+)
+def test_names_of_other_methods(
+    func: Any, args: tuple[Any, ...], name: str, expected: dict[str, Any] | None
+) -> None:
+    track_call(func, *args)
+    assert f"{name}._func" in get_current_params()
+    if expected is not None:
+        assert recorded() == {f"{name}.{key}": value for key, value in expected.items()}
+
+
+def test_settings_by_position_are_recorded_and_data_is_not() -> None:
+    import numpy as np
+
+    def read(*args: Any, **kwargs: Any) -> Any:
+        return args
+
+    data = (np.eye(2), [1, 2], {"a": 1}, None, b"x", object(), LogisticRegression())
+    for value in data:
+        with tracking_context():
+            track_call(plain, value)
+            assert recorded() == {}
+    for value in ("x", 1, 0.5, True, Path("a"), np.float32(1), Colour.RED.value):
+        with tracking_context():
+            track_call(plain, np.eye(2), value, c=data)
+            assert recorded() == {"plain.b": value, "plain.c": data}
+    with tracking_context():
+        track_call(read, "a", 2)
+        assert recorded() == {"read.args": ("a", 2)}
+    with tracking_context():
+        track_call(read, "a", np.eye(2), b=1)
+        assert recorded() == {"read.b": 1}
+
+
+def test_the_decorators_record_keywords_only() -> None:
+    track_params(plain)("x", c=1)
+    track_params(AutoModel.from_pretrained)("bert", revision="abc")
+    assert recorded() == {"plain.c": 1, "from_pretrained.revision": "abc"}

@@ -220,3 +220,32 @@ def test_system_metrics_that_fail_warn_and_change_nothing(
     with pytest.warns(TrackingWarning, match="psutil") as caught, track_system_metrics("a-run"):
         pass
     assert caught[0].filename == __file__
+
+
+def test_one_warning_for_all_that_is_no_metric() -> None:
+    with track_evaluation("digits"), pytest.warns(MetricWarning) as caught:
+        track_metrics({"a": "text", "b": None, "c": object(), "d": 1, "e": "x", "f": "y"})
+    (warning,) = caught
+    assert "the result 'a' is no metric" in str(warning.message)
+    assert "nor are 'b', 'c', 'e' and 1 more" in str(warning.message)
+
+
+def test_rows_are_told_to_be_averaged(only: Callable[..., Run]) -> None:
+    rows = [{"id": "a", "score": 1}, {"id": "b", "score": 0}]
+    with (
+        track_evaluation("digits"),
+        pytest.warns(MetricWarning, match="mean of each col") as caught,
+    ):
+        track_metrics({"rows": rows})
+    assert len(caught) == 1
+    assert len(only().data.metrics) == 2
+
+
+@pytest.mark.parametrize("values", [[True, False], (np.True_, np.False_)], ids=["python", "numpy"])
+def test_lists_of_booleans_are_told_to_be_averaged(values: Any, only: Callable[..., Run]) -> None:
+    with track_evaluation("digits"), pytest.warns(MetricWarning) as caught:
+        track_metrics({"right": values, "wrong": values, "loss": [1, 0]})
+    (warning,) = caught
+    assert str(warning.message).startswith("'right', 'wrong': a list of booleans")
+    assert warning.filename == __file__
+    assert only().data.metrics == {"right": 0.0, "wrong": 0.0, "loss": 0.0}

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
+import pydantic
 import pytest
 import torch
 from hostile import (
@@ -28,6 +30,7 @@ from pytest_armory.values import (
     REDACTED,
     describe,
     legal_key,
+    metric_values,
     param_strings,
 )
 
@@ -179,3 +182,60 @@ def test_any_key(name: str) -> None:
     key = legal_key(name)
     assert 0 < len(key) <= 250
     assert legal_key(key) == key
+
+
+class Optimizer(pydantic.BaseModel):
+    lr: float
+    api_key: str = "0123"
+
+
+class Training(pydantic.BaseModel, extra="allow"):
+    optimizer: Optimizer
+    epochs: int = 3
+
+
+@attrs.define
+class Schedule:
+    steps: int
+    inner: Any = None
+
+
+@attrs.frozen
+class Named:
+    _hidden: int
+
+
+MODELS = [
+    (Optimizer(lr=0.1), {"lr": "0.1", "api_key": "[redacted]"}),
+    (
+        Training(optimizer=Optimizer(lr=1), more="x"),
+        {"optimizer.lr": "1.0", "optimizer.api_key": "[redacted]", "epochs": "3", "more": "x"},
+    ),
+    (
+        Schedule(1, Optimizer(lr=2)),
+        {"steps": "1", "inner.lr": "2.0", "inner.api_key": "[redacted]"},
+    ),
+    (
+        Schedule(1, {"a": Schedule(2)}),
+        {"steps": "1", "inner.a.steps": "2", "inner.a.inner": "None"},
+    ),
+    (Named(1), {"_hidden": "1"}),
+]
+
+
+@pytest.mark.parametrize(("model", "expected"), MODELS)
+def test_models_are_flattened_as_dataclasses_are(model: Any, expected: dict[str, str]) -> None:
+    flat = {f"m.{key}": value for key, value in expected.items()}
+    assert param_strings({"m": model}) == flat
+
+
+def test_so_are_results() -> None:
+    results = {"a": Training(optimizer=Optimizer(lr=1)), "b": Schedule(2, Schedule(3))}
+    numbers = metric_values(results).numbers
+    assert numbers == {"a/optimizer/lr": 1, "a/epochs": 3, "b/steps": 2, "b/inner/steps": 3}
+
+
+def test_classes_are_not_their_instances() -> None:
+    assert param_strings({"m": Optimizer, "s": Schedule}) == {
+        "m": "test_values_params.Optimizer", "s": "test_values_params.Schedule",
+    }  # fmt: skip

@@ -221,9 +221,9 @@ def test_mappings_are_joined_in_order() -> None:
         ({}, {}),
         ([{"loss": 1}], {"loss": 1.0}),
         (({"loss": 1},), {"loss": 1.0}),
-        ([{"loss": 1}, {"loss": 2}], {"0/loss": 1.0, "1/loss": 2.0}),
+        ([{"loss": 1}, {"loss": 2}], {"loss": 1.0, "1/loss": 2.0}),
         ({"test": [{"loss": 1}]}, {"test/loss": 1.0}),
-        ([0.5, {"acc": 1}], {"0": 0.5, "1/acc": 1.0}),
+        ([0.5, {"acc": 1}], {"0": 0.5, "acc": 1.0}),
         (pd.Series({"a": 1, "b": 2}), {"a": 1.0, "b": 2.0}),
         (pd.Series([1, 2], index=[0.5, 0.5]), {"0.5": 1.0, "0.5-2": 2.0}),
         (pd.DataFrame({"a": [1, 3]}).mean(), {"a": 2.0}),
@@ -302,7 +302,7 @@ def test_convert_at_every_depth() -> None:
     assert found.numbers == {
         "number": 1.0,
         "mapping/a": 2.0,
-        "rows/0/a": 6.0,
+        "rows/a": 6.0,
         "rows/1/a": 7.0,
         "twice": 8.0,
     }
@@ -369,3 +369,30 @@ def check(found: values.MetricValues) -> None:
 @given(JUNK)
 def test_any_result(results: object) -> None:
     check(metric_values(results))
+
+
+GROWING = {
+    "lightning": [{"acc/dataloader_idx_0": 1}, {"acc/dataloader_idx_1": 2}, {"loss": 3}],
+    "scorers": [{"name": 1, "metrics": {"f1": 2}}, {"name": 3, "metrics": {"f1": 4}}, {"name": 5}],
+    "series": [pd.Series({"a": 1.0}), pd.Series({"b": 2.0}), pd.Series({"a": 3.0})],
+    "tuples": [collections.namedtuple("R", "a")(1), {"b": 2}, {"a": 3}],
+    "overlapping": [{"a": 1, "b": 2}, {"b": 3, "c": 4}, {"c": 5}, {"d": 6}],
+}
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["bare", "nested"])
+@pytest.mark.parametrize("results", GROWING.values(), ids=GROWING)
+def test_no_name_changes_when_a_list_grows(results: list[Any], nested: bool) -> None:
+    before: dict[str, float] = {}
+    for length in range(1, len(results) + 1):
+        part = results[:length]
+        numbers = metric_values({"of": {"scores": part}} if nested else part).numbers
+        assert numbers.items() >= before.items()
+        assert len(numbers) > len(before)
+        before = numbers
+
+
+def test_the_parts_of_one_result_need_no_number() -> None:
+    names = [list(metric_values(GROWING[kind]).numbers) for kind in ("lightning", "overlapping")]
+    assert names[0] == ["acc/dataloader_idx_0", "acc/dataloader_idx_1", "loss"]
+    assert names[1] == ["a", "b", "1/b", "1/c", "2/c", "d"]
