@@ -16,7 +16,7 @@ from pytest_armory.plugin.lifecycle import Phase
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
 from pytest_armory.track.run import EvaluationRun
-from pytest_armory.values import PARAM_LIMIT, clip, param_strings, without_concealed
+from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, param_strings, without_concealed
 
 if TYPE_CHECKING:
     from pytest_armory.store.active_run import ActiveRun
@@ -116,10 +116,10 @@ class Attempt:
         """The artifacts of an attempt that failed: pytest's report, and captured output."""
         files: dict[str, str | bytes | Path] = {}
         if self.failures:
-            files["failure.txt"] = without_concealed("\n\n".join(self.failures))
+            files["failure.txt"] = "\n\n".join(map(_for_file, self.failures))
         if self.captured:
-            parts = [f"--- {title} ---\n{text}" for title, text in self.captured.items()]
-            files["captured.txt"] = without_concealed("\n\n".join(parts))
+            parts = [f"--- {title} ---\n{_for_file(text)}" for title, text in self.captured.items()]
+            files["captured.txt"] = "\n\n".join(parts)
         return files
 
     def note(self, report: pytest.TestReport) -> None:
@@ -156,6 +156,15 @@ class Attempt:
             baseline=self.compared if outcome else {},
             verdicts=tuple(self.verdicts),
         )
+
+
+OUTPUT_LIMIT = 1_000_000
+"""The most characters of one report or one section of captured output that are stored."""
+
+
+def _for_file(text: str) -> str:
+    # In this order, for a cut could leave a part of a secret.
+    return head_and_tail(without_concealed(text), OUTPUT_LIMIT)
 
 
 def with_run(record: EvaluationRecord, run: EvaluationRun) -> EvaluationRecord:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import socket
 import sys
@@ -26,6 +27,9 @@ from time import sleep
 from urllib.parse import quote, unquote
 
 _SUFFIX = ".lease"
+_FIRST_LINE = re.compile(r"(?:-|[\w-]+ \d+)?\n")
+"""Without it, all of the file is the journal: an earlier version's."""
+
 _RELEASED = "-"
 """The first line of a lease that its process has left for others to recover from."""
 
@@ -112,7 +116,7 @@ class DeadLease:
             text = self.path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
-        return text.partition("\n")[2]
+        return text if _FIRST_LINE.match(text) is None else text.partition("\n")[2]
 
     def remove(self) -> None:
         """Remove the file: nothing is left to recover."""

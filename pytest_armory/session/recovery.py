@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import Outcome
+from pytest_armory.records.job_end import JobEnd
 from pytest_armory.records.tags import Journal, decode_journal, origin_of
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import Summary
@@ -113,6 +114,10 @@ def _by_owner(
     return Recovery(closed, living, unknown)
 
 
+_ENDED = Journal(end=JobEnd())
+"""In place of the journal of a process that has closed its session run itself."""
+
+
 class _Closing:
     """Closes runs that were left open, with the data in their processes' journals."""
 
@@ -126,7 +131,10 @@ class _Closing:
         self._problems: list[str] = []
 
     def close(self, runs: Sequence[StoredRun]) -> list[str]:
-        """Close them, evaluations first; returns what could not be read."""
+        """Close them, evaluations first; returns what could not be read.
+
+        Session runs that another job of the session has closed are summed up again.
+        """
         for run in runs:
             journal = self._journal_of(run)
             record = journal.record
@@ -137,6 +145,8 @@ class _Closing:
                 self._close_session(run, journal)
             else:
                 self._close_evaluation(run)
+        for session in dict.fromkeys(origin_of(run.tags).session for run in runs):
+            self._sum_up_again(session, {run.run_id for run in runs})
         return list(dict.fromkeys(self._problems))
 
     def _journal_of(self, run: StoredRun) -> Journal:
@@ -162,8 +172,20 @@ class _Closing:
         session = origin_of(run.tags).session
         if session not in self._summaries:  # one for the session runs of all its experiments
             self._summaries[session] = self._summary_of(session, journal)
-        end = max(self._last_seen(run), self._ends.get(session, 0))
-        close_session_run(self._store, run, self._summaries[session], end)
+        end = max(self._last_seen(run), run.end or 0, self._ends.get(session, 0))
+        summary = self._summaries[session]
+        if "running" in run.metrics:  # by a job of several: what it counted is over
+            summary = replace(summary, records_of_all_jobs=summary.records)
+        close_session_run(self._store, run, summary, end)
+
+    def _sum_up_again(self, session: str, closed: AbstractSet[str]) -> None:
+        if session not in self._ends:  # none of its evaluations was closed
+            return
+        every = self._store.search.runs_of_session(session, self._store.experiments.ids())
+        for run in filter(is_session, every):
+            # One that is open is summed up by its own process.
+            if run.run_id not in closed and run.status != "RUNNING":
+                self._close_session(run, _ENDED)
 
     def _summary_of(self, session: str, journal: Journal) -> Summary:
         """As its process's journal says, if it came to its end; else interrupted."""

@@ -164,6 +164,11 @@ class TransferEnd:
         close = partial(self._connection.client.set_terminated, run_id, status, end)
         self._call("closing a run", close)
 
+    def delete_tag(self, run_id: str, name: str) -> None:
+        """Delete a tag of a run."""
+        delete = partial(self._connection.client.delete_tag, run_id, name)
+        self._call("deleting a tag", delete)
+
     def delete_duplicate(self, run_id: str) -> None:
         """Mark a run as deleted that was created twice because of a lost response."""
         delete = partial(self._connection.client.delete_run, run_id)

@@ -24,6 +24,9 @@ SYNCED = "armory.synced"
 EXPERIMENT = "armory.experiment_id"
 """The tag of a run that waits, if its experiment was given by id."""
 
+RECOVERED = "armory.recovered"
+"""The tag of a run that was closed because its process was dead; its copy has it as the run has."""
+
 PARENT = "mlflow.parentRunId"
 LINKS = (PARENT, "armory.opened_in", "armory.left_open_in")
 """Tags that hold the id of another run."""

@@ -21,6 +21,7 @@ from pytest_armory.sync.copies import find_or_create_copy, session_of
 from pytest_armory.sync.plan import UploadPlan
 from pytest_armory.sync.tags import (
     EXPERIMENT,
+    RECOVERED,
     SYNCED,
     WAITS_FOR,
     copied_tags,
@@ -182,6 +183,8 @@ class Uploader:
         end = run.end or run.start
         if (copy.status, copy.end) != (run.status, end):
             self.target.close_run(copy.run_id, run.status, end)
+        if RECOVERED in copy.tags and RECOVERED not in run.tags:  # now it has ended by itself
+            self.target.delete_tag(copy.run_id, RECOVERED)
         self._link_evaluations(run, copy, experiment_id)
         self._mark_as_uploaded(run, copy)
         self._urls[run.run_id] = self.target.store.run_url(experiment_id, copy.run_id)

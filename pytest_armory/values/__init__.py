@@ -8,7 +8,7 @@ too; only `KeyboardInterrupt` is not caused by the value, and is not caught.
 
 from __future__ import annotations
 
-from pytest_armory.values.describe import clip, describe
+from pytest_armory.values.describe import clip, describe, head_and_tail
 from pytest_armory.values.params import (
     PARAM_LIMIT,
     TAG_LIMIT,
@@ -38,6 +38,7 @@ __all__ = [
     "clip_name",
     "conceal",
     "describe",
+    "head_and_tail",
     "is_secret_key",
     "json_value",
     "legal_key",

@@ -172,6 +172,15 @@ def is_array(value: Any) -> bool:
     )
 
 
+def head_and_tail(text: str, limit: int) -> str:
+    """`text`; if it has more than `limit` characters, its start and end, with a line between."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    left_out = f"\n\n[… {len(text) - 2 * half:,} characters are left out here …]\n\n"
+    return f"{text[:half]}{left_out}{text[-half:]}"
+
+
 def clip(text: str, limit: int) -> str:
     """`text` in at most `limit` characters; if cut, the end says how many are missing."""
     if len(text) <= limit:

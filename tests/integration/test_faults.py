@@ -258,6 +258,43 @@ def test_a_live_session_that_has_lost_a_worker_is_left_to_itself(
     assert "RUNNING" not in {run.info.status for run in evals.read()}
 
 
+@pytest.mark.parametrize("first", ["killed", "whole"], ids=["opener", "joiner"])
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_a_killed_job_of_a_shared_session_is_summed_up(
+    evals: Evals, start: Start, first: str, way: tuple[str, ...]
+) -> None:
+    """Whichever job has opened the session run, and although another one has closed it."""
+    evals.write(LONG)
+    (evals.pytester.path / "test_whole.py").write_text(
+        "import pytest, time\nfrom pathlib import Path\n@pytest.mark.evaluation\n"
+        "def test_whole(mark):\n    mark('whole')\n"
+        "    while not (Path(__file__).parent / 'marks' / 'go').exists(): time.sleep(0.02)\n"
+    )
+    shared = ("--armory-session=shared", *way)
+    jobs, marks = {}, {"killed": "long", "whole": "whole"}
+    for name in (first, *(marks.keys() - {first})):
+        seen = {mark.name for mark in (evals.pytester.path / "marks").glob("*")}
+        jobs[name] = start("test_whole.py" if name == "whole" else "test_it.py", *shared)
+        jobs[name].wait_for(marks[name])
+        for mark in seen:
+            (jobs[name].marks / mark).touch()
+    (jobs["whole"].marks / "go").touch()
+    assert jobs["whole"].wait() == 0, jobs["whole"].output
+    jobs["killed"].send(signal.SIGKILL)
+    jobs["killed"].gone()
+    assert {run.data.metrics["running"] for run in evals.sessions()} == {1}
+    assert commands.main(["recover"]) == 0
+    for run in evals.sessions():
+        counts = run.data.metrics
+        assert (counts["running"], counts["interrupted"], counts["passed"]) == (0, 1, 2)
+        assert run.info.status == "KILLED"
+        assert "1 interrupted" in run.data.tags["mlflow.note.content"]
+    before = [run.to_dictionary() for run in evals.sessions()]
+    assert commands.main(["recover"]) == 0
+    assert [run.to_dictionary() for run in evals.sessions()] == before
+    assert leases(evals) == []
+
+
 def test_more_stale_leases_than_descriptors(
     evals: Evals, start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -455,3 +455,42 @@ def test_tests_do_not_see_each_others_parameters(evals: Evals) -> None:
     of_module = {"load._func": "test_it.load", "load.n": "0"}
     assert evals.run_of("test_a").data.params == {"a": "1", **of_module}
     assert evals.run_of("test_b").data.params == of_module
+
+
+def test_output_without_end_is_cut(evals: Evals) -> None:
+    """Head and tail are kept, of every section, and a line says how much is not."""
+    evals.write("""
+        import sys, logging, pytest
+        pytestmark = pytest.mark.evaluation
+        def test_prints():
+            print("first" + "x" * 3_000_000 + "last")
+            print("short", file=sys.stderr)
+            assert False
+        def test_reports():
+            pytest.fail("begin" + "y" * 3_000_000 + "end")
+        @pytest.fixture
+        def loud():
+            yield
+            print("torn" + "z" * 3_000_000 + "down")
+        def test_teardown(loud): assert False
+        def test_short():
+            print("x" * 1000)
+            assert False
+    """)
+    evals.run("--show-capture=no", "--tb=line").assert_outcomes(failed=4)
+    said = {}
+    for name in ("test_prints", "test_reports", "test_teardown", "test_short"):
+        run = evals.run_of(name)
+        files = ("captured.txt", "failure.txt") if name != "test_reports" else ("failure.txt",)
+        said[name] = "".join(text_of(run, file) for file in files)
+        assert len(said[name]) < 1_100_000
+    for name, start, end in (
+        ("test_prints", "first", "last"), ("test_reports", "begin", "end"),
+        ("test_teardown", "torn", "down"),
+    ):  # fmt: skip
+        assert start in said[name]
+        assert end in said[name]
+        assert "characters are left out here" in said[name]
+    assert "short" in said["test_prints"]
+    assert "left out" not in said["test_short"]
+    assert "x" * 1000 in said["test_short"]

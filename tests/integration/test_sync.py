@@ -286,7 +286,10 @@ def test_a_first_half_is_completed(
     first = local.get_metric_history(rich.info.run_id, "loss")[:2]
     early = Metric("before", 1.0, 1000, 0)
     server.log_batch(half, metrics=[*first, early], params=[Param("eps", "other")])
-    server.set_terminated(half, "KILLED")  # by MLflow's own atexit, say
+    server.set_terminated(half, "KILLED")
+    for run_id in (half, parent.info.run_id, other.info.run_id):  # `recover` has seen them first
+        server.set_tag(run_id, "armory.recovered", "true")
+    local.set_tag(runs["test_bad"].info.run_id, "armory.recovered", "true")
     local.set_tag(rich.info.run_id, "armory.remote_run_id", half)
     # A run whose parent was opened at the server has its id already.
     local.set_tag(runs["test_bad"].info.run_id, "mlflow.parentRunId", parent.info.run_id)
@@ -301,6 +304,8 @@ def test_a_first_half_is_completed(
     assert (copy.info.status, copy.info.end_time) == (rich.info.status, rich.info.end_time)
     assert copy.info.start_time == 1000
     assert copy.data.params == {**rich.data.params, "eps": "other"}
+    recovered = {name for name, run in found.items() if "armory.recovered" in run.data.tags}
+    assert recovered == {"test_bad", "x"}  # of what ended by itself there is none left
     assert copy.data.metrics["before"] == 1.0
     expected = history(local, rich)
     assert {k: v for k, v in history(server, copy).items() if k != "before"} == expected
