@@ -46,7 +46,8 @@ class ActiveRun:
 
     ``entry`` is MLflow's own ``ActiveRun``; ``tags`` are those of runs that are opened inside it;
     ``problems`` takes a sentence for what MLflow could not send in the background. ``wider`` says
-    that the code at work is not the test's own.
+    that the code at work is not the test's own. ``own_around`` is what was in force, if that was
+    the user's own inside another evaluation.
     """
 
     entry: Any
@@ -57,6 +58,7 @@ class ActiveRun:
     last_ended: str | None
     model: Any
     model_before: Any
+    own_around: in_force.Settings | None
     thread: int = field(default_factory=threading.get_ident)
     wider: bool = False
     is_shown: bool = False
@@ -157,11 +159,16 @@ class ActiveRun:
         unknown = (uri_in_force(), False)
         left = [one.info.run_id for one in above if _opened.get(_id(one), unknown) == own]
         stack[:] = [one for one in stack if one is not self.entry]
+        is_last = _active[-1] is self
         _active.remove(self)
         if self.thread == threading.get_ident():
             set_active_model(self.model)
         if _active:
-            if uri_in_force() == self.uri != _active[-1].uri:
+            if uri_in_force() != self.uri:
+                pass
+            elif is_last and self.own_around is not None:
+                in_force.put_back(self.own_around)
+            elif self.uri != _active[-1].uri:
                 in_force.put_ours(_active[-1].uri)
             _active[-1]._tell_inside()
         else:
@@ -192,7 +199,12 @@ def activate(
     stack = _stack()
     entry = _fluent().ActiveRun(run)
     model = active_model()
-    active = ActiveRun(entry, uri, tags, problems, len(stack), _last_ended(), model, model)
+    is_in_own = bool(_active) and uri_in_force() not in {one.uri for one in _active}
+    own_around = in_force.settings() if is_in_own else None
+    thread = threading.get_ident()
+    hidden = [one for one in _active if one.thread == thread and not one.is_shown]
+    index = len(stack) + len(hidden)  # above those that come back with it
+    active = ActiveRun(entry, uri, tags, problems, index, _last_ended(), model, model, own_around)
     patches.watch_stack(_bring_up_to_date, _of_tests)
     patches.watch_start_run(_opening_run)
     _active.append(active)

@@ -88,6 +88,17 @@ def put_ours(uri: str) -> None:
     _variables_before = _variables()
 
 
+def settings() -> Settings:
+    """What is in force now."""
+    return _now()
+
+
+def put_back(before: Settings) -> None:
+    """Put in force again what an evaluation inside another had replaced."""
+    _switch_experiment(before.uri)
+    _write(before)
+
+
 def keep_ours() -> None:
     """Put ours back where code has taken its own away again, and the user has set none."""
     if _is_ours and not _is_exchanged and _users.uri is None and uri_in_force() is None:

@@ -40,6 +40,18 @@ def test_mlflows_active_run_is_as_before(read_runs: Read, armory_home: Path) -> 
     assert list(armory_home.iterdir()) == [armory_home / "mlruns"]
 
 
+def test_a_store_of_ones_own_stands_after_an_evaluation_inside(tmp_path: Path) -> None:
+    own = sqlite_uri(tmp_path / "own.db")
+    with track_evaluation("digits") as run:
+        mlflow.set_tracking_uri(own)
+        with track_evaluation("inner") as inner:
+            assert mlflow.active_run().info.run_id == inner.run_id
+        assert mlflow.get_tracking_uri() == own
+        assert mlflow.active_run() is None
+        mlflow.set_tracking_uri(None)
+        assert mlflow.active_run().info.run_id == run.run_id
+
+
 def end_and_log_on() -> None:
     mlflow.end_run()
     mlflow.log_metric("late", 1)
