@@ -59,7 +59,7 @@ class MlflowFixtures:
 
     def _guarded(self, work: Callable[[], object]) -> Callable[[], None]:
         def finalizer() -> None:
-            with self._guard.step():
+            with self._guard.own_code():
                 work()
 
         return finalizer

@@ -26,10 +26,9 @@ import inspect
 import json
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 from pytest_armory.environment import put
@@ -38,6 +37,8 @@ from pytest_armory.store._mlflow import import_mlflow
 from pytest_armory.store.active_model import active_model, set_active_model
 from pytest_armory.store.in_force import uri_in_force
 from pytest_armory.store.inherited import VARIABLE
+from pytest_armory.store.stack import current_stack, fluent_api, last_ended, stack_of
+from pytest_armory.store.translation import as_tracking_error
 
 
 @dataclass(eq=False)
@@ -60,6 +61,8 @@ class ActiveRun:
     model_before: Any
     own_around: in_force.Settings | None
     thread: int = field(default_factory=threading.get_ident)
+    set_aside: list[Any] = field(default_factory=list)
+    """Runs of other stores that were on the stack, while ours is in force."""
     wider: bool = False
     is_shown: bool = False
     is_ended: bool = False
@@ -74,13 +77,13 @@ class ActiveRun:
         """Whether no run that code has opened itself stands above it, in its own thread."""
         if self.thread != threading.get_ident():
             return True
-        stack = _stack()
+        stack = current_stack()
         return not stack or stack[-1] is self.entry
 
     def replace(self, run: Any, uri: str, tags: Mapping[str, str]) -> None:
         """Go on with another run, of another store, in its place."""
-        stack = _stack_of(self.thread)
-        entry = _fluent().ActiveRun(run)
+        stack = stack_of(self.thread)
+        entry = fluent_api().ActiveRun(run)
         stack[:] = [entry if one is self.entry else one for one in stack]
         was_in_force = uri_in_force() == self.uri
         self.entry, self.uri, self.tags = entry, uri, tags
@@ -118,7 +121,7 @@ class ActiveRun:
         """
         if wider == self.wider or self.thread != threading.get_ident():
             return
-        stack = _stack()
+        stack = current_stack()
         if self.is_shown and all(map(self._is_of_wider_code, stack[stack.index(self.entry) + 1 :])):
             stack.remove(self.entry)
             stack.insert(self._place_in(stack, wider), self.entry)
@@ -152,13 +155,13 @@ class ActiveRun:
         Returns the ids of the runs in our store that the test's own code has left open.
         """
         tracing.settle()
-        stack = _stack_of(self.thread)
+        stack = stack_of(self.thread)
         _synchronize(self.thread)
         above = stack[stack.index(self.entry) + 1 :] if self.is_shown else stack[self.index :]
         own = (self.uri, False)
         unknown = (uri_in_force(), False)
         left = [one.info.run_id for one in above if _opened.get(_id(one), unknown) == own]
-        stack[:] = [one for one in stack if one is not self.entry]
+        stack[:] = [*self.set_aside, *(one for one in stack if one is not self.entry)]
         is_last = _active[-1] is self
         _active.remove(self)
         if self.thread == threading.get_ident():
@@ -196,15 +199,15 @@ def activate(
     """
     import_mlflow()
     restore()
-    stack = _stack()
-    entry = _fluent().ActiveRun(run)
+    stack = current_stack()
+    entry = fluent_api().ActiveRun(run)
     model = active_model()
     is_in_own = bool(_active) and uri_in_force() not in {one.uri for one in _active}
     own_around = in_force.settings() if is_in_own else None
     thread = threading.get_ident()
     hidden = [one for one in _active if one.thread == thread and not one.is_shown]
     index = len(stack) + len(hidden)  # above those that come back with it
-    active = ActiveRun(entry, uri, tags, problems, index, _last_ended(), model, model, own_around)
+    active = ActiveRun(entry, uri, tags, problems, index, last_ended(), model, model, own_around)
     patches.watch_stack(_bring_up_to_date, _of_tests)
     patches.watch_start_run(_opening_run)
     _active.append(active)
@@ -212,7 +215,7 @@ def activate(
     if not keep_uri:
         in_force.put_ours(uri)
     active._tell_inside()
-    _stack()  # which shows it
+    current_stack()  # which shows it
     return active
 
 
@@ -224,7 +227,7 @@ def restore() -> None:
     """
     if "mlflow" not in sys.modules or _active:
         return
-    stack = _stack_of(threading.get_ident())
+    stack = stack_of(threading.get_ident())
     origin, _ = _opened.get(_id(stack[-1]), ("", False)) if stack else ("", False)
     if origin != uri_in_force():
         in_force.put_users()
@@ -251,7 +254,8 @@ def used_by_ending_fixture(uri: str | None) -> Iterator[None]:
 
 def _synchronize(thread: int) -> None:
     """Have a thread's stack hold our runs exactly while their URI is in force."""
-    uri, stack = uri_in_force(), _stack_of(thread)
+    uri, stack = uri_in_force(), stack_of(thread)
+    _set_aside(thread, stack, uri)
     for active in [one for one in _active if one.thread == thread]:
         is_there = any(entry is active.entry for entry in stack)
         if active.is_shown and not is_there:
@@ -267,7 +271,38 @@ def _synchronize(thread: int) -> None:
             active.is_shown = True
 
 
+def _set_aside(thread: int, stack: list[Any], uri: str | None) -> None:
+    """Take runs of other stores off the stack while the URI of ours is in force.
+
+    Code that ends whatever is active would look for them in our store.
+    """
+    outermost = next(one for one in _active if one.thread == thread)
+    if uri == outermost.uri:
+        others = [one for one in stack if not is_ours(one) and not _is_of(one, uri)]
+        outermost.set_aside += others
+        stack[:] = [one for one in stack if one not in others]
+    else:
+        stack[0:0] = outermost.set_aside
+        outermost.set_aside.clear()
+
+
+def _is_of(entry: Any, uri: str | None) -> bool:
+    """Whether a run was opened in the store of that URI, as far as is known."""
+    return _opened.get(_id(entry), ("", False))[0] == uri
+
+
 def _bring_up_to_date() -> None:
+    """Have the stacks, the URI in force and the exporter agree; what fails is a problem of ours."""
+    try:
+        _update()
+    except Exception as error:  # noqa: BLE001 - it stands in the middle of the test's own call
+        text = f"MLflow's active run could not be kept: {as_tracking_error(error)}"
+        for active in _active[-1:]:
+            if text not in active.problems:
+                active.problems.append(text)
+
+
+def _update() -> None:
     in_force.remember_experiment()
     if not _active:
         restore()
@@ -314,7 +349,7 @@ def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[Non
         chosen = given.arguments.get("experiment_id") is not None
         if not chosen and not in_force.has_chosen_experiment():
             given.arguments["experiment_id"] = active.entry.info.experiment_id
-    stack = _stack_of(threading.get_ident())
+    stack = stack_of(threading.get_ident())
     if not (stack and stack[-1] is active.entry):
         yield
     elif active.wider or given.arguments.get("parent_run_id") is not None:
@@ -341,42 +376,3 @@ def _id(entry: Any) -> str:
 def is_ours(entry: Any) -> bool:
     """Whether an entry of the stack is one of our active runs."""
     return any(one.entry is entry for one in _active)
-
-
-def take_open(run_ids: Collection[str]) -> list[str]:
-    """Those of the runs that are still active in this thread, no longer so."""
-    stack = _stack()
-    taken = [_id(run) for run in stack if _id(run) in run_ids]
-    stack[:] = [run for run in stack if _id(run) not in taken]
-    return taken
-
-
-# MLflow's own
-
-
-def _fluent() -> ModuleType:
-    from mlflow.tracking import fluent
-
-    module: ModuleType = fluent
-    return module
-
-
-def _last_ended() -> str | None:
-    """The run that this thread has ended last."""
-    last: str | None = _fluent()._last_active_run_id.get()
-    return last
-
-
-def _stack() -> list[Any]:
-    stack: list[Any] = _fluent()._active_run_stack.get()
-    return stack
-
-
-def _stack_of(thread: int) -> list[Any]:
-    """The stack of any thread, as it is."""
-    variable = _fluent()._active_run_stack
-    if thread == threading.get_ident():
-        own: list[Any] = type(variable).get(variable)
-        return own
-    every: dict[int, list[Any]] = type(variable).get_all_thread_values(variable)
-    return every.get(thread, [])

@@ -12,7 +12,6 @@ from typing import Any
 from pytest_armory.environment import changed
 from pytest_armory.store import fluent
 from pytest_armory.store.active_model import linked_to_no_model
-from pytest_armory.store.active_run import take_open
 from pytest_armory.store.artifacts import store_files
 from pytest_armory.store.background import Background
 from pytest_armory.store.circuit import WITHOUT_RETRIES
@@ -21,6 +20,7 @@ from pytest_armory.store.destination import Destination
 from pytest_armory.store.experiments import Experiments
 from pytest_armory.store.runs import NAME_LIMIT, StoredRun, StoreRun, milliseconds, stored_run
 from pytest_armory.store.search import RunSearch
+from pytest_armory.store.stack import take_open
 from pytest_armory.store.translation import is_transient, translated
 from pytest_armory.values import TAG_LIMIT, clip, redact_text, visible
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import wraps
+from types import FunctionType
 from typing import Any
-
-from pytest_armory.store._mlflow import import_mlflow
 
 Stacks = dict[int, list[Any]]
 """The active runs of each thread, the innermost last."""
 
 
 def watch_stack(bring_up_to_date: Callable[[], None], shown: Callable[[Stacks], Stacks]) -> None:
-    """Call ``bring_up_to_date`` before MLflow reads its stack; ``shown`` is what traces see."""
+    """Call ``bring_up_to_date`` before MLflow reads its stack; ``shown`` is what traces see.
+
+    Neither may raise: the call is the test's.
+    """
     from mlflow.tracking import fluent
 
     variable = fluent._active_run_stack
@@ -45,23 +46,36 @@ Opening = Callable[[inspect.BoundArguments], AbstractContextManager[Callable[[An
 def watch_start_run(opening: Opening) -> None:
     """Enter ``opening`` while MLflow's ``start_run`` runs: it may change its arguments.
 
-    What it gives is called with the run that was opened.
+    What it gives is called with the run that was opened. The function itself is changed, and not
+    what its names refer to: modules have imported it by name, and users have wrapped it.
     """
     from mlflow.tracking import fluent
 
-    mlflow, original = import_mlflow(), fluent.start_run
-    if hasattr(original, "by_armory"):
+    function = fluent.start_run
+    if hasattr(function, "by_armory"):
         return
-    signature = inspect.signature(original)
+    signature = inspect.signature(function)
+    original = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    )
+    original.__kwdefaults__ = function.__kwdefaults__
 
-    @wraps(original)
     def start_run(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError:
+            return original(*args, **kwargs)  # which says what is wrong in MLflow's words
         with opening(given) as note:
             run = original(*given.args, **given.kwargs)
         note(run)
         return run
 
-    start_run.by_armory = True  # type: ignore[attr-defined] # a mark
-    fluent.start_run = start_run
-    mlflow.start_run = start_run  # type: ignore[attr-defined] # its name for users
+    function.__globals__["_start_run_by_armory"] = start_run
+    function.__code__ = _ask_armory.__code__
+    function.__defaults__ = function.__kwdefaults__ = None
+    function.__signature__ = signature  # which inspect reads
+    function.by_armory = True  # a mark
+
+
+def _ask_armory(*args: Any, **kwargs: Any) -> Any:
+    return _start_run_by_armory(*args, **kwargs)  # type: ignore[name-defined] # noqa: F821 - MLflow's

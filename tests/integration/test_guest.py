@@ -1161,7 +1161,7 @@ GROUPS = [
     Group(
         "plain",
         [*TRACING, *OWN, *WIDE],
-        ways=("alone", "n2", "http", "inactive"),
+        ways=("alone", "n2", "http"),
         apart=True,
     ),
     Group(

@@ -1,0 +1,46 @@
+"""The stack of active runs that MLflow's fluent API keeps for each thread, the innermost last."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from types import ModuleType
+from typing import Any
+
+
+def fluent_api() -> ModuleType:
+    """MLflow's module."""
+    from mlflow.tracking import fluent
+
+    module: ModuleType = fluent
+    return module
+
+
+def last_ended() -> str | None:
+    """The run that this thread has ended last."""
+    last: str | None = fluent_api()._last_active_run_id.get()
+    return last
+
+
+def current_stack() -> list[Any]:
+    """This thread's stack, brought up to date."""
+    stack: list[Any] = fluent_api()._active_run_stack.get()
+    return stack
+
+
+def stack_of(thread: int) -> list[Any]:
+    """The stack of any thread, as it is."""
+    variable = fluent_api()._active_run_stack
+    if thread == threading.get_ident():
+        own: list[Any] = type(variable).get(variable)
+        return own
+    every: dict[int, list[Any]] = type(variable).get_all_thread_values(variable)
+    return every.get(thread, [])
+
+
+def take_open(run_ids: Collection[str]) -> list[str]:
+    """Those of the runs that are still active in this thread, no longer so."""
+    stack = current_stack()
+    taken = [run.info.run_id for run in stack if run.info.run_id in run_ids]
+    stack[:] = [run for run in stack if run.info.run_id not in taken]
+    return taken
