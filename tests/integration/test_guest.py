@@ -271,7 +271,7 @@ TRACING = [
             "test_a": Ours(traces=["traces_of_two_stores first", "traces_of_two_stores last"]),
             "test_b": Ours(traces=["traces_of_two_stores next"]),
         },
-        http=True,
+        http=False,
     ),
 ]
 
@@ -1161,7 +1161,7 @@ GROUPS = [
     Group(
         "plain",
         [*TRACING, *OWN, *WIDE],
-        ways=("alone", "n2", "http"),
+        ways=("alone", "http"),
         apart=True,
     ),
     Group(
@@ -1171,7 +1171,7 @@ GROUPS = [
             Situation("masked_too", LOGIN, {"test_b": Ours(traces=["masked_too login"])}),
         ],
         MASK,
-        ways=("alone", "n2", "http"),
+        ways=("alone", "n2"),
     ),
     Group(
         "silent",
@@ -1627,7 +1627,7 @@ GROUPS = [
                 http=True,
             ),
         ],
-        ways=("n4", "http"),
+        ways=("n4",),
     ),
     Group(
         "slow",

@@ -116,7 +116,7 @@ def test_a_run_logs_steps_with_the_batch_index(monkeypatch: pytest.MonkeyPatch) 
     steps: list[int] = []
     writer = SimpleNamespace(
         log_step_metrics=lambda numbers, step: steps.append(step),
-        log_results=lambda numbers, arrays: None,
+        log_evaluation=lambda *measured: {},
     )
     run = SimpleNamespace(writer=writer)
     track = SimpleNamespace(current_run=lambda: run, convert_result=lambda result: None)
