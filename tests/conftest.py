@@ -37,6 +37,7 @@ from pytest_armory.store.database import (  # noqa: E402
     import_database_store,
     sqlite_uri,
 )
+from pytest_armory.track import context  # noqa: E402
 
 import_database_store()
 gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
@@ -62,6 +63,12 @@ def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
     """The address of the process that forks sessions and their workers."""
     yield from forking(tmp_path_factory.mktemp("forked"))
+
+
+@pytest.fixture(autouse=True)
+def no_context_left_open() -> None:
+    """A test that breaks our own hooks in this process leaves contexts open."""
+    context._open.clear()
 
 
 @pytest.fixture
