@@ -65,13 +65,6 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
     yield from forking(tmp_path_factory.mktemp("forked"))
 
 
-@pytest.fixture(autouse=True)
-def no_context_left_open() -> None:
-    """A test that breaks our own hooks in this process leaves contexts open."""
-    own = context._current.get()  # that of this test, by the plugin of this session
-    context._open[:] = [scope for scope in context._open if scope is own]
-
-
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No variable of the machine's that we or MLflow read; MLflow's own state as it was."""
@@ -80,7 +73,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    contexts = list(context._open)
     yield
+    context._open[:] = contexts  # a test that breaks our own hooks leaves contexts open
     mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
     mlflow_fluent._active_experiment_id = None
     in_force._chosen.clear()
