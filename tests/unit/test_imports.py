@@ -31,15 +31,16 @@ may import nothing else of ``store``: every ``import mlflow`` on the machine imp
 
 FLOORS = {
     "store": "",
+    "statistics": "",
     "sync": "store",
-    "gates": "store",
+    "gates": "store statistics",
     "report": "gates",
     "session": "report gates sync store",
-    "track": "session report gates sync store",
+    "track": "session report gates sync store statistics",
     "engine": "track",
-    "cli": "engine track session report gates sync store",
+    "cli": "engine track session report gates sync store statistics",
     "hookspecs": "store",
-    "plugin": "hookspecs engine track session report gates sync store",
+    "plugin": "hookspecs engine track session report gates sync store statistics",
 }
 """Each folder and the folders below it that it may import, besides the whole ground floor."""
 
@@ -52,7 +53,12 @@ PYTEST_ROOMS = {"plugin", "hookspecs"}
 """The only rooms that know pytest."""
 
 STORE_LIBRARIES = {"mlflow", "sqlalchemy"}
-ARRAY_LIBRARIES = {"numpy", "torch", "pandas"}
+ARRAY_LIBRARIES = {"numpy", "torch", "pandas", "scipy"}
+ARRAY_ROOMS = {
+    "engine": {"numpy", "torch", "pandas"},
+    "statistics": {"numpy", "scipy"},
+}
+"""The rooms that import libraries of arrays, inside functions; for types, anywhere there."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,9 @@ def _broken(one: Import, package: Path) -> Iterator[str]:
             yield f"{one.place} imports {one.library}; only store does"
         elif one.when != "function":
             yield f"{one.place} imports {one.library} outside a function"
-    if one.library in ARRAY_LIBRARIES and (one.source != "engine" or one.when != "function"):
+    if one.library in ARRAY_LIBRARIES and (
+        one.library not in ARRAY_ROOMS.get(one.source, ()) or one.when == "module"
+    ):
         yield f"{one.place} imports {one.library} at {one.when} level"
     if one.place == "store/login" and one.target.startswith(f"{package.name}.store"):
         yield f"{one.place} imports {one.target}; it may import nothing of store"
@@ -208,6 +216,9 @@ PLANTED = [
     ("engine/walk.py", "def f():\n    from mlflow import x", "engine/walk imports mlflow; only"),
     ("engine/walk.py", "import numpy", "engine/walk imports numpy at module level"),
     ("values/params.py", "def f():\n    import numpy", "values/params imports numpy at function"),
+    ("statistics/a.py", "import numpy", "statistics/a imports numpy at module level"),
+    ("statistics/a.py", "def f():\n    import torch", "statistics/a imports torch at function"),
+    ("statistics/a.py", "from pytest_armory.gates import x", "statistics may not import gates"),
     ("values/params.py", "import_module('torch')", "values/params imports torch at module level"),
     ("store/client.py", "import mlflow.entities", "store/client imports mlflow outside a function"),
     (
@@ -262,7 +273,7 @@ def test_imports_are_told_apart_by_where_they_stand(tmp_path: Path) -> None:
 
 
 HEAVY = (
-    "mlflow", "numpy", "sqlalchemy", "filelock", "torch", "pandas", "xdist",
+    "mlflow", "numpy", "scipy", "sqlalchemy", "filelock", "torch", "pandas", "xdist",
     "pytest_armory.track", "pytest_armory.store", "pytest_armory.engine", "pytest_armory.session",
     "pytest_armory.plugin.xdist",
 )  # fmt: skip

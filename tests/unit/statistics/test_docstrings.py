@@ -1,0 +1,31 @@
+"""The examples in the docstrings of ``statistics`` run, and every function there has one."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from importlib import import_module
+from pkgutil import iter_modules
+
+import pytest
+
+from pytest_armory import statistics
+
+MODULES = [f"{statistics.__name__}.{module.name}" for module in iter_modules(statistics.__path__)]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_run(name: str) -> None:
+    failed, tried = doctest.testmod(import_module(name))
+    assert tried > 0
+    assert failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_function_has_an_example(name: str) -> None:
+    module = import_module(name)
+    functions = inspect.getmembers(module, inspect.isfunction)
+    own = [f for key, f in functions if f.__module__ == name and not key.startswith("_")]
+    assert [f.__name__ for f in own if ">>>" not in (f.__doc__ or "")] == ["floats"] * (
+        name.endswith("_numeric")
+    )
