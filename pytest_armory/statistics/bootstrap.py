@@ -1,0 +1,102 @@
+"""The paired percentile bootstrap of a function of all predictions, with a time limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_armory.statistics.intervals import Interval
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from pytest_armory.statistics._numeric import Floats
+
+LEAST = 200
+"""The fewest resamples that a verdict is made of."""
+
+
+class Resamples(NamedTuple):
+    """The changes of all resamples, shape (m,): fewer than asked where the time was up."""
+
+    changes: Floats
+    asked: int
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether there are enough for a verdict."""
+        return len(self.changes) >= LEAST
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The percentile interval, two-sided."""
+        import numpy as np
+
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(self.changes, [tail, 1 - tail])
+        return Interval(float(low), float(high))
+
+    def lower_p(self) -> float:
+        """The one-sided p that the change is below 0.
+
+        ``(1 + #{change > 0} + #{change = 0} / 2) / (1 + m)``: the half is for functions of few
+        values, of which many resamples are alike.
+        """
+        above = float((self.changes > 0).sum()) + float((self.changes == 0).sum()) / 2
+        return (1 + above) / (1 + len(self.changes))
+
+
+def bootstrap(
+    change: Callable[[Any], float],
+    n: int,
+    groups: ArrayLike | None = None,
+    *,
+    resamples: int = 1000,
+    seconds: float = 10.0,
+    seed: int = 0,
+    clock: Callable[[], float] = perf_counter,
+) -> Resamples:
+    """Resample n rows with replacement, or whole groups, and compute the change of each resample.
+
+    ``change`` gets an array of row indices, of both sides alike, and returns the change; one that
+    is NaN, as of an AUC without one of its classes, is left out. ``groups`` has shape (n,). It
+    stops after ``seconds``, and at once where even :data:`LEAST` resamples would take longer:
+    then :attr:`Resamples.are_enough` is false.
+
+    Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+
+    >>> import numpy as np
+    >>> new, old = np.array([1.0, 2, 3, 4]), np.array([2.0, 3, 4, 5])
+    >>> found = bootstrap(lambda rows: new[rows].mean() - old[rows].mean(), 4)
+    >>> len(found.changes), found.interval()
+    (1000, Interval(low=-1.0, high=-1.0))
+    """
+    import numpy as np
+
+    draw = _drawing(n, groups, np.random.default_rng(seed))
+    began = clock()
+    changes: list[float] = []
+    for tried in range(1, resamples + 1):
+        value = float(change(draw()))
+        if not math.isnan(value):
+            changes.append(value)
+        spent = clock() - began
+        if spent >= seconds or (tried <= 3 and spent / tried * LEAST > seconds):
+            break
+    return Resamples(np.asarray(changes, dtype=np.float64), resamples)
+
+
+def _drawing(n: int, groups: ArrayLike | None, random: Any) -> Callable[[], Any]:
+    """Draws the row indices of one resample."""
+    import numpy as np
+
+    if groups is None:
+        return lambda: random.integers(0, n, n)
+    labels = np.asarray(groups)
+    if labels.shape != (n,):
+        raise ValueError(f"{n} rows, and groups of shape {labels.shape}")
+    _, codes = np.unique(labels, return_inverse=True)
+    order = np.argsort(codes, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    return lambda: np.concatenate([rows[i] for i in random.integers(0, len(rows), len(rows))])

@@ -1,0 +1,90 @@
+"""Whether one more session's value is explained by how earlier sessions scatter."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pytest_armory.statistics._numeric import floats, t_quantile
+from pytest_armory.statistics.intervals import Interval
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from pytest_armory.statistics._numeric import Floats
+
+
+def prediction_bound(history: ArrayLike, confidence: float = 0.95, *, log: bool = False) -> float:
+    """The lower bound of the next value: one-sided, ``mean - t s sqrt(1 + 1/k)``.
+
+    ``history`` has k values, one a session, t is Student's quantile at ``confidence`` with k - 1
+    degrees of freedom, s the standard deviation. With ``log`` it is computed on logarithms, for
+    times and rates: all values must be above 0. Raises :class:`ValueError` for fewer than two.
+    The upper bound is that of the values with the other sign, of logarithms that of inverses.
+
+    Source: G. J. Hahn and W. Q. Meeker, "Statistical Intervals", 1991, section 4.8.
+
+    >>> round(prediction_bound([0.90, 0.91, 0.89, 0.92, 0.90]), 6)
+    0.877373
+    """
+    array = _values(history, log)
+    bound = float(array.mean()) - t_quantile(confidence, len(array) - 1) * scatter(array)
+    return math.exp(bound) if log else bound
+
+
+def prediction_p(history: ArrayLike, value: float, *, log: bool = False) -> float:
+    """The one-sided p that a session like those of ``history`` has so low a value.
+
+    ``P(T <= (value - mean) / (s sqrt(1 + 1/k)))`` with k - 1 degrees of freedom; 0, 0.5 or 1 where
+    the history does not scatter. It is at most ``1 - confidence`` where the value is at or below
+    :func:`prediction_bound`.
+
+    >>> round(prediction_p([0.90, 0.91, 0.89, 0.92, 0.90], 0.877373242173), 6)
+    0.05
+    """
+    from scipy.special import stdtr
+
+    array = _values(history, log)
+    distance = (math.log(value) if log else value) - float(array.mean())
+    error = scatter(array)
+    if error == 0:
+        return 0.5 - 0.5 * ((distance < 0) - (distance > 0))
+    return float(stdtr(len(array) - 1, distance / error))
+
+
+def scatter(history: ArrayLike, sessions: int | None = None) -> float:
+    """How far a session's value may be from the mean of ``sessions`` others: ``s sqrt(1 + 1/m)``.
+
+    m is the number of these, the length of the history by default.
+
+    >>> round(scatter([0.90, 0.91, 0.89, 0.92, 0.90]), 6)
+    0.01249
+    """
+    array = floats(history)
+    return float(array.std(ddof=1)) * math.sqrt(1 + 1 / (sessions or len(array)))
+
+
+def change_interval(
+    history: ArrayLike, change: float, sessions: int = 1, confidence: float = 0.95
+) -> Interval:
+    """The two-sided interval of a change between one session and the mean of ``sessions`` others.
+
+    ``change ± t s sqrt(1 + 1/m)`` where s is the standard deviation of the history's k values, with
+    k - 1 degrees of freedom.
+
+    >>> low, high = change_interval([0.90, 0.91, 0.89, 0.92, 0.90], -0.01)
+    >>> print(f"{low:.4f} {high:.4f}")
+    -0.0548 0.0348
+    """
+    array = floats(history)
+    half = t_quantile((1 + confidence) / 2, len(array) - 1) * scatter(array, sessions)
+    return Interval(change - half, change + half)
+
+
+def _values(history: ArrayLike, log: bool) -> Floats:
+    import numpy as np
+
+    array = floats(history)
+    if len(array) < 2:
+        raise ValueError(f"a history must have two values at least; got {len(array)}")
+    return np.log(array) if log else array

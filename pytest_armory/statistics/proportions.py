@@ -1,0 +1,141 @@
+"""Two proportions: tests and intervals of their difference, paired and unpaired.
+
+One side is this run, the other the baseline. Paired, only the samples count of which the answers
+differ: ``worse`` were right and are wrong now, ``better`` the other way round.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pytest_armory.statistics._numeric import normal_quantile
+from pytest_armory.statistics.intervals import Interval, wilson
+
+# Paired
+
+
+def exact_p(worse: int, better: int) -> float:
+    """McNemar's exact one-sided p: chance alone makes so many of the flips ones for the worse.
+
+    ``P(X >= worse)`` where X is binomial with ``worse + better`` trials and probability 1/2. The
+    two-sided p is twice the smaller of this and of that with the sides exchanged.
+
+    Source: Q. McNemar, Psychometrika 12:153, 1947.
+
+    >>> 2 * exact_p(7, 1)
+    0.0703125
+    """
+    return _upper_tail(worse, worse + better)
+
+
+def mid_p(worse: int, better: int) -> float:
+    """McNemar's one-sided mid-p: ``P(X > worse) + P(X = worse) / 2``; 0.5 without flips.
+
+    X is as in :func:`exact_p`, which is too careful: with few flips it rejects in 1 to 4 % of cases
+    where 5 % are allowed.
+
+    Source: M. W. Fagerland, S. Lydersen, P. Laake, BMC Med. Res. Methodol. 13:91, 2013.
+
+    >>> 2 * mid_p(7, 1)
+    0.0390625
+    """
+    flips = worse + better
+    return (_upper_tail(worse, flips) + _upper_tail(worse + 1, flips)) / 2
+
+
+def _upper_tail(successes: int, trials: int) -> float:
+    """P(X >= successes) of a binomial with probability 1/2."""
+    from scipy.special import bdtrc
+
+    if successes <= 0:
+        return 1.0
+    return float(bdtrc(successes - 1, trials, 0.5)) if successes <= trials else 0.0
+
+
+def tango(better: int, worse: int, n: int, confidence: float = 0.95) -> Interval:
+    """Tango's score interval of the difference ``(better - worse) / n`` of paired proportions.
+
+    The differences d at which the score ``(b - c - n d) / sqrt(n (2 q + d (1 - d)))`` is ± the
+    normal quantile at ``(1 + confidence) / 2``, where ``b = better``, ``c = worse`` and q is the
+    most likely share of flips for the worse if the difference is d:
+    ``q = (sqrt(B² - 8 n C) - B) / 4 n``, ``B = (2 n - b + c) d - b - c``, ``C = -c d (1 - d)``.
+    It has a width where there are no flips. Raises :class:`ValueError` unless ``n > 0`` and
+    ``0 <= better + worse <= n``.
+
+    Source: T. Tango, Statistics in Medicine 17:891, 1998.
+
+    >>> low, high = tango(12, 2, 50)
+    >>> print(f"{low:.4f} {high:.4f}")
+    0.0611 0.3447
+    """
+    if n <= 0 or min(better, worse) < 0 or better + worse > n:
+        raise ValueError(f"{better} better and {worse} worse of {n}")
+    z = normal_quantile((1 + confidence) / 2)
+    return Interval(-_tango_end(worse, better, n, z), _tango_end(better, worse, n, z))
+
+
+def _tango_end(b: int, c: int, n: int, z: float) -> float:
+    """The upper end, by bisection: the score falls in d, and is 0 at the difference itself."""
+    low, high = (b - c) / n, 1.0
+    while low < (middle := (low + high) / 2) < high:
+        if _tango_score(b, c, n, middle) > -z:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _tango_score(b: int, c: int, n: int, d: float) -> float:
+    linear = (2 * n - b + c) * d - b - c
+    root = math.sqrt(max(linear * linear + 8 * n * c * d * (1 - d), 0.0))
+    q = (root - linear) / (4 * n)
+    variance = n * (2 * q + d * (1 - d))
+    distance = b - c - n * d
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance)
+
+
+# Unpaired
+
+
+def pooled_p(successes: int, n: int, base_successes: int, base_n: int) -> float:
+    """The one-sided p of the pooled score test that the first proportion is the lower one.
+
+    ``Φ(z)``, ``z = (p1 - p2) / sqrt(p (1 - p) (1/n1 + 1/n2))`` where p is the proportion of both
+    together; 0.5 where p is 0 or 1. ``z²`` is Pearson's χ² of the table of two by two.
+
+    Source: K. Pearson, 1900; G. J. G. Upton, J. R. Stat. Soc. A 145:86, 1982.
+
+    >>> round(pooled_p(48, 80, 56, 70), 6)
+    0.004023
+    """
+    from scipy.special import ndtr
+
+    together = (successes + base_successes) / (n + base_n)
+    variance = together * (1 - together) * (1 / n + 1 / base_n)
+    if variance <= 0:
+        return 0.5
+    return float(ndtr((successes / n - base_successes / base_n) / math.sqrt(variance)))
+
+
+def newcombe(
+    successes: int, n: int, base_successes: int, base_n: int, confidence: float = 0.95
+) -> Interval:
+    """Newcombe's interval of the difference of two independent proportions, first minus second.
+
+    ``d - sqrt((p1 - l1)² + (u2 - p2)²)`` and ``d + sqrt((u1 - p1)² + (p2 - l2)²)``, where l and u
+    are the ends of :func:`~pytest_armory.statistics.intervals.wilson`'s interval of each.
+
+    Source: R. G. Newcombe, Statistics in Medicine 17:873, 1998, method 10.
+
+    >>> low, high = newcombe(56, 70, 48, 80)
+    >>> print(f"{low:.4f} {high:.4f}")
+    0.0524 0.3339
+    """
+    p1, p2 = successes / n, base_successes / base_n
+    low1, high1 = wilson(successes, n, confidence)
+    low2, high2 = wilson(base_successes, base_n, confidence)
+    return Interval(
+        p1 - p2 - math.hypot(p1 - low1, high2 - p2), p1 - p2 + math.hypot(high1 - p1, p2 - low2)
+    )
