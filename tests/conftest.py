@@ -75,7 +75,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     contexts = list(context._open)
     yield
-    context._open[:] = contexts  # a test that breaks our own hooks leaves contexts open
+    # A test that breaks our own hooks leaves contexts open; that of this fixture's setup is closed.
+    context._open[:] = [scope for scope in contexts if scope.is_open]
     mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
     mlflow_fluent._active_experiment_id = None
     in_force._chosen.clear()
