@@ -83,16 +83,22 @@ def pytest_collection_modifyitems(
 ) -> Generator[None, object, None]:
     """Refuse markers that cannot be used, before the first test runs."""
     yield
-    errors: list[str] = []
-    with guard_of(config).step():
-        errors = marker.marker_errors(items)
-        remark(config, marker.marker_remarks(items))
+    errors = _marker_errors(config, items)
     if errors:
         from pytest_armory.plugin import xdist
 
         xdist.refuse(config, items, errors)
     elif not config.stash[_settings].track:
         _judge_in_memory(config, items)
+
+
+def _marker_errors(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """The errors of all markers; what is passed over and may have been meant is remarked."""
+    errors: list[str] = []
+    with guard_of(config).step():
+        errors = marker.marker_errors(items)
+        remark(config, marker.marker_remarks(items))
+    return errors
 
 
 def _judge_in_memory(config: pytest.Config, items: list[pytest.Item]) -> None:
