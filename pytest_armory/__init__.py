@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pytest_armory.engine import Engine, Evaluation, EvaluationResults, l0, l2, linf
+    from pytest_armory.engine import Engine, Evaluation, EvaluationResults, l0, l2, linf, norm
     from pytest_armory.track import (
         EvaluationRun,
         Trackable,
         get_current_params,
         init_tracking,
         init_tracking_uri,
+        measure,
         reset_params,
         track_call,
         track_evaluation,
@@ -42,6 +43,8 @@ __all__ = [
     "l0",
     "l2",
     "linf",
+    "measure",
+    "norm",
     "reset_params",
     "track_call",
     "track_evaluation",
@@ -54,7 +57,7 @@ __all__ = [
     "tracking_context",
 ]
 
-_ENGINE = {"Engine", "Evaluation", "EvaluationResults", "l0", "l2", "linf"}
+_ENGINE = {"Engine", "Evaluation", "EvaluationResults", "l0", "l2", "linf", "norm"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from copy import deepcopy
 from importlib import import_module
 from itertools import chain
 from numbers import Number
+from operator import index
 from typing import Any
 
 
@@ -111,6 +112,14 @@ def like(values: Any, original: Any) -> Any:
 def made_by(value: object, *packages: str) -> bool:
     """Whether the value's class, or one it derives from, comes from one of these packages."""
     return any(kind.__module__.partition(".")[0] in packages for kind in type(value).__mro__)
+
+
+def whole_number(value: Any) -> int:
+    """An integer of any library as an int; 0 for what is none, a bool among it."""
+    try:
+        return 0 if isinstance(value, bool) else index(value)
+    except TypeError:
+        return 0
 
 
 def describe(value: object) -> str:

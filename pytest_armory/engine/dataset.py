@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from pytest_armory.engine.arrays import RefusedError, describe, rows, samples
@@ -59,8 +60,12 @@ def check_pair(item: Any) -> tuple[Any, Any]:
     )
 
 
-def batches(dataset: Any, batch_size: int | None) -> Iterator[Any]:
-    """The dataset's batches; arrays are split here."""
+def batches(dataset: Any, batch_size: int | None, limit: int | None = None) -> Iterator[Any]:
+    """The dataset's batches, the first `limit` of them alone; arrays are split here."""
+    return islice(_all_batches(dataset, batch_size), limit)
+
+
+def _all_batches(dataset: Any, batch_size: int | None) -> Iterator[Any]:
     if not is_arrays(dataset):
         return iter(dataset)
     inputs, targets = dataset
@@ -72,8 +77,13 @@ def batches(dataset: Any, batch_size: int | None) -> Iterator[Any]:
     )
 
 
-def batch_count(dataset: Any, batch_size: int | None) -> int | None:
+def batch_count(dataset: Any, batch_size: int | None, limit: int | None = None) -> int | None:
     """How many batches there will be, or None if the dataset does not know."""
+    count = _batch_count(dataset, batch_size)
+    return count if count is None or limit is None else min(count, limit)
+
+
+def _batch_count(dataset: Any, batch_size: int | None) -> int | None:
     if is_arrays(dataset):
         count = samples(dataset[1], "targets")
         return -(-count // (batch_size or count))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_armory.engine.arrays import RefusedError, describe
+from pytest_armory.engine.arrays import RefusedError, describe, whole_number
 from pytest_armory.engine.dataset import check_dataset
 from pytest_armory.engine.metrics import is_incremental
 from pytest_armory.errors import EvaluationError
@@ -85,10 +84,7 @@ def _checked(evaluation: Evaluation) -> dict[str, Any]:
 def _checked_size(batch_size: Any) -> int | None:
     if batch_size is None:
         return None
-    try:
-        size = 0 if isinstance(batch_size, bool) else operator.index(batch_size)
-    except TypeError:
-        size = 0
+    size = whole_number(batch_size)
     if size < 1:
         raise RefusedError(
             f"batch_size must be a whole number of samples, 1 or more, got {describe(batch_size)}; "

@@ -9,10 +9,17 @@ https://arxiv.org/abs/1608.04644.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib import import_module
+from numbers import Real
 from typing import Any
 
-from pytest_armory.engine.arrays import as_numpy
+from pytest_armory.engine.arrays import as_numpy, describe
+from pytest_armory.errors import EvaluationError
+
+_INFINITY = float("inf")
 
 
 def l0(clean: Any, perturbed: Any) -> Any:
@@ -39,6 +46,46 @@ def linf(clean: Any, perturbed: Any) -> Any:
     largest = _moved(clean, perturbed).max(axis=1)
     # torch's max along an axis gives (values, indices).
     return getattr(largest, "values", largest)
+
+
+def norm(order: float) -> Callable[[Any, Any], Any]:
+    """The norm of any order, as a function like `l2`.
+
+    `sum(abs(d)**order)**(1 / order)` over all axes but the first: `norm(1)` is the sum of all
+    changes, `norm(-inf)` the smallest one; `norm(0)`, `norm(2)` and `norm(inf)` are `l0`, `l2` and
+    `linf`. As numpy.linalg.norm defines it for vectors. Raises EvaluationError.
+    """
+    if isinstance(order, bool) or not isinstance(order, Real) or order != order:
+        raise EvaluationError(
+            f"norm: order must be a number, got {describe(order)}; "
+            "write norm(1), or norm(float('-inf')) for the smallest change"
+        )
+    named = {0.0: l0, 2.0: l2, _INFINITY: linf, -_INFINITY: _smallest}
+    return named.get(float(order)) or partial(_of_order, float(order))
+
+
+def _smallest(clean: Any, perturbed: Any) -> Any:
+    smallest = _moved(clean, perturbed).min(axis=1)
+    return getattr(smallest, "values", smallest)
+
+
+def _of_order(order: float, clean: Any, perturbed: Any) -> Any:
+    moved = _moved(clean, perturbed)
+    extreme = moved.max(axis=1) if order > 0 else moved.min(axis=1)
+    scale = getattr(extreme, "values", extreme) + 0
+    scale[~((scale > 0) & (scale < _INFINITY))] = 1
+    with _zeros_divided(moved):
+        # Relative to the largest change, so that no power overflows.
+        powers = ((moved / scale[:, None]) ** order).sum(axis=1)
+        return powers ** (1 / order) * scale
+
+
+def _zeros_divided(values: Any) -> AbstractContextManager[object]:
+    """Without NumPy's warning of 0 to a negative power, which is infinite, and the norm 0."""
+    if hasattr(values, "detach"):
+        return nullcontext()
+    errors: AbstractContextManager[object] = import_module("numpy").errstate(divide="ignore")
+    return errors
 
 
 def _moved(clean: Any, perturbed: Any) -> Any:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from pytest_armory.engine.arrays import describe
+from pytest_armory.engine.arrays import describe, whole_number
+from pytest_armory.engine.dataset import is_arrays
 from pytest_armory.engine.evaluation import Evaluation
 from pytest_armory.engine.progress import Progress, StepLog, Ticker, terminal_line
 from pytest_armory.engine.walk import Walk
@@ -77,6 +78,7 @@ class Engine:
 
     `progress` is called with a `Progress` at most five times a second and once at the end. Without
     it, a line on standard error shows progress if that is a terminal; False shows nothing.
+    `limit_batches` ends the run after so many batches, as a quick check does.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Engine:
         evaluation: Evaluation,
         *,
         progress: Callable[[Progress], object] | Literal[False] | None = None,
+        limit_batches: int | None = None,
     ) -> None:
         if not isinstance(evaluation, Evaluation):
             raise EvaluationError(
@@ -97,6 +100,7 @@ class Engine:
             )
         self.evaluation = evaluation
         self.progress = progress
+        self.limit_batches = _checked_limit(limit_batches, evaluation)
 
     def run(self) -> EvaluationResults:
         """Iterate over the dataset once and return the results.
@@ -137,7 +141,7 @@ class Engine:
 
     def _walked(self, log: ResultLog | None) -> tuple[Walk, dict[str, object]]:
         line = terminal_line() if self.progress is None else None
-        walk = Walk(self.evaluation, Ticker(self.progress or line, log))
+        walk = Walk(self.evaluation, Ticker(self.progress or line, log), self.limit_batches)
         try:
             with walk.errors_located():
                 walk.over_batches()
@@ -148,3 +152,20 @@ class Engine:
         if self.progress:
             self.progress(walk.progress())
         return walk, measured
+
+
+def _checked_limit(limit: object, evaluation: Evaluation) -> int | None:
+    if limit is None:
+        return None
+    batches = whole_number(limit)
+    if batches < 1:
+        raise EvaluationError(
+            f"Engine: limit_batches must be a whole number, 1 or more, got {describe(limit)}; "
+            "leave it out for all batches"
+        )
+    if evaluation.batch_size is None and is_arrays(evaluation.dataset):
+        raise EvaluationError(
+            f"Engine: limit_batches={batches} limits nothing, for all samples of the evaluation "
+            f"{evaluation.name!r} are one batch; write Evaluation(batch_size=..., ...)"
+        )
+    return batches

@@ -29,9 +29,9 @@ _END = object()
 class Walk:
     """What is kept from one batch to the next; `stage` is what an error is attributed to."""
 
-    def __init__(self, evaluation: Evaluation, ticker: Ticker) -> None:
-        self.evaluation, self.ticker = evaluation, ticker
-        self.total = batch_count(evaluation.dataset, evaluation.batch_size)
+    def __init__(self, evaluation: Evaluation, ticker: Ticker, limit: int | None = None) -> None:
+        self.evaluation, self.ticker, self.limit = evaluation, ticker, limit
+        self.total = batch_count(evaluation.dataset, evaluation.batch_size, limit)
         self.predict = predictor(evaluation.model)
         self.perturbations = [
             (f"perturbation {name!r}", perturber(perturbation))
@@ -87,7 +87,7 @@ class Walk:
         self._reset_metrics()
         self.stage, self.in_batch = "dataset", True
         begun = perf_counter()
-        source = batches(self.evaluation.dataset, self.evaluation.batch_size)
+        source = batches(self.evaluation.dataset, self.evaluation.batch_size, self.limit)
         while (item := next(source, _END)) is not _END:
             fetched = perf_counter()
             self.fetching += fetched - begun

@@ -22,7 +22,7 @@ from pytest_armory.track.context import (
     tracking_context,
 )
 from pytest_armory.track.evaluation import track_evaluation
-from pytest_armory.track.metrics import track_metrics, track_system_metrics
+from pytest_armory.track.metrics import measure, track_metrics, track_system_metrics
 from pytest_armory.track.results import convert_result
 from pytest_armory.track.run import EvaluationRun
 from pytest_armory.track.tracking_uri import init_tracking, init_tracking_uri
@@ -35,6 +35,7 @@ __all__ = [
     "get_current_params",
     "init_tracking",
     "init_tracking_uri",
+    "measure",
     "reset_params",
     "track_call",
     "track_evaluation",

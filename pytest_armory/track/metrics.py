@@ -1,13 +1,14 @@
-"""Metrics of the current run: results, and system metrics."""
+"""Metrics of the current run: results, durations, and system metrics."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
-from pytest_armory.errors import TrackingError, TrackingWarning
+from pytest_armory.errors import ArmoryUsageError, TrackingError, TrackingWarning
 from pytest_armory.track.context import current_run
 from pytest_armory.track.results import (
     convert_result,
@@ -16,6 +17,9 @@ from pytest_armory.track.results import (
     warn_of_refused,
 )
 from pytest_armory.values import metric_values
+
+ENGINE_TIMES = ("data", "perturb", "predict", "metrics", "total")
+"""The durations that the engine measures itself."""
 
 
 def track_metrics(metrics: Any, step: int | None = None) -> None:
@@ -36,6 +40,32 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     warn_of_refused(values.refused)
     run.writer.log_results(values.numbers, values.arrays, step or 0, histories, values.names)
     warn_of_booleans(metrics, histories)
+
+
+@contextmanager
+def measure(name: str) -> Iterator[None]:
+    """Store the seconds spent inside as the metric ``time/{name}_seconds`` of the current run.
+
+    Wall-clock time, in one request at the end; several times with one name in a run add up. Nothing
+    is stored outside every evaluation, nor if an exception leaves it. Raises
+    :class:`ArmoryUsageError` for a name of the engine's own durations, such as ``predict``.
+    """
+    if not isinstance(name, str) or not name:
+        raise ArmoryUsageError(
+            f"measure: the name must be a string that is not empty, got {name!r}"
+        )
+    if name.partition("/")[0] in ENGINE_TIMES:
+        raise ArmoryUsageError(
+            f"measure: the metric time/{name}_seconds is the engine's own, which measures it by "
+            f"itself; take another name than {name!r}"
+        )
+    begun = perf_counter()
+    yield
+    elapsed = perf_counter() - begun
+    run = current_run()
+    if run is not None:
+        total = run.writer.measured[name] = run.writer.measured.get(name, 0.0) + elapsed
+        track_metrics({f"time/{name}_seconds": total})
 
 
 @contextmanager

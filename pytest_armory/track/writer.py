@@ -29,6 +29,8 @@ class RunWriter:
         self.connection = connection
         self.params = StoredParams()
         self.metrics = LoggedMetrics()
+        self.measured: dict[str, float] = {}
+        """The seconds of each duration that was measured in the run."""
         self.recorded: Callable[[], Mapping[str, str]] | None = None
         """The parameters that are to be stored when the run ends, as they are now, until then."""
         self._tables = Tables()

@@ -107,6 +107,43 @@ def test_any_batch_size_gives_the_metrics_of_the_whole(count: int, size: int) ->
     assert results.batches == -(-count // size)
 
 
+@pytest.mark.parametrize(("limit", "batches"), [(1, 1), (3, 3), (np.int64(2), 2), (9, 3)])
+def test_a_limit_ends_the_run_after_so_many_batches(limit: int, batches: int) -> None:
+    fetched: list[int] = []
+
+    class Batches:
+        def __len__(self) -> int:
+            return 3
+
+        def __iter__(self) -> Any:
+            for i in range(3):
+                fetched.append(i)
+                yield [i, i], [0, 1]
+
+    shown: list[Any] = []
+    limited = Engine(
+        Evaluation(name="pgd", dataset=Batches(), model=lambda inputs: inputs),
+        limit_batches=limit,
+        progress=shown.append,
+    )
+    for _ in range(2):
+        fetched.clear()
+        results = limited.run()
+        assert (results.batches, results.samples, len(fetched)) == (batches, 2 * batches, batches)
+        assert shown[-1].total == batches
+
+
+def test_a_limit_cuts_arrays_too_and_an_endless_dataset() -> None:
+    endless = iter(lambda: ([1], [1]), None)
+
+    def zeros(inputs: Any) -> list[int]:
+        return [0] * len(inputs)
+
+    for changes in ({"batch_size": 4}, {"dataset": endless}):
+        evaluation = Evaluation(**{"name": "p", "dataset": numbers(), "model": zeros, **changes})
+        assert Engine(evaluation, limit_batches=2, progress=False).run().batches == 2
+
+
 def test_results_are_numbers_by_name_arrays_and_times() -> None:
     results = run(
         batch_size=4,

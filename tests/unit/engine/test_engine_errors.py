@@ -159,6 +159,22 @@ def third_raises(error: BaseException) -> Any:
 
 
 @pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (0, "limit_batches must be a whole number, 1 or more, got 0"),
+        (-1, "must be a whole number"),
+        (True, "got True"),
+        (0.5, "got 0.5"),
+        ("3", "got str of 1"),
+        (2, r"limits nothing, .* write Evaluation.batch_size="),
+    ],
+)
+def test_a_limit_that_is_no_number_of_batches(limit: Any, text: str) -> None:
+    with pytest.raises(EvaluationError, match=text):
+        Engine(Evaluation(**sound()), limit_batches=limit)
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"dataset": []}, "^evaluation 'pgd', dataset: gave no batches"),

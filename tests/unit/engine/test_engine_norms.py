@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pytest_armory.engine import Engine, Evaluation, l0, l2, linf
+from pytest_armory.engine import Engine, Evaluation, l0, l2, linf, norm
+from pytest_armory.errors import EvaluationError
 
-NORMS = [(l0, 0), (l2, 2), (linf, np.inf)]
+NORMS = [(l0, 0), (l2, 2), (linf, np.inf), *((norm(p), p) for p in (1, 3, 0.5, -1, -2.5, -np.inf))]
 
 
 def expected(clean: np.ndarray, perturbed: np.ndarray, order: float) -> np.ndarray:
     moved = perturbed.astype(float) - clean.astype(float)
-    return np.linalg.norm(moved.reshape(len(moved), -1), ord=order, axis=1)
+    with np.errstate(divide="ignore"):
+        return np.linalg.norm(moved.reshape(len(moved), -1), ord=order, axis=1)
 
 
 @st.composite
@@ -37,16 +40,16 @@ def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 @settings(deadline=None)
 @given(pairs())
 def test_numpy(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    for norm, order in NORMS:
-        np.testing.assert_allclose(norm(*pair), expected(*pair, order), rtol=1e-5)
+    for function, order in NORMS:
+        np.testing.assert_allclose(function(*pair), expected(*pair, order), rtol=1e-5)
 
 
 @settings(deadline=None)
 @given(pairs())
 def test_torch(pair: tuple[np.ndarray, np.ndarray]) -> None:
     tensors = [torch.as_tensor(array) for array in pair]
-    for norm, order in NORMS:
-        got = norm(*tensors)
+    for function, order in NORMS:
+        got = function(*tensors)
         assert isinstance(got, torch.Tensor)
         np.testing.assert_allclose(got.numpy(), expected(*pair, order), rtol=1e-5)
 
@@ -79,6 +82,28 @@ def test_a_broadcast_is_refused() -> None:
         l2(np.zeros((2, 1)), np.zeros((2, 3)))
 
 
+def test_a_norm_of_a_named_order_is_that_function() -> None:
+    assert [norm(0), norm(2.0), norm(np.float32("inf"))] == [l0, l2, linf]
+    assert pickle.loads(pickle.dumps(norm(3)))([[0, 0]], [[1, 2]]).tolist() == [9 ** (1 / 3)]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_no_power_of_a_large_change_overflows(kind: Any) -> None:
+    clean, perturbed = (
+        kind(np.zeros((3, 2), "float32")),
+        kind(np.float32([[3e4, 0], [0, 0], [2, 1]])),
+    )
+    assert norm(40)(clean, perturbed).tolist() == pytest.approx([3e4, 0, 2])
+    assert norm(-40)(clean, perturbed).tolist() == pytest.approx([0, 0, 1])
+    assert norm(3)(clean, perturbed + np.inf).tolist() == [np.inf] * 3
+
+
+@pytest.mark.parametrize("order", ["fro", None, True, float("nan"), 1j, [1]])
+def test_an_order_that_is_no_number_is_refused(order: Any) -> None:
+    with pytest.raises(EvaluationError, match=r"norm: order must be a number, got .* write norm"):
+        norm(order)
+
+
 @settings(deadline=None)
 @given(pairs(), st.integers(1, 5))
 def test_the_engine_reports_mean_and_largest(pair: Any, size: int) -> None:
@@ -91,10 +116,10 @@ def test_the_engine_reports_mean_and_largest(pair: Any, size: int) -> None:
             batch_size=size,
             model=len_zeros,
             perturbations={"given": lambda x, y: next(made)},
-            perturbation_metrics={"l0": l0, "l2": l2, "linf": linf},
+            perturbation_metrics={"l0": l0, "l1": norm(1), "l2": l2, "linf": linf},
         )
     ).run()
-    for name, order in (("l0", 0), ("l2", 2), ("linf", np.inf)):
+    for name, order in (("l0", 0), ("l1", 1), ("l2", 2), ("linf", np.inf)):
         norms = expected(clean, perturbed, order)
         assert results.metrics[name] == pytest.approx(norms.mean(), rel=1e-5)
         assert results.metrics[f"{name}_max"] == pytest.approx(norms.max(), rel=1e-5)

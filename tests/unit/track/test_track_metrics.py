@@ -18,16 +18,20 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from tracked_runs import Read, Steps
 
+from pytest_armory.engine import Engine, Evaluation
 from pytest_armory.errors import (
+    ArmoryUsageError,
     MetricWarning,
     TrackingWarning,
 )
 from pytest_armory.store import open_store
 from pytest_armory.track import (
+    measure,
     track_evaluation,
     track_metrics,
     track_system_metrics,
 )
+from pytest_armory.track import metrics as metrics_module
 from pytest_armory.track.results import converting
 
 pytestmark = pytest.mark.usefixtures("armory_home", "tracking_elsewhere")
@@ -249,3 +253,38 @@ def test_lists_of_booleans_are_told_to_be_averaged(values: Any, only: Callable[.
     assert str(warning.message).startswith("'right', 'wrong': a list of booleans")
     assert warning.filename == __file__
     assert only().data.metrics == {"right": 0.0, "wrong": 0.0, "loss": 0.0}
+
+
+def test_durations_of_one_name_add_up_in_each_run(
+    monkeypatch: pytest.MonkeyPatch, only: Callable[..., Run]
+) -> None:
+    clock = iter([0, 5, 10, 11, 20, 22, 30, 34, 40, 48])
+    monkeypatch.setattr(metrics_module, "perf_counter", lambda: next(clock))
+    with measure("outside"):
+        pass
+    with track_evaluation("digits") as run:
+        for _ in range(2):
+            with measure("warm up"):
+                pass
+        with pytest.raises(ZeroDivisionError), measure("warm up"):
+            raise ZeroDivisionError
+        measure("load/model")(lambda: None)()  # as a decorator
+    assert run.metrics == {"time/warm up_seconds": 3, "time/load/model_seconds": 6}
+    assert only().data.metrics == run.metrics
+
+
+def test_the_durations_of_the_engine_are_its_own(only: Callable[..., Run]) -> None:
+    with track_evaluation("digits"):
+        Engine(
+            Evaluation(
+                name="d", dataset=([1], [1]), model=lambda x: x, perturbations={"p": lambda x, _: x}
+            )
+        ).run()
+    times = [name for name in only().data.metrics if name.startswith("time/")]
+    assert len(times) > 5
+    for name in times:
+        with pytest.raises(ArmoryUsageError, match=r"engine's own.*take another name"):
+            measure(name.removeprefix("time/").removesuffix("_seconds")).__enter__()
+    for wrong in ("", None, 3):
+        with pytest.raises(ArmoryUsageError, match="the name must be a string"):
+            measure(wrong).__enter__()  # type: ignore[arg-type]
