@@ -19,24 +19,27 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: setuptools leaves files that it would take up the next time."""
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Both distributions, built and checked as ``scripts/release`` does it."""
     pytest.importorskip("build")
+    pytest.importorskip("twine")
     pytest.importorskip("setuptools", minversion="77")
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("pytest_armory", "tests", "example_evals", "docs"):
-        ignored = shutil.ignore_patterns("__pycache__", "mlruns", "*.db")
-        shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist"],
-        cwd=source,
-        check=True,
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "release.py", "--out", tmp_path_factory.mktemp("dist")],
         capture_output=True,
         text=True,
+        check=False,
     )
-    (built,) = (source / "dist").glob("*.whl")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    assert {line.split()[0] for line in said} == {"ok", "built"}
+    return [Path(line.split(maxsplit=1)[1]) for line in said if line.startswith("built")]
+
+
+@pytest.fixture(scope="session")
+def wheel(distributions: list[Path]) -> Path:
+    """The wheel."""
+    (built,) = (path for path in distributions if path.suffix == ".whl")
     return built
 
 
@@ -60,6 +63,9 @@ def test_the_wheel_holds_the_plugin_and_nothing_else(wheel: Path) -> None:
     assert metadata["Version"] == pytest_armory.__version__
     assert metadata["Requires-Python"] == ">=3.10"
     assert "# pytest-armory" in metadata.get_payload()
+    assert {"llm", "evals", "regression", "ci"} <= set(metadata["Keywords"].split(","))
+    urls = dict(text.split(", ") for text in metadata.get_all("Project-URL"))
+    assert urls["Homepage"] == "https://github.com/pytest-armory/pytest-armory"
 
 
 STUB = """#!/bin/sh
