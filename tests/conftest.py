@@ -46,7 +46,10 @@ gc.freeze()  # inner sessions collect garbage at their ends, and would look at a
 _PLUGINS = ("randomly", "rerunfailures", "cov", "flaky", "flakefinder", "pytest-retry")
 UNASKED = tuple(word for name in _PLUGINS for word in ("-p", f"no:{name}"))
 
-FOREIGN = ("MLFLOW_", "GITHUB_", "GITLAB_", "CI_", "ARMORY_", "MANTIK_")
+FOREIGN = (
+    *("MLFLOW_", "GITHUB_", "GITLAB_", "CI_", "ARMORY_", "MANTIK_"),
+    *("SLURM_", "JOB_COMPLETION_", "BUILDKITE", "CIRCLE"),
+)
 
 
 @pytest.fixture(scope="session")

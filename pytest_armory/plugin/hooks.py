@@ -53,11 +53,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_settings] = replace(settings, track=False)  # until it is registered
     is_ours = True if settings.track and settings.marker is None else settings.marker
     config.stash[marker.IS_OURS] = is_ours
+    _register(config, settings)
+    config.stash[_settings] = settings
+
+
+def _register(config: pytest.Config, settings: options.Settings) -> None:
+    """Register what the settings ask for. Raises ``pytest.UsageError``."""
+    if settings.jobs.shard is not None:
+        from pytest_armory.plugin import sharding
+
+        sharding.register(config, settings, settings.jobs.shard)
     if settings.track:
         from pytest_armory.plugin import tracked
 
         tracked.register(config, settings)
-        config.stash[_settings] = settings
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_armory.plugin import job_options
+from pytest_armory.plugin.job_options import JobSettings, read_job_settings, session_of_job
+
 if TYPE_CHECKING:
     from argparse import Namespace
 
@@ -49,6 +52,7 @@ class Settings:
     session: str | None = None
     baseline: Reference | None = None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    jobs: JobSettings = field(default_factory=JobSettings)
 
 
 UNTRACKED = Settings(track=False, uri=None, experiment="pytest", experiment_id=None, summary=None)
@@ -99,6 +103,7 @@ _OPTIONS = (
         None,
         "fail the session if anything could not be tracked, instead of only saying so",
     ),
+    *job_options.OPTIONS,
 )
 """Each option with its metavar, None for a flag, and its help."""
 
@@ -141,6 +146,7 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
         "lines of `metric: tolerance`, as `accuracy: -2%`: the worst change against the baseline "
         "that still passes, for every evaluation that logs the metric",
     ),
+    *job_options.INI_KEYS,
 )
 """Each ini key with its type, None for one line of text, and its help."""
 
@@ -169,6 +175,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         _refuse_without_tracking(option)
     experiment, experiment_id = _experiment(config, environ)
     uri = option.armory_tracking_uri or environ.get("MLFLOW_TRACKING_URI") or config.getini(INI_URI)
+    jobs = read_job_settings(config, environ)
     return Settings(
         track=track,
         uri=uri or None,
@@ -181,7 +188,8 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         redaction=bool(config.getini(INI_REDACTION)),
         activate=bool(config.getini(INI_ACTIVATE)),
         marker=None if config.getini(INI_MARKER) is None else bool(config.getini(INI_MARKER)),
-        **_comparison(config, environ, track),
+        jobs=jobs,
+        **_comparison(config, environ, track, jobs),
     )
 
 
@@ -231,12 +239,15 @@ def _budget(text: str) -> float | None:
     return float(text)
 
 
-def _comparison(config: pytest.Config, environ: Mapping[str, str], track: bool) -> dict[str, Any]:
+def _comparison(
+    config: pytest.Config, environ: Mapping[str, str], track: bool, jobs: JobSettings
+) -> dict[str, Any]:
     """The session's ID, and what it is compared with."""
     import pytest
 
     option = config.option
     session = option.armory_session or environ.get("ARMORY_SESSION") or config.getini(INI_SESSION)
+    session = session_of_job(jobs, session, track)
     given = option.armory_baseline or environ.get("ARMORY_BASELINE") or config.getini(INI_BASELINE)
     lines = config.getini(INI_TOLERANCES)
     if not (session or given or lines):

@@ -23,6 +23,7 @@ from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.report.text import printable
 from pytest_armory.session.ledger import Ledger
+from pytest_armory.session.plan import Plan
 
 _SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
 """The exit statuses that pytest prints summaries with."""
@@ -87,21 +88,29 @@ class ReportingHooks:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         if error is not None:
             self.ledger.deaths.setdefault(*xdist.death_of(node))
-        problems, records = xdist.received_from_worker(node)
-        self.ledger.problems += problems
-        for record in records:
+        last = xdist.received_from_worker(node)
+        self.ledger.problems += last.problems
+        if last.plan is not None:
+            self._take_plan(last.plan)
+        for record in last.records:
             self.ledger.take(record)
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        planned, record = wire.detach(report)
+        plan, record = wire.detach(report)
         self.ledger.reported.add(display_id(report.nodeid))
-        self.ledger.planned.update(planned)
+        if plan is not None:
+            self._take_plan(plan)
         if record is not None:
             self.process.begin()
             self.process.touch()
             self.ledger.take(record)
+
+    def _take_plan(self, plan: Plan) -> None:
+        if plan.note is not None:
+            self.process.begin()
+        self.ledger.take_plan(plan)
 
     # Inside the terminal reporter's, which prints the summary; outside that of RunningHooks.
     @pytest.hookimpl(wrapper=True, trylast=True)

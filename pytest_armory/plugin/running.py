@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
@@ -13,8 +13,10 @@ from pytest_armory.plugin.guard import guarded, guarded_wrapper
 from pytest_armory.plugin.marker import is_evaluation, marker_errors
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
+from pytest_armory.plugin.sharding import sharding_of
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.junit import junit_properties
+from pytest_armory.session.plan import Plan
 
 
 class RunningHooks:
@@ -24,26 +26,40 @@ class RunningHooks:
         self.config = config
         self.attempts = attempts
         self.process = process
-        self._planned: list[str] = []
+        self._plan: Plan | None = None
+        """What this process is about to run, until a report has it."""
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         if self.config.option.collectonly:
             return
-        self._planned = [display_id(item.nodeid) for item in session.items if is_evaluation(item)]
+        self._plan = self._planned(session.items)
         ledger = self.process.ledger
-        if ledger is not None:
-            ledger.planned.update(self._planned)
+        if ledger is not None and self._plan is not None:
+            ledger.planned.update(self._plan.evaluations)
         # A worker runs its tests whatever could not be collected.
-        if self._planned and not (session.testsfailed and ledger is not None):
+        if self._plan is not None and not (session.testsfailed and ledger is not None):
             self._begin()
+
+    def _planned(self, items: Sequence[pytest.Item]) -> Plan | None:
+        """What this process is about to run; None if no shard of the session has an evaluation."""
+        evaluations = [display_id(item.nodeid) for item in items if is_evaluation(item)]
+        sharding = sharding_of(self.config)
+        if sharding is None or sharding.experiment is None:
+            return Plan(evaluations) if evaluations else None
+        settings = self.attempts.settings
+        return Plan(evaluations, sharding.note, sharding.experiment, settings.experiment_id)
 
     def _begin(self) -> None:
         """Do before the first test what takes seconds that are no test's; each step by itself."""
         with self.process.guard.step():
             self.attempts.prepare()
         self.process.begin()
+        if self.process.ledger is not None and self._plan is not None:
+            with self.process.guard.step():
+                self.process.ledger.take_plan(self._plan)
+            self._plan = None
         with self.process.guard.step():
             self.attempts.baseline = self.process.find_baseline() or self.attempts.baseline
 
@@ -109,9 +125,9 @@ class RunningHooks:
 
     def _attach(self, report: pytest.TestReport, record: EvaluationRecord | None) -> None:
         """Put on a report what the process that reports has to know."""
-        if self._planned:
-            wire.attach_planned(report, self._planned)
-            self._planned = []
+        if self._plan is not None:
+            wire.attach_plan(report, self._plan)
+            self._plan = None
         if record is not None:
             self.process.write_journal(wire.attach_record(report, record))
             report.user_properties += junit_properties(record) if record.outcome else []
@@ -135,7 +151,8 @@ class RunningHooks:
                 self.process.ledger.take(record)
             return
         with self.process.guard.step():
-            xdist.report_to_controller(self.config, self.process.problems, records)
+            last = xdist.LastOfWorker(self.process.problems, records, self._plan)
+            xdist.report_to_controller(self.config, last)
         self.process.end(self.attempts.is_complete)
 
 

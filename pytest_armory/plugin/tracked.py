@@ -21,6 +21,7 @@ from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.running import RunningHooks
+from pytest_armory.records.tags import PART
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger
@@ -37,7 +38,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
     if given is None and xdist.is_worker(config):
         raise TrackingError("a worker got no session from its controller, and tracks nothing")
     connection = connect(config, settings, cleanup, given.out_of_reach if given else "")
-    identity = given.identity if given else _new_identity(config, settings.session)
+    identity = given.identity if given else _new_identity(config, settings)
     cleanup.enter_context(session_environment())
     cleanup.enter_context(redacting(settings.secret_names, settings.redaction))
     ledger = None if given else _ledger(config, connection, identity)
@@ -65,8 +66,10 @@ def register_in_memory(config: pytest.Config, settings: Settings) -> RunningHook
     process.guard.holds_signals = True
 
 
-def _new_identity(config: pytest.Config, session: str | None) -> Identity:
+def _new_identity(config: pytest.Config, settings: Settings) -> Identity:
     """The identity of a new session, or of the one that this process contributes to."""
+    session = settings.session
+    part = {PART: str(settings.jobs.shard.shard)} if settings.jobs.shard else {}
     name = session or f"{strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     shard = f"{leases.process_name()}:{secrets.token_hex(2)}"
     source = provenance.source_tags(name="", folder=config.rootpath)
@@ -75,7 +78,7 @@ def _new_identity(config: pytest.Config, session: str | None) -> Identity:
         session=name,
         shard=shard,
         shared=session is not None,
-        tags={**tags, "armory.session": name, "armory.shard": shard},
+        tags={**tags, **part, "armory.session": name, "armory.shard": shard},
         command=provenance.command_line(["pytest", *config.invocation_params.args]),
         job_run=os.environ.get("MLFLOW_RUN_ID") or None,
     )

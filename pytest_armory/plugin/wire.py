@@ -7,20 +7,22 @@ execnet serializes builtins only: a ``numpy.float64`` would crash the worker.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import pytest
 
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.records import EvaluationRecord, from_wire, to_wire
+from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.session.identity import Identity
+from pytest_armory.session.plan import Plan
 
 _RECORD = "armory"
 """The attribute of a report that has the record of its test."""
 
-_PLANNED = "armory_planned"
-"""That of a process's first report that has the node ids of all evaluations it collected."""
+_PLAN = "armory_plan"
+"""That of a process's first report that has its plan."""
 
 
 def attach_record(report: pytest.TestReport, record: EvaluationRecord) -> str:
@@ -30,15 +32,27 @@ def attach_record(report: pytest.TestReport, record: EvaluationRecord) -> str:
     return text
 
 
-def attach_planned(report: pytest.TestReport, planned: Sequence[str]) -> None:
-    """Put the node ids of all evaluations that a process has collected on a report."""
-    setattr(report, _PLANNED, json.dumps(planned))
+def attach_plan(report: pytest.TestReport, plan: Plan) -> None:
+    """Put what a process has collected on a report."""
+    setattr(report, _PLAN, plan_to_wire(plan))
 
 
-def detach(report: pytest.TestReport) -> tuple[list[str], EvaluationRecord | None]:
-    """Take node ids and record off a report, for pytest keeps every report until the end."""
-    planned, record = (vars(report).pop(name, None) for name in (_PLANNED, _RECORD))
-    return json.loads(planned) if planned else [], from_wire(record) if record else None
+def detach(report: pytest.TestReport) -> tuple[Plan | None, EvaluationRecord | None]:
+    """Take plan and record off a report, for pytest keeps every report until the end."""
+    plan, record = (vars(report).pop(name, None) for name in (_PLAN, _RECORD))
+    return plan_from_wire(plan) if plan else None, from_wire(record) if record else None
+
+
+def plan_to_wire(plan: Plan) -> str:
+    """A plan as one JSON string."""
+    return json.dumps(asdict(plan))
+
+
+def plan_from_wire(text: str) -> Plan:
+    """The inverse of :func:`plan_to_wire`."""
+    members = json.loads(text)
+    note = members["note"]
+    return Plan(**{**members, "note": ShardNote(**note) if note else None})
 
 
 @dataclass(frozen=True)

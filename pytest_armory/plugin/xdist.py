@@ -8,6 +8,7 @@ runs to it, and reports. This is the only module that uses ``workerinput``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,15 @@ from pytest_armory.plugin.remarks import remarks_of
 if TYPE_CHECKING:
     from pytest_armory.plugin.wire import WorkerInput
     from pytest_armory.records import EvaluationRecord
+    from pytest_armory.session.plan import Plan
 
 _REFUSED = "armory_refused"
 _PROBLEMS = "armory_problems"
 _LATE = "armory_late"
+_PLAN = "armory_plan"
 _UNEXPECTED = "armory_unexpected"
 _REMARKS = "armory_remarks"
+_EMPTY_SHARD = "armory_empty_shard"
 
 
 # Roles
@@ -89,23 +93,38 @@ def raise_refused(node: Any) -> None:
         raise pytest.UsageError(text)
 
 
-def report_to_controller(
-    config: pytest.Config, problems: list[str], records: Sequence[EvaluationRecord]
-) -> None:
-    """Send a worker's last problems and records; nothing in a session without workers."""
+@dataclass(frozen=True)
+class LastOfWorker:
+    """What a worker sends at its end; ``plan`` is its plan if no report of a test has it."""
+
+    problems: list[str] = field(default_factory=list)
+    records: Sequence[EvaluationRecord] = ()
+    plan: Plan | None = None
+
+
+def report_to_controller(config: pytest.Config, last: LastOfWorker) -> None:
+    """Send what a worker has left to say; nothing in a session without workers."""
+    from pytest_armory.plugin.wire import plan_to_wire
     from pytest_armory.records import to_wire
 
     if is_worker(config):
-        _output(config)[_PROBLEMS] = problems
-        _output(config)[_LATE] = [to_wire(record) for record in records]
+        _output(config)[_PROBLEMS] = last.problems
+        _output(config)[_LATE] = [to_wire(record) for record in last.records]
+        _output(config)[_PLAN] = plan_to_wire(last.plan) if last.plan is not None else ""
 
 
-def received_from_worker(node: Any) -> tuple[list[str], list[EvaluationRecord]]:
-    """A worker's last problems and records."""
+def received_from_worker(node: Any) -> LastOfWorker:
+    """What a worker has sent at its end."""
+    from pytest_armory.plugin.wire import plan_from_wire
     from pytest_armory.records import from_wire
 
     output = _output(node)
-    return output.get(_PROBLEMS, []), [from_wire(text) for text in output.get(_LATE, [])]
+    plan = output.get(_PLAN)
+    return LastOfWorker(
+        output.get(_PROBLEMS, []),
+        [from_wire(text) for text in output.get(_LATE, [])],
+        plan_from_wire(plan) if plan else None,
+    )
 
 
 def share_unexpected(config: pytest.Config, problems: list[str]) -> None:
@@ -130,6 +149,17 @@ def unexpected_in_worker(node: Any) -> list[str]:
     """The unexpected errors of a worker."""
     problems: list[str] = _output(node).get(_UNEXPECTED, [])
     return problems
+
+
+def share_empty_shard(config: pytest.Config, is_empty: bool) -> None:
+    """Say, in a worker, whether this job's part of the collection is empty."""
+    if is_worker(config):
+        _output(config)[_EMPTY_SHARD] = is_empty
+
+
+def has_empty_shard(node: Any) -> bool:
+    """Whether a worker has found its job's part of the collection empty."""
+    return bool(_output(node).get(_EMPTY_SHARD))
 
 
 def death_of(node: Any) -> tuple[str, int]:

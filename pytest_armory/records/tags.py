@@ -21,6 +21,7 @@ from pytest_armory.records import fields
 from pytest_armory.records.evaluation import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.fields import UnreadableError
 from pytest_armory.records.job_end import JobEnd
+from pytest_armory.records.shard_note import ShardNote, read_shard_note
 from pytest_armory.records.wire import read_record, read_verdict
 from pytest_armory.values import TAG_LIMIT, clip, metric_values
 
@@ -38,7 +39,9 @@ _OUTCOMES = tuple(outcome.value for outcome in Outcome)
 COUNTS = ("evaluations", *_OUTCOMES, "not_run", "gates_missed", "running")
 """The metrics of a session run."""
 
+PART = "armory.part"
 _ENDED = "armory.ended."
+_TOOK = "armory.took."
 _HASH_SIZE = len('"01234567", ')
 """Characters of a node id's hash in JSON."""
 
@@ -197,6 +200,15 @@ class JobEnds:
 
 
 @dataclass(frozen=True)
+class ShardNotes:
+    """The notes of a session's jobs, by the job's hash; ``ended`` are the hashes of those over."""
+
+    notes: Mapping[str, ShardNote] = field(default_factory=dict)
+    ended: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Journal:
     """The journal of a process: its current attempt, or the end of its job."""
 
@@ -225,7 +237,32 @@ def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
 
 
 def _ended(shard: str) -> str:
-    return _ENDED + hashlib.sha256(shard.encode()).hexdigest()[:12]
+    return _ENDED + job_hash(shard)
+
+
+def job_hash(shard: str) -> str:
+    """A job in the names of tags: twelve hexadecimal digits."""
+    return hashlib.sha256(shard.encode()).hexdigest()[:12]
+
+
+def job_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a session run that its jobs have each written for themselves."""
+    return {name: value for name, value in tags.items() if name.startswith((_ENDED, _TOOK))}
+
+
+def shard_note_tag(note: ShardNote, shard: str) -> dict[str, str]:
+    """The tag of a session run with the note of one job."""
+    return {_TOOK + job_hash(shard): note.to_text(TAG_LIMIT)}
+
+
+def decode_shard_notes(tags: Mapping[str, str]) -> ShardNotes:
+    """Decode the notes of jobs in a session run's tags."""
+    problems: list[str] = []
+    names = [name for name in tags if name.startswith(_TOOK)]
+    read = {name: _json_tag(tags, name, read_shard_note, problems) for name in names}
+    notes = {name.removeprefix(_TOOK): note for name, note in read.items() if note is not None}
+    ended = frozenset(name.removeprefix(_ENDED) for name in tags if name.startswith(_ENDED))
+    return ShardNotes(notes, ended, tuple(problems))
 
 
 def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:

@@ -25,7 +25,8 @@ def counts_text(summary: Summary) -> str:
         outcomes.append(f"{running:,} running")
     if summary.not_run:
         outcomes.append(f"{summary.not_run:,} not run")
-    text = f"{plural(len(last) + summary.not_run, 'evaluation')}: {', '.join(outcomes)}"
+    text = plural(len(last) + summary.not_run, "evaluation")
+    text += f": {', '.join(outcomes)}" if outcomes else ""
     reruns = len(summary.records) - len(last)
     return f"{text} ({plural(reruns, 'earlier attempt')})" if reruns else text
 

@@ -39,7 +39,7 @@ class Line:
 def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
     """The lines of the summary's section: a table, counts, and how to view the runs."""
     return [
-        *(_table(summary.records, width, all_rows=verbosity > 0) if verbosity >= 0 else []),
+        *(_table(summary, width, verbosity) if verbosity >= 0 and summary.records else []),
         *_counts(summary),
         *_comparison(summary),
         *(_line(printable(text)) for text in (*summary.open_with, *summary.notes)),
@@ -94,7 +94,8 @@ _HEADER = ("test", "outcome", "metrics", "duration")
 _Row = tuple[str, str, str, str]
 
 
-def _table(records: Sequence[EvaluationRecord], width: int, all_rows: bool) -> list[Line]:
+def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
+    records, all_rows = summary.records, verbosity > 0
     chosen = _by_file(records if all_rows else _most_telling(records))
     on_several_workers = run_on_several_workers(records)
     rows = [_row(record, on_several_workers) for record in chosen]

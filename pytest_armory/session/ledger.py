@@ -6,14 +6,16 @@ import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.records import EvaluationRecord, JobEnd
-from pytest_armory.records.tags import job_end_tag
+from pytest_armory.records.tags import job_end_tag, shard_note_tag
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
+from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.session_runs import SessionRuns, circuit_at
 from pytest_armory.session.stored_records import unreadable
@@ -66,6 +68,8 @@ class Ledger:
         self.baseline: Baseline | None = None
         self.edit: Edit = lambda _: None
         """Calls the hook that edits the summary's Markdown."""
+        self._note_tags: dict[str, str] = {}
+        """The note of this job's shard, on its session run."""
         self._each = each
         self._attempts = ReportedAttempts()
         self._unreadable: list[tuple[str, str]] = []
@@ -87,6 +91,18 @@ class Ledger:
         self._attempts.add(record)
         if record.run_id and not record.parent_id:
             self._runs_for(record.waiting).link(record.run_id, str(record.experiment_id))
+
+    def take_plan(self, plan: Plan) -> None:
+        """Add what is about to run; the first note of this job's shard goes to the session run."""
+        self.planned.update(plan.evaluations)
+        if plan.note is None or self._note_tags or not self.identity.shared:
+            return
+        self._note_tags = shard_note_tag(plan.note, self.identity.shard)
+        waits = bool(self.out_of_reach)
+        try:
+            self._runs_for(waits).tag(plan.experiment, plan.experiment_id, self._note_tags)
+        except TrackingError as error:
+            self.problems.append(str(error))
 
     def parent_of(self, experiment_id: str, waiting: bool) -> str | None:
         """The session run of an experiment, at the server or in the local database."""
@@ -117,7 +133,7 @@ class Ledger:
         unread = [record for record in missing if record.run_id in stored.unread]
         records = [*stored.own, *unread, *lost]
         never_run = self.planned - self.reported - {record.nodeid for record in records}
-        if not records and not never_run:
+        if not (records or never_run or self._note_tags):
             return None
         self._note_unreadable(stored)
         summary = replace(
@@ -134,7 +150,7 @@ class Ledger:
 
     def _close_and_read(self, interrupted: bool) -> StoredSession:
         """Close the runs that were left open, and read the session from the store."""
-        may_hold_more = bool(self.deaths) and (
+        may_hold_more = bool(self.deaths or self._note_tags) and (
             self.where.database is None or self.where.database.exists()
         )
         if not self._attempts.records and not may_hold_more:
@@ -180,6 +196,7 @@ class Ledger:
         Another one may end between reading and writing, so the store is read again.
         """
         tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
+        tags = {**tags, **self._note_tags}  # again, since another job's may have replaced our run
         for _ in range(CLOSINGS):
             for runs in self._everywhere():
                 runs.close(summary, tags)
@@ -216,6 +233,7 @@ class Ledger:
     def _note_unreadable(self, stored: StoredSession) -> None:
         self._unreadable += unreadable([*stored.own, *stored.others])
         self._unreadable_ends += stored.problems
+        self.problems += [text for text in stored.shards if text not in self.problems]
 
     def _own_problems(self) -> list[str]:
         """The problems of this job alone, without those that other jobs read from the store too."""

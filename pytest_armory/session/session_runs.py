@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
+from pytest_armory.records.tags import PART, job_tags
 from pytest_armory.session.identity import Identity, process_tags
 from pytest_armory.session.stored_records import close_session_run, first_session_run
 from pytest_armory.store.destination import Destination
@@ -72,6 +73,21 @@ class SessionRuns:
         run = self._runs[experiment_id]
         return run.run_id if run is not None else None
 
+    def tag(self, experiment: str, experiment_id: str | None, tags: Mapping[str, str]) -> None:
+        """Write tags to the session run of an experiment, by its name, or by its id if it has none.
+
+        Raises :class:`TrackingError`.
+        """
+        from pytest_armory.store import open_store
+
+        store = open_store(self.where)
+        if experiment or experiment_id is None or self.is_waiting:
+            name = experiment or f"experiment {experiment_id}"
+            experiment_id = store.experiments.id_of(name)
+        run_id = self.parent_of(experiment_id)
+        if run_id is not None:
+            store.log_batch(run_id, tags=dict(tags))
+
     def _open(self, store: Store, experiment_id: str) -> StoreRun | StoredRun:
         """Open a session run, or find the one that another job of the session has opened."""
         existing = self._of_others(store, experiment_id)
@@ -94,7 +110,7 @@ class SessionRuns:
         job = {"mlflow.parentRunId": self.identity.job_run} if self.identity.job_run else {}
         is_remote = self.where.is_remote or self.is_waiting
         return {
-            **self.identity.tags,
+            **{name: value for name, value in self.identity.tags.items() if name != PART},
             **job,
             **process_tags(),
             **({"armory.destination": self.waits_for} if self.is_waiting else {}),
@@ -134,6 +150,9 @@ class SessionRuns:
             for run in here:
                 if run.tags.get("mlflow.parentRunId") == own.run_id:
                     store.log_batch(run.run_id, tags={"mlflow.parentRunId": first.run_id})
+            notes = [job_tags(run.tags) for run in here if run.run_id == own.run_id]
+            if notes and notes[0]:
+                store.log_batch(first.run_id, tags=notes[0])
             self._runs[experiment_id] = first
             store.delete_run(own.run_id)
 

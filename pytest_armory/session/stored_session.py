@@ -13,6 +13,7 @@ from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import ends_of
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.session_runs import SessionRuns
+from pytest_armory.session.shard_notes import notes_of, twice
 from pytest_armory.session.stored_records import (
     close_left_open,
     is_attempt,
@@ -45,7 +46,8 @@ class StoredSession:
 
     ``unread`` are the ids of runs of this job that could not be read from the store;
     ``continued`` those of runs that continued locally when their server became unreachable;
-    ``ends`` is how the other jobs ended, ``problems`` what cannot be read of all this.
+    ``ends`` is how the other jobs ended, ``problems`` what cannot be read of all this; ``shards``
+    are sentences about shards that have run twice.
     """
 
     own: Sequence[EvaluationRecord] = ()
@@ -54,6 +56,7 @@ class StoredSession:
     continued: Set[str] = frozenset()
     ends: Sequence[JobEnd] = ()
     problems: Sequence[str] = ()
+    shards: Sequence[str] = ()
 
     def and_local(self, local: StoredSession) -> StoredSession:
         """What a server holds, together with what was recorded locally."""
@@ -64,6 +67,7 @@ class StoredSession:
             local.continued,
             [*self.ends, *local.ends],
             [*self.problems, *local.problems],
+            [*self.shards, *local.shards],
         )
 
 
@@ -172,6 +176,7 @@ def _as_records(
         continued=continued - {""},
         ends=ended.ends,
         problems=ended.problems,
+        shards=twice(notes_of(every).notes),
     )
 
 

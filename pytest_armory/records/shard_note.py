@@ -1,0 +1,60 @@
+"""What one job of a shared session has collected, and which part of it the job took."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+
+from pytest_armory.records import fields
+
+HASH_DIGITS = 8
+"""The hexadecimal digits of a node id's hash."""
+
+
+@dataclass(frozen=True)
+class ShardNote:
+    """The note of a job that was given ``--armory-shard``.
+
+    ``index`` of ``number`` is its shard; ``digest`` stands for the whole collection of
+    ``collected`` tests, of which it ``took`` so many, ``evaluations`` among them; ``hashes`` are
+    those of the evaluations' node ids, joined, as many as a tag can hold. ``began`` is in
+    milliseconds since the epoch. ``attempt`` and ``leg`` tell a job that runs again from another
+    one; ``resumed`` says that it continues what an earlier one has begun.
+    """
+
+    index: int
+    number: int
+    digest: str
+    collected: int
+    took: int
+    evaluations: int = 0
+    hashes: str = ""
+    host: str = ""
+    began: int = 0
+    attempt: str = ""
+    leg: str = ""
+    resumed: bool = False
+
+    @property
+    def known_hashes(self) -> list[str]:
+        """The hashes of the evaluations that it took."""
+        step = HASH_DIGITS
+        return [self.hashes[i : i + step] for i in range(0, len(self.hashes), step)]
+
+    def to_text(self, limit: int) -> str:
+        """As JSON of at most ``limit`` characters, with as many hashes as fit."""
+        room = limit - len(json.dumps(asdict(replace(self, hashes=""))))
+        kept = max(0, room // HASH_DIGITS) * HASH_DIGITS
+        return json.dumps(asdict(replace(self, hashes=self.hashes[:kept])))
+
+
+read_shard_note = fields.instance_of(
+    ShardNote,
+    {
+        **dict.fromkeys(("index", "number", "collected", "took", "evaluations"), fields.count),
+        **dict.fromkeys(("digest", "hashes", "host", "attempt", "leg"), fields.string),
+        "began": fields.count,
+        "resumed": fields.boolean,
+    },
+)
+"""Reads a note from JSON's builtins; raises :class:`fields.UnreadableError`."""

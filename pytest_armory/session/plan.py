@@ -1,0 +1,21 @@
+"""What a process has collected and is about to run, for the process that reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_armory.records.shard_note import ShardNote
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The evaluations that a process is about to run, by node id; in a shard with its note.
+
+    The note belongs to the experiment of that name, or if it has none, of that id.
+    """
+
+    evaluations: Sequence[str] = ()
+    note: ShardNote | None = None
+    experiment: str = ""
+    experiment_id: str | None = None

@@ -1,0 +1,130 @@
+"""The notes of a session's shards: what is missing, what differs, what has run twice. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_armory.records.shard_note import ShardNote
+from pytest_armory.records.tags import ShardNotes, decode_shard_notes
+from pytest_armory.session.stored_records import is_session
+
+if TYPE_CHECKING:
+    from pytest_armory.store import StoredRun
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A shard whose newest job has not ended, with the evaluations of it that never began."""
+
+    note: ShardNote
+    never_run: int = 0
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """How the shards of a session stand; ``problems`` are sentences."""
+
+    problems: Sequence[str] = ()
+    unfinished: Sequence[Unfinished] = field(default_factory=list)
+
+
+def notes_of(runs: Sequence[StoredRun]) -> ShardNotes:
+    """The notes in the session runs of a session."""
+    return decode_shard_notes({k: v for r in runs if is_session(r) for k, v in r.tags.items()})
+
+
+def state_of(found: ShardNotes, done: Collection[str]) -> ShardState:
+    """How the shards stand, with the hashes of the evaluations that have begun."""
+    newest = _newest(found.notes)
+    groups = _groups_of(found.notes, newest)
+    problems = [
+        *_missing(groups),
+        *_differing(groups),
+        *twice(found.notes),
+        *found.problems,
+    ]
+    unfinished = [
+        Unfinished(found.notes[job], _never_run(found.notes[job], done))
+        for job in newest.values()
+        if job not in found.ended
+    ]
+    return ShardState(problems, unfinished)
+
+
+def twice(notes: Mapping[str, ShardNote]) -> list[str]:
+    """A sentence for each shard that two jobs ran which are not one that ran again."""
+    same: dict[tuple[int, int], list[ShardNote]] = {}
+    for note in sorted(notes.values(), key=lambda note: note.began):
+        same.setdefault((note.number, note.index), []).append(note)
+    return [
+        f"shard {index}/{number} has run twice in this session, on {_hosts(jobs)}; if these are "
+        "two legs of a matrix, give each its own --armory-session; a job that runs again takes "
+        "--armory-resume"
+        for (number, index), jobs in sorted(same.items())
+        if any(_clash(a, b) for i, b in enumerate(jobs) for a in jobs[:i])
+    ]
+
+
+def _clash(earlier: ShardNote, later: ShardNote) -> bool:
+    """Whether the later of two jobs of one shard is not the earlier one that runs again."""
+    is_same_leg = bool(later.leg) and earlier.leg == later.leg
+    return not (later.resumed or is_same_leg or earlier.attempt != later.attempt)
+
+
+def _hosts(notes: Sequence[ShardNote]) -> str:
+    return " and ".join(dict.fromkeys(note.host for note in notes))
+
+
+def _newest(notes: Mapping[str, ShardNote]) -> dict[tuple[int, int], str]:
+    """The newest job of each shard, by number of shards and index."""
+    by_start = sorted(notes, key=lambda job: (notes[job].began, job))
+    return {(notes[job].number, notes[job].index): job for job in by_start}
+
+
+_Groups = Mapping[int, Mapping[int, ShardNote]]
+"""The newest note of each shard, by the number of shards and the index."""
+
+
+def _groups_of(notes: Mapping[str, ShardNote], newest: Mapping[tuple[int, int], str]) -> _Groups:
+    groups: dict[int, dict[int, ShardNote]] = {}
+    for (number, index), job in sorted(newest.items()):
+        groups.setdefault(number, {})[index] = notes[job]
+    return groups
+
+
+def _missing(groups: _Groups) -> Iterator[str]:
+    """What never came; not of a split that another, complete one of the same tests replaced."""
+    complete = {
+        note.digest for n, group in groups.items() if len(group) == n for note in group.values()
+    }
+    for number, group in groups.items():
+        absent = [str(i) for i in range(1, number + 1) if i not in group]
+        if absent and not {note.digest for note in group.values()} <= complete:
+            word = "shard" if len(absent) == 1 else "shards"
+            yield f"{word} {_some(absent)} of {number} never came"
+
+
+def _differing(groups: _Groups) -> Iterator[str]:
+    for number, group in groups.items():
+        collections: dict[str, list[str]] = {}
+        for index, note in group.items():
+            text = f"{note.collected:,} tests ({note.digest[:6]})"
+            collections.setdefault(text, []).append(str(index))
+        if len(collections) > 1:
+            parts = [f"{text} in {_some(indices)}" for text, indices in collections.items()]
+            yield (
+                f"the {number} shards have collected different tests: {'; '.join(parts)}; "
+                "what one of them took, another may have taken too, or none"
+            )
+
+
+def _some(items: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
+def _never_run(note: ShardNote, done: Collection[str]) -> int:
+    unknown = note.evaluations - len(note.known_hashes)
+    return sum(one not in done for one in note.known_hashes) + unknown

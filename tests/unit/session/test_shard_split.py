@@ -1,0 +1,165 @@
+"""Which part a job runs: notation, environments, the split."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.records.shard_note import ShardNote
+from pytest_armory.records.tags import ShardNotes
+from pytest_armory.session.durations import PLAIN, weights
+from pytest_armory.session.shard_notes import state_of
+from pytest_armory.session.shards import Shard, digest, part_of, read_shard
+
+
+def slurm(task: int, count: int, first: int = 0, step: int = 1) -> dict[str, str]:
+    names = ("TASK_ID", "TASK_COUNT", "TASK_MIN", "TASK_STEP", "JOB_ID")
+    values = (task, count, first, step, 77)
+    return {f"SLURM_ARRAY_{n}": str(v) for n, v in zip(names, values, strict=True)}
+
+
+GITLAB = {"CI_NODE_INDEX": "2", "CI_NODE_TOTAL": "8", "CI_PIPELINE_ID": "9", "CI_JOB_NAME": "e 2/8"}
+BUILDKITE = {
+    "BUILDKITE_PARALLEL_JOB": "1",
+    "BUILDKITE_PARALLEL_JOB_COUNT": "8",
+    "BUILDKITE_BUILD_ID": "b",
+    "BUILDKITE_RETRY_COUNT": "1",
+}
+CIRCLE = {"CIRCLE_NODE_INDEX": "1", "CIRCLE_NODE_TOTAL": "8", "CIRCLE_WORKFLOW_ID": "c"}
+GITHUB = {"GITHUB_RUN_ID": "5", "GITHUB_RUN_ATTEMPT": "3"}
+
+SHARDS = [
+    ("2/8", {}, "2/8", ""),
+    ("1/1", {}, "1/1", ""),
+    ("auto", slurm(0, 3), "1/3", "77"),
+    ("auto", slurm(2, 3), "3/3", "77"),
+    ("auto", slurm(14, 3, first=10, step=4), "2/3", "77"),
+    ("auto", slurm(7, 1, first=7), "1/1", "77"),  # one task of an array, submitted again
+    ("auto/3", slurm(1, 3), "2/3", "77"),
+    ("2/3", slurm(0, 1), "2/3", "77"),
+    ("auto/8", {"JOB_COMPLETION_INDEX": "1"}, "2/8", ""),
+    ("auto", GITLAB, "2/8", "9"),
+    ("auto", BUILDKITE, "2/8", "b"),
+    ("auto", CIRCLE, "2/8", "c"),
+    ("2/8", GITHUB, "2/8", "5"),
+    ("2/8", {**GITHUB, "JOB_COMPLETION_INDEX": "1"}, "2/8", "5"),  # a runner inside Kubernetes
+]
+
+
+@pytest.mark.parametrize(("text", "environ", "expected", "session"), SHARDS)
+def test_the_shard(text: str, environ: dict[str, str], expected: str, session: str) -> None:
+    job = read_shard(text, environ)
+    assert (str(job.shard), job.session) == (expected, session)
+    assert environ.get(job.session_from, "") == session
+
+
+def test_a_job_that_runs_again_is_known_by_its_environment() -> None:
+    assert read_shard("auto", BUILDKITE).attempt == "1"
+    assert read_shard("2/8", GITHUB).attempt == "3"
+    assert read_shard("auto", GITLAB).leg == "e 2/8"
+    assert read_shard("auto/2", {"JOB_COMPLETION_INDEX": "0", "HOSTNAME": "e-0"}).leg == "e-0"
+    assert read_shard("auto", {**slurm(0, 1), "SLURM_RESTART_COUNT": "2"}).attempt == "2"
+
+
+REFUSED = [
+    *((text, {}, "got") for text in ("3/2", "0/2", "2", "a/b", "-1/2", "1/0", "auto/", "auto/x")),
+    ("auto", {}, "needs an environment that numbers its jobs"),
+    ("auto/4", GITHUB, "needs an environment that numbers its jobs"),
+    ("auto", {"JOB_COMPLETION_INDEX": "0"}, "auto/8"),
+    ("auto/2", {"JOB_COMPLETION_INDEX": "2"}, "got 3/2 (JOB_COMPLETION_INDEX='2')"),
+    ("auto/4", GITLAB, "contradicts CI_NODE_TOTAL=8"),
+    ("auto", {**GITLAB, "CI_NODE_INDEX": "9"}, "from 1 to N"),
+    ("auto", {**GITLAB, "CI_NODE_TOTAL": "many"}, "CI_NODE_TOTAL must be a whole number"),
+    ("auto", slurm(7, 3, first=1), "evenly spaced"),  # --array=1,3,7
+    ("auto", slurm(3, 3, step=2), "evenly spaced"),
+]
+
+
+@pytest.mark.parametrize(("text", "environ", "expected"), REFUSED)
+def test_what_is_no_shard(text: str, environ: dict[str, str], expected: str) -> None:
+    with pytest.raises(ArmoryUsageError) as caught:
+        read_shard(text, environ)
+    assert expected in str(caught.value)
+
+
+def test_shards_divide_a_collection_into_stretches_of_about_equal_weight() -> None:
+    chance = random.Random(0)
+    for _ in range(300):
+        size, number = chance.randrange(0, 40), chance.randrange(1, 12)
+        kind = chance.choice(
+            [lambda: 1.0, lambda: 0.0, chance.random, lambda: chance.expovariate(1)]
+        )
+        weights = [kind() for _ in range(size)]
+        parts = [part_of(weights, Shard(i, number)) for i in range(1, number + 1)]
+        assert [i for part in parts for i in part] == list(range(size))
+        loads = [sum(weights[i] for i in part) for part in parts]
+        assert max(loads) <= sum(weights) / number + max(weights, default=0) + 1e-9
+        if len(set(weights)) == 1:
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_durations_that_are_not_known() -> None:
+    tests = [("a", True), ("b", True), ("c", True), ("p", False), ("q", False)]
+    assert weights(tests, {}) == weights(tests, {"gone": 9.0}) == [1.0] * 5
+    assert weights(tests, {"a": 2.0, "b": 4.0}) == [2.0, 4.0, 3.0, PLAIN, PLAIN]
+    assert weights(tests, {"p": 0.5}) == [0.5] * 5
+
+
+# What the notes of a session say
+
+
+def note(index: int, number: int = 2, began: int = 0, **other: object) -> ShardNote:
+    values = {"digest": "d", "collected": 9, "took": 3, "host": f"h{index}", **other}
+    return ShardNote(index, number, began=began, **values)  # type: ignore[arg-type]
+
+
+def problems(*notes: ShardNote) -> str:
+    found = ShardNotes({str(i): one for i, one in enumerate(notes)})
+    return "; ".join(state_of(found, ()).problems)
+
+
+AGAIN = [
+    ({}, {}, True),
+    ({"attempt": "1"}, {"attempt": "1"}, True),
+    ({"attempt": "1"}, {"attempt": "2"}, False),  # run again by hand, or requeued
+    ({"attempt": ""}, {"attempt": "1"}, False),
+    ({}, {"resumed": True}, False),
+    ({"resumed": True}, {}, True),
+    ({"leg": "e 1/2"}, {"leg": "e 1/2"}, False),  # a job that its CI has retried
+    ({"leg": "e: [3.12]"}, {"leg": "e: [3.13]"}, True),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "told"), AGAIN)
+def test_one_shard_twice(first: dict[str, object], second: dict[str, object], told: bool) -> None:
+    text = problems(note(1, began=1, **first), note(1, began=2, **second), note(2))
+    assert ("shard 1/2 has run twice" in text) is told
+    assert ("its own --armory-session" in text) is told
+
+
+def test_what_is_missing_and_what_differs() -> None:
+    assert problems(note(1), note(2)) == ""
+    assert problems(note(3, 4), note(1, 4)) == "shards 2, 4 of 4 never came"
+    assert "9 tests (d) in 1; 8 tests (e) in 2" in problems(
+        note(1), note(2, digest="e", collected=8)
+    )
+    fixed = note(1, began=5, digest="e", attempt="2")  # the newest note of a shard counts
+    assert problems(note(1), fixed, note(2, digest="e")) == ""
+    # Of two splits each is judged by itself; one that another has replaced is not missed.
+    assert problems(note(1), note(2), note(1, 3, digest="e")) == "shards 2, 3 of 3 never came"
+    assert problems(note(1, 3), note(1, attempt="2"), note(2)) == ""
+
+
+def test_shards_that_have_not_ended() -> None:
+    notes = {"a": note(1), "b": note(2, evaluations=3, hashes="0000000111111112")}
+    state = state_of(ShardNotes(notes, frozenset("a")), {"11111112"})
+    (unfinished,) = state.unfinished
+    assert (unfinished.note.index, unfinished.never_run) == (2, 2)
+
+
+def test_a_note_fits_into_a_tag() -> None:
+    long = note(1, evaluations=5000, hashes="01234567" * 5000)
+    assert len(long.to_text(8000)) <= 8000
+    assert digest(["a", "b"]) != digest(["b", "a"]) != digest(["a\nb"])
