@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from pytest_armory.engine import Engine, Evaluation, EvaluationResults, l0, l2, linf, norm
+    from pytest_armory.engine import (
+        Engine,
+        Evaluation,
+        EvaluationResults,
+        absolute_error,
+        correct,
+        l0,
+        l2,
+        linf,
+        norm,
+        squared_error,
+    )
     from pytest_armory.track import (
         EvaluationRun,
         Trackable,
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
         track_metrics,
         track_param,
         track_params,
+        track_samples,
         track_system_metrics,
         trackable_context,
         tracking_context,
@@ -37,6 +49,8 @@ __all__ = [
     "EvaluationResults",
     "EvaluationRun",
     "Trackable",
+    "absolute_error",
+    "correct",
     "get_current_params",
     "init_tracking",
     "init_tracking_uri",
@@ -46,18 +60,31 @@ __all__ = [
     "measure",
     "norm",
     "reset_params",
+    "squared_error",
     "track_call",
     "track_evaluation",
     "track_init_params",
     "track_metrics",
     "track_param",
     "track_params",
+    "track_samples",
     "track_system_metrics",
     "trackable_context",
     "tracking_context",
 ]
 
-_ENGINE = {"Engine", "Evaluation", "EvaluationResults", "l0", "l2", "linf", "norm"}
+_ENGINE = {
+    "Engine",
+    "Evaluation",
+    "EvaluationResults",
+    "absolute_error",
+    "correct",
+    "l0",
+    "l2",
+    "linf",
+    "norm",
+    "squared_error",
+}
 
 
 def __getattr__(name: str) -> Any:

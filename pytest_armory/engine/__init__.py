@@ -9,5 +9,18 @@ from pytest_armory.engine.evaluation import Evaluation
 from pytest_armory.engine.norms import l0, l2, linf, norm
 from pytest_armory.engine.progress import Progress
 from pytest_armory.engine.run import Engine, EvaluationResults
+from pytest_armory.engine.scores import absolute_error, correct, squared_error
 
-__all__ = ["Engine", "Evaluation", "EvaluationResults", "Progress", "l0", "l2", "linf", "norm"]
+__all__ = [
+    "Engine",
+    "Evaluation",
+    "EvaluationResults",
+    "Progress",
+    "absolute_error",
+    "correct",
+    "l0",
+    "l2",
+    "linf",
+    "norm",
+    "squared_error",
+]

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_armory.engine.arrays import RefusedError, describe, whole_number
-from pytest_armory.engine.dataset import check_dataset
+from pytest_armory.engine.arrays import RefusedError, describe, samples, whole_number
+from pytest_armory.engine.dataset import check_dataset, is_arrays
 from pytest_armory.engine.metrics import is_incremental
 from pytest_armory.errors import EvaluationError
 
 _RESERVED = ("samples", "samples_per_second", "time")
+_COLUMNS = ("sample", "group", "repeat", "error", "target", "prediction")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,8 +30,14 @@ class Evaluation:
       shape that it was given and leaves what it was given alone.
     - `metrics`: by name, each an object with `update(predictions, targets)`, `compute()` and
       `reset()` as in torchmetrics, or a function `f(targets, predictions)` as in scikit-learn.
+    - `sample_metrics`: by name, each a function `f(targets, predictions)` that returns one boolean
+      or number for each sample; with a parameter `inputs` it is given these too, as the dataset
+      has them. Their mean is the metric, and each sample's value is a row of `samples.parquet`.
     - `perturbation_metrics`: by name, each an object with `update(clean, perturbed)`, `compute()`
       and `reset()`, or a function `f(clean, perturbed)` that returns one value per sample.
+    - `ids`: the id of each sample, integers or texts: a sequence in the dataset's order, or the
+      name of a key of inputs that are mappings; the position unless given.
+    - `dataset_name`: the name of the data, on the run's page; the evaluation's unless given.
     - `batch_size`: samples per batch, for arrays only; None puts all of them in one batch.
     - `description`: for readers of the code.
 
@@ -42,7 +49,10 @@ class Evaluation:
     model: Any = field(repr=False)
     perturbations: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    sample_metrics: Mapping[str, Any] = field(default_factory=dict)
     perturbation_metrics: Mapping[str, Any] = field(default_factory=dict)
+    ids: Any = field(default=None, repr=False)
+    dataset_name: str | None = field(default=None, repr=False)
     batch_size: int | None = None
     description: str | None = None
 
@@ -70,13 +80,18 @@ def _checked(evaluation: Evaluation) -> dict[str, Any]:
     _check_each("metrics", evaluation.metrics, incremental, "f(targets, predictions)")
     between = evaluation.perturbation_metrics
     _check_each("perturbation_metrics", between, incremental, "f(clean, perturbed)")
+    _check_sample_metrics(evaluation.sample_metrics)
+    _check_ids(evaluation.ids, evaluation.dataset)
     _check_reported(evaluation)
-    if not isinstance(evaluation.description, (str, type(None))):
-        raise RefusedError(f"description must be a string, got {describe(evaluation.description)}")
+    for role in ("description", "dataset_name"):
+        text = getattr(evaluation, role)
+        if not isinstance(text, (str, type(None))):
+            raise RefusedError(f"{role} must be a string, got {describe(text)}")
     return {
         "batch_size": size,
         "perturbations": dict(evaluation.perturbations),
         "metrics": dict(evaluation.metrics),
+        "sample_metrics": dict(evaluation.sample_metrics),
         "perturbation_metrics": dict(between),
     }
 
@@ -105,6 +120,33 @@ def _check_each(role: str, mapping: Any, methods: str, function: str) -> None:
         _check_one(f"{role} {name!r}", value, methods, function)
 
 
+def _check_sample_metrics(functions: Any) -> None:
+    _check_each("sample_metrics", functions, "f(targets, predictions)", "f(targets, predictions)")
+    for name, function in functions.items():
+        if is_incremental(function) or not callable(function):
+            raise RefusedError(
+                f"sample_metrics {name!r} must be a function f(targets, predictions) with one "
+                f"value for each sample, got {describe(function)}; put it in metrics"
+            )
+        if name in _COLUMNS:
+            raise RefusedError(
+                f"sample_metrics {name!r} has the name of a column of the samples; take another "
+                "name"
+            )
+
+
+def _check_ids(ids: Any, dataset: Any) -> None:
+    """Refuse what is neither the name of a key nor, for arrays, one id for each sample."""
+    if ids is None or isinstance(ids, str):
+        return
+    count = samples(ids, "ids")
+    if is_arrays(dataset) and count != samples(dataset[1], "targets"):
+        raise RefusedError(
+            f"ids must be one for each sample, got ids {describe(ids)} and targets "
+            f"{describe(dataset[1])}"
+        )
+
+
 def _check_one(role: str, value: Any, methods: str, function: str) -> None:
     """Refuse an object that is neither callable nor has the required methods."""
     if isinstance(value, type):
@@ -124,7 +166,7 @@ def _check_reported(evaluation: Evaluation) -> None:
     """Refuse two metrics of the same reported name, and an object that would be updated twice."""
     owners = dict.fromkeys(_RESERVED, "the engine itself")
     objects: dict[int, str] = {}
-    for role in ("metrics", "perturbation_metrics"):
+    for role in ("metrics", "sample_metrics", "perturbation_metrics"):
         for name, metric in getattr(evaluation, role).items():
             owner = f"{role} {name!r}"
             group = name.partition("/")[0]
@@ -136,8 +178,9 @@ def _check_reported(evaluation: Evaluation) -> None:
                         "batch twice; make an object for each"
                     )
                 objects[id(metric)] = owner
-            elif role == "perturbation_metrics":
-                reported.append(f"{name}_max")
+            elif role != "metrics":
+                ends = ("_max",) if role == "perturbation_metrics" else ()
+                reported += [f"{name}{end}" for end in (*ends, "/ci_low", "/ci_high")]
             for key in reported:
                 if key in owners:
                     raise RefusedError(

@@ -11,6 +11,7 @@ from pytest_armory.engine.arrays import describe, whole_number
 from pytest_armory.engine.dataset import is_arrays
 from pytest_armory.engine.evaluation import Evaluation
 from pytest_armory.engine.progress import Progress, StepLog, Ticker, terminal_line
+from pytest_armory.engine.recorder import SampleOpener
 from pytest_armory.engine.walk import Walk
 from pytest_armory.errors import EvaluationError, MetricWarning
 from pytest_armory.values import metric_values
@@ -36,7 +37,7 @@ class EvaluationResults:
     samples: int
 
 
-class ResultLog(StepLog, Protocol):
+class ResultLog(StepLog, SampleOpener, Protocol):
     """What writes to a tracked run."""
 
     def log_evaluation(
@@ -141,7 +142,8 @@ class Engine:
 
     def _walked(self, log: ResultLog | None) -> tuple[Walk, dict[str, object]]:
         line = terminal_line() if self.progress is None else None
-        walk = Walk(self.evaluation, Ticker(self.progress or line, log), self.limit_batches)
+        ticker = Ticker(self.progress or line, log)
+        walk = Walk(self.evaluation, ticker, self.limit_batches, log)
         try:
             with walk.errors_located():
                 walk.over_batches()

@@ -18,9 +18,11 @@ from pytest_armory.engine.metrics import (
     IncrementalMetric,
     Meter,
     PerSampleMetric,
+    SampleMetric,
     is_incremental,
 )
 from pytest_armory.engine.progress import Progress, Ticker
+from pytest_armory.engine.recorder import SampleOpener, SampleRecorder
 from pytest_armory.errors import ArmoryError, EvaluationError
 
 _END = object()
@@ -29,7 +31,13 @@ _END = object()
 class Walk:
     """What is kept from one batch to the next; `stage` is what an error is attributed to."""
 
-    def __init__(self, evaluation: Evaluation, ticker: Ticker, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        ticker: Ticker,
+        limit: int | None = None,
+        opener: SampleOpener | None = None,
+    ) -> None:
         self.evaluation, self.ticker, self.limit = evaluation, ticker, limit
         self.total = batch_count(evaluation.dataset, evaluation.batch_size, limit)
         self.predict = predictor(evaluation.model)
@@ -54,12 +62,18 @@ class Walk:
             )
             for name, m in evaluation.perturbation_metrics.items()
         ]
+        self.scores = {
+            name: SampleMetric(function) for name, function in evaluation.sample_metrics.items()
+        }
+        each = {n: m for _, n, m in self.distances if isinstance(m, PerSampleMetric)}
+        self.recorder = SampleRecorder(evaluation, {**self.scores, **each}, opener)
         self.updates = _updates(self.measures)
         if len(self.updates) < len(self.measures):
             self.updates.append(("predictions", collected.update))
         self.comparisons = _updates(self.distances)
         # A perturbation that writes into its inputs would be compared with what it wrote.
-        self.copies = bool(self.perturbations and self.comparisons)
+        needs_clean = any(score.wants_inputs for score in self.scores.values())
+        self.copies = bool(self.perturbations and (self.comparisons or needs_clean))
         self.batches = self.samples = 0
         self.fetching = self.predicting = self.measuring = self.elapsed = 0.0
         self.perturbing = [0.0] * len(self.perturbations)
@@ -129,16 +143,26 @@ class Walk:
         for stage, update in self.updates:
             self.stage = stage
             update(predictions, targets)
+        for name, score in self.scores.items():
+            self.stage = f"sample metric {name!r}"
+            score.score(targets, predictions, inputs, count)
         for stage, update in self.comparisons:
             self.stage = stage
             update(inputs, perturbed)
+        self.stage = "samples"
+        self.recorder.add(inputs, targets, predictions, count)
         self.measuring += perf_counter() - predicted
         self.samples += count
 
     def finish(self) -> dict[str, object]:
         """The metrics' results, by reported name."""
         begun = perf_counter()
+        self.stage = "samples"
+        if self.limit is None:
+            self.recorder.check_all_came()
         measured: dict[str, object] = {}
+        for name, score in self.scores.items():
+            measured |= score.results(name)
         for stage, name, meter in self.measures + self.distances:
             self.stage = stage
             measured |= meter.results(name)

@@ -23,6 +23,7 @@ from pytest_armory.track.context import (
 )
 from pytest_armory.track.evaluation import track_evaluation
 from pytest_armory.track.metrics import measure, track_metrics, track_system_metrics
+from pytest_armory.track.per_sample import track_samples
 from pytest_armory.track.results import convert_result
 from pytest_armory.track.run import EvaluationRun
 from pytest_armory.track.tracking_uri import init_tracking, init_tracking_uri
@@ -43,6 +44,7 @@ __all__ = [
     "track_metrics",
     "track_param",
     "track_params",
+    "track_samples",
     "track_system_metrics",
     "trackable_context",
     "tracking_context",

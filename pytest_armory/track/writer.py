@@ -12,6 +12,7 @@ from pytest_armory.errors import ParameterWarning, StoreRefusedError, TrackingEr
 from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.contents import TABLES_TAG, Tables
+from pytest_armory.track.kept_samples import EngineRows, KeptSamples
 from pytest_armory.track.location import Location
 from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.track.results import warn_of_refused
@@ -29,6 +30,7 @@ class RunWriter:
         self.connection = connection
         self.params = StoredParams()
         self.metrics = LoggedMetrics()
+        self.samples = KeptSamples(self.metrics)
         self.measured: dict[str, float] = {}
         """The seconds of each duration that was measured in the run."""
         self.recorded: Callable[[], Mapping[str, str]] | None = None
@@ -171,7 +173,17 @@ class RunWriter:
             {own.get(name, name): value for name, value in arrays.items()},
             names=given,
         )
+        self.samples.complete(evaluation, own)
         return taken
+
+    def open_samples(
+        self, evaluation: str, scores: Sequence[str], dataset: str, higher_is_worse: Sequence[str]
+    ) -> EngineRows:
+        """The rows to which an evaluation adds its samples."""
+        return self.samples.open(evaluation, scores, dataset, higher_is_worse)
+
+    def store_samples_on_the_way(self) -> None:
+        """Store the samples so far, where that is due."""
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
         """Store metrics of an evaluation in progress, at a step."""

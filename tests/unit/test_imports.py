@@ -32,15 +32,16 @@ may import nothing else of ``store``: every ``import mlflow`` on the machine imp
 FLOORS = {
     "store": "",
     "statistics": "",
+    "tables": "",
     "sync": "store",
-    "gates": "store statistics",
+    "gates": "store statistics tables",
     "report": "gates",
     "session": "report gates sync store",
-    "track": "session report gates sync store statistics",
+    "track": "session report gates sync store statistics tables",
     "engine": "track",
-    "cli": "engine track session report gates sync store statistics",
+    "cli": "engine track session report gates sync store statistics tables",
     "hookspecs": "store",
-    "plugin": "hookspecs engine track session report gates sync store statistics",
+    "plugin": "hookspecs engine track session report gates sync store statistics tables",
 }
 """Each folder and the folders below it that it may import, besides the whole ground floor."""
 
@@ -53,10 +54,11 @@ PYTEST_ROOMS = {"plugin", "hookspecs"}
 """The only rooms that know pytest."""
 
 STORE_LIBRARIES = {"mlflow", "sqlalchemy"}
-ARRAY_LIBRARIES = {"numpy", "torch", "pandas", "scipy"}
+ARRAY_LIBRARIES = {"numpy", "torch", "pandas", "scipy", "pyarrow"}
 ARRAY_ROOMS = {
     "engine": {"numpy", "torch", "pandas"},
     "statistics": {"numpy", "scipy"},
+    "tables": {"numpy", "pyarrow"},
 }
 """The rooms that import libraries of arrays, inside functions; for types, anywhere there."""
 

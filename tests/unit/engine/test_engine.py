@@ -23,6 +23,7 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 from pytest_armory.engine import Engine, Evaluation, EvaluationResults, l2, linf
 from pytest_armory.engine import run as run_module
 from pytest_armory.errors import EvaluationError, MetricWarning
+from pytest_armory.tables import SampleRows
 
 
 class Mean:
@@ -68,6 +69,9 @@ class Run:
 
     def log_step_metrics(self, numbers: dict[str, float], step: int) -> None:
         self.steps.append((numbers, step))
+
+    def open_samples(self, *_: object) -> SampleRows:
+        return SampleRows(["l2", "linf"])
 
 
 @pytest.fixture

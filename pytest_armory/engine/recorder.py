@@ -1,0 +1,129 @@
+"""Handing what is measured of each sample to the tracked run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Number
+from typing import Any, Protocol
+
+from pytest_armory.engine.arrays import RefusedError, describe, rows, samples
+from pytest_armory.engine.evaluation import Evaluation
+from pytest_armory.engine.metrics import PerSampleMetric
+from pytest_armory.engine.scores import HIGHER_IS_WORSE, classes, correct
+from pytest_armory.errors import ArmoryUsageError
+
+
+class SampleLog(Protocol):
+    """The rows of one evaluation in the tracked run."""
+
+    def add(
+        self,
+        scores: Mapping[str, Any],
+        *,
+        ids: Any = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add the rows of a batch; raises ArmoryUsageError for ids that repeat."""
+
+
+class SampleOpener(Protocol):
+    """What opens the rows of an evaluation."""
+
+    def open_samples(
+        self,
+        evaluation: str,
+        scores: Sequence[str],
+        dataset: str,
+        higher_is_worse: Sequence[str],
+    ) -> SampleLog:
+        """The rows of an evaluation, empty; its scores by name."""
+
+
+class SampleRecorder:
+    """Adds each batch's ids, scores, targets and predictions to the rows of one evaluation."""
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        meters: Mapping[str, PerSampleMetric],
+        opener: SampleOpener | None,
+    ) -> None:
+        self.ids, self.meters = evaluation.ids, meters
+        functions = evaluation.sample_metrics
+        self.as_classes = correct in functions.values()
+        self.count = 0
+        self.log: SampleLog | None = None
+        if opener is not None and meters:
+            worse = [name for name, function in functions.items() if function in HIGHER_IS_WORSE]
+            dataset = evaluation.dataset_name or evaluation.name
+            self.log = opener.open_samples(evaluation.name, list(meters), dataset, worse)
+
+    def add(self, inputs: Any, targets: Any, predictions: Any, count: int) -> None:
+        """Add the batch that the metrics have just measured."""
+        if self.log is None:
+            return
+        columns = {
+            "target": _scalars(targets, self.as_classes),
+            "prediction": _scalars(predictions, self.as_classes or _are_classes(targets)),
+        }
+        try:
+            self.log.add(
+                {name: meter.batch for name, meter in self.meters.items()},
+                ids=self._ids(inputs, count),
+                columns={name: values for name, values in columns.items() if values is not None},
+            )
+        except ArmoryUsageError as refusal:
+            raise RefusedError(str(refusal)) from None
+        self.count += count
+
+    def _ids(self, inputs: Any, count: int) -> Any:
+        if self.ids is None:
+            return None
+        if not isinstance(self.ids, str):
+            found = rows(self.ids, self.count, self.count + count)
+        elif isinstance(inputs, Mapping) and self.ids in inputs:
+            found = inputs[self.ids]
+        else:
+            raise RefusedError(
+                f"ids={self.ids!r} names a key of the inputs, got {describe(inputs)}; give a "
+                "sequence with the id of each sample, or batches that are mappings with that key"
+            )
+        if samples(found, "ids") != count:
+            raise RefusedError(
+                f"ids must be one for each sample, got {describe(self.ids)} and more samples"
+            )
+        return found
+
+    def check_all_came(self) -> None:
+        """Refuse ids of samples that did not come."""
+        if self.log is None or self.ids is None or isinstance(self.ids, str):
+            return
+        if samples(self.ids, "ids") != self.count:
+            raise RefusedError(
+                f"ids must be one for each of the {self.count:,} samples, got {describe(self.ids)}"
+            )
+
+
+def _are_classes(targets: Any) -> bool:
+    """Whether the targets are integers, one for each sample."""
+    if not hasattr(targets, "shape"):
+        return isinstance(targets, (list, tuple)) and all(type(one) is int for one in targets)
+    is_float = "float" in str(getattr(targets, "dtype", "float"))
+    return len(targets.shape) == 1 and not is_float
+
+
+def _scalars(values: Any, as_classes: bool) -> Any:
+    """Values that are one number or text for each sample; None for any others."""
+    shape = getattr(values, "shape", None)
+    if shape is not None:
+        if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
+            return values
+        return classes(values) if as_classes and len(shape) == 2 else None
+    if not isinstance(values, (list, tuple)):
+        return None
+    plain = all(v is None or isinstance(v, (Number, str)) or _is_scalar(v) for v in values)
+    return values if plain else None
+
+
+def _is_scalar(value: object) -> bool:
+    return getattr(value, "shape", None) == ()

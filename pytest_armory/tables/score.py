@@ -1,0 +1,128 @@
+"""One score of an evaluation, as arrays; and the digest of the data that it is of."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+DIGEST_LENGTH = 32
+"""Hexadecimal digits; MLflow stores up to 36 characters of a dataset's digest."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The samples of one score.
+
+    All arrays have shape (n,): ``ids`` and ``groups`` int64 or texts (dtype object), ``values``
+    float64 with NaN for a sample that had an error, ``repeats`` int64 counted from 0, ``targets``
+    and ``predictions`` int64, float64 or objects.
+    """
+
+    name: str
+    ids: Any
+    values: Any
+    groups: Any = None
+    repeats: Any = None
+    targets: Any = None
+    predictions: Any = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def digest(self) -> str:
+        """Which data it is: equal for equal pairs (id, target), in whatever order."""
+        return digest(self.ids, self.targets)
+
+    @cached_property
+    def valid(self) -> Score:
+        """The samples whose value is not NaN."""
+        known = self.values == self.values
+        return self if known.all() else self.selected(known)
+
+    def selected(self, rows: Any) -> Score:
+        """The samples of a mask, or of indices."""
+
+        def of(values: Any) -> Any:
+            return None if values is None else values[rows]
+
+        return Score(
+            self.name,
+            self.ids[rows],
+            self.values[rows],
+            of(self.groups),
+            of(self.repeats),
+            of(self.targets),
+            of(self.predictions),
+        )
+
+    @property
+    def clusters(self) -> Any:
+        """What belongs together: the groups; the ids, where samples repeat; else None."""
+        return self.groups if self.groups is not None or self.repeats is None else self.ids
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the valid samples, or None without one."""
+        values = self.valid.values
+        return total(values.tolist()) / len(values) if len(values) else None
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether each valid value is 0 or 1."""
+        values = self.valid.values
+        return bool(((values == 0) | (values == 1)).all())
+
+
+def total(values: Sequence[float]) -> float:
+    """The sum, correctly rounded, so that it does not depend on the order of rows."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # infinities of both signs, or a sum that is too large
+        return sum(values)
+
+
+def digest(ids: Any, targets: Any = None) -> str:
+    """A SHA-256 over the distinct pairs (id, target), sorted by id.
+
+    Numbers count by their value: targets 1, 1.0 and True are the same.
+    """
+    numpy = import_module("numpy")
+    found = numpy.zeros(len(ids)) if targets is None else _as_floats(targets)
+    if ids.dtype.kind != "i" or found is None:
+        return _digest_of_texts(ids, targets)
+    order = numpy.lexsort((found, ids))
+    ids, found = ids[order], found[order]
+    bits = (found + 0.0).view("int64")  # NaN equals itself, and 0.0 equals -0.0
+    same = (ids[1:] == ids[:-1]) & (bits[1:] == bits[:-1])
+    first = numpy.concatenate(([True], ~same)) if len(ids) else slice(None)
+    content = ids[first].astype("<i8").tobytes() + bits[first].astype("<i8").tobytes()
+    return hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH]
+
+
+def _as_floats(values: Any) -> Any:
+    """Numbers and booleans as float64; None if there is anything else among them."""
+    if values.dtype.kind in "iuf":
+        return values.astype("float64")
+    if all(isinstance(value, (bool, int, float)) for value in values.tolist()):
+        return values.astype("float64")
+    return None
+
+
+def _digest_of_texts(ids: Any, targets: Any) -> str:
+    others = [""] * len(ids) if targets is None else map(_text, targets.tolist())
+    found = hashlib.sha256()
+    for pair in sorted(set(zip(map(_text, ids.tolist()), others, strict=True))):
+        for text in pair:
+            encoded = text.encode(errors="surrogatepass")
+            found.update(b"%d:%b" % (len(encoded), encoded))
+    return found.hexdigest()[:DIGEST_LENGTH]
+
+
+def _text(value: object) -> str:
+    return repr(float(value)) if isinstance(value, (bool, int, float)) else str(value)

@@ -1,0 +1,307 @@
+"""The rows of an evaluation's samples while they are added, and the table of all of them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+from pytest_armory.tables.columns import Column, UnfitError, Values, as_numpy, labels, typed
+from pytest_armory.tables.score import Score, total
+from pytest_armory.tables.texts import kept_texts
+
+RESERVED = ("sample", "group", "repeat", "error")
+"""The names of the table's own columns, which no score and no column of a user may have."""
+
+TARGET, PREDICTION = "target", "prediction"
+
+
+class SampleRows:
+    """The rows of scores that were measured together, of one evaluation or by ``track_samples``.
+
+    ``source`` is the name of the evaluation, ``dataset`` that of its data; ``higher_is_worse``
+    names the scores that are errors. Rows are partial until ``is_complete`` is set.
+    """
+
+    def __init__(
+        self, scores: Sequence[str], *, source: str = "", dataset: str = "", repeat: int = 0
+    ) -> None:
+        self.scores: dict[str, array[float]] = {name: array("d") for name in scores}
+        self.columns: dict[str, Column] = {}
+        self.source, self.dataset = source, dataset
+        self.higher_is_worse: set[str] = set()
+        self.count = 0
+        self.is_complete = False
+        self.ids: Column | None = None
+        self.groups: Column | None = None
+        self._starts = [0] * (repeat + 1)
+        self._sums: dict[str, list[float]] = {name: [] for name in scores}
+        self._last = -1
+        self._seen: set[object] | None = None
+
+    def add(
+        self,
+        scores: Mapping[str, array[float]],
+        *,
+        ids: Any = None,
+        groups: Any = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add rows; ids are the positions, counted on, unless given. Raises :class:`UnfitError`.
+
+        A column is kept as text where it is neither numbers nor booleans.
+        """
+        count = len(next(iter(scores.values())))
+        own_ids = self._checked_ids(ids, count)
+        own_groups = self._checked_groups(groups, count)
+        new = {name: _kept(name, values, count) for name, values in (columns or {}).items()}
+        for name, values in scores.items():
+            self.scores[name].extend(values)
+            self._sum(name, values)
+        if own_ids is not None:
+            self.ids = _extended(self.ids, own_ids)
+        if own_groups is not None:
+            self.groups = _extended(self.groups, own_groups)
+        for name, column in new.items():
+            known = self.columns.setdefault(name, Column([]))
+            known.pad(self.count)
+            known.extend(column)
+        self.count += count
+
+    def _sum(self, name: str, values: array[float]) -> None:
+        known, valid = self._sums[name], [value for value in values if value == value]
+        known += [total(valid), float(len(valid))]
+        if len(known) > 1000:
+            known[:] = [total(known[::2]), sum(known[1::2])]
+
+    def mean(self, name: str) -> float | None:
+        """The mean of a score so far, without the rows that have no value; None without any."""
+        count = sum(self._sums[name][1::2])
+        return total(self._sums[name][::2]) / count if count else None
+
+    def _checked_ids(self, ids: Any, count: int) -> array[int] | list[str] | None:
+        if self.count and (ids is None) != (self.ids is None):
+            raise UnfitError("ids must be given with all rows of the same scores, or with none")
+        if ids is None:
+            return None
+        found = labels(ids, "ids")
+        _check_length("ids", found, count)
+        if isinstance(found, list):
+            found = kept_texts("sample", found)
+        self._refuse_repeated(found)
+        return found
+
+    def _refuse_repeated(self, ids: array[int] | list[str]) -> None:
+        if self._seen is None:
+            # Ascending integers are distinct; a set of a million would take 60 MB.
+            if isinstance(ids, array) and _are_ascending(ids, self._last):
+                self._last = ids[-1] if ids else self._last
+                return
+            start = self._starts[-1]
+            known: Values = self.ids.values[start:] if self.ids is not None else []
+            self._seen = {*known}
+        for one in ids:
+            if one in self._seen:
+                raise UnfitError(
+                    f"ids must differ, got {one!r} more than once; give each sample an id of its "
+                    "own, and say with groups= which belong together"
+                )
+            self._seen.add(one)
+
+    def _checked_groups(self, groups: Any, count: int) -> array[int] | list[str] | None:
+        if self.count and (groups is None) != (self.groups is None):
+            raise UnfitError("groups must be given with all rows of the same scores, or with none")
+        if groups is None:
+            return None
+        found = labels(groups, "groups")
+        _check_length("groups", found, count)
+        return kept_texts("group", found) if isinstance(found, list) else found
+
+    def begin_repeat(self) -> None:
+        """Begin another repeat: positions start anew, and ids may come again."""
+        self._starts.append(self.count)
+        self._seen, self._last = None, -1
+
+    def restart(self) -> None:
+        """Drop the rows of this repeat: the same evaluation is run again."""
+        start = self._starts[-1]
+        self.count, self.is_complete = start, False
+        self._seen, self._last = None, -1
+        for name, values in self.scores.items():
+            del values[start:]
+            self._sums[name].clear()
+            self._sum(name, values)
+        for column in (*self.columns.values(), self.ids, self.groups):
+            if column is not None:
+                column.truncate(start)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give scores other names."""
+        self.scores = {names.get(name, name): values for name, values in self.scores.items()}
+        self._sums = {names.get(name, name): sums for name, sums in self._sums.items()}
+        self.higher_is_worse = {names.get(name, name) for name in self.higher_is_worse}
+
+    # As NumPy arrays
+
+    def id_array(self) -> Any:
+        """The id of each row: int64 or texts."""
+        if self.ids is not None:
+            return self.ids.array(self.count)
+        numpy = import_module("numpy")
+        return numpy.arange(self.count) - numpy.asarray(self._starts)[self.repeat_array()]
+
+    def repeat_array(self) -> Any:
+        """The repeat of each row, counted from 0."""
+        numpy = import_module("numpy")
+        ends = numpy.asarray([*self._starts[1:], self.count])
+        return numpy.repeat(numpy.arange(len(ends)), ends - numpy.asarray(self._starts))
+
+    @property
+    def has_repeats(self) -> bool:
+        """Whether it has rows of a second repeat."""
+        return len(self._starts) > 1
+
+    def score(self, name: str) -> Score:
+        """One of its scores."""
+        count = self.count
+
+        def column(known: Column | None) -> Any:
+            return None if known is None else known.array(count)
+
+        for known in self.columns.values():
+            known.pad(count)
+        return Score(
+            name,
+            self.id_array(),
+            as_numpy(self.scores[name], count),
+            column(self.groups),
+            self.repeat_array() if self.has_repeats else None,
+            column(self.columns.get(TARGET)),
+            column(self.columns.get(PREDICTION)),
+        )
+
+
+class SampleTable:
+    """All samples of one evaluation: rows of scores that were measured together."""
+
+    def __init__(self) -> None:
+        self.parts: list[SampleRows] = []
+        self._repeat = 0
+
+    def __bool__(self) -> bool:
+        return any(part.count for part in self.parts)
+
+    @property
+    def count(self) -> int:
+        """The number of rows of all parts."""
+        return sum(part.count for part in self.parts)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether an evaluation has not ended of which there are rows."""
+        return not all(part.is_complete for part in self.parts)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all scores."""
+        return [name for part in self.parts if part.count for name in part.scores]
+
+    def score(self, name: str) -> Score | None:
+        """The score of that name, or None."""
+        part = self.part_of(name)
+        return None if part is None else part.score(name)
+
+    def part_of(self, name: str) -> SampleRows | None:
+        """The rows that have the score of that name, or None."""
+        return next((part for part in self.parts if name in part.scores and part.count), None)
+
+    def column(self, name: str) -> tuple[Any, Any] | None:
+        """The ids and values of the rows that have a column of that name, or None."""
+        parts = [part for part in self.parts if name in part.columns]
+        if not parts:
+            return None
+        numpy = import_module("numpy")
+        for part in parts:
+            part.columns[name].pad(part.count)
+        ids = [part.id_array() for part in parts]
+        values = [part.columns[name].array(part.count) for part in parts]
+        return numpy.concatenate(ids), numpy.concatenate(values)
+
+    def rows_of(self, source: str, scores: Sequence[str], dataset: str = "") -> SampleRows:
+        """The rows of an evaluation, dropped first if it was run before; or new ones."""
+        for part in self.parts:
+            if part.source == source and list(part.scores) == list(scores):
+                part.restart()
+                return part
+        return self._opened(SampleRows(scores, source=source, dataset=dataset, repeat=self._repeat))
+
+    def rows_of_scores(self, scores: Sequence[str]) -> SampleRows:
+        """The rows to which ``track_samples`` adds those of these scores.
+
+        Raises :class:`UnfitError` where another one has some of these scores.
+        """
+        for part in self.parts:
+            shared = [name for name in scores if name in part.scores]
+            if not part.source and shared and set(part.scores) == set(scores):
+                return part
+            if shared and part.source:
+                raise UnfitError(
+                    f"the score {shared[0]!r} is one of the evaluation {part.source!r}; take "
+                    "another name"
+                )
+            if shared:
+                raise UnfitError(
+                    f"rows of the score {shared[0]!r} came with {_listed(part.scores)} before, and "
+                    f"now with {_listed(scores)}; give the same scores with all rows"
+                )
+        return self._opened(SampleRows(scores, repeat=self._repeat))
+
+    def _opened(self, rows: SampleRows) -> SampleRows:
+        self.parts.append(rows)
+        return rows
+
+    def begin_repeat(self) -> None:
+        """Begin another repeat of the evaluation's body."""
+        self._repeat += 1
+        for part in self.parts:
+            part.begin_repeat()
+
+    def each_score(self) -> Iterator[tuple[SampleRows, str]]:
+        """The name of each score, with the rows that have it."""
+        yield from ((part, name) for part in self.parts if part.count for name in part.scores)
+
+
+def _are_ascending(ids: array[int], after: int) -> bool:
+    return not ids or (ids[0] > after and all(a < b for a, b in pairwise(ids)))
+
+
+def _extended(column: Column | None, values: array[int] | list[str]) -> Column:
+    if column is None:
+        return Column(values)
+    column.extend(values)
+    if isinstance(column.values, list) and not isinstance(values, list):
+        column.values = list(map(str, column.values))
+    elif isinstance(column.values, list):
+        column.values[:] = map(str, column.values)
+    return column
+
+
+def _kept(name: str, values: Any, count: int) -> Values:
+    found = typed(values, f"the column {name!r}")
+    _check_length(f"the column {name!r}", found, count)
+    if isinstance(found, array) or {*map(type, found)} <= {bool, type(None)}:
+        return found
+    return kept_texts(name, found)
+
+
+def _check_length(what: str, values: Values, count: int) -> None:
+    if len(values) != count:
+        raise UnfitError(
+            f"{what} must hold one value for each of {count:,} samples, got {len(values):,}"
+        )
+
+
+def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,152 @@
+"""`track_samples`: every kind of rows, several calls, and what is refused."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import numpy as np
+import pandas as pd
+import pydantic
+import pytest
+import torch
+
+from pytest_armory import track_samples
+from pytest_armory.engine import Engine, Evaluation, correct
+from pytest_armory.errors import ArmoryUsageError, MetricWarning
+from pytest_armory.track.evaluation import running
+from pytest_armory.track.run import EvaluationRun
+
+
+def kept(*calls: Callable[[], None]) -> EvaluationRun:
+    """A run in memory in which these are called."""
+    run = EvaluationRun()
+    with running(run):
+        for call in calls:
+            call()
+    return run
+
+
+@dataclass
+class Row:
+    id: str
+    right: bool
+    note: str = "n"
+
+
+class Model(pydantic.BaseModel):
+    id: str
+    right: bool
+    note: str = "n"
+
+
+Attrs = attrs.make_class("Attrs", ["id", "right", "note"])
+Tuple = namedtuple("Tuple", ["id", "right", "note"])
+COLUMNS = {"id": ["a", "b"], "right": [True, False], "note": ["n", "n"]}
+
+ROWS: list[Any] = [
+    pd.DataFrame(COLUMNS),
+    pd.DataFrame(COLUMNS, index=[5, 3]),
+    COLUMNS,
+    [{"id": "a", "right": True, "note": "n"}, {"id": "b", "right": False, "note": "n"}],
+    [Row("a", True), Row("b", False)],
+    [Model(id="a", right=True), Model(id="b", right=False)],
+    [Attrs("a", True, "n"), Attrs("b", False, "n")],
+    [Tuple("a", True, "n"), Tuple("b", False, "n")],
+    (Row(*row) for row in (("a", True), ("b", False))),
+]
+
+
+@pytest.mark.parametrize("rows", ROWS, ids=range(len(ROWS)))
+def test_rows_of_every_kind(rows: Any) -> None:
+    run = kept(lambda: track_samples(rows, scores="right", ids="id", answer=["x", "y"]))
+    score = run.writer.samples.table.score("right")
+    assert score is not None
+    assert (score.ids.tolist(), score.values.tolist()) == (["a", "b"], [1, 0])
+    assert run.metrics == {"right": 0.5}
+    columns = run.writer.samples.table.parts[0].columns
+    assert {name: list(column.values) for name, column in columns.items()} == {
+        "note": ["n", "n"], "answer": ["x", "y"],
+    }  # fmt: skip
+
+
+def test_scores_by_name_and_their_means() -> None:
+    run = kept(
+        lambda: track_samples({"a": np.array([1, 0]), "b@1": torch.tensor([0.5, 1.0])}, ids=[3, 4]),
+        lambda: track_samples({"c": [1]}, groups=["g"], target=["t"]),
+        lambda: track_samples({"b@1": [0.0], "a": [1]}, ids=[5]),
+    )
+    assert run.metrics == {"a": 2 / 3, "b_at_1": 0.5, "c": 1}
+    assert run.writer.samples.table.names == ["a", "b_at_1", "c"]
+    assert run.writer.was_used
+
+
+def test_missing_values_are_counted_and_left_out() -> None:
+    with pytest.warns(
+        MetricWarning, match="1 of 3 values of the score 'a' are None or NaN"
+    ) as seen:
+        run = kept(lambda: track_samples({"a": [1, None, 0], "b": [1, 2, 3]}))
+    assert seen[0].filename == __file__
+    assert run.metrics == {"a": 0.5, "b": 2}
+    with pytest.warns(MetricWarning, match="1 of 1"):
+        assert kept(lambda: track_samples({"a": [None]})).metrics == {}
+
+
+REFUSED: list[tuple[Callable[[], None], str]] = [
+    (lambda: track_samples({}), "got no score"),
+    (lambda: track_samples({"a": [1], "b": [1, 2]}), "one value for each sample, got 'a' 1, 'b' 2"),
+    (lambda: track_samples({"a": [1]}, note=["x", "y"]), "column 'note' must hold one value for"),
+    (lambda: track_samples({"a": [1]}, note="x"), "column 'note' must hold one value for each"),
+    (lambda: track_samples({"a": [1, 2]}, ids=["x", "x"]), "ids must differ, got 'x'"),
+    (lambda: track_samples({"a": [1]}, ids="id"), "ids='id' names a column, but there are no rows"),
+    (lambda: track_samples({"sample": [1]}), "a score must not be named 'sample'"),
+    (lambda: track_samples({"target": [1]}), "a score must not be named 'target'"),
+    (lambda: track_samples({"a": [1]}, error=["x"]), "a column must not be named 'error'"),
+    (lambda: track_samples({"a": [1]}, a=["x"]), "a column must not be named 'a'"),
+    (lambda: track_samples({1: [1]}), "the name of a score must be a text, got 1"),
+    (lambda: track_samples({"a": ["x"]}), "the score 'a' must be numbers or booleans"),
+    (lambda: track_samples(ROWS[0]), r"the columns 'id', 'right', 'note'; .*scores=\['id'"),
+    (lambda: track_samples(COLUMNS, scores="rihgt"), "no column 'rihgt'.*did you mean 'right'"),
+    (lambda: track_samples([1, 2], scores=["a"]), "got list of 2; give scores by name"),
+    (lambda: track_samples(np.ones(3)), r"got ndarray of shape \(3,\); give scores by name"),
+    (lambda: track_samples(None), "got None; give scores by name"),
+    (lambda: track_samples([], scores=["a"]), "got list of 0; give scores"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "text"), REFUSED, ids=range(len(REFUSED)))
+@pytest.mark.parametrize("inside", [True, False], ids=["in a run", "outside"])
+def test_what_cannot_be_kept_is_refused(call: Callable[[], None], text: str, inside: bool) -> None:
+    with pytest.raises(ArmoryUsageError, match=f"track_samples: .*{text}"):
+        kept(call) if inside else call()
+
+
+def test_outside_of_an_evaluation_nothing_is_kept() -> None:
+    track_samples({"a": [1]})
+    track_samples({"a": [1]}, ids=["x"])
+
+
+def test_an_engine_and_track_samples_in_one_run() -> None:
+    evaluation = Evaluation(
+        name="it",
+        dataset=(np.zeros(2), np.array([0, 1])),
+        model=lambda _: np.zeros(2, int),
+        sample_metrics={"a": correct},
+    )
+    run = kept(Engine(evaluation).run, lambda: track_samples({"b": [1]}))  # type: ignore[arg-type]
+    assert run.writer.samples.table.names == ["a", "b"]
+    with pytest.raises(ArmoryUsageError, match="'a' is one of the evaluation 'it'"):
+        kept(Engine(evaluation).run, lambda: track_samples({"a": [1]}))  # type: ignore[arg-type]
+    with pytest.warns(MetricWarning, match="both measured"):
+        run = kept(lambda: track_samples({"a": [1]}), Engine(evaluation).run)  # type: ignore[arg-type]
+    assert run.metrics["a"] == 1
+    assert run.metrics["it/a"] == 0.5
+
+
+def test_an_object_that_is_no_row() -> None:
+    with pytest.raises(ArmoryUsageError, match="got list of 1; give scores by name"):
+        track_samples([SimpleNamespace(right=True)], scores=["right"])
