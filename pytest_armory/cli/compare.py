@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, no_sessions
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.parse import Reference, parse_reference
@@ -19,7 +19,7 @@ from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.comparison import compare_session
 from pytest_armory.session.stored_records import is_attempt
-from pytest_armory.store import Store, open_store
+from pytest_armory.store import open_store
 from pytest_armory.store.destination import Destination
 
 HELP = "compare two sessions"
@@ -50,7 +50,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
 
 def _compare(where: Destination, a: Reference, b: Reference) -> Summary:
     store = open_store(where)
-    session = b.value or _newest(store)
+    session = b.value or newest_session(store)
     runs = store.search.runs_of_session(session, store.experiments.ids())
     if not any(map(is_attempt, runs)):
         raise ArmoryUsageError(
@@ -62,11 +62,6 @@ def _compare(where: Destination, a: Reference, b: Reference) -> Summary:
             f"A and B are the same session, {session}; `pytest-armory sessions` has more"
         )
     return compare_session(store, session, runs, baselines.find(where, a, own=session))
-
-
-def _newest(store: Store) -> str:
-    newest = store.search.latest_sessions(1)
-    return newest[0].tags.get("armory.session", "") if newest else ""
 
 
 def _write(path: Path, text: str) -> None:

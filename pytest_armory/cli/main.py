@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from pytest_armory.cli import compare, recover, sessions, sync
+from pytest_armory.cli import compare, durations, recover, report, sessions, sync
 from pytest_armory.cli.stores import logged_in
 from pytest_armory.errors import ArmoryError, ArmoryUsageError
 from pytest_armory.report.text import printable
@@ -28,13 +28,18 @@ class Command(Protocol):
         """Add its arguments, and its exit statuses where they differ from those in ``_parser``."""
 
     def run(self, where: Destination, arguments: argparse.Namespace, /) -> Iterable[str]:
-        """Run the command, and yield the lines to print. Raises :class:`ArmoryError`."""
+        """Run the command, and yield the lines to print. Raises :class:`ArmoryError`.
+
+        It may set ``arguments.status`` to an exit status other than 0.
+        """
 
 
 COMMANDS: dict[str, Command] = {
     "sessions": sessions,
     "recover": recover,
     "compare": compare,
+    "report": report,
+    "durations": durations,
     "sync": sync,
 }
 
@@ -42,7 +47,7 @@ COMMANDS: dict[str, Command] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the commands; its exit status is 0, or 2 with an error on stderr.
 
-    That of ``sync`` is 1 if something is not uploaded.
+    That of ``sync`` is 1 if something is not uploaded, that of ``report`` if not all is well.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # it may lack an arrow of the table
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -58,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(arguments.broken_pipe_status)
-    return 0
+    return int(arguments.status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.HELP, description=command.run.__doc__)
-        subparser.set_defaults(run=command.run, failure_status=2, broken_pipe_status=0)
+        subparser.set_defaults(run=command.run, status=0, failure_status=2, broken_pipe_status=0)
         command.add_arguments(subparser)
     return parser
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pytest_armory.store import destination, login
+from pytest_armory.store import Store, destination, login
 from pytest_armory.store.destination import Destination
 
 
@@ -33,6 +33,12 @@ def logged_in(where: Destination) -> Iterator[Destination]:
 def exists(where: Destination) -> bool:
     """Whether a local database exists; True for anything else, which only its server knows."""
     return where.database is None or where.database.exists()
+
+
+def newest_session(store: Store) -> str:
+    """The ID of the session that began last, or ""."""
+    newest = store.search.latest_sessions(1)
+    return newest[0].tags.get("armory.session", "") if newest else ""
 
 
 def no_sessions(where: Destination) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+HASH = 8
+"""The hexadecimal digits of a node id's hash."""
+
 
 @dataclass(frozen=True)
 class JobEnd:
@@ -16,6 +19,13 @@ class JobEnd:
     not_run_more: int = 0
     """How many more there are than a tag can hold."""
     problems: tuple[str, ...] = ()
+    skipped: str = ""
+    """The hashes of those that a mark skipped, which have no run, joined; as many as fit."""
+
+    @property
+    def skipped_hashes(self) -> list[str]:
+        """The hashes of those that a mark skipped."""
+        return [self.skipped[i : i + HASH] for i in range(0, len(self.skipped), HASH)]
 
     def to_text(self) -> str:
         """As JSON, for a tag or a lease's journal."""

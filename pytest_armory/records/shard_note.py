@@ -6,9 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from pytest_armory.records import fields
-
-HASH_DIGITS = 8
-"""The hexadecimal digits of a node id's hash."""
+from pytest_armory.records.job_end import HASH
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,12 @@ class ShardNote:
     @property
     def known_hashes(self) -> list[str]:
         """The hashes of the evaluations that it took."""
-        step = HASH_DIGITS
-        return [self.hashes[i : i + step] for i in range(0, len(self.hashes), step)]
+        return [self.hashes[i : i + HASH] for i in range(0, len(self.hashes), HASH)]
 
     def to_text(self, limit: int) -> str:
         """As JSON of at most ``limit`` characters, with as many hashes as fit."""
         room = limit - len(json.dumps(asdict(replace(self, hashes=""))))
-        kept = max(0, room // HASH_DIGITS) * HASH_DIGITS
+        kept = max(0, room // HASH) * HASH
         return json.dumps(asdict(replace(self, hashes=self.hashes[:kept])))
 
 

@@ -20,7 +20,7 @@ from typing import TypeVar
 from pytest_armory.records import fields
 from pytest_armory.records.evaluation import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.fields import UnreadableError
-from pytest_armory.records.job_end import JobEnd
+from pytest_armory.records.job_end import HASH, JobEnd
 from pytest_armory.records.shard_note import ShardNote, read_shard_note
 from pytest_armory.records.wire import read_record, read_verdict
 from pytest_armory.values import TAG_LIMIT, clip, metric_values
@@ -228,7 +228,10 @@ def decode_counts(metrics: Mapping[str, float]) -> Counts:
 def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
     """The tag of a session run with the end of one job, truncated to the limit of a tag."""
     while (over := len(end.to_text()) - TAG_LIMIT) > 0:
-        if end.problems:
+        if end.skipped:
+            kept = max(0, len(end.skipped) - over) // HASH * HASH
+            end = replace(end, skipped=end.skipped[:kept])
+        elif end.problems:
             end = replace(end, problems=end.problems[:-1])
         else:
             cut = max(1, over // _HASH_SIZE)
@@ -293,6 +296,7 @@ _read_job_end = fields.instance_of(
         "not_run": fields.list_of(fields.string),
         "not_run_more": fields.count,
         "problems": fields.list_of(fields.string),
+        "skipped": fields.string,
     },
     required=("not_run", "problems"),
 )

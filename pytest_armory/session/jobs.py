@@ -29,6 +29,7 @@ def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool)
     """
     last = latest(summary.all_records)
     done = {short_hash(record.nodeid) for record in last}
+    done |= {one for end in ends for one in end.skipped_hashes}
     not_run = [set(end.not_run) - done for end in ends]
     incomplete = [end for end, ids in zip(ends, not_run, strict=True) if ids or end.not_run_more]
     problems = [problem for end in ends for problem in end.problems]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from pytest_armory.errors import TrackingError
@@ -144,9 +144,19 @@ class Ledger:
         )
         summary = with_other_jobs(summary, stored.ends, interrupted)
         summary = replace(summary, text=self._text(summary))
-        hashes = tuple(sorted(map(short_hash, never_run)))
-        self.end = JobEnd(interrupted, hashes, problems=tuple(self._own_problems()))
+        self.end = self._job_end(interrupted, records, never_run)
         return self._close(summary, self.end)
+
+    def _job_end(
+        self, interrupted: bool, records: Sequence[EvaluationRecord], never_run: Set[str]
+    ) -> JobEnd:
+        skipped = self.planned - never_run - {record.nodeid for record in records}
+        return JobEnd(
+            interrupted,
+            tuple(sorted(map(short_hash, never_run))),
+            problems=tuple(self._own_problems()),
+            skipped="".join(sorted(map(short_hash, skipped))),
+        )
 
     def _close_and_read(self, interrupted: bool) -> StoredSession:
         """Close the runs that were left open, and read the session from the store."""

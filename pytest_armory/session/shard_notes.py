@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_armory.records.shard_note import ShardNote
@@ -16,18 +16,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A shard whose newest job has not ended, with the evaluations of it that never began."""
+    """A shard whose newest job has not ended, or has not stored all evaluations that it took.
+
+    ``never_run`` is how many of these the store has no attempt of.
+    """
 
     note: ShardNote
+    has_ended: bool
     never_run: int = 0
 
 
 @dataclass(frozen=True)
 class ShardState:
-    """How the shards of a session stand; ``problems`` are sentences."""
+    """How the shards of a session stand; ``problems`` are sentences.
+
+    ``unfinished`` are also those that have ended without an evaluation that they took;
+    ``is_open`` says that a shard has not come, or has not ended.
+    """
 
     problems: Sequence[str] = ()
-    unfinished: Sequence[Unfinished] = field(default_factory=list)
+    unfinished: Sequence[Unfinished] = ()
+    is_open: bool = False
 
 
 def notes_of(runs: Sequence[StoredRun]) -> ShardNotes:
@@ -39,18 +48,20 @@ def state_of(found: ShardNotes, done: Collection[str]) -> ShardState:
     """How the shards stand, with the hashes of the evaluations that have begun."""
     newest = _newest(found.notes)
     groups = _groups_of(found.notes, newest)
+    missing = list(_missing(groups))
     problems = [
-        *_missing(groups),
+        *missing,
         *_differing(groups),
         *twice(found.notes),
         *found.problems,
     ]
-    unfinished = [
-        Unfinished(found.notes[job], _never_run(found.notes[job], done))
+    every = [
+        Unfinished(found.notes[job], job in found.ended, _never_run(found.notes[job], done))
         for job in newest.values()
-        if job not in found.ended
     ]
-    return ShardState(problems, unfinished)
+    unfinished = [one for one in every if one.never_run or not one.has_ended]
+    is_open = bool(missing) or not all(one.has_ended for one in every)
+    return ShardState(problems, unfinished, is_open)
 
 
 def twice(notes: Mapping[str, ShardNote]) -> list[str]:

@@ -1,0 +1,127 @@
+"""``pytest-armory report``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, no_sessions
+from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.report.files import write_markdown
+from pytest_armory.report.markdown import to_markdown
+from pytest_armory.report.sentences import missed_lines
+from pytest_armory.report.terminal import terminal_lines
+from pytest_armory.session.whole_session import WholeSession, read_session
+from pytest_armory.store import Store, open_store
+from pytest_armory.store.destination import Destination
+
+HELP = "report a session over all its jobs; the exit status is 1 unless all of it is well"
+
+POLL = 5.0
+"""Seconds between two looks at a session that is waited for."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "SESSION",
+        nargs="?",
+        help="the session's ID, or latest (default: ARMORY_SESSION, else the latest)",
+    )
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=_seconds,
+        default=0.0,
+        help="wait so long at most for jobs that have not come or not ended",
+    )
+    parser.add_argument(
+        "--summary",
+        metavar="PATH",
+        type=Path,
+        help="write it as Markdown, too (the file that GITHUB_STEP_SUMMARY names gets it without "
+        "asking)",
+    )
+    add_tracking_uri(parser)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, got {text!r}")
+    return seconds
+
+
+def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
+    """Print the table of one session as a whole, and what is missing of it.
+
+    The exit status is 0 if every evaluation of every shard has run and none has failed, else 1;
+    2 if there is no such session.
+    """
+    whole = _wait_for(where, arguments)
+    yield from _lines(whole)
+    for problem in _write(whole, arguments.summary):
+        yield f"warning: {problem}"
+    arguments.status = 0 if whole.is_well else 1
+
+
+def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession:
+    """The session once nothing more of it may come, or when it has been waited for."""
+    deadline = monotonic() + arguments.wait
+    while True:
+        whole = _read(where, arguments.SESSION)
+        left = deadline - monotonic()
+        if left <= 0 or (whole is not None and not whole.is_open):
+            break
+        sleep(min(POLL, left))
+    if whole is None and not exists(where):
+        raise ArmoryUsageError(no_sessions(where))
+    if whole is None:
+        raise ArmoryUsageError(
+            f"no session {_named(arguments.SESSION)} is at {where.display_uri}; "
+            "`pytest-armory sessions` lists them"
+        )
+    return whole
+
+
+def _named(given: str | None) -> str:
+    name = given or os.environ.get("ARMORY_SESSION", "")
+    return repr(name) if name else "at all"
+
+
+def _read(where: Destination, given: str | None) -> WholeSession | None:
+    if not exists(where):
+        return None
+    store = open_store(where)
+    session = _session(store, given)
+    return read_session(store, session) if session else None
+
+
+def _session(store: Store, given: str | None) -> str:
+    name = given or os.environ.get("ARMORY_SESSION", "")
+    return newest_session(store) if name in ("", "latest") else name
+
+
+def _lines(whole: WholeSession) -> Iterable[str]:
+    width = shutil.get_terminal_size((100, 24)).columns
+    lines = [line.text.rstrip() for line in terminal_lines(whole.summary, width, verbosity=1)]
+    return [*lines, *missed_lines(whole.summary.records)]
+
+
+def _write(whole: WholeSession, path: Path | None) -> Iterator[str]:
+    step = os.environ.get("GITHUB_STEP_SUMMARY")
+    paths = dict.fromkeys(p for p in (path, Path(step) if step else None) if p is not None)
+    for one in paths:
+        try:
+            # GitHub's file may have the summaries of other steps.
+            write_markdown(one, to_markdown(whole.summary), append=str(one) == step)
+        except OSError as error:
+            yield f"the summary could not be written to {one}: {error.strerror}"

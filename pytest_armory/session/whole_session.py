@@ -1,0 +1,114 @@
+"""A session as a whole, over all its jobs, as the store holds it now: what is missing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from time import time
+
+from pytest_armory.records.tags import decode_counts
+from pytest_armory.report.rows import title
+from pytest_armory.report.sentences import with_tests
+from pytest_armory.report.summary import SessionVerdict, Summary, latest
+from pytest_armory.report.text import age, plural
+from pytest_armory.session.jobs import ends_of, with_other_jobs
+from pytest_armory.session.shard_notes import Unfinished, notes_of, state_of
+from pytest_armory.session.stored_records import (
+    is_attempt,
+    is_session,
+    record_of,
+    summary_of,
+    unreadable,
+)
+from pytest_armory.store import Store, StoredRun
+from pytest_armory.values import short_hash
+
+
+@dataclass(frozen=True)
+class WholeSession:
+    """The summary of all jobs; ``missing`` are sentences on what keeps it from being whole.
+
+    ``is_open`` says that some of this may still come: a shard that never came, or one at work.
+    """
+
+    summary: Summary
+    missing: Sequence[str] = ()
+    is_open: bool = False
+
+    @property
+    def is_well(self) -> bool:
+        """Whether every evaluation has run, and none has failed."""
+        return not self.missing and self.summary.verdict is SessionVerdict.PASSED
+
+
+def read_session(store: Store, session: str) -> WholeSession | None:
+    """The session as it stands; None if the store has nothing of it."""
+    runs = store.search.runs_of_session(session, store.experiments.ids())
+    session_runs = [run for run in runs if is_session(run)]
+    attempts = [run for run in runs if is_attempt(run)]
+    if not session_runs and not attempts:
+        return None
+    summary = _summary(store, session, runs, session_runs)
+    ended = ends_of(runs)
+    done = {short_hash(record.nodeid) for record in summary.records}
+    done |= {one for end in ended.ends for one in end.skipped_hashes}
+    shards = state_of(notes_of(runs), done)
+    running = [run for run in attempts if run.status == "RUNNING"]
+    missing = [*shards.problems, *map(_unfinished, shards.unfinished), *_running(store, running)]
+    missing += [_never_run(summary)] if summary.not_run and not shards.unfinished else []
+    is_at_work = any(run.status == "RUNNING" for run in session_runs) or bool(running)
+    if is_at_work and not (running or shards.is_open):
+        missing.append(f"the session is still at work: {_where(session_runs[0])}")
+    return WholeSession(
+        replace(
+            summary, problems=list(dict.fromkeys([*missing, *summary.problems, *ended.problems]))
+        ),
+        missing,
+        is_open=bool(is_at_work or shards.is_open),
+    )
+
+
+def _summary(
+    store: Store, session: str, runs: Sequence[StoredRun], session_runs: Sequence[StoredRun]
+) -> Summary:
+    summary = summary_of(store, session, runs)
+    ends = ends_of(runs).ends
+    summary = with_other_jobs(summary, ends, any(run.status == "KILLED" for run in session_runs))
+    counts = [decode_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs]
+    pages = [store.run_url(run.experiment_id, run.run_id) for run in session_runs]
+    return replace(
+        summary.of_all_jobs(),
+        not_run=summary.others_not_run if ends else max(counts, default=0),
+        open_with=[f"see {page}" for page in pages if page],
+        problems=[*summary.others_problems, *with_tests(unreadable(summary.records))],
+    )
+
+
+def _unfinished(one: Unfinished) -> str:
+    shard = f"{one.note.index}/{one.note.number}"
+    if one.has_ended:
+        count = plural(one.never_run, "evaluation")
+        return f"shard {shard} has ended, and {count} of it never ran, or could not be stored"
+    began = f"shard {shard} has not ended: it began {_ago(one.note.began)} on {one.note.host}"
+    if not one.never_run:
+        return began
+    return f"{began}, and {plural(one.never_run, 'evaluation')} of it never began"
+
+
+def _running(store: Store, runs: Sequence[StoredRun]) -> Iterator[str]:
+    open_ones = {record.run_id for record in latest([record_of(store, run) for run in runs])}
+    for run in runs:
+        if run.run_id in open_ones:
+            yield f"{title(record_of(store, run))} is still running: {_where(run)}"
+
+
+def _where(run: StoredRun) -> str:
+    return f"it began {_ago(run.start)} on {run.tags.get('armory.host', 'an unknown machine')}"
+
+
+def _ago(milliseconds: int) -> str:
+    return age(time() - milliseconds / 1000)
+
+
+def _never_run(summary: Summary) -> str:
+    return f"{plural(summary.not_run, 'evaluation')} never ran"

@@ -1,0 +1,130 @@
+"""``pytest-armory report`` and ``durations``: a session over all its jobs."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+
+import pytest
+from conftest import Evals
+from faults import Session
+
+from pytest_armory.cli import report
+from pytest_armory.cli.main import main
+
+SUITE = """
+    import pytest
+    @pytest.mark.evaluation
+    @pytest.mark.parametrize("i", range(4))
+    def test_a(i): pass
+    @pytest.mark.evaluation
+    @pytest.mark.skip
+    def test_never(): pass
+    def test_plain(): pass
+"""
+
+
+@pytest.fixture
+def reported(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run the command: its exit status, and what it prints."""
+
+    def run(*args: str) -> tuple[int, str]:
+        capsys.readouterr()
+        status = main(["report", *args])
+        return status, "".join(capsys.readouterr())
+
+    return run
+
+
+Reported = Callable[..., tuple[int, str]]
+
+
+def test_shards(
+    evals: Evals,
+    reported: Reported,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evals.write(SUITE)
+    assert reported("s", "--wait", "0.1")[0] == 2
+    evals.run("--armory-session=s", "--armory-shard=1/3")
+    evals.run("--armory-session=s", "--armory-shard=2/3")
+    status, text = reported("s")
+    assert status == 1
+    assert "4 evaluations: 4 passed" in text
+    assert "warning: shard 3 of 3 never came" in text
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 5.0
+        evals.run("--armory-session=s", "--armory-shard=3/3")
+
+    monkeypatch.setattr(report, "sleep", sleep)
+    assert reported("s", "--wait", "600", "--summary", "whole.md")[0] == 0
+    path = evals.pytester.path / "whole.md"
+    assert path.read_text().startswith("## ✅ 4 evaluations: 4 passed")
+    capsys.readouterr()
+    assert main(["durations"]) == 0
+    durations = json.loads(capsys.readouterr().out)
+    assert list(durations) == [f"test_it.py::test_a[{i}]" for i in range(4)]
+    assert all(0 <= seconds < 60 for seconds in durations.values())
+    assert main(["durations", "--from", "s"]) == 0
+    assert json.loads(capsys.readouterr().out) == durations
+    assert main(["durations", "--from", "nowhere"]) == 2
+
+
+def test_shards_of_different_collections(evals: Evals, reported: Reported) -> None:
+    evals.write(SUITE)
+    evals.run("--armory-session=s", "--armory-shard=1/2")
+    evals.run("--armory-session=s", "--armory-shard=2/2", "-k", "test_a")
+    status, text = reported("s")
+    assert status == 1
+    assert "the 2 shards have collected different tests: 6 tests (" in text
+    assert "has run twice" not in text
+
+
+def test_a_job_that_was_killed(
+    evals: Evals, start: Callable[..., Session], reported: Reported
+) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(3))
+        def test_a(i, mark, stay):
+            if i == 1:
+                mark("there")
+                stay()
+    """)
+    job = start("--armory-session=s", "--armory-shard=1/1", "-p", "no:randomly")
+    job.wait_for("there")
+    status, text = reported("s")
+    assert status == 1
+    assert "test_a[1] is still running: it began just now on " in text
+    assert "shard 1/1 has not ended: it began just now on " in text
+    assert "and 1 evaluation of it never began" in text
+    job.send(signal.SIGTERM)
+    job.gone()
+    status, text = reported("s")
+    assert status == 1
+    assert "3 evaluations: 1 passed, 1 interrupted, 1 not run" in text
+    assert "still running" not in text
+    assert "shard 1/1 has ended, and 1 evaluation of it never ran" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "source", "status"),
+    [
+        ((), "def test_a(): pass", 0),
+        ((), "def test_a(): assert 0", 1),
+        (("-x", "-p", "no:randomly"), "def test_a(): assert 0\n    def test_b(): pass", 1),
+        (("-n1",), "@pytest.mark.xfail\n    def test_a(): assert 0", 0),
+    ],
+)
+def test_one_job(
+    evals: Evals, reported: Reported, args: tuple[str, ...], source: str, status: int
+) -> None:
+    evals.write(f"    import pytest\n    pytestmark = pytest.mark.evaluation\n    {source}\n")
+    evals.run(*args)
+    found, text = reported()
+    assert found == status
+    assert ("1 evaluation never ran" in text) is ("-x" in args)
