@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,7 +25,6 @@ from pytest_armory.plugin.fixture_params import FixtureParams
 from pytest_armory.plugin.guard import Guard, unexpected_error
 from pytest_armory.plugin.lifecycle import outcome_of
 from pytest_armory.plugin.marker import is_evaluation, merged_mark
-from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
 from pytest_armory.plugin.opening import RunOpener
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.redacted import display_id
@@ -35,6 +34,9 @@ from pytest_armory.store.destination import Destination
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import running
 from pytest_armory.track.run import EvaluationRun
+
+if TYPE_CHECKING:
+    from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
 
 
 class Attempts:
@@ -69,7 +71,7 @@ class Attempts:
             local=local,
             parent_of=parent_of,
         )
-        self._mlflow = MlflowFixtures(guard or Guard())
+        self._mlflow = _mlflow_fixtures(guard or Guard()) if destination is not None else None
         self._worker = worker
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
@@ -126,7 +128,7 @@ class Attempts:
 
     def _running(self, attempt: Attempt) -> AbstractContextManager[Scope]:
         """Make an attempt's run MLflow's active run, unless that is unasked for."""
-        if self.destination is None:
+        if self._mlflow is None:
             return running(attempt.run)
         from pytest_armory.store.in_force import uri_in_force
 
@@ -160,17 +162,10 @@ class Attempts:
     ) -> Iterator[None]:
         """While a fixture is set up: it records apart, and what it does with MLflow is its own."""
         active = self.current.active if self.current is not None else None
-        uses_mlflow = self.destination is not None and "mlflow" in sys.modules
-        in_mlflow = self._mlflow.setting_up(fixturedef, active) if uses_mlflow else nullcontext()
+        mlflow = self._mlflow if "mlflow" in sys.modules else None
+        in_mlflow = mlflow.setting_up(fixturedef, active) if mlflow is not None else nullcontext()
         with in_mlflow, self.fixtures.recording(fixturedef, request):
             yield
-
-    def _restore_mlflow(self) -> None:
-        """Put the user's own MLflow settings back: a wide fixture may end with any test."""
-        if self.destination is not None and "mlflow" in sys.modules:
-            from pytest_armory.store.active_run import restore
-
-            restore()
 
     def reported(self, item: pytest.Item, report: pytest.TestReport) -> EvaluationRecord | None:
         """Take in a phase's report of a test; the record to send with it, if there is one.
@@ -182,7 +177,8 @@ class Attempts:
         if attempt is None or attempt.item is not item:
             # In a folder's conftest a hook runs before ours, and may fail before a run is open.
             if not (report.when == "setup" and report.failed and is_evaluation(item)):
-                self._restore_mlflow()
+                if self._mlflow is not None:
+                    self._mlflow.restore()
                 return None
             attempt = self.open(item)
         attempt.note(report)
@@ -300,3 +296,10 @@ class Attempts:
             except TrackingError as error:
                 self.problems.append(str(error))
         return [*interrupted, *self._unreported, *self.late]
+
+
+def _mlflow_fixtures(guard: Guard) -> MlflowFixtures:
+    # Imported here, for a session that is not tracked has no use for it.
+    from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
+
+    return MlflowFixtures(guard)

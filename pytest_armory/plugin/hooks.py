@@ -113,9 +113,9 @@ def _marker_errors(config: pytest.Config, items: list[pytest.Item]) -> list[str]
 def _judge_in_memory(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Judge gates, and keep what is recorded in memory, where nothing is tracked."""
     if "pytest_armory.track" in sys.modules or any(map(marker.is_evaluation, items)):
-        from pytest_armory.plugin import tracked
+        from pytest_armory.plugin import in_memory
 
-        tracked.register_in_memory(config, config.stash[_settings])
+        in_memory.register(config, config.stash[_settings])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -146,9 +146,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, None]:
     """Judge the gates of a test that a fixture has marked, where no other evaluation is known."""
     if not marker.is_evaluation(item) or item.config.pluginmanager.has_plugin(RUNNING):
         return
-    from pytest_armory.plugin import tracked
+    from pytest_armory.plugin import in_memory
 
-    running = tracked.register_in_memory(item.config, item.config.stash[_settings])
+    running = in_memory.register(item.config, item.config.stash[_settings])
     running.before_call(item)
     yield
     running.after_call(item)

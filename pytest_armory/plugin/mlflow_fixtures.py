@@ -29,6 +29,10 @@ class MlflowFixtures:
         """Whether a fixture that has not ended yet has set this tracking URI."""
         return uri in self._uris.values()
 
+    def restore(self) -> None:
+        """Put the user's own MLflow settings back: a wide fixture may end with any test."""
+        restore()
+
     @contextmanager
     def setting_up(
         self, fixturedef: pytest.FixtureDef[Any], active: ActiveRun | None

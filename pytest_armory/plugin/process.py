@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pytest_armory.errors import ArmoryError
-from pytest_armory.gates import baselines
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.parse import Reference
 from pytest_armory.plugin.guard import Guard
-from pytest_armory.session import leases
-from pytest_armory.session.ledger import Ledger
 from pytest_armory.store.destination import Destination, lease_folder
+
+if TYPE_CHECKING:
+    from pytest_armory.session.leases import Lease
+    from pytest_armory.session.ledger import Ledger
 
 
 class Process:
@@ -36,13 +38,15 @@ class Process:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self._has_begun = False
-        self._lease: leases.Lease | None = None
+        self._lease: Lease | None = None
 
     def begin(self) -> None:
         """Take this process's lease; if it reports, close runs that killed sessions left open."""
         if self.where is None or self._has_begun:
             return
         self._has_begun = True
+        from pytest_armory.session import leases
+
         with self._step("runs of killed sessions cannot be looked after: "):
             self._lease = leases.hold(lease_folder(self.where))
         if self.ledger is not None:
@@ -59,6 +63,8 @@ class Process:
         if self.ledger is None or self.where is None or self.reference is None:
             return None
         if self.ledger.baseline is None:
+            from pytest_armory.gates import baselines
+
             own = self.ledger.identity.session
             self.ledger.baseline = baselines.find(self.where, self.reference, own)
         return self.ledger.baseline

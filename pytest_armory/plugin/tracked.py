@@ -56,16 +56,6 @@ def register(config: pytest.Config, settings: Settings) -> None:
     process.guard.holds_signals = True
 
 
-def register_in_memory(config: pytest.Config, settings: Settings) -> RunningHooks:
-    """Register what marked tests need where nothing is tracked: their runs are kept in memory."""
-    attempts = Attempts(settings, None, rootpath=config.rootpath)
-    process = Process(guard_of(config))
-    hooks = RunningHooks(config, attempts, process)
-    config.pluginmanager.register(hooks, "armory-runs-tests")
-    return hooks
-    process.guard.holds_signals = True
-
-
 def _new_identity(config: pytest.Config, settings: Settings) -> Identity:
     """The identity of a new session, or of the one that this process contributes to."""
     session = settings.session

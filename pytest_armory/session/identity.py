@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pytest_armory.session import leases
-
 
 @dataclass(frozen=True)
 class Identity:
@@ -26,4 +24,6 @@ class Identity:
 
 def process_tags() -> dict[str, str]:
     """The tags of the process that opens a run; its lease tells whether it is alive."""
+    from pytest_armory.session import leases  # which an untracked session never needs
+
     return {"armory.host": leases.host_name(), "armory.process": leases.process_name()}

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_armory.store._mlflow import freeze_garbage_collector
-    from pytest_armory.store.artifacts import json_text
     from pytest_armory.store.client import Store, open_store
     from pytest_armory.store.runs import StoredRun, StoreRun, milliseconds
 
@@ -23,7 +22,6 @@ _MODULES = {
     "StoreRun": "runs",
     "StoredRun": "runs",
     "freeze_garbage_collector": "_mlflow",
-    "json_text": "artifacts",
     "milliseconds": "runs",
     "open_store": "client",
 }
@@ -33,7 +31,6 @@ __all__ = [
     "StoreRun",
     "StoredRun",
     "freeze_garbage_collector",
-    "json_text",
     "milliseconds",
     "open_store",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -13,11 +12,6 @@ from urllib.parse import urlsplit
 
 from pytest_armory.store.connection import Connection
 from pytest_armory.store.translation import translated
-
-
-def json_text(value: object) -> str:
-    """A JSON artifact's text."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def store_files(

@@ -26,7 +26,8 @@ from pytest_armory.store._mlflow import (
     quietly,
 )
 from pytest_armory.store.circuit import Circuit
-from pytest_armory.store.destination import Destination, check_writable, prepare_database, quoted
+from pytest_armory.store.destination import Destination, check_writable, quoted
+from pytest_armory.store.new_database import prepare_database
 from pytest_armory.store.translation import translated
 
 

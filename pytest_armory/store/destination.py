@@ -1,7 +1,6 @@
 """Where runs are stored: the Armory home, the tracking URI, and the file of the local database.
 
-This module resolves and checks; it opens no store and does not import MLflow. The migration that
-:func:`prepare_database` runs is passed to it.
+This module resolves and checks; it opens no store, and imports neither MLflow nor a database.
 """
 
 from __future__ import annotations
@@ -9,17 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from filelock import FileLock, Timeout
-
-from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.values import REDACTED, conceal, redact_text
 
 LOCAL = "local"
@@ -180,67 +176,6 @@ def check_writable(destination: Destination) -> None:
             f"be written ({error.strerror}); set ARMORY_HOME to a folder that can, or name a "
             "server with --armory-tracking-uri"
         ) from None
-
-
-def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float = 120.0) -> None:
-    """Create the SQLite database at ``path`` if it is missing or empty, completely or not at all.
-
-    However many processes call this at once, one builds it (``migrate`` is called with a temporary
-    file in the same folder, already in WAL mode) under a file lock and renames it into place.
-    ``timeout`` is in seconds. Raises :class:`TrackingError`.
-    """
-    if _has_content(path):
-        return
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(path.name + ".lock"), timeout=timeout):
-            if _has_content(path):
-                return
-            _discard(fresh)  # left by a process that was killed meanwhile
-            try:
-                _switch_to_wal(fresh)
-                migrate(fresh)
-                _checkpoint(fresh)
-                _discard(path)  # SQLite would apply a removed database's journal to this one
-                fresh.rename(path)
-            finally:
-                _discard(fresh)
-    except Timeout:
-        raise TrackingError(
-            f"the local database {path} is being made by another process for more than "
-            f"{timeout:.0f} s; if there is none, remove {path.name}.lock beside it"
-        ) from None
-    except (OSError, sqlite3.Error) as error:
-        raise TrackingError(f"the local database {path} cannot be made: {error}") from error
-
-
-def _has_content(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
-
-
-def _switch_to_wal(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
-
-
-def _checkpoint(path: Path) -> None:
-    """Write everything to the one file that is renamed, and sync that to the disk."""
-    connection = sqlite3.connect(path)  # whose journal keeps the old name
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        connection.close()
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _discard(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def _file_database(uri: str) -> Destination:

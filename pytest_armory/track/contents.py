@@ -15,6 +15,11 @@ TABLES_TAG = "mlflow.loggedArtifacts"
 """The tag by which MLflow's page finds tables: a JSON list of objects with path and type."""
 
 
+def json_text(value: object) -> str:
+    """A JSON artifact's text."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def files_at(path: Path, folder: str | None) -> dict[str, str | bytes | Path]:
     """A file, or all files under a folder, by their path in the run's folder ``folder``."""
     if not path.exists():

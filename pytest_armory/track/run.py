@@ -134,9 +134,7 @@ class EvaluationRun:
 
     def log_dict(self, dictionary: Mapping[str, Any] | list[Any], artifact_file: str) -> None:
         """Store a dictionary or list as a JSON file."""
-        from pytest_armory.store import json_text
-
-        self.writer.store_files({artifact_file: json_text(dictionary)})
+        self.writer.store_files({artifact_file: contents.json_text(dictionary)})
 
     def log_figure(self, figure: Any, artifact_file: str, **save_options: Any) -> None:
         """Store a Matplotlib figure (or a Plotly one, as ``.html``) under the name's own format."""

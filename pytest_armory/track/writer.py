@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from pytest_armory.errors import ParameterWarning, StoreRefusedError, TrackingError
 from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
-from pytest_armory.track.contents import TABLES_TAG, Tables
+from pytest_armory.track.contents import TABLES_TAG, Tables, json_text
 from pytest_armory.track.kept_samples import EngineRows, KeptSamples
 from pytest_armory.track.location import Location
 from pytest_armory.track.logged_metrics import LoggedMetrics
@@ -132,8 +132,6 @@ class RunWriter:
         names that were given, by the legal ones: a metric that would get the name of another one
         is left out, with a :class:`MetricWarning`.
         """
-        from pytest_armory.store import json_text
-
         names = {**(names or {}), **{legal_key(str(name)): str(name) for name in histories or {}}}
         refused = self.metrics.refused(names)
         warn_of_refused(refused, stacklevel=3)
@@ -225,10 +223,10 @@ class RunWriter:
 
     def close(self, status: str) -> None:
         """Set the final status and end time, in the background if that hides latency."""
-        from pytest_armory.store import json_text, milliseconds
-
         if self.connection.location is None:
             return
+        from pytest_armory.store import milliseconds
+
         if self.params.need_file:
             self.store_files({"params.json": json_text(self.params.values)})
         end = milliseconds()

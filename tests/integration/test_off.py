@@ -50,6 +50,36 @@ def files(evals: Evals) -> set[Path]:
     return {p for p in evals.pytester.path.rglob("*") if not {*p.parts} & {*own}}
 
 
+TRACKS = ("engine", "store", "sync", "session.leases", "session.ledger", "plugin.tracked")
+"""What an untracked session with marked tests has no use for."""
+
+
+def test_marked_tests_import_nothing_of_what_tracks(evals: Evals) -> None:
+    seen = ("filelock", "mlflow", "sqlalchemy", "sqlite3")
+    evals.write(
+        f"""
+        import sys
+        import pytest
+        @pytest.fixture(scope="module")
+        def wide(): return 1
+        @pytest.mark.evaluation(at_least={{"accuracy": 0.5}})
+        @pytest.mark.parametrize("n", [1])
+        def test_a(wide, n, evaluation_run): evaluation_run.log_metrics({{"accuracy": 1}})
+        def test_z():
+            print(*sorted(name for name in sys.modules if name.startswith("pytest_armory.")))
+            print(*[name for name in {seen!r} if name in sys.modules], "end")
+        """
+    )
+    args = evals.arguments("-s", "-q", "-p", "no:xdist", "-p", "no:asyncio", track=False)
+    result = evals.pytester.runpytest_subprocess(*args)
+    result.assert_outcomes(passed=2)
+    (line,) = [line for line in result.outlines if "pytest_armory.plugin " in line]
+    names = [name.removeprefix("pytest_armory.") for name in line.split()]
+    allowed = {"store", "store.destination", "store.in_force"}
+    assert [name for name in names if name.startswith(TRACKS) and name not in allowed] == []
+    assert "end" in result.outlines
+
+
 def test_marked_tests_are_ordinary_tests_with_a_run_in_memory(evals: Evals) -> None:
     evals.write(
         """

@@ -14,7 +14,7 @@ import pytest
 from conftest import Evals
 
 from pytest_armory.errors import StoreRefusedError
-from pytest_armory.plugin import hooks, options, tracked
+from pytest_armory.plugin import hooks, in_memory, options
 from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
 from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.running import RunningHooks
@@ -63,7 +63,7 @@ def test_every_hook_is_guarded(evals: Evals, track: bool) -> None:
     if track:
         expected |= names_of("reporting", ReportingHooks)
     else:
-        tracked.register_in_memory(config, options.UNTRACKED)
+        in_memory.register(config, options.UNTRACKED)
     found = own_hooks(config)
     assert found.keys() == expected
     unguarded = {name for name, hook in found.items() if not getattr(hook, "is_guarded", False)}

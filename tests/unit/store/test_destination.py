@@ -20,7 +20,8 @@ from filelock import FileLock
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store import destination
 from pytest_armory.store.database import sqlite_uri
-from pytest_armory.store.destination import Destination, check_writable, prepare_database, resolve
+from pytest_armory.store.destination import Destination, check_writable, resolve
+from pytest_armory.store.new_database import prepare_database
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process that forks")
 HOMES = [
