@@ -52,12 +52,12 @@ _CI: dict[str, dict[str, str]] = {
 @lru_cache(maxsize=8)
 def git_tags(folder: Path) -> Mapping[str, str]:
     """Commit, branch, remote and whether tracked files differ; empty outside a git checkout."""
-    status = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    status = git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
     if status is None:
         return {}
     lines = status.splitlines()
     heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# branch."))
-    remote = _git(folder, "remote", "get-url", "origin")
+    remote = git(folder, "remote", "get-url", "origin")
     tags = {
         "mlflow.source.git.commit": heads.get("branch.oid", ""),
         "mlflow.source.git.branch": heads.get("branch.head", ""),
@@ -113,18 +113,18 @@ def _user() -> str:
         return "unknown"
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def git(folder: Path, *arguments: str, errors: str = "replace") -> str | None:
+    """What a git command prints, read-only; None if it fails or takes more than ten seconds."""
     try:
         done = subprocess.run(
             ["git", *arguments],
             cwd=folder,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
             capture_output=True,
-            text=True,
-            errors="replace",
             timeout=10,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    # Not as a text stream, which would change the ends of lines.
+    return done.stdout.decode("utf-8", errors) if done.returncode == 0 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from time import perf_counter
@@ -52,6 +52,7 @@ class Attempts:
         *,
         rootpath: Path,
         open_tags: Mapping[str, str] | None = None,
+        reproduce: Sequence[str] = (),
         worker: str = "main",
         local: Destination | None = None,
         parent_of: Callable[[str, bool], str | None] = lambda _, __: None,
@@ -70,6 +71,7 @@ class Attempts:
             tags=open_tags or {},
             local=local,
             parent_of=parent_of,
+            reproduce=reproduce,
         )
         self._mlflow = _mlflow_fixtures(guard or Guard()) if destination is not None else None
         self._worker = worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.session.identity import process_tags
+from pytest_armory.session.reproduce import command_of
 from pytest_armory.store.destination import Destination
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.evaluation import open_run
@@ -31,7 +32,7 @@ class RunOpener:
 
     ``local`` is the local database as it was before the first test: fixtures may have replaced the
     Armory home since. ``parent_of`` gives the session run of an experiment, by its id and whether
-    it waits in the local database.
+    it waits in the local database; ``reproduce`` is the command before and after the node id.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RunOpener:
         tags: Mapping[str, str],
         local: Destination | None,
         parent_of: Callable[[str, bool], str | None],
+        reproduce: Sequence[str] = (),
     ) -> None:
         self._settings = settings
         self._destination = destination
@@ -50,6 +52,7 @@ class RunOpener:
         self._session_tags = tags
         self._local = local
         self._parent_of = parent_of
+        self._reproduce = reproduce
         self._outages: dict[str, None] = {}
 
     def open(
@@ -146,6 +149,8 @@ class RunOpener:
             "mlflow.source.name": _relative(item.path, self._rootpath),
             "mlflow.source.type": "LOCAL",
         }
+        if self._reproduce:
+            tags["armory.reproduce"] = command_of(self._reproduce, record.nodeid)
         if mark.description:
             tags["mlflow.note.content"] = redact_text(mark.description)
         return tags

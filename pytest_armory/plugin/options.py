@@ -29,6 +29,7 @@ INI_REDACT = "armory_redact"
 INI_REDACTION = "armory_redaction"
 INI_ACTIVATE = "armory_activate"
 INI_MARKER = "armory_marker"
+INI_PATCH = "armory_patch"
 INI_SESSION = "armory_session"
 INI_BASELINE = "armory_baseline"
 INI_TOLERANCES = "armory_tolerances"
@@ -49,6 +50,7 @@ class Settings:
     redaction: bool = True
     activate: bool = True
     marker: bool | None = None
+    patch: bool = True
     session: str | None = None
     baseline: Reference | None = None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
@@ -141,6 +143,11 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
         "session is tracked, else by each use)",
     ),
     (
+        INI_PATCH,
+        "bool",
+        "false: do not store what the checkout's tracked files differ in from the commit",
+    ),
+    (
         INI_TOLERANCES,
         "linelist",
         "lines of `metric: tolerance`, as `accuracy: -2%`: the worst change against the baseline "
@@ -150,7 +157,7 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
 )
 """Each ini key with its type, None for one line of text, and its help."""
 
-_DEFAULTS = {INI_REDACTION: True, INI_ACTIVATE: True, INI_MARKER: None}
+_DEFAULTS = {INI_REDACTION: True, INI_ACTIVATE: True, INI_MARKER: None, INI_PATCH: True}
 _INI_DEFAULTS = {None: "", "bool": False, "linelist": ()}
 
 
@@ -188,6 +195,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         redaction=bool(config.getini(INI_REDACTION)),
         activate=bool(config.getini(INI_ACTIVATE)),
         marker=None if config.getini(INI_MARKER) is None else bool(config.getini(INI_MARKER)),
+        patch=bool(config.getini(INI_PATCH)),
         jobs=jobs,
         **_comparison(config, environ, track, jobs),
     )

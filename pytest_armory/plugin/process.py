@@ -50,6 +50,8 @@ class Process:
         with self._step("runs of killed sessions cannot be looked after: "):
             self._lease = leases.hold(lease_folder(self.where))
         if self.ledger is not None:
+            with self._step("the environment cannot be described: "):
+                self.ledger.describe()
             with self._step("runs of killed sessions cannot be looked after: "):
                 self._recover(self.where, self.ledger.identity.session)
 

@@ -25,6 +25,7 @@ from pytest_armory.records.tags import PART
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger
+from pytest_armory.session.reproduce import command_parts, describe_with
 from pytest_armory.session.session_runs import ParentRuns
 from pytest_armory.session.signals import before_dying
 from pytest_armory.values import redacting
@@ -41,7 +42,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
     identity = given.identity if given else _new_identity(config, settings)
     cleanup.enter_context(session_environment())
     cleanup.enter_context(redacting(settings.secret_names, settings.redaction))
-    ledger = None if given else _ledger(config, connection, identity)
+    ledger = None if given else _ledger(config, settings, connection, identity)
     process = _process(config, settings, connection, ledger)
     reporting = ReportingHooks(config, settings, ledger, process) if ledger else None
     running = None
@@ -71,10 +72,18 @@ def _new_identity(config: pytest.Config, settings: Settings) -> Identity:
         tags={**tags, **part, "armory.session": name, "armory.shard": shard},
         command=provenance.command_line(["pytest", *config.invocation_params.args]),
         job_run=os.environ.get("MLFLOW_RUN_ID") or None,
+        reproduce=command_parts(
+            config.invocation_params.args,
+            getattr(config.option, "file_or_dir", None) or (),
+            config.rootpath,
+            settings.patch,
+        ),
     )
 
 
-def _ledger(config: pytest.Config, connection: Connection, identity: Identity) -> Ledger:
+def _ledger(
+    config: pytest.Config, settings: Settings, connection: Connection, identity: Identity
+) -> Ledger:
     each = xdist.runs_each_test_everywhere(config)
     return Ledger(
         connection.where,
@@ -82,6 +91,7 @@ def _ledger(config: pytest.Config, connection: Connection, identity: Identity) -
         each=each,
         local=connection.local,
         sync_command=connection.sync_command,
+        describe=describe_with(config.rootpath, settings.patch),
     )
 
 
@@ -110,6 +120,7 @@ def _attempts(
         settings,
         connection.where,
         open_tags=identity.tags,
+        reproduce=identity.reproduce,
         local=connection.local,
         worker=xdist.worker_name(config),
         parent_of=(ledger or ParentRuns(connection.where, identity.session)).parent_of,

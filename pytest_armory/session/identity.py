@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -11,7 +12,8 @@ class Identity:
 
     ``shard`` names the process that reports, and the session in it; ``shared`` says that others may
     contribute to the session as well; ``tags`` are for each of its runs; ``job_run`` is the MLflow
-    run that the whole job is inside, if any.
+    run that the whole job is inside, if any; ``reproduce`` is the command that runs one evaluation
+    again, before and after its node id.
     """
 
     session: str
@@ -20,6 +22,7 @@ class Identity:
     tags: dict[str, str] = field(default_factory=dict)
     command: str = ""
     job_run: str | None = None
+    reproduce: Sequence[str] = ()
 
 
 def process_tags() -> dict[str, str]:

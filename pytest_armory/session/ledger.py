@@ -17,6 +17,7 @@ from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
+from pytest_armory.session.reproduce import Files
 from pytest_armory.session.session_runs import SessionRuns, circuit_at
 from pytest_armory.session.stored_records import unreadable
 from pytest_armory.session.stored_session import (
@@ -40,6 +41,7 @@ class Ledger:
 
     ``each`` is whether every worker runs every test, as with ``--dist=each``. ``local`` is where
     evaluations wait whose server is unreachable, and ``sync_command`` what uploads them.
+    ``describe`` makes the session runs' files.
     """
 
     def __init__(
@@ -49,13 +51,16 @@ class Ledger:
         each: bool = False,
         local: Destination | None = None,
         sync_command: str = "pytest-armory sync",
+        describe: Callable[[], Files] = dict,
     ) -> None:
         self.where = where
         self.sync_command = sync_command
         self._local = local or where
         self.identity = identity
         self.problems: list[str] = []
-        self.runs = SessionRuns(where, identity, self.problems)
+        self._describe = describe
+        self._files: dict[str, str | bytes] = {}
+        self.runs = SessionRuns(where, identity, self.problems, files=self._files)
         self._waiting: SessionRuns | None = None
         self.planned: set[str] = set()
         """The node ids of the collected evaluations, as reported by the workers."""
@@ -86,6 +91,10 @@ class Ledger:
         """Why no request is sent to the server at the moment, or empty."""
         return circuit_at(self.where).reason if self.where.is_remote else ""
 
+    def describe(self) -> None:
+        """Make the session runs' files, before the first of these is opened."""
+        self._files.update(self._describe())
+
     def take(self, record: EvaluationRecord) -> None:
         """Add an attempt, and make its run a child of the session run if it is none."""
         self._attempts.add(record)
@@ -114,7 +123,7 @@ class Ledger:
             return self.runs
         if self._waiting is None:
             uri = self.where.display_uri
-            self._waiting = SessionRuns(self._local, self.identity, self.problems, uri)
+            self._waiting = SessionRuns(self._local, self.identity, self.problems, uri, self._files)
             # A worker has spent its budget on it already.
             if not circuit_at(self.where).reason:
                 circuit_at(self.where).trip(f"{uri} is out of reach")

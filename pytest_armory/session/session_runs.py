@@ -10,6 +10,7 @@ from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
 from pytest_armory.records.tags import PART, job_tags
 from pytest_armory.session.identity import Identity, process_tags
+from pytest_armory.session.reproduce import Files, for_another_job
 from pytest_armory.session.stored_records import close_session_run, first_session_run
 from pytest_armory.store.destination import Destination
 
@@ -23,7 +24,7 @@ class SessionRuns:
     """The session runs in one store: opened with the first evaluation, closed at the end.
 
     ``waits_for`` is the display URI of the server, if these runs are recorded locally. Failures are
-    appended to ``problems``.
+    appended to ``problems``. ``files`` are stored with each of them.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class SessionRuns:
         identity: Identity,
         problems: list[str],
         waits_for: str = "",
+        files: Files | None = None,
     ) -> None:
         self.where = where
         self.identity = identity
         self.problems = problems
         self.waits_for = waits_for
+        self._files = {} if files is None else files
         self.is_complete = True
         """Whether all writes have succeeded so far."""
         self._runs: dict[str, StoreRun | StoredRun | None] = {}
@@ -92,14 +95,21 @@ class SessionRuns:
         """Open a session run, or find the one that another job of the session has opened."""
         existing = self._of_others(store, experiment_id)
         if existing is not None:
+            self._store_files(store, existing, for_another_job(self._files, self.identity.shard))
             return existing
         name = f"session {self.identity.session}"
         run = store.create_run(experiment_id, name, self._tags())
         existing = self._of_others(store, experiment_id)
         if existing is not None and existing.run_id != run.run_id:  # opened at the same time
             store.delete_run(run.run_id)
+            self._store_files(store, existing, for_another_job(self._files, self.identity.shard))
             return existing
+        self._store_files(store, run, self._files)
         return run
+
+    def _store_files(self, store: Store, run: StoreRun | StoredRun, files: Files) -> None:
+        if files:
+            store.background.submit(lambda: store.log_files(run, files), self.note_failure)
 
     def _of_others(self, store: Store, experiment_id: str) -> StoredRun | None:
         if not self.identity.shared:
