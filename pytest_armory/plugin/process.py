@@ -51,7 +51,7 @@ class Process:
             self._lease = leases.hold(lease_folder(self.where))
         if self.ledger is not None:
             with self._step("the environment cannot be described: "):
-                self.ledger.describe()
+                self.ledger.files.update(self.ledger.describe())
             with self._step("runs of killed sessions cannot be looked after: "):
                 self._recover(self.where, self.ledger.identity.session)
 

@@ -58,9 +58,10 @@ class Ledger:
         self._local = local or where
         self.identity = identity
         self.problems: list[str] = []
-        self._describe = describe
-        self._files: dict[str, str | bytes] = {}
-        self.runs = SessionRuns(where, identity, self.problems, files=self._files)
+        self.describe = describe
+        self.files: dict[str, str | bytes] = {}
+        """The session runs' files, made before the first of these is opened."""
+        self.runs = SessionRuns(where, identity, self.problems, files=self.files)
         self._waiting: SessionRuns | None = None
         self.planned: set[str] = set()
         """The node ids of the collected evaluations, as reported by the workers."""
@@ -91,10 +92,6 @@ class Ledger:
         """Why no request is sent to the server at the moment, or empty."""
         return circuit_at(self.where).reason if self.where.is_remote else ""
 
-    def describe(self) -> None:
-        """Make the session runs' files, before the first of these is opened."""
-        self._files.update(self._describe())
-
     def take(self, record: EvaluationRecord) -> None:
         """Add an attempt, and make its run a child of the session run if it is none."""
         self._attempts.add(record)
@@ -123,7 +120,7 @@ class Ledger:
             return self.runs
         if self._waiting is None:
             uri = self.where.display_uri
-            self._waiting = SessionRuns(self._local, self.identity, self.problems, uri, self._files)
+            self._waiting = SessionRuns(self._local, self.identity, self.problems, uri, self.files)
             # A worker has spent its budget on it already.
             if not circuit_at(self.where).reason:
                 circuit_at(self.where).trip(f"{uri} is out of reach")
