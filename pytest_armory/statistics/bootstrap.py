@@ -12,7 +12,7 @@ from pytest_armory.statistics.intervals import Interval
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from pytest_armory.statistics._numeric import Floats
+    from pytest_armory.statistics.numeric import Floats
 
 LEAST = 200
 """The fewest resamples that a verdict is made of."""

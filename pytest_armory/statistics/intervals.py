@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_armory.statistics._numeric import floats, group_sums, normal_quantile, t_quantile
+from pytest_armory.statistics.numeric import floats, group_sums, normal_quantile, t_quantile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

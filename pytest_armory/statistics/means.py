@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_armory.statistics._numeric import floats
 from pytest_armory.statistics.intervals import Interval, clustered_error, t_interval
+from pytest_armory.statistics.numeric import floats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_armory.statistics._numeric import floats, t_quantile
 from pytest_armory.statistics.intervals import Interval
+from pytest_armory.statistics.numeric import floats, t_quantile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from pytest_armory.statistics._numeric import Floats
+    from pytest_armory.statistics.numeric import Floats
 
 
-def prediction_bound(history: ArrayLike, confidence: float = 0.95, *, log: bool = False) -> float:
-    """The lower bound of the next value: one-sided, ``mean - t s sqrt(1 + 1/k)``.
+def prediction_bound(
+    history: ArrayLike, confidence: float = 0.95, *, upper: bool = False, log: bool = False
+) -> float:
+    """The lower or the upper bound of the next value: one-sided, ``mean ∓ t s sqrt(1 + 1/k)``.
 
     ``history`` has k values, one a session, t is Student's quantile at ``confidence`` with k - 1
     degrees of freedom, s the standard deviation. With ``log`` it is computed on logarithms, for
     times and rates: all values must be above 0. Raises :class:`ValueError` for fewer than two.
-    The upper bound is that of the values with the other sign, of logarithms that of inverses.
 
     Source: G. J. Hahn and W. Q. Meeker, "Statistical Intervals", 1991, section 4.8.
 
@@ -28,16 +29,19 @@ def prediction_bound(history: ArrayLike, confidence: float = 0.95, *, log: bool 
     0.877373
     """
     array = _values(history, log)
-    bound = float(array.mean()) - t_quantile(confidence, len(array) - 1) * scatter(array)
+    half = t_quantile(confidence, len(array) - 1) * scatter(array)
+    bound = float(array.mean()) + (half if upper else -half)
     return math.exp(bound) if log else bound
 
 
-def prediction_p(history: ArrayLike, value: float, *, log: bool = False) -> float:
-    """The one-sided p that a session like those of ``history`` has so low a value.
+def prediction_p(
+    history: ArrayLike, value: float, *, upper: bool = False, log: bool = False
+) -> float:
+    """The one-sided p that a session like those of ``history`` has so low a value, or so high.
 
-    ``P(T <= (value - mean) / (s sqrt(1 + 1/k)))`` with k - 1 degrees of freedom; 0, 0.5 or 1 where
-    the history does not scatter. It is at most ``1 - confidence`` where the value is at or below
-    :func:`prediction_bound`.
+    ``P(T <= (value - mean) / (s sqrt(1 + 1/k)))`` with k - 1 degrees of freedom, or ``>=``; 0, 0.5
+    or 1 where the history does not scatter. It is at most ``1 - confidence`` where the value is at
+    :func:`prediction_bound` or beyond.
 
     >>> round(prediction_p([0.90, 0.91, 0.89, 0.92, 0.90], 0.877373242173), 6)
     0.05
@@ -46,6 +50,7 @@ def prediction_p(history: ArrayLike, value: float, *, log: bool = False) -> floa
 
     array = _values(history, log)
     distance = (math.log(value) if log else value) - float(array.mean())
+    distance = -distance if upper else distance
     error = scatter(array)
     if error == 0:
         return 0.5 - 0.5 * ((distance < 0) - (distance > 0))

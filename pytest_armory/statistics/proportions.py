@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from pytest_armory.statistics._numeric import normal_quantile
 from pytest_armory.statistics.intervals import Interval, wilson
+from pytest_armory.statistics.numeric import normal_quantile
 
 # Paired
 
@@ -120,7 +120,7 @@ def pooled_p(successes: int, n: int, base_successes: int, base_n: int) -> float:
 
 
 def newcombe(
-    successes: int, n: int, base_successes: int, base_n: int, confidence: float = 0.95
+    successes: float, n: int, base_successes: float, base_n: int, confidence: float = 0.95
 ) -> Interval:
     """Newcombe's interval of the difference of two independent proportions, first minus second.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pytest_armory.statistics._numeric import normal_quantile
+from pytest_armory.statistics.numeric import normal_quantile
 
 POWER = 0.8
 """How often a fall of the size that is said is found."""

@@ -47,6 +47,13 @@ def test_the_bound_agrees_with_scipy(history: list[float], confidence: float, lo
     assert bound == pytest.approx(np.exp(expected) if log else expected, **NEAR)
     if not log or bound > 1e-100:
         assert prediction_p(history, bound, log=log) == pytest.approx(1 - confidence, abs=1e-9)
+    upper = prediction_bound(history, confidence, upper=True, log=log)
+    turned = [1 / v if log else -v for v in history]
+    mirrored = prediction_bound(turned, confidence, log=log)
+    assert upper == pytest.approx(1 / mirrored if log else -mirrored, **NEAR)
+    if math.isfinite(upper) and upper < 1e100:
+        found = prediction_p(history, upper, upper=True, log=log)
+        assert found == pytest.approx(1 - confidence, abs=1e-9)
 
 
 def test_a_history_without_scatter_explains_no_change() -> None:
@@ -73,13 +80,14 @@ def test_needed_has_the_published_values() -> None:
 
 
 @settings(deadline=None)
-@given(st.floats(0.01, 2), st.floats(0.05, 0.9), st.sampled_from([0.05, 0.005, 0.00125]))
-def test_needed_agrees_with_statsmodels(variance: float, margin: float, alpha: float) -> None:
-    size = margin / math.sqrt(variance)
+@given(st.floats(0.01, 2), st.integers(2, 10_000), st.sampled_from([0.05, 0.005, 0.00125]))
+def test_sizes_agree_with_statsmodels(variance: float, n: int, alpha: float) -> None:
+    fall = detectable_fall(variance, n, alpha)
     # A ratio of 0 is its test of one sample.
-    exact = NormalIndPower().solve_power(size, None, alpha, 0.8, ratio=0, alternative="larger")
-    assert needed_samples(variance, margin, alpha) == math.ceil(round(float(exact), 6))
-    assert detectable_fall(variance, float(exact), alpha) == pytest.approx(margin, rel=1e-5)
+    size = fall / math.sqrt(variance)
+    power = NormalIndPower().power(size, n, alpha, ratio=0, alternative="larger")
+    assert power == pytest.approx(0.8, **NEAR)
+    assert needed_samples(variance, fall, alpha) in (n, n + 1)
 
 
 # Repeats
