@@ -79,13 +79,15 @@ class Known:
 
     ``comparison`` is that of the samples, in gains, None where there are none; ``history`` are the
     metric's values in earlier sessions, the newest first; ``sessions`` is of how many the baseline
-    is the mean; ``remark`` says what is to be known of the samples, or is empty.
+    is the mean; ``remark`` says what is to be known of the samples, ``unreadable`` why the
+    baseline's cannot be read, or they are empty.
     """
 
     comparison: Comparison | None = None
     history: Sequence[float] = ()
     sessions: int = 1
     remark: str = ""
+    unreadable: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ SESSION = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 """A session's ID."""
 
 _TOLERANCE = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*(%?)", re.A | re.I)
+_NOISE = re.compile(r"([+-]?)\s*noise", re.I)
 _PREFIXED_KINDS = ("branch", "commit")
 _SHA = re.compile("[0-9a-f]{4,40}", re.I)
 # MLflow's filter strings have no escapes; such a branch cannot be searched for.
@@ -30,15 +31,19 @@ class Tolerance:
     """The largest change for the worse against a baseline's value that passes.
 
     ``amount`` is in the metric's unit or, if ``percent``, in percent of the absolute value of the
-    baseline; it is finite and not negative. ``str()`` is what :func:`parse_tolerance` reads.
+    baseline; it is finite and not negative. ``noise`` allows what earlier sessions scatter, and no
+    amount. ``str()`` is what :func:`parse_tolerance` reads.
     """
 
     amount: float
     percent: bool
     higher_is_worse: bool
+    noise: bool = False
 
     def __str__(self) -> str:
         sign = "+" if self.higher_is_worse else "-"
+        if self.noise:
+            return f"{sign}noise"
         return f"{sign}{exact_number(self.amount)}{'%' if self.percent else ''}"
 
 
@@ -63,22 +68,26 @@ class Reference:
 
 
 def parse_tolerance(text: object) -> Tolerance:
-    """The tolerance that ``"-2%"``, ``"-0.01"`` or ``"+5%"`` stands for.
+    """The tolerance that ``"-2%"``, ``"-0.01"``, ``"+5%"`` or ``"-noise"`` stands for.
 
     The sign is the worse direction. Raises :class:`ArmoryUsageError` for anything else, such as a
     number without a sign, or one that is no string.
     """
+    if isinstance(text, str) and (match := _NOISE.fullmatch(text.strip())) and match[1]:
+        return Tolerance(0.0, False, match[1] == "+", noise=True)
     if isinstance(text, str) and (match := _TOLERANCE.fullmatch(text.strip())):
         sign, number, percent = match.groups()
         if sign and math.isfinite(float(number)):
             return Tolerance(float(number), bool(percent), sign == "+")
     raise ArmoryUsageError(
-        "a tolerance must be a string of a sign, a finite number and perhaps %; got "
-        f"{brief_repr(text)}; {_tolerance_advice(text)}"
+        'a tolerance must be a string of a sign, a finite number and perhaps %; or "-noise" or '
+        f'"+noise"; got {brief_repr(text)}; {_tolerance_advice(text)}'
     )
 
 
 def _tolerance_advice(given: object) -> str:
+    if isinstance(given, str) and _NOISE.fullmatch(given.strip()):
+        return 'write "-noise" if lower is worse, "+noise" if higher is worse'
     text = exact_number(float(given)) if _is_finite(given) else given  # type: ignore[arg-type]
     match = _TOLERANCE.fullmatch(text.strip()) if isinstance(text, str) else None
     if not match or not math.isfinite(float(match[2])):

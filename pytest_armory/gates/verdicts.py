@@ -7,6 +7,18 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from typing import NamedTuple
 
+from pytest_armory.gates.evidence import (
+    LEAST_FOR_NOISE,
+    UNCLEAR,
+    WORSE,
+    Change,
+    Evidence,
+    Known,
+    Terms,
+    weigh,
+    weigh_noise,
+)
+from pytest_armory.gates.evidence_text import evidence_text
 from pytest_armory.gates.formatting import distinct_number, exact_number
 from pytest_armory.gates.parse import Tolerance, parse_tolerance
 from pytest_armory.records import EvaluationRecord, Verdict
@@ -47,13 +59,16 @@ def judge(
     session_tolerances: Mapping[str, Tolerance] | None = None,
     baseline: Mapping[str, float] | None = None,
     sequences: Set[str] = frozenset(),
+    known: Mapping[str, Known] | None = None,
+    terms: Terms = Terms(),  # noqa: B008 - it is frozen
 ) -> list[Verdict]:
     """One verdict for every gate: bounds first, then tolerances, each in the order given.
 
     ``tolerances`` and the bounds require their metrics, so that one never logged fails;
     ``session_tolerances`` apply to metrics that were logged and are not in ``tolerances``.
     ``baseline`` holds the baseline run's metrics, None if there is no such run. Gates on the
-    ``sequences``, which were logged as a list or an array, are missed. Never raises for bounds
+    ``sequences``, which were logged as a list or an array, are missed. ``known`` is what is known
+    of the chance in a metric's change, by the ``terms`` of the session. Never raises for bounds
     that :func:`~pytest_armory.gates.parse.bounds_problem` finds nothing wrong with.
     """
     compared = dict(tolerances or {})
@@ -62,7 +77,10 @@ def judge(
     verdicts = [
         *(_judge_bound(metrics, m, float(b), "at_least") for m, b in (at_least or {}).items()),
         *(_judge_bound(metrics, m, float(b), "at_most") for m, b in (at_most or {}).items()),
-        *(_judge_tolerance(metrics, m, t, baseline) for m, t in compared.items()),
+        *(
+            _judge_tolerance(metrics, m, t, baseline, (known or {}).get(m, Known()), terms)
+            for m, t in compared.items()
+        ),
     ]
     return [_missed(v, _OF_SEQUENCE) if v.metric in sequences else v for v in verdicts]
 
@@ -147,6 +165,8 @@ def _judge_tolerance(
     metric: str,
     tolerance: Tolerance,
     baseline: Mapping[str, float] | None,
+    known: Known,
+    terms: Terms,
 ) -> Verdict:
     value, base = _number_of(metrics, metric), _number_of(baseline or {}, metric)
     if base is None:
@@ -155,10 +175,13 @@ def _judge_tolerance(
         found = _Finding("unjudged", text + missing)
     elif value is None:
         found = _Finding("failed", _never_logged(metric, metrics))
+    elif tolerance.noise:
+        return _judge_noise(metric, value, base, tolerance, known, terms)
     else:
         found = _check_change(value, base, tolerance)
     rule, higher = f"{_BASELINE_RULE}{tolerance}", tolerance.higher_is_worse
-    return Verdict(metric, rule, found.state, value, found.limit, base, found.text, higher)
+    verdict = Verdict(metric, rule, found.state, value, found.limit, base, found.text, higher)
+    return _with_evidence(verdict, tolerance, known, terms)
 
 
 def _check_change(value: float, base: float, tolerance: Tolerance) -> _Finding:
@@ -181,6 +204,76 @@ def _check_change(value: float, base: float, tolerance: Tolerance) -> _Finding:
     passed = sign * value <= sign * limit + rounding_slack(base, allowed)
     text = f'{change}; "{tolerance}" allows {distinct_number(limit, value)}'
     return _Finding("passed" if passed else "failed", text, limit)
+
+
+def _with_evidence(verdict: Verdict, tolerance: Tolerance, known: Known, terms: Terms) -> Verdict:
+    """A verdict, decided by what is known of the samples, if anything is."""
+    if verdict.state == "unjudged" or verdict.value is None or verdict.baseline is None:
+        return verdict
+    allowed = allowed_change(verdict.baseline, tolerance)
+    if known.unreadable and not math.isnan(verdict.value):
+        return replace(verdict, state="unjudged", text=known.unreadable)
+    if known.comparison is None or not math.isfinite(allowed):
+        return replace(verdict, evidence=known.remark)
+    change = Change(
+        value=verdict.value,
+        base=verdict.baseline,
+        allowed=allowed + rounding_slack(verdict.baseline, allowed),
+        missed=verdict.state == "failed",
+        higher_is_worse=tolerance.higher_is_worse,
+    )
+    return _decided(verdict, weigh(change, known, terms), change, known, terms)
+
+
+def _decided(
+    verdict: Verdict, found: Evidence, change: Change, known: Known, terms: Terms
+) -> Verdict:
+    """A verdict with its evidence, and the state that this gives it."""
+    comparison, text = known.comparison, verdict.text
+    if found.verdict == UNCLEAR and terms.unclear != "measured":
+        state = "failed" if terms.unclear == "fail" else "passed"
+        text += ", and whether it is worse is unclear" * (state == "failed")
+    else:
+        state = verdict.state
+    return replace(
+        verdict,
+        state=state,
+        text=text,
+        verdict=found.verdict,
+        p=found.p,
+        low=found.low,
+        high=found.high,
+        worse=comparison.worse if comparison else None,
+        better=comparison.better if comparison else None,
+        needed=found.needed,
+        method=found.method,
+        evidence=evidence_text(found, change, known),
+    )
+
+
+def _judge_noise(
+    metric: str, value: float, base: float, tolerance: Tolerance, known: Known, terms: Terms
+) -> Verdict:
+    """Whether a value is within what earlier sessions scatter; that needs some of them."""
+    higher = tolerance.higher_is_worse
+    rule = f"{_BASELINE_RULE}{tolerance}"
+    verdict = Verdict(metric, rule, "unjudged", value, None, base, higher_is_worse=higher)
+    if math.isnan(value):
+        return replace(verdict, text="is NaN")
+    history = [past for past in known.history if math.isfinite(past)]
+    if len(history) < LEAST_FOR_NOISE or math.isinf(value):
+        count = f"{len(history)} earlier session{'s' * (len(history) != 1)}"
+        return replace(verdict, text=f'has {count}; "{tolerance}" needs {LEAST_FOR_NOISE}')
+    found, limit = weigh_noise(metric, value, history, terms.alpha, higher)
+    sign = 1 if higher else -1
+    # As everywhere: in float32 an unchanged value may differ in its last place.
+    missed = found.verdict == WORSE and sign * (value - limit) > SLACK * abs(limit)
+    allows = f'"{tolerance}" allows {distinct_number(limit, value)}'
+    text = f"{_change_text(value, base, tolerance)}; {allows}"
+    change = Change(value, base, abs(limit - base), missed, higher)
+    verdict = replace(verdict, state="failed" if missed else "passed", limit=limit, text=text)
+    found = found if missed else replace(found, verdict="not worse")
+    return _decided(verdict, found, change, replace(known, comparison=None, remark=""), terms)
 
 
 def _change_text(value: float, base: float, tolerance: Tolerance) -> str:
@@ -234,16 +327,19 @@ def failure_text(verdicts: Iterable[Verdict]) -> str:
         return ""
     missed = f"{len(failed)} gate{'s' * (len(failed) != 1)} missed"
     if len(rows) == 1:  # then it all fits in pytest's short summary
-        return f"{missed}: {' '.join(filter(None, rows[0]))}"
+        *words, evidence = rows[0]
+        first = f"{missed}: {' '.join(filter(None, words))}"
+        return f"{first}\n  {evidence}" if evidence else first
     names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
-    lines = [
-        f"  {name:{names}}  {f'{value:{values}}  ' if value else ''}{text}"
-        for name, value, text in rows
-    ]
+    lines = []
+    for name, value, text, evidence in rows:
+        lines.append(f"  {name:{names}}  {f'{value:{values}}  ' if value else ''}{text}")
+        lines += [f"    {evidence}"] if evidence else []
     return "\n".join([f"{missed}: {', '.join(dict.fromkeys(row[0] for row in rows))}", *lines])
 
 
-def _failure_row(verdict: Verdict) -> tuple[str, str, str]:
+def _failure_row(verdict: Verdict) -> tuple[str, str, str, str]:
     value = "" if verdict.value is None else distinct_number(verdict.value, verdict.limit)
     name = verdict.metric if verdict.metric.isprintable() else repr(verdict.metric)
-    return name, value, verdict.text
+    evidence = f"{verdict.verdict}: {verdict.evidence}" if verdict.verdict else ""
+    return name, value, verdict.text, evidence

@@ -35,6 +35,9 @@ class Outcome(str, enum.Enum):
 STATES = ("passed", "failed", "unjudged")
 """The states of a verdict."""
 
+VERDICTS = ("", "worse", "not worse", "unclear")
+"""What evidence says of a change; empty where there is none."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -45,6 +48,10 @@ class Verdict:
     nothing); ``baseline`` is the baseline run's value, if there is one; ``text`` continues a
     sentence that begins with the metric's name. Numbers are builtin floats, NaN and infinities
     among them.
+
+    ``verdict`` is one of :data:`VERDICTS`; ``p`` is one-sided, ``low`` and ``high`` are the bounds
+    of the change, ``worse`` and ``better`` count samples, ``needed`` is how many of them the
+    tolerance needs, ``method`` names the tests; ``evidence`` is the sentence that follows.
     """
 
     metric: str
@@ -55,6 +62,15 @@ class Verdict:
     baseline: float | None = None
     text: str = ""
     higher_is_worse: bool | None = None
+    verdict: str = ""
+    p: float | None = None
+    low: float | None = None
+    high: float | None = None
+    worse: int | None = None
+    better: int | None = None
+    needed: int | None = None
+    method: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True)

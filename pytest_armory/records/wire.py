@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 
 from pytest_armory.records import fields
-from pytest_armory.records.evaluation import STATES, EvaluationRecord, Outcome, Verdict
+from pytest_armory.records.evaluation import STATES, VERDICTS, EvaluationRecord, Outcome, Verdict
 from pytest_armory.values import metric_values
 
 
@@ -42,6 +42,15 @@ read_verdict = fields.instance_of(
         "baseline": fields.optional(fields.number),
         "text": fields.string,
         "higher_is_worse": fields.optional(fields.boolean),
+        "verdict": fields.one_of(VERDICTS),
+        "p": fields.optional(fields.number),
+        "low": fields.optional(fields.number),
+        "high": fields.optional(fields.number),
+        "worse": fields.optional(fields.count),
+        "better": fields.optional(fields.count),
+        "needed": fields.optional(fields.count),
+        "method": fields.string,
+        "evidence": fields.string,
     },
 )
 """Reads a verdict from JSON's builtins; raises :class:`fields.UnreadableError`."""

@@ -60,10 +60,13 @@ def test_tolerance(text: str, expected: Tolerance) -> None:
         (Tolerance(0.01, False, True), "+0.01"),
         (Tolerance(1e-7, False, True), "+1e-07"),
         (Tolerance(0.0, True, False), "-0%"),
+        (Tolerance(0.0, False, False, noise=True), "-noise"),
+        (Tolerance(0.0, False, True, noise=True), "+noise"),
     ],
 )
 def test_a_tolerance_reads_as_one_writes_it(tolerance: Tolerance, text: str) -> None:
     assert str(tolerance) == text
+    assert parse_tolerance(text) == parse_tolerance(f" {text.upper()} ") == tolerance
 
 
 @given(tolerances)
@@ -83,6 +86,9 @@ GENERIC = 'write one like "-2%" (may fall by 2 %), "-0.01" (may fall by 0.01) or
         (-0.02, 'got -0.02; write "-0.02"'),
         (2, 'got 2; write "-2" if lower is worse'),
         (np.float64(0.5), 'write "-0.5" if lower is worse'),
+        ("noise", 'got \'noise\'; write "-noise" if lower is worse, "+noise" if higher is worse'),
+        ("-noise%", f"got '-noise%'; {GENERIC}"),
+        ("-noises", f"got '-noises'; {GENERIC}"),
         ("", f"got ''; {GENERIC}"),
         ("%", f"got '%'; {GENERIC}"),
         ("-x", f"got '-x'; {GENERIC}"),

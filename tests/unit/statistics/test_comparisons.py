@@ -48,7 +48,7 @@ def test_mcnemar_has_the_published_values(
         assert 2 * exact_p(worse, better) == pytest.approx(exact, **NEAR)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(FLIPS)
 def test_mcnemar_agrees_with_statsmodels_and_scipy(flips: tuple[int, int]) -> None:
     more, fewer = max(flips), min(flips)
@@ -112,7 +112,7 @@ def test_newcombe_has_the_published_values(
     assert newcombe(*counts) == pytest.approx(expected, **NEAR)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(COUNTS, COUNTS, CONFIDENCES)
 def test_unpaired_proportions_agree_with_statsmodels(
     first: tuple[int, int], second: tuple[int, int], confidence: float
@@ -142,7 +142,7 @@ def test_the_clustered_t_of_the_worked_example() -> None:
     assert found.lower_p() == pytest.approx(0.238310333636, **NEAR)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SPREAD, CONFIDENCES)
 def test_the_paired_t_agrees_with_scipy(values: list[float], confidence: float) -> None:
     found = mean_of(values)
@@ -152,7 +152,7 @@ def test_the_paired_t_agrees_with_scipy(values: list[float], confidence: float) 
     assert found.interval(confidence) == pytest.approx(tuple(interval), **NEAR)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SPREAD, st.integers(2, 6), st.randoms())
 def test_the_clustered_t_agrees_with_statsmodels(
     values: list[float], k: int, random: object
@@ -169,7 +169,7 @@ def test_the_clustered_t_agrees_with_statsmodels(
         assert mean_of(values, groups).interval() == pytest.approx(tuple(fit.conf_int()[0]), **NEAR)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SPREAD, SPREAD)
 def test_welch_agrees_with_scipy_and_statsmodels(first: list[float], second: list[float]) -> None:
     found = welch(mean_of(first), mean_of(second))

@@ -11,7 +11,11 @@ import pytest
 
 from pytest_armory import statistics
 
-MODULES = [f"{statistics.__name__}.{module.name}" for module in iter_modules(statistics.__path__)]
+MODULES = [
+    *(f"{statistics.__name__}.{module.name}" for module in iter_modules(statistics.__path__)),
+    "pytest_armory.gates.evidence",
+    "pytest_armory.gates.evidence_text",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -26,6 +30,7 @@ def test_every_public_function_has_an_example(name: str) -> None:
     module = import_module(name)
     functions = inspect.getmembers(module, inspect.isfunction)
     own = [f for key, f in functions if f.__module__ == name and not key.startswith("_")]
-    assert [f.__name__ for f in own if ">>>" not in (f.__doc__ or "")] == ["floats"] * (
+    missing = [f.__name__ for f in own if ">>>" not in (f.__doc__ or "")]
+    assert missing == ["floats"] * (
         name.endswith("numeric")
     )

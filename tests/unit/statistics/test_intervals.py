@@ -35,7 +35,7 @@ def test_wilson_has_the_published_values(
     assert wilson(*counts) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 5000), st.floats(0, 1), CONFIDENCES)
 def test_wilson_agrees_with_scipy(n: int, share: float, confidence: float) -> None:
     successes = round(share * n)
@@ -45,7 +45,7 @@ def test_wilson_agrees_with_scipy(n: int, share: float, confidence: float) -> No
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SAMPLES, CONFIDENCES)
 def test_the_mean_agrees_with_scipy(values: list[float], confidence: float) -> None:
     found = mean_interval(values, confidence)
@@ -58,7 +58,7 @@ def test_the_mean_agrees_with_scipy(values: list[float], confidence: float) -> N
     assert found == pytest.approx(expected, abs=1e-9, rel=1e-9)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SAMPLES, CONFIDENCES)
 def test_groups_of_one_are_no_groups(values: list[float], confidence: float) -> None:
     found = clustered_interval(values, range(len(values)), confidence)

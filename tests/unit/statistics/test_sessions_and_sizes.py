@@ -37,7 +37,7 @@ def test_the_bound_has_the_published_value() -> None:
     assert prediction_bound(HISTORY) == pytest.approx(0.877373242173, **NEAR)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(HISTORIES, CONFIDENCES, st.booleans())
 def test_the_bound_agrees_with_scipy(history: list[float], confidence: float, log: bool) -> None:
     values = np.log(history) if log else np.array(history)
@@ -79,7 +79,7 @@ def test_needed_has_the_published_values() -> None:
     assert needed_samples(0.18, 0.02) == 2783
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.floats(0.01, 2), st.integers(2, 10_000), st.sampled_from([0.05, 0.005, 0.00125]))
 def test_sizes_agree_with_statsmodels(variance: float, n: int, alpha: float) -> None:
     fall = detectable_fall(variance, n, alpha)

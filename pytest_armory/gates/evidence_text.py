@@ -1,0 +1,109 @@
+"""The sentences of evidence: why a verdict is what it is, and what it would need."""
+
+from __future__ import annotations
+
+import math
+
+from pytest_armory.gates.evidence import NOT_WORSE, UNCLEAR, Change, Evidence, Known
+
+
+def evidence_text(evidence: Evidence, change: Change, known: Known) -> str:
+    """What a verdict rests on, to follow it and a colon; empty where a word says it all.
+
+    >>> evidence_text(Evidence("worse", 0.00005, -0.04, 0.01, "t over 9 sessions"),
+    ...               Change(0.9, 0.92, 0.01, True), Known(history=[0.92] * 9))
+    '9 earlier sessions do not scatter as far (p 0.00005)'
+    """
+    if evidence.verdict == UNCLEAR:
+        return _joined(_unclear_text(evidence, change, known), known)
+    if evidence.verdict == NOT_WORSE:
+        return known.remark
+    if known.comparison is None:
+        return f"{_sessions(known)} do not scatter as far (p {p_text(evidence.p)})"
+    return _joined(_worse_text(evidence, change, known), known)
+
+
+def _joined(text: str, known: Known) -> str:
+    return f"{text}; {known.remark}" if known.remark else text
+
+
+def _sessions(known: Known) -> str:
+    return f"{min(len(known.history), 20)} earlier sessions"
+
+
+def _worse_text(evidence: Evidence, change: Change, known: Known) -> str:
+    comparison = known.comparison
+    assert comparison is not None
+    is_proportion = comparison.units is not None
+    p = f"(p {p_text(evidence.p)})"
+    if comparison.worse is None:
+        counted = f"{comparison.n:,} samples {p}"
+    else:
+        samples = f"of {comparison.n:,} samples {comparison.worse:,} got worse"
+        counted = f"{samples}, {comparison.better:,} better {p}"
+    word = "rise" if change.higher_is_worse else "fall"
+    low, high = sorted((-change.sign * evidence.low, -change.sign * evidence.high))
+    text = f"{counted}; the {word} is {range_text(low, high, is_proportion)}"
+    if evidence.scatter is not None:
+        text += f"; {_sessions(known)} do not scatter as far"
+    if comparison.left_out:
+        text += f"; {comparison.left_out:,} without a pair are left out"
+    return text
+
+
+def _unclear_text(evidence: Evidence, change: Change, known: Known) -> str:
+    comparison = known.comparison
+    if comparison is None or evidence.tells is None:
+        return f"p {p_text(evidence.p)}"
+    is_proportion = comparison.units is not None
+    word = "rises" if change.higher_is_worse else "falls"
+    told = amount_text(evidence.tells, is_proportion)
+    text = f"{comparison.n:,} samples tell {word} of {told} and more"
+    if evidence.needed is not None and evidence.needed > comparison.n:
+        allowed = amount_text(change.allowed, is_proportion)
+        text += f", {allowed} need about {_about(evidence.needed):,}"
+    if evidence.scatter is not None:
+        text += f"; {_sessions(known)} scatter by {amount_text(evidence.scatter, is_proportion)}"
+    return text
+
+
+def _about(count: int) -> int:
+    """A count in two significant digits, rounded up."""
+    step: int = 10 ** max(len(str(count)) - 2, 0)
+    return math.ceil(count / step) * step
+
+
+def p_text(p: float) -> str:
+    """A p without an exponent, in one significant digit, of 0.001 and more in two.
+
+    >>> p_text(0.000047), p_text(0.0234), p_text(0.5), p_text(1e-12)
+    ('0.00005', '0.023', '0.5', 'below 0.000001')
+    """
+    if p < 1e-6:
+        return "below 0.000001"
+    digits = 1 if p < 0.001 else 2
+    decimals = digits - 1 - math.floor(math.log10(p))
+    return f"{p:.{max(decimals, 0)}f}".rstrip("0").rstrip(".")
+
+
+def amount_text(amount: float, is_proportion: bool) -> str:
+    """A change in two significant digits, in points if it is one of a proportion.
+
+    >>> amount_text(0.0193, True), amount_text(0.01, True), amount_text(0.0193, False)
+    ('1.9 points', '1 point', '0.019')
+    """
+    if not is_proportion:
+        return f"{amount:.2g}"
+    points = f"{amount * 100:.2g}"
+    return f"{points} point{'' if points == '1' else 's'}"
+
+
+def range_text(low: float, high: float, is_proportion: bool) -> str:
+    """Two ends of a range.
+
+    >>> range_text(0.0153, 0.0371, True), range_text(-0.5, 1.25, False)
+    ('1.5 to 3.7 points', '-0.5 to 1.2')
+    """
+    if not is_proportion:
+        return f"{low:.2g} to {high:.2g}"
+    return f"{low * 100:.2g} to {high * 100:.2g} points"
