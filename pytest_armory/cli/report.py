@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -47,6 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write it as Markdown, too (the file that GITHUB_STEP_SUMMARY names gets it without "
         "asking)",
     )
+    parser.add_argument(
+        "--comment",
+        action="store_true",
+        help="comment the pull or merge request of this CI job with it, or update the comment",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="the exit status is 1 if the comment could not be made, too",
+    )
     add_tracking_uri(parser)
 
 
@@ -71,6 +82,13 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     for problem in _write(whole, arguments.summary):
         yield f"warning: {problem}"
     arguments.status = 0 if whole.is_well else 1
+    if arguments.comment:
+        from pytest_armory.cli.comment import post_comment
+
+        said = post_comment(partial(to_markdown, whole.summary))
+        yield said.text
+        if arguments.strict and not said.is_well:
+            arguments.status = 1
 
 
 def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession:

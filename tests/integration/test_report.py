@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Evals
 from faults import Session
+from hosts import FakeHost
+from loopback import listening
 
 from pytest_armory.cli import report
 from pytest_armory.cli.main import main
@@ -128,3 +131,28 @@ def test_one_job(
     found, text = reported()
     assert found == status
     assert ("1 evaluation never ran" in text) is ("-x" in args)
+
+
+def test_a_comment_fails_no_job_unless_strict(
+    evals: Evals, reported: Reported, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    evals.write(SUITE)
+    evals.run("--armory-session=s")
+    host = FakeHost("github")
+    event = tmp_path / "event.json"
+    event.write_text('{"pull_request": {"number": 7}}')
+    with listening(host.respond) as url:
+        for name, value in {
+            "ACTIONS": "true", "API_URL": url, "REPOSITORY": "a/b", "EVENT_PATH": str(event),
+        }.items():  # fmt: skip
+            monkeypatch.setenv(f"GITHUB_{name}", value)
+        for strict, status in ((False, 0), (True, 1)):
+            found, text = reported("s", "--comment", *["--strict"] * strict)
+            assert found == status
+            assert "no comment: the job: GITHUB_TOKEN is not set: add `env: GITHUB_TOKEN:" in text
+        monkeypatch.setenv("GITHUB_TOKEN", host.token)
+        assert reported("s", "--comment", "--strict")[0] == 0
+        status, text = reported("s", "--comment")
+    assert (status, len(host.comments)) == (0, 1)
+    assert "updated the comment: https://h/pull/7#100" in text
+    assert "4 evaluations: 4 passed" in host.comments[0]["body"]

@@ -1,0 +1,99 @@
+"""One comment on a pull or merge request, updated in place."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from pytest_armory.cli import github, gitlab
+from pytest_armory.cli.rest import HostError
+from pytest_armory.provenance import ci_tags
+from pytest_armory.values import redact_text
+
+_RESERVED = 1000
+"""Characters kept free for what stands around the summary."""
+
+
+class Host(Protocol):
+    """Where a pull request is. Its methods raise :class:`HostError`."""
+
+    name: str
+    limit: int
+    number: int | None
+
+    def comments(self) -> Iterator[tuple[str, str]]:
+        """The id and the text of each of our own comments."""
+
+    def create(self, text: str) -> str:
+        """Post a comment; returns its address."""
+
+    def update(self, comment: str, text: str) -> str:
+        """Replace a comment's text; returns its address."""
+
+    def advice(self, error: HostError) -> str:
+        """What to grant or to do about a request that was refused."""
+
+
+class Said(NamedTuple):
+    """What has become of a comment: a sentence, and whether it is as it should be."""
+
+    text: str
+    is_well: bool
+
+
+def post_comment(summary: Callable[[int], str], environ: Mapping[str, str] = os.environ) -> Said:
+    """Post the summary as a comment, or edit the one that an earlier job has posted.
+
+    ``summary`` makes Markdown of at most so many characters, or about. Nothing is raised: a
+    comment is no reason to fail a job.
+    """
+    host: Host | None = None
+    try:
+        host = _host(environ)
+        if host is None:
+            return Said("no comment: this is no job of GitHub Actions or GitLab CI", False)
+        if host.number is None:
+            return Said("no comment: this job is for no pull or merge request", True)
+        return _post(host, summary(host.limit - _RESERVED), environ)
+    except HostError as error:
+        advice = host.advice(error) if host is not None else ""
+        name = host.name if host is not None else "the job"
+        sentence = f"no comment: {name}: {redact_text(str(error))}"
+        return Said(f"{sentence}; {advice}" if advice else sentence, False)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Said(f"no comment: the host's answer cannot be read: {error!r}", False)
+
+
+def _host(environ: Mapping[str, str]) -> Host | None:
+    if environ.get("GITHUB_ACTIONS"):
+        return github.job_of(environ)
+    return gitlab.job_of(environ) if environ.get("GITLAB_CI") else None
+
+
+def _post(host: Host, summary: str, environ: Mapping[str, str]) -> Said:
+    marker = _marker(environ)
+    text = _within(host, f"{marker}\n{summary}", environ)
+    # Only at the start: a reply that quotes our comment has the marker too.
+    earlier = next((one for one, body in host.comments() if body.startswith(marker)), None)
+    if earlier is None:
+        return Said(f"commented: {host.create(text)}", True)
+    return Said(f"updated the comment: {host.update(earlier, text)}", True)
+
+
+def _marker(environ: Mapping[str, str]) -> str:
+    """The hidden first line, the same in each run of one job, and another in each job."""
+    parts = ("GITHUB_WORKFLOW", "GITHUB_JOB") if environ.get("GITHUB_ACTIONS") else ("CI_JOB_NAME",)
+    name = "/".join(re.sub(r"[^\w.]+", "-", environ.get(part, "")) for part in parts)
+    return f"<!-- pytest-armory report {name} -->"
+
+
+def _within(host: Host, text: str, environ: Mapping[str, str]) -> str:
+    """The text with a link to the job, cut to the host's limit; it says so."""
+    page = ci_tags(environ).get("armory.ci.url", "")
+    foot = f"\n<sub>[the job]({page})</sub>\n" if page else "\n"
+    if len(text) + len(foot) <= host.limit:
+        return text + foot
+    cut = f"\n\n… cut here: {host.name} takes {host.limit:,} characters; the job has all of it.\n"
+    return text[: host.limit - len(cut) - len(foot)].rpartition("\n")[0] + cut + foot

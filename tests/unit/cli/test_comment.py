@@ -1,0 +1,275 @@
+"""The comment on a pull request, against servers that speak GitHub's and GitLab's endpoints."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hosts import FakeHost
+from loopback import listening
+
+from pytest_armory.cli import rest
+from pytest_armory.cli.comment import Said, post_comment
+
+Post = Callable[..., Said]
+MARKER = {
+    "github": "<!-- pytest-armory report evals/nightly-job -->",
+    "gitlab": "<!-- pytest-armory report evals-1-2 -->",
+}
+
+
+@pytest.fixture(params=["github", "gitlab"])
+def host(request: pytest.FixtureRequest) -> FakeHost:
+    """One of the two."""
+    return FakeHost(request.param)
+
+
+@pytest.fixture
+def github() -> FakeHost:
+    """GitHub."""
+    return FakeHost("github")
+
+
+@pytest.fixture
+def url_of() -> Iterator[Callable[[FakeHost], str]]:
+    """Serve a host until the test's end."""
+    with ExitStack() as stack:
+        yield lambda host: stack.enter_context(listening(host.respond))
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that were waited for, in no time."""
+    seconds: list[float] = []
+    monkeypatch.setattr(rest, "sleep", seconds.append)
+    return seconds
+
+
+@pytest.fixture
+def post(url_of: Callable[[FakeHost], str], tmp_path: Path) -> Post:
+    """Post a comment as a job for pull request 7; ``event`` and variables may be others."""
+
+    def post(
+        host: FakeHost, text: str | Callable[[int], str] = "## report", event: object = None,
+        **more: str,
+    ) -> Said:  # fmt: skip
+        path = tmp_path / "event.json"
+        head = {"repo": {"full_name": "a/b"}}
+        path.write_text(json.dumps(event or {"pull_request": {"number": 7, "head": head}}))
+        environ = {
+            "github": {
+                "GITHUB_ACTIONS": "true",
+                "GITHUB_API_URL": url_of(host),
+                "GITHUB_REPOSITORY": "a/b",
+                "GITHUB_EVENT_PATH": str(path),
+                "GITHUB_TOKEN": host.token,
+                "GITHUB_WORKFLOW": "evals",
+                "GITHUB_JOB": "nightly job",
+                "GITHUB_RUN_ID": "5",
+            },
+            "gitlab": {
+                "GITLAB_CI": "true",
+                "CI_API_V4_URL": url_of(host),
+                "CI_PROJECT_ID": "12",
+                "CI_MERGE_REQUEST_PROJECT_ID": "12",
+                "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "12",
+                "CI_MERGE_REQUEST_IID": "7",
+                "CI_MERGE_REQUEST_PROJECT_URL": "https://gitlab.example.org/a/b",
+                "CI_JOB_NAME": "evals 1/2",
+                "CI_JOB_URL": "https://gitlab.example.org/a/b/-/jobs/5",
+                "GITLAB_TOKEN": host.token,
+            },
+        }[host.kind]
+        environ = {k: v for k, v in {**environ, **more}.items() if v}
+        said = post_comment(text if callable(text) else lambda _: text, environ)
+        assert host.token not in said.text
+        assert "\n" not in said.text
+        return said
+
+    return post
+
+
+def test_a_comment_is_made_and_then_updated_in_place(host: FakeHost, post: Post) -> None:
+    host.add("I like it", by="someone")
+    first = post(host, "## one")
+    assert (first.is_well, first.text.partition(": ")[0]) == (True, "commented")
+    assert "#101" in first.text or "#note_101" in first.text
+    second = post(host, "## two")
+    assert (second.is_well, second.text.partition(": ")[0]) == (True, "updated the comment")
+    assert len(host.comments) == 2
+    body = host.comments[1]["body"]
+    assert body.startswith(f"{MARKER[host.kind]}\n## two\n")
+    assert "[the job](https://" in body
+
+
+def test_an_earlier_comment_is_found_on_a_later_page(host: FakeHost, post: Post) -> None:
+    for i in range(7):
+        host.add(f"comment {i}", by="someone")
+    host.add(f"{MARKER[host.kind]}\nold")
+    assert post(host).text.startswith("updated")
+    assert len(host.comments) == 8
+    assert sum(line.startswith("GET") for line in host.log) == 4
+
+
+@pytest.mark.parametrize("by", ["someone", "me", "system"])
+def test_nobody_elses_comment_is_changed(host: FakeHost, post: Post, by: str) -> None:
+    quoted = f"> {MARKER[host.kind]}\n> old" if by == "me" else f"{MARKER[host.kind]}\nmine"
+    host.add(quoted, by=by)
+    assert post(host).text.startswith("commented")
+    assert host.comments[0]["body"] == quoted
+    post(host, GITHUB_JOB="other", CI_JOB_NAME="other")  # another job has its own
+    assert len(host.comments) == 3
+
+
+def test_a_persons_token_edits_that_persons_comment(github: FakeHost, post: Post) -> None:
+    github.is_person = True
+    post(github)
+    assert post(github).text.startswith("updated")
+
+
+@pytest.mark.parametrize(("length", "is_cut"), [(60_000, False), (80_000, True)])
+def test_a_long_summary_is_cut_honestly(
+    github: FakeHost, post: Post, length: int, is_cut: bool
+) -> None:
+    def summary(limit: int) -> str:
+        assert limit == 64_536
+        return "a line of nothing\n" * (length // 18)  # it may not keep to its limit
+
+    assert post(github, summary).is_well
+    body = github.comments[0]["body"]
+    assert len(body) <= 65_536
+    assert ("… cut here: GitHub takes 65,536 characters" in body) is is_cut
+    assert body.endswith("[the job](https://github.com/a/b/actions/runs/5)</sub>\n")
+
+
+REFUSALS = [
+    ({"may_write": False}, {}, {"github": "permissions: pull-requests: write",
+                                "gitlab": "scope `api` and the role Reporter"}),
+    ({"token": "other"}, {"GITHUB_TOKEN": "bad", "GITLAB_TOKEN": "bad"},
+     {"github": "the token is not valid", "gitlab": "project access token"}),
+    ({}, {"GITHUB_TOKEN": "", "GITLAB_TOKEN": ""},
+     {"github": "GITHUB_TOKEN is not set: add `env:", "gitlab": "GITLAB_TOKEN is not set: set"}),
+    ({}, {"GITHUB_REPOSITORY": "no/such", "CI_MERGE_REQUEST_PROJECT_ID": "13",
+          "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "13"},
+     {"github": "404 Not Found", "gitlab": "404 Not Found"}),
+    ({}, {"GITHUB_API_URL": "http://127.0.0.1:9", "CI_API_V4_URL": "http://127.0.0.1:9"},
+     {"github": "no answer from http://127.0.0.1:9", "gitlab": "no answer from http://127.0.0.1:9"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "variables", "expected"), REFUSALS)
+def test_what_is_refused_is_said_in_one_line(
+    host: FakeHost,
+    post: Post,
+    state: dict[str, object],
+    variables: dict[str, str],
+    expected: dict[str, str],
+) -> None:
+    for name, value in state.items():
+        setattr(host, name, value)
+    said = post(host, **variables)
+    assert not said.is_well
+    assert said.text.startswith("no comment: ")
+    assert expected[host.kind] in said.text
+    assert host.comments == []
+
+
+def test_forks_are_told_what_to_do(host: FakeHost, post: Post) -> None:
+    host.may_write = False
+    head = {"repo": {"full_name": "forker/b"}}
+    event = {"pull_request": {"number": 7, "head": head}}
+    said = post(host, event=event, CI_MERGE_REQUEST_SOURCE_PROJECT_ID="99")
+    assert "fork" in said.text
+    assert "#pull-requests-from-forks" in said.text
+
+
+WORKFLOW_RUNS = [
+    ({"event": "pull_request", "pull_requests": [{"number": 7}]}, "commented"),
+    ({"event": "pull_request", "pull_requests": [], "head_branch": "branch", "head_sha": "new",
+      "head_repository": {"owner": {"login": "forker"}}}, "commented"),
+    ({"event": "pull_request", "pull_requests": [], "head_branch": "gone", "head_sha": "new",
+      "head_repository": {"owner": {"login": "forker"}}}, "for no pull or merge request"),
+    ({"event": "push", "pull_requests": []}, "for no pull or merge request"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("run", "expected"), WORKFLOW_RUNS)
+def test_the_pull_request_of_a_workflow_run(
+    github: FakeHost, post: Post, run: object, expected: str
+) -> None:
+    said = post(github, event={"workflow_run": run})
+    assert said.is_well
+    assert expected in said.text
+
+
+def test_a_push_and_a_machine_that_is_no_job(host: FakeHost, post: Post) -> None:
+    said = post(host, event={"ref": "refs/heads/main"}, CI_MERGE_REQUEST_IID="")
+    assert said == Said("no comment: this job is for no pull or merge request", True)
+    assert host.log == []
+    assert not post_comment(lambda _: "", {}).is_well
+
+
+def test_rate_limits_are_waited_for_or_told(
+    host: FakeHost, post: Post, waited: list[float]
+) -> None:
+    soon, later = int(time.time()) + 20, int(time.time()) + 3000
+    limited = {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(soon)}
+    host.before = [(429, {"Retry_After": "7"}), (403, limited), (502, {})]
+    assert post(host).is_well
+    assert waited[0] == 7
+    assert 15 < waited[1] < 25
+    assert waited[2] == 5
+    host.before = [(403, {**limited, "X_RateLimit_Reset": str(later)})]
+    said = post(host)
+    assert not said.is_well
+    assert "rate limit is reached for" in said.text
+
+
+def test_a_comment_is_not_made_twice_if_the_answer_is_lost(
+    github: FakeHost, post: Post, waited: list[float]
+) -> None:
+    original = github.respond
+
+    def respond(request):  # type: ignore[no-untyped-def]
+        if request.command == "POST":
+            github.log.append("POST")
+            request.give(502, b"")
+        else:
+            original(request)
+
+    github.respond = respond  # type: ignore[method-assign]
+    assert "502" in post(github).text
+    assert github.log.count("POST") == 1
+    assert waited == []
+
+
+@pytest.mark.parametrize("how", ["redirect", "next page"])
+def test_the_token_goes_to_no_other_origin(
+    github: FakeHost, post: Post, url_of: Callable[[FakeHost], str], how: str
+) -> None:
+    other = FakeHost("github")
+    url = url_of(other)
+
+    def respond(request):  # type: ignore[no-untyped-def]
+        if request.path == "/user":
+            request.give(403, b"{}")
+        elif how == "redirect":
+            request.give(302, b"", Location=f"{url}/repos/a/b/issues/7/comments")
+        else:
+            request.give(200, b"[]", Link=f'<{url}/more>; rel="next"')
+
+    github.respond = respond  # type: ignore[method-assign]
+    said = post(github)
+    assert "another server" in said.text
+    assert other.log == []
+
+
+def test_an_answer_that_is_none_is_told(github: FakeHost, post: Post) -> None:
+    github.respond = lambda request: request.give(200, b"<html>")  # type: ignore[method-assign]
+    assert not post(github).is_well
+    github.respond = lambda request: request.give(200, b'["a"]')  # type: ignore[method-assign]
+    assert "cannot be read" in post(github).text
