@@ -120,6 +120,7 @@ def test_what_disagrees_is_named(
 
 SCHEMAS = {
     "vendor.github-workflows": [".github/workflows/*.yml"],
+    "vendor.github-actions": ["action.yml"],
     "vendor.github-issue-forms": [".github/ISSUE_TEMPLATE/[!c]*.yml"],
     "vendor.github-issue-config": [".github/ISSUE_TEMPLATE/config.yml"],
     "vendor.citation-file-format": ["CITATION.cff"],
