@@ -31,6 +31,4 @@ def test_every_public_function_has_an_example(name: str) -> None:
     functions = inspect.getmembers(module, inspect.isfunction)
     own = [f for key, f in functions if f.__module__ == name and not key.startswith("_")]
     missing = [f.__name__ for f in own if ">>>" not in (f.__doc__ or "")]
-    assert missing == ["floats"] * (
-        name.endswith("numeric")
-    )
+    assert missing == ["floats"] * (name.endswith("numeric"))
