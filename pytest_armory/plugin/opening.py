@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
+from json import loads
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -88,7 +88,7 @@ class RunOpener:
         experiment = mark.name or self._settings.experiment
         if not destination.is_remote:
             return self._open_at(destination, name, tags, experiment)
-        tags["armory.key"] = secrets.token_hex(16)
+        tags["armory.key"] = token_hex(16)
         fallback = self._fallback(destination, name, tags, experiment)
         try:
             return self._open_at(destination, name, tags, experiment, fallback)
@@ -162,7 +162,7 @@ def _context_tags(problems: list[str]) -> dict[str, str]:
     if not text:
         return {}
     try:
-        found = json.loads(text)
+        found = loads(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -6,9 +6,9 @@ execnet serializes builtins only: a ``numpy.float64`` would crash the worker.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from json import dumps, loads
 
 import pytest
 
@@ -45,12 +45,12 @@ def detach(report: pytest.TestReport) -> tuple[Plan | None, EvaluationRecord | N
 
 def plan_to_wire(plan: Plan) -> str:
     """A plan as one JSON string."""
-    return json.dumps(asdict(plan))
+    return dumps(asdict(plan))
 
 
 def plan_from_wire(text: str) -> Plan:
     """The inverse of :func:`plan_to_wire`."""
-    members = json.loads(text)
+    members = loads(text)
     note = members["note"]
     return Plan(**{**members, "note": ShardNote(**note) if note else None})
 
@@ -68,8 +68,8 @@ class WorkerInput:
 
     def to_wire(self) -> dict[str, str]:
         """As strings by name."""
-        baseline = {} if self.baseline is None else {_BASELINE: json.dumps(asdict(self.baseline))}
-        identity = json.dumps(asdict(self.identity))
+        baseline = {} if self.baseline is None else {_BASELINE: dumps(asdict(self.baseline))}
+        identity = dumps(asdict(self.identity))
         return {_IDENTITY: identity, _OUT_OF_REACH: self.out_of_reach, **baseline}
 
     @classmethod
@@ -78,8 +78,8 @@ class WorkerInput:
         if _IDENTITY not in texts:
             return None
         return cls(
-            Identity(**json.loads(texts[_IDENTITY])),
-            Baseline(**json.loads(texts[_BASELINE])) if _BASELINE in texts else None,
+            Identity(**loads(texts[_IDENTITY])),
+            Baseline(**loads(texts[_BASELINE])) if _BASELINE in texts else None,
             texts[_OUT_OF_REACH],
         )
 

@@ -7,8 +7,8 @@ whose text continues the sentence "it …" and does not quote the value.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Collection, Mapping
+from json import loads
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class UnreadableError(ValueError):
 def json_value(text: str) -> object:
     """The value of a JSON text; NaN and infinities are accepted by their JavaScript names."""
     try:
-        value: object = json.loads(text)
+        value: object = loads(text)
     except RecursionError:
         raise UnreadableError("is nested too deeply") from None
     except ValueError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
+from json import dumps
 
 HASH = 8
 """The hexadecimal digits of a node id's hash."""
@@ -29,4 +29,4 @@ class JobEnd:
 
     def to_text(self) -> str:
         """As JSON, for a tag or a lease's journal."""
-        return json.dumps(asdict(self))
+        return dumps(asdict(self))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
+from json import dumps
 
 from pytest_armory.records import fields
 from pytest_armory.records.job_end import HASH
@@ -40,9 +40,9 @@ class ShardNote:
 
     def to_text(self, limit: int) -> str:
         """As JSON of at most ``limit`` characters, with as many hashes as fit."""
-        room = limit - len(json.dumps(asdict(replace(self, hashes=""))))
+        room = limit - len(dumps(asdict(replace(self, hashes=""))))
         kept = max(0, room // HASH) * HASH
-        return json.dumps(asdict(replace(self, hashes=self.hashes[:kept])))
+        return dumps(asdict(replace(self, hashes=self.hashes[:kept])))
 
 
 read_shard_note = fields.instance_of(

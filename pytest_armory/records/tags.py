@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count, takewhile
+from json import dumps
 from typing import TypeVar
 
 from pytest_armory.records import fields
@@ -119,14 +119,14 @@ def _verdict_text(verdict: Verdict) -> str:
         replace(verdict, text=clip(verdict.text, limit), evidence=clip(verdict.evidence, limit))
         for limit in _VERDICT_TEXTS
     )
-    texts = (json.dumps(asdict(verdict)) for verdict in cut)
+    texts = (dumps(asdict(verdict)) for verdict in cut)
     return next((text for text in texts if len(text) + 2 <= TAG_LIMIT), "")
 
 
 def display_tags(chief: Sequence[str], baseline: Mapping[str, float]) -> dict[str, str]:
     """The tags of what tables show of an attempt, for other jobs and later commands."""
     given = {CHIEF: chief, BASELINE: baseline}
-    texts = {name: json.dumps(value) for name, value in given.items() if value}
+    texts = {name: dumps(value) for name, value in given.items() if value}
     return {name: text for name, text in texts.items() if len(text) <= TAG_LIMIT}
 
 

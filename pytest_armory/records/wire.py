@@ -5,8 +5,8 @@ execnet serializes exact builtins only: one ``numpy.float64`` in a report crashe
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
+from json import dumps
 
 from pytest_armory.records import fields
 from pytest_armory.records.evaluation import STATES, VERDICTS, EvaluationRecord, Outcome, Verdict
@@ -19,7 +19,7 @@ def to_wire(record: EvaluationRecord) -> str:
     members["metrics"] = metric_values(record.metrics).numbers
     members["baseline"] = metric_values(record.baseline).numbers
     members["outcome"] = record.outcome.value if record.outcome else None
-    return str(json.dumps(members))
+    return str(dumps(members))
 
 
 def from_wire(text: str) -> EvaluationRecord:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from json import dumps, loads
 from pathlib import Path
 
 from pytest_armory.errors import ArmoryUsageError
@@ -18,7 +18,7 @@ _ADVICE = "make one with `pytest-armory durations > FILE`"
 def read_durations(path: Path) -> dict[str, float]:
     """Seconds by node id. Raises :class:`ArmoryUsageError` for a file that cannot be used."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArmoryUsageError(
             f"--armory-durations: {path} cannot be read: {error.strerror}; {_ADVICE}"
@@ -41,7 +41,7 @@ def _is_duration(value: object) -> bool:
 def to_text(durations: Mapping[str, float]) -> str:
     """The file's content: sorted, a test a line, so that its changes can be read."""
     rounded = {nodeid: round(seconds, 3) for nodeid, seconds in durations.items()}
-    return json.dumps(rounded, indent=1, sort_keys=True, ensure_ascii=False)
+    return dumps(rounded, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def weights(tests: Sequence[tuple[str, bool]], known: Mapping[str, float]) -> list[float]:

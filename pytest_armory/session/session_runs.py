@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from pytest_armory import __version__
@@ -124,7 +124,7 @@ class SessionRuns:
             **job,
             **process_tags(),
             **({"armory.destination": self.waits_for} if self.is_waiting else {}),
-            **({"armory.key": secrets.token_hex(16)} if is_remote else {}),
+            **({"armory.key": token_hex(16)} if is_remote else {}),
             "armory.kind": "session",
             "armory.version": __version__,
             "armory.command": self.identity.command,

@@ -23,12 +23,12 @@ against this.
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from json import dumps
 from typing import Any
 
 from pytest_armory.environment import put
@@ -147,7 +147,7 @@ class ActiveRun:
         """Tell this process's threads and its children where the runs belong that they open."""
         tags = {k: v for k, v in self.tags.items() if not (self.wider and k == _OPENED_IN)}
         known = {"uri": self.uri, "experiment_id": self.entry.info.experiment_id, "tags": tags}
-        put({VARIABLE: json.dumps(known)})
+        put({VARIABLE: dumps(known)})
 
     def close(self) -> list[str]:
         """Take it off its stack, and put the user's settings back.

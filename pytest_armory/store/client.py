@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
+from random import uniform
 from time import monotonic, sleep
 from typing import Any
 
@@ -173,7 +173,7 @@ def _create_idempotently(
         except Exception as error:
             if not is_transient(error) or monotonic() > deadline:
                 raise
-        sleep(random.uniform(0.2, 0.6))
+        sleep(uniform(0.2, 0.6))
         condition = f"tags.`armory.key` = '{key}'"
         found = connection.client.search_runs([experiment_id], condition, max_results=1)
         if found:

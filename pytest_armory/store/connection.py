@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import random
 import sys
 from collections.abc import Callable
 from functools import partial
+from os import getpid
+from random import uniform
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ class Connection:
         self._warned_pids: set[int] = set()
         with translated("opening the store", self.where), quietly():
             self.uri, self._client = _open_client(destination, self.circuit)
-            self._pid = os.getpid()
+            self._pid = getpid()
             if destination.database:
                 self._client.get_experiment("0")  # MLflow opens a database at its first query
 
@@ -47,14 +47,14 @@ class Connection:
         return self._client
 
     def _check_process(self) -> None:
-        if os.getpid() == self._pid:
+        if getpid() == self._pid:
             return
         text = (
-            f"process {os.getpid()} was forked from the one that tracks to {self.where}, and does "
+            f"process {getpid()} was forked from the one that tracks to {self.where}, and does "
             "not write there; return what it measured, and log it in the parent process"
         )
-        if os.getpid() not in self._warned_pids:  # the parent's summary does not show its errors
-            self._warned_pids.add(os.getpid())
+        if getpid() not in self._warned_pids:  # the parent's summary does not show its errors
+            self._warned_pids.add(getpid())
             sys.stderr.write(f"armory: {text}\n")
         raise TrackingError(text)
 
@@ -115,4 +115,4 @@ def _retry(work: Callable[[], T], deadline: float) -> T:
         except Exception as error:
             if not retries_exhausted(error) or monotonic() > deadline:
                 raise
-        sleep(random.uniform(0.2, 0.6))
+        sleep(uniform(0.2, 0.6))

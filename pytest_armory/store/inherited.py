@@ -10,8 +10,8 @@ MLflow's entry points import this wherever ``mlflow`` is imported, so it imports
 
 from __future__ import annotations
 
-import json
 import os
+from json import loads
 from typing import Any
 
 VARIABLE = "ARMORY_ACTIVE_RUN"
@@ -51,7 +51,7 @@ def _inherited() -> dict[str, Any]:
     from mlflow.tracking import get_tracking_uri
 
     try:
-        known = json.loads(text)
+        known = loads(text)
     except ValueError:  # anybody can set a variable
         return {}
     is_in_force = isinstance(known, dict) and known.get("uri") == get_tracking_uri()

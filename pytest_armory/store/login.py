@@ -13,13 +13,13 @@ Nothing here raises from a frame whose arguments or variables have a secret: pyt
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from json import dumps, loads
 from math import inf
 from time import time
 from typing import Any, NamedTuple, Protocol
@@ -230,7 +230,7 @@ class Tokens:
 
     def for_children(self, uri: str) -> str:
         """The state that child processes inherit; the password is in their environment anyway."""
-        return json.dumps([uri, self.api, self.user, self._grant])
+        return dumps([uri, self.api, self.user, self._grant])
 
 
 _WHERE = "set MANTIK_API_URL to the address of Mantik's API"
@@ -268,7 +268,7 @@ def _in_force() -> tuple[str, Login] | None:
 
 @lru_cache(maxsize=4)  # a process that never called `_start` renews once, not at each request
 def _from_parent(text: str) -> tuple[str, Login]:
-    uri, api, user, grant = json.loads(text)
+    uri, api, user, grant = loads(text)
     _published.add(grant[0])
     return uri, Tokens(api, user, os.environ.get("MANTIK_PASSWORD", ""), _Grant(*grant))
 

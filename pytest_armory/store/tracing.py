@@ -12,13 +12,13 @@ while another process holds the lock of the database.
 from __future__ import annotations
 
 import atexit
-import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import copy
 from functools import lru_cache
+from random import uniform
 from time import monotonic, sleep
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -242,7 +242,7 @@ def _client_class() -> Any:
                     if "database is locked" not in str(error) or monotonic() > deadline:
                         self._lost[trace_id] = str(as_tracking_error(error))
                         raise
-                sleep(random.uniform(0.01, 0.1))
+                sleep(uniform(0.01, 0.1))
 
         def report_lost(self) -> None:
             """Tell of the traces that were not stored whole."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from json import dumps
 from typing import TypeAlias
 
 from pytest_armory.store import StoredRun
@@ -97,7 +97,7 @@ def _fill(batch: Batch, items: Sequence[_Item]) -> list[_Item]:
     later: list[_Item] = []
     size = 0
     for position, (kind, item) in enumerate(items):
-        size += len(json.dumps(item)) + 60
+        size += len(dumps(item)) + 60
         if len(batch) and (len(batch) == _ENTITIES or size > _CHARACTERS):
             return [*later, *items[position:]]
         of_kind = getattr(batch, kind)

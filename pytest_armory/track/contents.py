@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ TABLES_TAG = "mlflow.loggedArtifacts"
 
 def json_text(value: object) -> str:
     """A JSON artifact's text."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return dumps(value, indent=2, ensure_ascii=False)
 
 
 def files_at(path: Path, folder: str | None) -> dict[str, str | bytes | Path]:
@@ -122,14 +122,14 @@ class Tables:
         rows = self._tables[name] = [*self._tables.get(name, []), *_rows_of(data, name)]
         columns = list(dict.fromkeys(column for row in rows for column in row))
         values = [[row.get(column) for column in columns] for row in rows]
-        return json.dumps({"columns": columns, "data": values}, ensure_ascii=False)
+        return dumps({"columns": columns, "data": values}, ensure_ascii=False)
 
     def tag(self, stored: str | None) -> str:
         """The value of :data:`TABLES_TAG`, after what is stored under it already."""
-        entries = json.loads(stored or "[]")
+        entries = loads(stored or "[]")
         self.tagged.update(self._tables)
         new = [{"path": name, "type": "table"} for name in self._tables]
-        return json.dumps([*entries, *(entry for entry in new if entry not in entries)])
+        return dumps([*entries, *(entry for entry in new if entry not in entries)])
 
 
 def _rows_of(data: Any, name: str) -> list[dict[str, Any]]:

@@ -27,7 +27,12 @@ from pytest_armory.values.redaction import (
     visible,
     without_concealed,
 )
-from pytest_armory.values.results import MetricValues, json_value, metric_values, one_name
+from pytest_armory.values.results import (
+    MetricValues,
+    json_value,
+    metric_values,
+    one_name,
+)
 
 __all__ = [
     "PARAM_LIMIT",

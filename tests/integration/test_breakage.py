@@ -65,6 +65,33 @@ BREAK = {
         @pytest.mark.evaluation(at_least={"x": 0})
         def test_b(stopped): track_metrics({"x": 1})
     """,
+    "json-that-fails": """
+        import json
+        @pytest.fixture(autouse=True)
+        def broken(request):
+            names = ("json.dumps", "json.loads")
+            with mock.patch(names[0], side_effect=ValueError), mock.patch(names[1]):
+                yield
+        def load(n): return n
+        @pytest.mark.evaluation(at_least={"x": 0})
+        @pytest.mark.parametrize("i", range(2))
+        def test_a(i, evaluation_run):
+            track_call(load, n=i)
+            track_metrics({"x": 1, "array": [1, 2, [3]]})
+            evaluation_run.log_table([{"a": 1}], "table.json")
+        def test_b(): json.dumps = json.loads = None
+        def test_c(monkeypatch): monkeypatch.setattr(json, "dumps", mock.Mock())
+    """,
+    "names-that-are-not-random": """
+        @pytest.fixture(scope="module", autouse=True)
+        def same():
+            with mock.patch("secrets.token_hex", return_value="ab"):
+                with mock.patch("random.uniform", side_effect=ValueError):
+                    with mock.patch("os.getpid", return_value=1):
+                        yield
+        def test_a(): pass
+        def test_b(): assert 0
+    """,
     "no-mlflow": """
         @pytest.fixture(scope="module", autouse=True)
         def missing():
@@ -86,6 +113,7 @@ def test_verdicts_stand(evals: Evals, source: str, way: tuple[str, ...]) -> None
     result = evals.run(*way, subprocess=True)
     attempts = sum(result.parseoutcomes().values())
     stored = len(evals.runs())
+    assert stored == attempts or "json." not in source
     assert "INTERNALERROR" not in result.stdout.str()
     evals.check_invariant(result, attempts, *way, lost=attempts - stored, subprocess=True)
     assert stored == attempts or f"not stored: {attempts - stored} eval" in result.stdout.str()
