@@ -118,7 +118,10 @@ class Attempts:
         problems: list[str] = []
         run = self._opener.open(item, record, problems)
         attempt = Attempt(item, record, run, problems)
-        attempt.scope = attempt.stack.enter_context(self._running(attempt))
+        try:
+            attempt.scope = attempt.stack.enter_context(self._running(attempt))
+        except Exception as error:  # noqa: BLE001 - its run is open, and is to be closed as usual
+            problems.append(unexpected_error(error))
         if attempt.active is not None:
             attempt.active.set_wider(True)  # what is not a fixture of the test, nor its body
         run.writer.recorded = lambda: run.writer.params.to_store(

@@ -165,6 +165,9 @@ class ReportingHooks:
         with self.process.guard.step():
             self._sum_up(interrupted)
             is_complete = self.ledger.is_complete
+        if self.summary is None:
+            with self.process.guard.step():
+                self._sum_up_what_is_known(interrupted)
         self.process.end(is_complete)
 
     def _sum_up(self, interrupted: bool) -> None:
@@ -178,6 +181,19 @@ class ReportingHooks:
         self.summary = self.ledger.finish(interrupted, self.process.notes)
         if self.summary is not None:
             del self.process.guard.problems[: len(unexpected)]  # the summary has them
+            self.summary = _write_summary(self.summary, self.settings)
+
+    def _sum_up_what_is_known(self, interrupted: bool) -> None:
+        """Summarize what was reported, where the end of the session has failed."""
+        failures = self.process.guard.problems
+        if not failures:
+            return
+        # What no summary shows is shown by the hook of every session, which fails a strict one too.
+        failures[:] = dict.fromkeys([*self.ledger.problems, *failures])
+        self.ledger.problems[:] = failures
+        self.summary = self.ledger.known(interrupted, self.process.notes)
+        if self.summary is not None:
+            failures.clear()
             self.summary = _write_summary(self.summary, self.settings)
 
     def interrupt(self, record: EvaluationRecord | None) -> None:

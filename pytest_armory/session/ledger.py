@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.records import EvaluationRecord, JobEnd
+from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
 from pytest_armory.records.tags import job_end_tag, shard_note_tag
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import with_tests
@@ -164,14 +164,37 @@ class Ledger:
             skipped="".join(sorted(map(short_hash, skipped))),
         )
 
+    def known(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
+        """The summary of what was reported, without a request to the store; None for nothing.
+
+        Of a session whose store cannot be read, or may not answer in time.
+        """
+        reported = self._attempts.records
+        default = Outcome.INTERRUPTED if interrupted else None
+        records = [replace(record, outcome=record.outcome or default) for record in reported]
+        never_run = self.planned - self.reported - {record.nodeid for record in records}
+        if not records and not never_run:
+            return None
+        summary = replace(
+            self._summary(StoredSession(), records, interrupted),
+            lost=sum(record.run_id is None for record in records),
+            not_run=len(never_run),
+            notes=notes,
+        )
+        self.end = self.end or self._job_end(interrupted, records, never_run)
+        summary = replace(summary, open_with=self._open_with(summary))
+        return replace(summary, text=self._text(summary))
+
     def _close_and_read(self, interrupted: bool) -> StoredSession:
         """Close the runs that were left open, and read the session from the store."""
-        may_hold_more = bool(self.deaths or self._note_tags) and (
+        # After an unexpected error evaluations may be stored that were not reported.
+        is_doubtful = bool(self.deaths or (self.planned and self.problems))
+        may_hold_more = (is_doubtful or bool(self._note_tags)) and (
             self.where.database is None or self.where.database.exists()
         )
         if not self._attempts.records and not may_hold_more:
             return StoredSession()
-        ending = Ending(interrupted, self.deaths, self._each)
+        ending = Ending(interrupted, self.deaths, self._each, is_doubtful)
         local = StoredSession()
         if self._attempts.any_waits or self.out_of_reach:
             local = close_and_read(self._runs_for(waiting=True), self._attempts, ending)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from pytest_armory.errors import TrackingError
+from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.records import Outcome
 from pytest_armory.records.job_end import JobEnd
 from pytest_armory.records.tags import Journal, decode_journal, origin_of
@@ -30,6 +30,7 @@ from pytest_armory.session.stored_records import (
 )
 from pytest_armory.store import Store, StoredRun, open_store
 from pytest_armory.store.destination import Destination, lease_folder
+from pytest_armory.values import redact_text
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ def _recover(
     kept = {o.process for o in origins if o.session == own or o.reporter in alive}
     over = {process: lease for process, lease in dead.items() if process not in kept}
     recovery = _by_owner(runs, over.keys(), alive, session)
-    problems = _Closing(store, over).close(recovery.closed)
-    for lease in over.values():
-        lease.remove()
-    return replace(recovery, problems=problems)
+    closing = _Closing(store, over)
+    closed = closing.close(recovery.closed)
+    for process, lease in over.items():
+        if process not in closing.kept:
+            lease.remove()
+    return replace(recovery, closed=closed, problems=list(dict.fromkeys(closing.problems)))
 
 
 def _by_owner(
@@ -128,13 +131,35 @@ class _Closing:
         self._ends: dict[str, int] = {}
         """When the last evaluation of each session ended, in milliseconds since the epoch."""
         self._summaries: dict[str, Summary] = {}
-        self._problems: list[str] = []
+        self.problems: list[str] = []
+        """What could not be read or closed."""
+        self.kept: set[str] = set()
+        """The processes of which a run may be open yet."""
 
-    def close(self, runs: Sequence[StoredRun]) -> list[str]:
-        """Close them, evaluations first; returns what could not be read.
+    def close(self, runs: Sequence[StoredRun]) -> list[StoredRun]:
+        """Close them, each session by itself, its evaluations first; returns the sessions' runs.
 
-        Session runs that another job of the session has closed are summed up again.
+        One that cannot be closed is left for the next time. Raises
+        :class:`StoreUnreachableError`, which is no single session's failure.
         """
+        sessions: dict[str, list[StoredRun]] = {}
+        for run in runs:
+            sessions.setdefault(origin_of(run.tags).session, []).append(run)
+        closed: list[StoredRun] = []
+        for session, its_runs in sessions.items():
+            try:
+                self._close_all_of(session, its_runs)
+            except StoreUnreachableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a store holds of it
+                self._note(session, [f"not all of it could be closed: {_as_text(error)}"])
+                self.kept.update(origin_of(run.tags).process for run in its_runs)
+            else:
+                closed += its_runs
+        return closed
+
+    def _close_all_of(self, session: str, runs: Sequence[StoredRun]) -> None:
+        """Close runs of one session; its session runs that are closed are summed up again."""
         for run in runs:
             journal = self._journal_of(run)
             record = journal.record
@@ -145,9 +170,7 @@ class _Closing:
                 self._close_session(run, journal)
             else:
                 self._close_evaluation(run)
-        for session in dict.fromkeys(origin_of(run.tags).session for run in runs):
-            self._sum_up_again(session, {run.run_id for run in runs})
-        return list(dict.fromkeys(self._problems))
+        self._sum_up_again(session, {run.run_id for run in runs})
 
     def _journal_of(self, run: StoredRun) -> Journal:
         origin = origin_of(run.tags)
@@ -197,7 +220,12 @@ class _Closing:
         return with_other_jobs(summary, ends, interrupted=own is None or own.interrupted)
 
     def _note(self, session: str, problems: Sequence[str]) -> None:
-        self._problems += [f"session {session}: {problem}" for problem in problems]
+        self.problems += [f"session {session}: {problem}" for problem in problems]
+
+
+def _as_text(error: Exception) -> str:
+    text = redact_text(" ".join(str(error).split()))[:300]
+    return text if isinstance(error, TrackingError) else f"{type(error).__name__}: {text}"
 
 
 def notes_of(recovery: Recovery) -> list[str]:

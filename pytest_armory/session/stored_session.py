@@ -32,12 +32,14 @@ class Ending:
     """How a session ends.
 
     ``deaths`` says when workers crashed, in milliseconds since the epoch; ``each`` whether every
-    worker has run every test, as with ``--dist=each``.
+    worker has run every test, as with ``--dist=each``; ``is_doubtful`` whether evaluations may have
+    been stored that were not reported.
     """
 
     interrupted: bool = False
     deaths: Mapping[str, int] = field(default_factory=dict)
     each: bool = False
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def close_and_read(
     try:
         store = open_store(session_runs.where)
         store.background.drain()
-        every = _runs_of(session_runs, store, everywhere=bool(ending.deaths))
+        every = _runs_of(session_runs, store, everywhere=ending.is_doubtful)
         runs = [run for run in every if not is_session(run) and run.run_id not in continued]
         session_runs.merge_duplicates(store, every)
         for run in runs:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import Evals, verdicts
 
+from pytest_armory.cli import main as commands
 from pytest_armory.plugin import hooks
 from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.running import RunningHooks
@@ -156,6 +157,34 @@ def test_a_strict_session_fails(evals: Evals, what: str) -> None:
         result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
 
 
+NO_END = {
+    "reading": "pytest_armory.session.ledger.close_and_read",
+    "counting": "pytest_armory.session.ledger.with_other_jobs",
+    "closing": "pytest_armory.session.session_runs.SessionRuns.close",
+}
+
+
+@pytest.mark.parametrize("what", NO_END)
+@pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
+def test_an_end_that_fails_is_summed_up_by_what_was_reported(
+    evals: Evals, what: str, way: tuple[str, ...]
+) -> None:
+    """It says its problem once, fails a strict session, and leaves its lease to `recover`."""
+    evals.write(TESTS.replace("assert 0", "pass"))
+    for args, status in (((), 0), (("--armory-strict",), 1)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(NO_END[what], lambda *_, **__: 1 / 0)
+            result = evals.run(*args, *way, "--armory-summary", "summary.md")
+        result.assert_outcomes(passed=2, skipped=1)
+        assert result.ret == status
+        result.stdout.fnmatch_lines(["2 evaluations: 2 passed, tracked to *", "warning: *"])
+        assert result.stdout.str().count("ZeroDivisionError") == 1
+        assert "2 passed" in (evals.pytester.path / "summary.md").read_text("utf-8")
+        assert commands.main(["recover"]) == 0
+    assert {run.info.status for run in evals.sessions()} == {"FINISHED"}
+    evals.check_accounted(4)
+
+
 def test_gates_are_judged_where_tracking_cannot_begin(evals: Evals) -> None:
     evals.write("""
         import pytest
@@ -204,10 +233,16 @@ def test_values_that_cannot_be_turned_into_text(evals: Evals) -> None:
         @pytest.fixture(scope="session", autouse=True)
         def broken():
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(json, "dumps", lambda *_, **__: 1 / 0)
+                patch.setattr(json.JSONEncoder, "encode", lambda *_, **__: 1 / 0)
                 yield
     """)
     result = evals.run()
     assert verdicts(result) == {"passed": 1, "failed": 1, "skipped": 1}
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
+    result.stdout.fnmatch_lines(
+        [
+            "2 evaluations: 1 passed, 1 failed, *",
+            "*warning: tracking failed in *: ZeroDivisionError: *",
+        ]
+    )
+    evals.check_accounted(2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run
 
+from pytest_armory.errors import TrackingError
 from pytest_armory.records import Outcome
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger
@@ -81,6 +82,36 @@ def test_recovery_closes_what_was_written_by_hand(
     ):
         assert f"session s: {text}" in found.problems
     assert notes_of(found)[1:] == list(found.problems)
+
+
+def test_recovery_closes_each_session_by_itself(
+    store: Store, read_runs: Callable[..., list[Run]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of one cannot be closed keeps its lease, and no other session open."""
+    folder = lease_folder(store.destination)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = {}
+    for name in ("a", "b", "c"):
+        runs[name] = opened(store, session=name, **{"armory.process": f"dead:{name}:0"})
+        (folder / f"dead%3A{name}%3A0.lease").write_text("{}", encoding="utf-8")
+    close = Store.close_run
+    errors = {runs["a"]: KeyError("odd"), runs["b"]: TrackingError("refused")}
+
+    def fails(self: Store, run_id: str, *args: object) -> None:
+        if run_id in errors:
+            raise errors[run_id]
+        close(self, run_id, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "close_run", fails)
+        found = recover(store.destination)
+    assert [run.run_id for run in found.closed] == [runs["c"]]
+    assert "session a: not all of it could be closed: KeyError: 'odd'" in found.problems
+    assert "session b: not all of it could be closed: refused" in found.problems
+    assert {run.info.run_id for run in read_runs() if run.info.status == "RUNNING"} == {*errors}
+    assert {run.run_id for run in recover(store.destination).closed} == {*errors}
+    assert {run.info.status for run in read_runs()} == {"KILLED"}
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
