@@ -16,7 +16,7 @@ from pytest_armory.plugin.lifecycle import Phase
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
 from pytest_armory.track.run import EvaluationRun
-from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, param_strings, without_concealed
+from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, without_concealed
 
 if TYPE_CHECKING:
     from pytest_armory.store.active_run import ActiveRun
@@ -137,11 +137,21 @@ class Attempt:
 
         Those of fixtures that are torn down by now were added when setup ended.
         """
-        self.sources += [source for source in fixtures if source not in self.sources]
-        own = param_strings(self.scope.params) if self.scope is not None else {}
+        self.keep_sources(fixtures)
+        parametrized = self.parametrized()
+        scope = self.scope.params if self.scope is not None else {}
+        own = self.run.writer.params.describe(scope)
+        recorded = [(name, source.strings) for name, source in self.sources]
+        return {**parametrized, **merged([*recorded, ("test", own)])}
+
+    def parametrized(self) -> dict[str, str]:
+        """The parameters of parametrization."""
         callspec = getattr(self.item, "callspec", None)
-        parametrized = param_strings(callspec.params) if callspec is not None else {}
-        return {**parametrized, **merged([*self.sources, ("test", own)])}
+        return self.run.writer.params.describe({} if callspec is None else callspec.params)
+
+    def keep_sources(self, fixtures: Sequence[Source]) -> None:
+        """Keep what fixtures have recorded, which may be torn down when it is read."""
+        self.sources += [source for source in fixtures if source not in self.sources]
 
     def to_record(self, outcome: Outcome | None = None) -> EvaluationRecord:
         """The record of the attempt so far."""

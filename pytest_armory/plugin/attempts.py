@@ -60,7 +60,7 @@ class Attempts:
     ) -> None:
         self.settings = settings
         self.destination = destination
-        self.fixtures = FixtureParams()
+        self.fixtures = FixtureParams(at_once=destination is not None)
         self.baseline = Baseline("none")
         self.current: Attempt | None = None
         self.problems: list[str] = []
@@ -127,6 +127,8 @@ class Attempts:
         run.writer.recorded = lambda: run.writer.params.to_store(
             attempt.params(self.fixtures.of(item))
         )
+        if run.run_id is not None:
+            attempt.parametrized()  # a fixture that records such a value need not describe it
         attempt.opening_seconds = perf_counter() - started
         self.current = attempt
         return attempt
@@ -169,7 +171,8 @@ class Attempts:
         active = self.current.active if self.current is not None else None
         mlflow = self._mlflow if "mlflow" in sys.modules else None
         in_mlflow = mlflow.setting_up(fixturedef, active) if mlflow is not None else nullcontext()
-        with in_mlflow, self.fixtures.recording(fixturedef, request):
+        known = self.current.run.writer.params.descriptions if self.current is not None else None
+        with in_mlflow, self.fixtures.recording(fixturedef, request, known):
             yield
 
     def reported(self, item: pytest.Item, report: pytest.TestReport) -> EvaluationRecord | None:
@@ -202,10 +205,14 @@ class Attempts:
         """Note the parameters that are known by now: fixtures', parametrization's, the test's.
 
         They are written when the test ends: a value that it logs itself by ``mlflow.log_param``
-        would be refused if another stood there.
+        would be refused if another stood there. Those of a run in memory are described when they
+        are read.
         """
-        params = attempt.params(self.fixtures.of(attempt.item))
-        attempt.described = attempt.run.writer.params.note(params)
+        sources = self.fixtures.of(attempt.item)
+        if attempt.run.run_id is None:
+            attempt.keep_sources(sources)
+        else:
+            attempt.described = attempt.run.writer.params.note(attempt.params(sources))
 
     def judge(self, item: pytest.Item) -> str:
         """Judge a test whose body has passed by its gates: what it fails with, or nothing."""
@@ -226,7 +233,8 @@ class Attempts:
         outcome = outcome_of(attempt.phases)
         run = attempt.run
         self._write_result(attempt, outcome)
-        run.writer.recorded = None
+        if run.run_id is not None:
+            run.writer.recorded = None
         attempt.stack.close()
         self._left_open.update(run.connection.left_open)
         run.writer.close(outcome.status)
@@ -242,8 +250,9 @@ class Attempts:
         attempt.chief = user_hooks.chief_metrics_of(attempt.item, attempt.metrics, problems)
         if attempt.baseline is None:
             attempt.baseline = judging.baseline_of(attempt, self.baseline)
+        self.describe(attempt)
         run.writer.write(
-            params=run.writer.params.note(attempt.params(self.fixtures.of(attempt.item))),
+            params=attempt.described,
             metrics=[("duration_seconds", attempt.seconds, 0)],
             tags={
                 "armory.outcome": outcome.value,

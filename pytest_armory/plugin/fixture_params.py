@@ -13,41 +13,80 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import pytest
 
 from pytest_armory.track.context import Scope, current_scope, entered
-from pytest_armory.values import param_strings
+from pytest_armory.values import Descriptions, param_strings
 
 T = TypeVar("T")
 
-Source = tuple[str, dict[str, str]]
-"""The name of a fixture, or ``test``, and the parameters that it recorded."""
+
+class Recorded:
+    """What one execution of a fixture recorded, described at once or when it is read.
+
+    At once, the objects may change later, and are not kept alive. Else only those are that cannot
+    be referred to weakly, as strings and lists.
+    """
+
+    def __init__(
+        self, params: Mapping[str, Any], at_once: bool, known: Descriptions | None = None
+    ) -> None:
+        self._params = {} if at_once else {name: _held(value) for name, value in params.items()}
+        self._strings = param_strings(params, known=Descriptions(known)) if at_once else None
+
+    @property
+    def strings(self) -> dict[str, str]:
+        """The parameters as strings."""
+        if self._strings is None:
+            self._strings = param_strings({name: get() for name, get in self._params.items()})
+            self._params = {}
+        return self._strings
+
+
+def _held(value: Any) -> Callable[[], Any]:
+    try:
+        reference = ref(value)
+    except TypeError:
+        return lambda: value
+    name = f"<{type(value).__qualname__}>"
+    return lambda: name if (found := reference()) is None else found
+
+
+Source = tuple[str, Recorded]
+"""The name of a fixture, and what it recorded."""
 
 
 @dataclass
 class _Execution:
     """What the latest execution of a fixture recorded, and the fixtures that it requested."""
 
-    params: dict[str, str] = field(default_factory=dict)
+    params: Recorded
     needs: list[pytest.FixtureDef[Any]] = field(default_factory=list)
 
 
 class FixtureParams:
-    """The parameters of every live fixture, by its definition."""
+    """The parameters of every live fixture, by its definition.
 
-    def __init__(self) -> None:
+    ``at_once`` says when they are described: when the fixture has been executed, or when read.
+    """
+
+    def __init__(self, at_once: bool = True) -> None:
+        self._at_once = at_once
         self._executions: WeakKeyDictionary[pytest.FixtureDef[Any], _Execution] = (
             WeakKeyDictionary()
         )
 
     @contextmanager
     def recording(
-        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+        self,
+        fixturedef: pytest.FixtureDef[Any],
+        request: pytest.FixtureRequest,
+        known: Descriptions | None = None,
     ) -> Iterator[None]:
-        """Record one execution of a fixture in a scope of its own."""
-        execution = _Execution()
+        """Record one execution of a fixture in a scope of its own; ``known`` are texts."""
+        execution = _Execution(Recorded({}, at_once=True))
         self._executions[fixturedef] = execution
         outer = current_scope()
         _note(request, execution.needs)
@@ -55,8 +94,7 @@ class FixtureParams:
             try:
                 yield
             finally:
-                # As strings: the objects may change later, and must not be kept alive.
-                execution.params = param_strings(scope.params)
+                execution.params = Recorded(scope.params, self._at_once, known)
 
     def of(self, item: pytest.Item) -> list[Source]:
         """What each fixture recorded that a test has requested so far, in order of execution."""
@@ -79,14 +117,14 @@ class FixtureParams:
             found.append((fixturedef.argname, execution.params))
 
 
-def merged(sources: Sequence[Source]) -> dict[str, str]:
+def merged(sources: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
     """The parameters of all sources in one mapping.
 
     If two sources recorded different calls under one prefix, such as two fixtures that load the
     training and the test split with one loader, each call is prefixed with its source's name:
     ``train.load.split`` and ``held_out.load.split``.
     """
-    calls: dict[str, list[Source]] = {}
+    calls: dict[str, list[tuple[str, dict[str, str]]]] = {}
     names: Counter[str] = Counter()
     for name, params in sources:
         names[name] += 1  # a fixture that overrides another may request that one

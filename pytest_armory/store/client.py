@@ -22,7 +22,7 @@ from pytest_armory.store.runs import NAME_LIMIT, StoredRun, StoreRun, millisecon
 from pytest_armory.store.search import RunSearch
 from pytest_armory.store.stack import take_open
 from pytest_armory.store.translation import is_transient, translated
-from pytest_armory.values import TAG_LIMIT, clip, redact_text, visible
+from pytest_armory.values import TAG_LIMIT, clip, redact_text, redacted_value, visible
 
 
 class Store:
@@ -50,7 +50,7 @@ class Store:
             experiment_id,
             start_time=milliseconds(),
             tags=_legal_tags(tags),
-            run_name=clip(visible(redact_text(name)), NAME_LIMIT),
+            run_name=clip(redacted_value(name, 10 * NAME_LIMIT), NAME_LIMIT),
         )
         key = tags.get("armory.key")
         if key is not None and self.destination.is_remote:

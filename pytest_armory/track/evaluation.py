@@ -16,7 +16,7 @@ from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.context import Scope, enclosing_scope, entered
 from pytest_armory.track.location import LocalFallback, Location
 from pytest_armory.track.run import EvaluationRun, tag_strings
-from pytest_armory.values import param_strings
+from pytest_armory.values import Descriptions
 
 
 @contextmanager
@@ -47,10 +47,12 @@ def track_evaluation(
     outer = enclosing_scope()
     note = {"mlflow.note.content": description} if description else {}
     run = _open_inside(outer.run, uri, name, run_name or name, {**note, **tag_strings(tags or {})})
+    if outer.run is not None:
+        run.writer.params.descriptions = Descriptions(outer.run.writer.params.descriptions)
     with running(run, outer) as scope:
-        run.writer.recorded = lambda: param_strings(scope.params)
+        run.writer.recorded = lambda: run.writer.params.describe(scope.params)
         try:
-            run.writer.record(scope.params)
+            run.writer.inherit(scope.params)
             yield run
         except BaseException as error:
             with _warning_of_failures():  # which must not replace the error itself
@@ -92,8 +94,9 @@ def _open_inside(
 
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
-        run.writer.record(scope.params)
-        run.writer.recorded = None
+        if run.run_id is not None:
+            run.writer.record(scope.params)
+            run.writer.recorded = None
     finally:
         run.writer.close(status)
         run.connection.settle()

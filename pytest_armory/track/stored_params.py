@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_armory.values import PARAM_LIMIT, clip, param_strings
+from pytest_armory.values import PARAM_LIMIT, Descriptions, clip, param_strings
 
 
 class StoredParams:
@@ -21,6 +21,13 @@ class StoredParams:
         self._replaced: set[str] = set()
         self._tagged: set[str] = set()
         self._recorded: dict[str, str] = {}
+        self._inherited: Mapping[str, object] = {}
+        self.descriptions = Descriptions()
+        """The values of which the text is known."""
+
+    def describe(self, params: Mapping[str, object]) -> dict[str, str]:
+        """Parameters as strings; a value that was described before is not again."""
+        return param_strings(params, known=self.descriptions)
 
     @property
     def need_file(self) -> bool:
@@ -56,14 +63,18 @@ class StoredParams:
 
     def known(self, recorded: Mapping[str, str]) -> dict[str, str]:
         """The last values, with those of a tracking context that is still open."""
-        before = self._recorded
+        before = self._recorded or self.describe(self._inherited)
         kept = {k: v for k, v in self.values.items() if k not in before or k in recorded}
         changed = {key: value for key, value in recorded.items() if before.get(key) != value}
-        return {**kept, **changed}
+        return {**recorded, **kept, **changed}
+
+    def inherit(self, params: Mapping[str, object]) -> None:
+        """Keep a tracking context's parameters for a run in memory, to be described when read."""
+        self._inherited = dict(params)
 
     def changed_since_recorded(self, params: Mapping[str, object]) -> dict[str, str]:
         """Those of a tracking context's parameters that have changed since the last call."""
-        strings, before = param_strings(params), self._recorded
+        strings, before = self.describe(params), self._recorded
         for key in before.keys() - strings.keys():
             self.values.pop(key, None)
             self._replaced.add(key)

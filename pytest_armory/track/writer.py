@@ -114,6 +114,13 @@ class RunWriter:
             return found[0]
         return run_in_memory(self.known_params(), self.metrics.values, self.connection.tags)
 
+    def inherit(self, params: Mapping[str, object]) -> None:
+        """Write a tracking context's parameters when the run opens; in memory only keep them."""
+        if self.connection.location is None:
+            self.params.inherit(params)
+        else:
+            self.record(params)
+
     def record(self, params: Mapping[str, object]) -> None:
         """Write a tracking context's parameters that have changed since the last call."""
         self.write(params=self.params.changed_since_recorded(params))
@@ -149,7 +156,7 @@ class RunWriter:
                 *((name, v, i) for name, values in by_step.items() for i, v in enumerate(values)),
             ]
         )
-        if arrays:
+        if arrays and self.connection.location is not None:
             self.store_files({_array_file(k): json_text(v) for k, v in arrays.items()})
 
     def log_evaluation(

@@ -12,9 +12,11 @@ from pytest_armory.values.describe import clip, describe, head_and_tail
 from pytest_armory.values.params import (
     PARAM_LIMIT,
     TAG_LIMIT,
+    Descriptions,
     clip_name,
     legal_key,
     param_strings,
+    redacted_value,
     short_hash,
 )
 from pytest_armory.values.redaction import (
@@ -38,6 +40,7 @@ __all__ = [
     "PARAM_LIMIT",
     "REDACTED",
     "TAG_LIMIT",
+    "Descriptions",
     "MetricValues",
     "clip",
     "clip_name",
@@ -52,6 +55,7 @@ __all__ = [
     "param_strings",
     "redact_argv",
     "redact_text",
+    "redacted_value",
     "redacting",
     "short_hash",
     "visible",

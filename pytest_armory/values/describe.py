@@ -181,14 +181,18 @@ def head_and_tail(text: str, limit: int) -> str:
     return f"{text[:half]}{left_out}{text[-half:]}"
 
 
-def clip(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters; if cut, the end says how many are missing."""
-    if len(text) <= limit:
+def clip(text: str, limit: int, length: int = 0) -> str:
+    """`text` in at most `limit` characters; if cut, the end says how many are missing.
+
+    `length` is its length where `text` is only the start of it.
+    """
+    length = max(length, len(text))
+    if length <= limit:
         return text
-    kept = limit - len(f"… [{len(text):,} characters more]")
+    kept = limit - len(f"… [{length:,} characters more]")
     if kept < 0:
         return "…"[:limit]
-    return f"{text[:kept]}… [{len(text) - kept:,} characters more]"
+    return f"{text[:kept]}… [{length - kept:,} characters more]"
 
 
 # --- Values with named members -----------------------------------------------------------------

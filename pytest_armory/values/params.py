@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_armory.values.describe import Members, Refused, describe, leaves, pairs_of
+from pytest_armory.values.describe import Members, Refused, clip, describe, leaves, pairs_of
 from pytest_armory.values.redaction import (
     REDACTED,
     hides,
@@ -27,12 +27,47 @@ TAG_LIMIT = 8000
 _KEY_LIMIT = 250
 
 
-def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str, str]:
-    """Parameters as flat strings, `prefix.key.inner`, redacted and of any length.
+VALUE_LIMIT = 1_000_000
+"""Characters of one value that are kept at most."""
+
+_UNSURE = 10_000
+"""Characters before a cut in which a part of a secret may not be known for one."""
+
+
+class Descriptions:
+    """The texts of values, each described once: a `__repr__` may be slow, or print.
+
+    The values are kept alive; those that `others` has described are not described again.
+    """
+
+    def __init__(self, others: Descriptions | None = None) -> None:
+        self._known: dict[int, tuple[object, str]] = {}
+        self._others = {} if others is None else others._known
+
+    def of(self, value: object) -> str:
+        """A value's text, in at most :data:`VALUE_LIMIT` characters."""
+        known = self._known.get(id(value)) or self._others.get(id(value))
+        if known is None:
+            known = self._known[id(value)] = value, redacted_value(describe(value))
+        return known[1]
+
+
+def redacted_value(text: str, limit: int = VALUE_LIMIT) -> str:
+    """A text without secrets that encodes as UTF-8, cut to a limit before it is searched."""
+    if len(text) <= limit + _UNSURE:
+        return clip(visible(_redacted(text)), limit)
+    return clip(visible(_redacted(text[: limit + _UNSURE])), limit, len(text))
+
+
+def param_strings(
+    params: Mapping[str, object], *, prefix: str = "", known: Descriptions | None = None
+) -> dict[str, str]:
+    """Parameters as flat strings, `prefix.key.inner`, redacted; `known` are texts known before.
 
     Mappings, dataclass instances and namedtuples are flattened; the keys are legal for MLflow and
     the values encode as UTF-8. The caller cuts with `clip`, keeping the full text.
     """
+    texts = Descriptions() if known is None else known
     strings: dict[str, str] = {}
     used: dict[str, int] = {}
 
@@ -51,7 +86,7 @@ def param_strings(params: Mapping[str, object], *, prefix: str = "") -> dict[str
         elif hides(unprefixed(key), value):
             text = REDACTED
         else:
-            text = visible(_redacted(describe(value)))
+            text = texts.of(value)
         strings[unused(legal_key(key), used)] = text
     return strings
 

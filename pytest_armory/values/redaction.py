@@ -138,16 +138,17 @@ def hides(key: str, value: object) -> bool:
 # Each takes time linear in the text: a repetition is bounded, or cannot match across the place
 # where the next match might start. Longer repetitions start only at the start of a word.
 _LOOKS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
+    (re.compile(pattern), replacement, marks.split())
+    for pattern, replacement, marks in (
         (
             r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-(?!----)[^-]*)*"
             r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
             REDACTED,
+            "-----BEGIN",
         ),
         # SQLAlchemy accepts `/`, `?` and `#` in a password; what is not a port is taken for one.
-        (r'://[^\s/?#@:"<>]{0,200}:(?!\d*(?:[/?#]|$))[^\s@"<>]{0,200}@', f"://{REDACTED}@"),
-        (r'://[^\s/?#"<>]*@', f"://{REDACTED}@"),
+        (r'://[^\s/?#@:"<>]{0,200}:(?!\d*(?:[/?#]|$))[^\s@"<>]{0,200}@', f"://{REDACTED}@", "@"),
+        (r'://[^\s/?#"<>]*@', f"://{REDACTED}@", "@"),
         (
             r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
             r"|hf_[A-Za-z0-9]{25,}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}|xox[a-z]-[\w-]{10,}"
@@ -155,18 +156,27 @@ _LOOKS = [
             r"|SG\.[\w-]{16,}\.[\w-]{16,}|gsk_[A-Za-z0-9]{30,}|hvs\.[\w-]{20,}|ya29\.[\w-]{20,}"
             r"|GOCSPX-[\w-]{20,}|dckr_pat_[\w-]{20,}|dop_v1_[0-9a-f]{40,}|shp(?:at|ca|pa|ss)_[0-9a-f]{20,})",
             REDACTED,
+            "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- hf_ npm_ pypi- xox AKIA ASIA AIza dapi"
+            " k_live_ k_test_ SG. gsk_ hvs. ya29. GOCSPX- dckr_pat_ dop_v1_"
+            " shpat_ shpca_ shppa_ shpss_",
         ),
-        (r"(?<![\w-])sk-[\w-]{0,200}?[A-Za-z0-9]{16}[\w-]*", REDACTED),
-        (r"(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*){1,3}", REDACTED),
-        (r"(?<=[?&]sig=)[^\s&\"']+", REDACTED),
-        (r"(?<=[?&]X-Amz-Signature=)[^\s&\"']+", REDACTED),
-        (r"(?<=://hooks\.slack\.com/services/)[\w/]+", REDACTED),
+        (r"(?<![\w-])sk-[\w-]{0,200}?[A-Za-z0-9]{16}[\w-]*", REDACTED, "sk-"),
+        (r"(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*){1,3}", REDACTED, "eyJ"),
+        (r"(?<=[?&]sig=)[^\s&\"']+", REDACTED, "sig="),
+        (r"(?<=[?&]X-Amz-Signature=)[^\s&\"']+", REDACTED, "X-Amz-Signature="),
+        (r"(?<=://hooks\.slack\.com/services/)[\w/]+", REDACTED, "hooks.slack.com"),
         (
             r"\b(Bearer +|(?i:bearer) +(?=[\w.~+/=-]{16}))(?!(?:tokens?|auth\w*)\b)[\w.~+/=-]+",
             rf"\1{REDACTED}",
+            "",
         ),
     )
 ]
+"""Patterns, what replaces a match, and strings of which each match has one: no mark, any text.
+
+A search for a string takes a hundredth of the time that most of the patterns take.
+"""
+
 _BASIC = re.compile(r"\b(Basic +)([A-Za-z0-9+/]{4,})=*")
 _NAME = re.compile(r"""(?<![\w.-])([\w.-]+)(\\*["'])?[ \t]{0,3}([=:])=?[ \t]{0,3}""")
 _VALUE = re.compile(
@@ -185,8 +195,9 @@ def redact_text(text: str) -> str:
     # One removal may enable another, as for a quoted value inside a URL; mostly one is enough.
     for _ in range(4):
         before = text
-        for look, replacement in _LOOKS:
-            text = look.sub(replacement, text)
+        for look, replacement, marks in _LOOKS:
+            if not marks or any(mark in text for mark in marks):
+                text = look.sub(replacement, text)
         text = _redact_pairs(_BASIC.sub(_redact_basic, _OPTION.sub(_redact_option, text)))
         if text == before:
             break

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import Evals
 from faults import PATIENCE, Session
+from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pytest_armory.cli import main as commands
+from pytest_armory.store.database import sqlite_uri
 
 Start = Callable[..., Session]
 
@@ -293,6 +295,52 @@ def test_a_killed_job_of_a_shared_session_is_summed_up(
     assert commands.main(["recover"]) == 0
     assert [run.to_dictionary() for run in evals.sessions()] == before
     assert leases(evals) == []
+
+
+def test_tags_of_a_killed_session_that_cannot_be_read(
+    evals: Evals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They change no verdict, cost no summary, and fail a strict session of the same name."""
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(at_least={"accuracy": 0.9})
+        def test_bad(evaluation_run): evaluation_run.log_metrics({"accuracy": 0.5})
+        @pytest.mark.evaluation
+        def test_good(): pass
+    """)
+    again = ("-k", "test_good", "--armory-session=s")
+    evals.run(*again).assert_outcomes(passed=1)
+    client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
+    for run in evals.read():
+        for name, value in HAND_MADE.items():
+            client.set_tag(run.info.run_id, name, value)
+        client.log_metric(run.info.run_id, "passed", 1e300)
+        client.update_run(run.info.run_id, status="RUNNING")
+    folder = evals.home / "mlruns" / "leases"
+    folder.mkdir(exist_ok=True)
+    (folder / "dead%3A1%3A0.lease").write_text("{")
+    assert evals.run(*again).ret == 0
+    result = evals.run(*again, "--armory-strict")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["1 evaluation: 1 passed, *", "warning: the tag armory.ended.0 cannot be read: *"]
+    )
+    result = evals.run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["2 evaluations: 1 passed, 1 failed, *"])
+    assert commands.main(["recover"]) == 0
+    assert commands.main(["sessions"]) == 0
+    assert "1000000" not in capsys.readouterr().out
+    evals.check_accounted(5)
+
+
+HAND_MADE = {
+    "armory.process": "dead:1:0",
+    "armory.shard": "dead:1:0:x",
+    "armory.gates": '[{"state": 3}',
+    "armory.ended.0": '{"not_run": "many"}',
+}
 
 
 def test_more_stale_leases_than_descriptors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,56 @@ def test_nothing_is_imported_written_or_printed(
     assert len(ours) == (2 if track else 0)
     assert not track or "no test that ran is marked `evaluation`" in ours[1]
     assert "= evaluations =" not in result.stdout.str()
+
+
+LOUD = """
+    import pytest
+    from pytest_armory import track_call, track_evaluation
+    class Loud:
+        def __init__(self): Loud.last = self
+        def __repr__(self):
+            with open("said", "a") as file: print(file=file)
+            return "Loud()"
+    def load(n, **more): return n
+    ONE, TWO = Loud(), Loud()
+    @pytest.fixture(scope="module")
+    def wide(): return track_call(load, n=ONE, kept=len, text="x" * 30_000_000)
+    @pytest.fixture
+    def data(request): return track_call(load, n=request.param, prefix=None)
+    @pytest.mark.evaluation
+    @pytest.mark.parametrize("data", [pytest.param(TWO, id="two")], indirect=True)
+    @pytest.mark.parametrize("text", [pytest.param("x" * 30_000_000, id="long")])
+    def test_a(data, wide, text):
+        track_call(load, n=TWO)
+        with track_evaluation("inner"): pass
+    @pytest.mark.evaluation
+    def test_b(wide): pass
+"""
+
+READ = """
+    @pytest.mark.evaluation
+    def test_c(wide, evaluation_run):
+        for _ in range(2):
+            assert evaluation_run.params["load.n"] == "Loud()"
+            assert evaluation_run.params["load.kept"] == "len"
+            assert len(evaluation_run.params["load.text"]) == 1_000_000
+"""
+
+
+@pytest.mark.parametrize(("source", "off", "on"), [(LOUD, 0, 2), (LOUD + READ, 1, 2)],
+                         ids=["unread", "read"])  # fmt: skip
+def test_a_value_is_described_once_or_not_at_all(
+    evals: Evals, each_way: Sequence[str], source: str, off: int, on: int
+) -> None:
+    """Where nothing is tracked, only what is read is, however long it is."""
+    said = evals.pytester.path / "said"
+    evals.write(source)
+    for track, count in ((False, off), (True, on)):
+        said.write_text("")
+        result = evals.run(*each_way, track=track)
+        result.assert_outcomes(passed=2 + ("test_c" in source))
+        assert said.read_text().count("\n") == count
+    evals.check_accounted(3 + ("test_c" in source))
 
 
 def files(evals: Evals) -> set[Path]:

@@ -28,11 +28,15 @@ from hypothesis import strategies as st
 
 from pytest_armory.values import (
     REDACTED,
+    Descriptions,
     describe,
     legal_key,
     metric_values,
     param_strings,
+    redact_text,
 )
+from pytest_armory.values import params as params_module
+from pytest_armory.values.params import VALUE_LIMIT
 
 
 def test_params_are_flattened_in_order() -> None:
@@ -97,6 +101,47 @@ def test_params_that_databases_refuse_are_made_visible() -> None:
 
 def test_params_are_not_cut() -> None:
     assert param_strings({"text": "x" * 1_000_000})["text"] == "x" * 1_000_000
+
+
+@pytest.mark.parametrize("place", [VALUE_LIMIT - 20, VALUE_LIMIT + 9_990, 0])
+def test_values_without_end_are_cut_before_they_are_searched_for_secrets(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """And no part of a secret is left at the cut."""
+    searched: list[int] = []
+
+    def redact(text: str) -> str:
+        searched.append(len(text))
+        return redact_text(text)
+
+    monkeypatch.setattr(params_module, "redact_text", redact)
+    secret = "ghp_" + "a1B2" * 9
+    text = " " * place + secret + " word" * 6_000_000
+    stored = param_strings({"text": text, "again": [text]})["text"]
+    assert max(searched) <= VALUE_LIMIT + 10_000
+    assert len(stored) <= VALUE_LIMIT
+    assert "ghp_" not in stored
+    left_out = len(text) - len(stored)
+    said = int(stored.rpartition("[")[2].partition(" ")[0].replace(",", ""))
+    assert abs(said - left_out) < 60  # about as many as the sentence itself has
+
+
+def test_a_value_is_described_once() -> None:
+    class Counted:
+        count = 0
+
+        def __repr__(self) -> str:
+            Counted.count += 1
+            return "Counted()"
+
+    value, known = Counted(), Descriptions()
+    assert param_strings({"a": value, "b": {"c": value}}, known=known) == {
+        "a": "Counted()",
+        "b.c": "Counted()",
+    }
+    param_strings({"d": value}, known=Descriptions(known))
+    param_strings({"a": value, "e": Counted()}, known=known)
+    assert Counted.count == 2
 
 
 def test_no_param_is_lost_when_keys_become_the_same() -> None:
