@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_armory.plugin import wire, xdist
+from pytest_armory.plugin.ending import SessionEnd
 from pytest_armory.plugin.guard import guarded, guarded_wrapper
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
 from pytest_armory.plugin.remarks import NO_EVALUATION, remark
 from pytest_armory.records import EvaluationRecord
-from pytest_armory.report.files import write_markdown
-from pytest_armory.report.summary import Summary
-from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.report.text import printable
 from pytest_armory.session.ledger import Ledger
 from pytest_armory.session.plan import Plan
@@ -41,10 +35,8 @@ class ReportingHooks:
         self.settings = settings
         self.ledger = ledger
         self.process = process
-        self.summary: Summary | None = None
-        self._is_printed = False
+        self.ending = SessionEnd(config, settings, ledger, process)
         self._is_interrupted = False
-        self._collected = 0
         ledger.edit = self._edit
 
     def _edit(self, lines: list[object]) -> None:
@@ -81,7 +73,7 @@ class ReportingHooks:
     @pytest.hookimpl(optionalhook=True)
     @guarded
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        self._collected = len(ids)
+        self.ending.collected = len(ids)
 
     @pytest.hookimpl(optionalhook=True)
     @guarded
@@ -121,10 +113,10 @@ class ReportingHooks:
         try:
             yield
         except BaseException:  # then pytest prints no summary
-            self._finish(interrupted=True)
-            self._print()
+            self.ending.finish(interrupted=True)
+            self.ending.print()
             raise
-        self._finish(self._was_interrupted(session, exitstatus))
+        self.ending.finish(self._was_interrupted(session, exitstatus))
         if exitstatus in _RAN and self._has_no_evaluation:
             remark(self.config, [(NO_EVALUATION, "")])
         self._decide(session)
@@ -134,7 +126,7 @@ class ReportingHooks:
         """Whether tests were run, and none of them was an evaluation."""
         option, ledger = self.config.option, self.ledger
         runs_none = option.collectonly or getattr(option, "setuponly", False)
-        return not (runs_none or self.summary or ledger.planned or ledger.deaths)
+        return not (runs_none or self.ending.summary or ledger.planned or ledger.deaths)
 
     def _was_interrupted(self, session: pytest.Session, exitstatus: int) -> bool:
         # With workers, `-x` and `--maxfail` interrupt the session too.
@@ -145,97 +137,17 @@ class ReportingHooks:
 
     def _decide(self, session: pytest.Session) -> None:
         """Fail a strict session; print the summary if pytest prints none."""
-        if self._failed_strictly and session.exitstatus == pytest.ExitCode.OK:
+        if self.ending.failed_strictly and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif session.exitstatus not in _SUMMED_UP and not session.config.option.no_summary:
-            self._print()
-
-    @property
-    def _failed_strictly(self) -> bool:
-        summary = self.summary
-        return (
-            self.settings.strict
-            and summary is not None
-            and bool(summary.problems or summary.lost or summary.waiting)
-        )
-
-    def _finish(self, interrupted: bool) -> None:
-        """Close the session and summarize it; then end the process's part, even if that failed."""
-        is_complete = False
-        with self.process.guard.step():
-            self._sum_up(interrupted)
-            is_complete = self.ledger.is_complete
-        if self.summary is None:
-            with self.process.guard.step():
-                self._sum_up_what_is_known(interrupted)
-        self.process.end(is_complete)
-
-    def _sum_up(self, interrupted: bool) -> None:
-        unexpected = [*self.process.guard.problems]
-        self.ledger.problems += [*self.process.problems, *unexpected]
-        if self.ledger.deaths and not self.ledger.planned:
-            self.process.notes.append(
-                f"no worker lived to say which of the {self._collected} collected tests are "
-                "evaluations: those that never ran are not counted"
-            )
-        self.summary = self.ledger.finish(interrupted, self.process.notes)
-        if self.summary is not None:
-            del self.process.guard.problems[: len(unexpected)]  # the summary has them
-            self.summary = _write_summary(self.summary, self.settings)
-
-    def _sum_up_what_is_known(self, interrupted: bool) -> None:
-        """Summarize what was reported, where the end of the session has failed."""
-        failures = self.process.guard.problems
-        if not failures:
-            return
-        # What no summary shows is shown by the hook of every session, which fails a strict one too.
-        failures[:] = dict.fromkeys([*self.ledger.problems, *failures])
-        self.ledger.problems[:] = failures
-        self.summary = self.ledger.known(interrupted, self.process.notes)
-        if self.summary is not None:
-            failures.clear()
-            self.summary = _write_summary(self.summary, self.settings)
+            self.ending.print()
 
     def interrupt(self, record: EvaluationRecord | None) -> None:
         """Close and print the session while a test runs; ``record`` is that test's, if any."""
         if record is not None:
             self.ledger.take(record)
-        if self.summary is None:
-            self._finish(interrupted=True)
-        capture = self.config.pluginmanager.get_plugin("capturemanager")
-        # A test is running, so output would be captured as its own.
-        with capture.global_and_fixture_disabled() if capture else nullcontext():
-            self._print()
+        self.ending.interrupt()
 
     @guarded
     def pytest_terminal_summary(self) -> None:
-        self._print()
-
-    def _print(self) -> None:
-        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        if self.summary is None or terminal is None or self._is_printed:
-            return
-        self._is_printed = True
-        terminal.write_sep("=", "evaluations")
-        width = terminal._tw.fullwidth
-        for line in terminal_lines(self.summary, width, self.config.get_verbosity()):
-            for text, colour in line.parts:
-                terminal.write(text, **({colour: True} if colour else {}))
-            terminal.write_line("")
-        if self._failed_strictly:
-            terminal.write_line("armory: --armory-strict: not all was tracked, see above", red=True)
-        terminal.flush()  # this process may be about to end
-
-
-def _write_summary(summary: Summary, settings: Settings) -> Summary:
-    """Write the Markdown files; returns the summary, with what could not be written."""
-    step = os.environ.get("GITHUB_STEP_SUMMARY")
-    problems = list(summary.problems)
-    for path, append in ((settings.summary, False), (Path(step) if step else None, True)):
-        if path is None:
-            continue
-        try:
-            write_markdown(path, summary.text, append)
-        except OSError as error:
-            problems.append(f"the summary could not be written to {path}: {error.strerror}")
-    return replace(summary, problems=problems)
+        self.ending.print()

@@ -204,8 +204,8 @@ class Ledger:
     def _summary(
         self, stored: StoredSession, records: Sequence[EvaluationRecord], interrupted: bool
     ) -> Summary:
-        completed = [self._completed(record) for record in records]
-        others = [self._completed(record) for record in stored.others]
+        completed = self._attempts.completed(records, self.baseline)
+        others = self._attempts.completed(stored.others, self.baseline)
         experiments = {record.experiment_id for record in records}
         return Summary(
             session=self.identity.session,
@@ -219,15 +219,6 @@ class Ledger:
             baseline=self.baseline.describe(experiments) if self.baseline else "",
             problems=self._problems(),
         )
-
-    def _completed(self, record: EvaluationRecord) -> EvaluationRecord:
-        """A record from the store, completed with verdicts, chief metrics and baseline."""
-        if self._attempts.of_run(record.run_id) is not None:
-            return self._attempts.completed(record)
-        if self.baseline is None or record.baseline:
-            return record
-        found = self.baseline.of(record.experiment_id, record.nodeid) or {}
-        return replace(record, baseline={k: v for k, v in found.items() if k in record.metrics})
 
     def _close(self, summary: Summary, end: JobEnd) -> Summary:
         """Close the session runs; the last job that ends writes the summary of all jobs.
@@ -253,7 +244,7 @@ class Ledger:
         stored = read_other_jobs(self.runs)
         self._note_unreadable(stored)
         if stored.others or stored.ends:
-            every = [self._completed(record) for record in (*stored.others, *summary.records)]
+            every = self._attempts.completed([*stored.others, *summary.records], self.baseline)
             summary = replace(summary, records_of_all_jobs=every)
         return with_other_jobs(summary, stored.ends, interrupted)
 

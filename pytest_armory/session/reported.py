@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import replace
 
+from pytest_armory.gates.baselines import Baseline
 from pytest_armory.records import EvaluationRecord
 
 
@@ -44,11 +45,19 @@ class ReportedAttempts:
         """The problems of all, each with its node id."""
         return [(text, r.nodeid) for r in self._by_key.values() for text in r.problems]
 
-    def completed(self, record: EvaluationRecord) -> EvaluationRecord:
-        """A record from the store, completed with what was reported by the process of the test."""
+    def completed(
+        self, records: Iterable[EvaluationRecord], baseline: Baseline | None
+    ) -> list[EvaluationRecord]:
+        """Records from the store, completed with verdicts, chief metrics and baseline."""
+        return [self._completed(record, baseline) for record in records]
+
+    def _completed(self, record: EvaluationRecord, baseline: Baseline | None) -> EvaluationRecord:
         reported = self.of_run(record.run_id)
         if reported is None:
-            return record
+            if baseline is None or record.baseline:
+                return record
+            found = baseline.of(record.experiment_id, record.nodeid) or {}
+            return replace(record, baseline={k: v for k, v in found.items() if k in record.metrics})
         return replace(
             record,
             outcome=record.outcome or reported.outcome,

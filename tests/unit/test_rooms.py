@@ -129,3 +129,14 @@ def test_neither_docstring_nor_comment_counts_as_code() -> None:
     (function,) = ast.parse(text).body
     assert isinstance(function, ast.FunctionDef)
     assert code_lines(function, text) == 1
+
+
+def test_a_fixture_that_patches_json_changes_nothing() -> None:
+    """Its functions are bound when a module is imported."""
+    found = [
+        f"{path} imports json; write `from json import dumps`"
+        for path, _, tree in parsed(PACKAGE)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import) and "json" in [name.name for name in node.names]
+    ]
+    assert found == []

@@ -1,0 +1,121 @@
+"""The end of a session in the process that reports: its summary, made, written and printed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_armory.plugin.options import Settings
+from pytest_armory.plugin.process import Process
+from pytest_armory.report.files import write_markdown
+from pytest_armory.report.summary import Summary
+from pytest_armory.report.terminal import terminal_lines
+from pytest_armory.session.ledger import Ledger
+
+
+class SessionEnd:
+    """The end of a session; ``summary`` is None until then, and if it has no evaluation.
+
+    ``collected`` is how many tests the workers have collected.
+    """
+
+    def __init__(
+        self, config: pytest.Config, settings: Settings, ledger: Ledger, process: Process
+    ) -> None:
+        self.config = config
+        self.settings = settings
+        self.ledger = ledger
+        self.process = process
+        self.summary: Summary | None = None
+        self.collected = 0
+        self._is_printed = False
+
+    @property
+    def failed_strictly(self) -> bool:
+        """Whether something was not tracked, which `--armory-strict` does not allow."""
+        summary = self.summary
+        return (
+            self.settings.strict
+            and summary is not None
+            and bool(summary.problems or summary.lost or summary.waiting)
+        )
+
+    def finish(self, interrupted: bool) -> None:
+        """Close the session and summarize it; then end the process's part, even if that failed."""
+        is_complete = False
+        with self.process.guard.step():
+            self._sum_up(interrupted)
+            is_complete = self.ledger.is_complete
+        if self.summary is None:
+            with self.process.guard.step():
+                self._sum_up_what_is_known(interrupted)
+        self.process.end(is_complete)
+
+    def _sum_up(self, interrupted: bool) -> None:
+        unexpected = [*self.process.guard.problems]
+        self.ledger.problems += [*self.process.problems, *unexpected]
+        if self.ledger.deaths and not self.ledger.planned:
+            self.process.notes.append(
+                f"no worker lived to say which of the {self.collected} collected tests are "
+                "evaluations: those that never ran are not counted"
+            )
+        self.summary = self.ledger.finish(interrupted, self.process.notes)
+        if self.summary is not None:
+            del self.process.guard.problems[: len(unexpected)]  # the summary has them
+            self.summary = _write_summary(self.summary, self.settings)
+
+    def _sum_up_what_is_known(self, interrupted: bool) -> None:
+        """Summarize what was reported, where the end of the session has failed."""
+        failures = self.process.guard.problems
+        if not failures:
+            return
+        # What no summary shows is shown by the hook of every session, which fails a strict one too.
+        failures[:] = dict.fromkeys([*self.ledger.problems, *failures])
+        self.ledger.problems[:] = failures
+        self.summary = self.ledger.known(interrupted, self.process.notes)
+        if self.summary is not None:
+            failures.clear()
+            self.summary = _write_summary(self.summary, self.settings)
+
+    def interrupt(self) -> None:
+        """Close and print the session while a test runs."""
+        if self.summary is None:
+            self.finish(interrupted=True)
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        # A test is running, so output would be captured as its own.
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            self.print()
+
+    def print(self) -> None:
+        """Print the summary, once."""
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if self.summary is None or terminal is None or self._is_printed:
+            return
+        self._is_printed = True
+        terminal.write_sep("=", "evaluations")
+        width = terminal._tw.fullwidth
+        for line in terminal_lines(self.summary, width, self.config.get_verbosity()):
+            for text, colour in line.parts:
+                terminal.write(text, **({colour: True} if colour else {}))
+            terminal.write_line("")
+        if self.failed_strictly:
+            terminal.write_line("armory: --armory-strict: not all was tracked, see above", red=True)
+        terminal.flush()  # this process may be about to end
+
+
+def _write_summary(summary: Summary, settings: Settings) -> Summary:
+    """Write the Markdown files; returns the summary, with what could not be written."""
+    step = os.environ.get("GITHUB_STEP_SUMMARY")
+    problems = list(summary.problems)
+    for path, append in ((settings.summary, False), (Path(step) if step else None, True)):
+        if path is None:
+            continue
+        try:
+            write_markdown(path, summary.text, append)
+        except OSError as error:
+            problems.append(f"the summary could not be written to {path}: {error.strerror}")
+    return replace(summary, problems=problems)
