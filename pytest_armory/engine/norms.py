@@ -26,6 +26,11 @@ def l0(clean: Any, perturbed: Any) -> Any:
     """How many values of each sample changed.
 
     `sum(d != 0)` over all axes but the first. A count; not a norm in the strict sense.
+
+    >>> from numpy import array
+    >>> from pytest_armory import l0
+    >>> l0(array([[1, 2, 3], [4, 5, 6]]), array([[1, 2, 4], [0, 0, 0]])).tolist()
+    [1, 3]
     """
     return (_moved(clean, perturbed) != 0).sum(axis=1)
 
@@ -34,6 +39,11 @@ def l2(clean: Any, perturbed: Any) -> Any:
     """The Euclidean distance of each sample from the clean one.
 
     `sqrt(sum(d**2))` over all axes but the first, in the inputs' own unit.
+
+    >>> from numpy import array
+    >>> from pytest_armory import l2
+    >>> l2(array([[0.0, 0.0], [1.0, 1.0]]), array([[3.0, 4.0], [1.0, 1.0]])).tolist()
+    [5.0, 0.0]
     """
     return (_moved(clean, perturbed) ** 2).sum(axis=1) ** 0.5
 
@@ -42,6 +52,11 @@ def linf(clean: Any, perturbed: Any) -> Any:
     """The largest change of any one value of each sample.
 
     `max(abs(d))` over all axes but the first, in the inputs' own unit.
+
+    >>> from numpy import array
+    >>> from pytest_armory import linf
+    >>> linf(array([[0.0, 0.0]]), array([[3.0, -4.0]])).tolist()
+    [4.0]
     """
     largest = _moved(clean, perturbed).max(axis=1)
     # torch's max along an axis gives (values, indices).

@@ -17,6 +17,11 @@ def correct(targets: Any, predictions: Any) -> Any:
 
     ``targets == predictions``. Where one of them has shape (n, classes), scores of classes or
     one-hot targets, its class is the index of the largest.
+
+    >>> from numpy import array
+    >>> from pytest_armory import correct
+    >>> correct(array([0, 1]), array([[0.7, 0.3], [0.6, 0.4]])).tolist()
+    [True, False]
     """
     return classes(targets) == classes(predictions)
 
