@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from pytest_armory.cli import compare, durations, recover, report, sessions, sync
+from pytest_armory.cli import compare, durations, history, recover, report, sessions, sync
 from pytest_armory.cli.stores import logged_in
 from pytest_armory.errors import ArmoryError, ArmoryUsageError
 from pytest_armory.report.text import printable
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "recover": recover,
     "compare": compare,
     "report": report,
+    "history": history,
     "durations": durations,
     "sync": sync,
 }

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from time import time
 
+from pytest_armory.cli.numbers import positive
 from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
 from pytest_armory.records import Outcome
 from pytest_armory.records.tags import decode_counts
@@ -21,13 +22,7 @@ _VERDICTS = {"FINISHED": "passed", "FAILED": "failed", "KILLED": "interrupted"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_tracking_uri(parser)
-    parser.add_argument("-n", "--most", type=_positive, default=20, help="how many (default: 20)")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
-    return int(text)
+    parser.add_argument("-n", "--most", type=positive, default=20, help="how many (default: 20)")
 
 
 def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:

@@ -1,0 +1,84 @@
+"""``pytest-armory history``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pytest_armory.cli.numbers import positive
+from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.report.text import plural
+from pytest_armory.report.trend import CSV_HEADER, Trend, csv_rows, trend_lines
+from pytest_armory.session.history import histories
+from pytest_armory.store import open_store
+from pytest_armory.store.destination import Destination
+
+HELP = "show evaluations over the latest sessions"
+
+SHOWN = 20
+"""How many evaluations are shown in the terminal; files have all of them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "PATTERN", help="a node id, a text with * for anything, or a part of node ids"
+    )
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="M",
+        help="the metric, also several times (default: the first one that tables show)",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=positive,
+        default=20,
+        metavar="N",
+        help="how many of its latest sessions (default: 20)",
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the points as CSV, too")
+    add_tracking_uri(parser)
+
+
+def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
+    """Show a metric of evaluations over sessions: value, interval, change, verdict, commit.
+
+    The newest session comes first, below a sparkline of all of them.
+    """
+    if not exists(where):
+        raise ArmoryUsageError(no_sessions(where))
+    pattern = arguments.PATTERN
+    trends = histories(open_store(where), pattern, arguments.sessions, arguments.metric)
+    if not trends:
+        raise ArmoryUsageError(
+            f"no evaluation at {where.display_uri} with a metric matches {pattern!r}; "
+            "`pytest-armory report` lists those of a session"
+        )
+    if arguments.csv is not None:
+        _write_csv(arguments.csv, trends)
+    yield from _lines(trends)
+
+
+def _lines(trends: list[Trend]) -> Iterable[str]:
+    width = shutil.get_terminal_size((100, 24)).columns
+    for i, trend in enumerate(trends[:SHOWN]):
+        yield from ["", *trend_lines(trend, width)] if i else trend_lines(trend, width)
+    if len(trends) > SHOWN:
+        yield f"… {plural(len(trends) - SHOWN, 'more trend')}; give a longer part of the node id"
+
+
+def _write_csv(path: Path, trends: list[Trend]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(CSV_HEADER)
+            writer.writerows(row for trend in trends for row in csv_rows(trend))
+    except OSError as error:
+        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,188 @@
+"""A metric of one evaluation over sessions: points, sparkline, terminal lines, CSV rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from time import time
+
+from pytest_armory.records import EvaluationRecord, Verdict
+from pytest_armory.report.rows import change, chief_of, outcome_text
+from pytest_armory.report.text import age, columns, number, pad, plural, printable, table
+
+_BARS = "▁▂▃▄▅▆▇█"
+_PLOT = 25
+"""The width of a line's plot in columns."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One session's value: None if the metric was not logged.
+
+    ``low`` and ``high`` are the ends of its confidence interval, if samples are known; ``start`` is
+    in milliseconds since the epoch; ``verdict`` is the gate's, by evidence if there is any.
+    """
+
+    session: str
+    start: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    baseline: float | None = None
+    limit: float | None = None
+    verdict: str = ""
+    outcome: str = ""
+    commit: str = ""
+    branch: str = ""
+    dirty: bool = False
+    run_id: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A metric of one evaluation over sessions, the oldest first."""
+
+    nodeid: str
+    metric: str
+    points: Sequence[Point]
+
+    @property
+    def values(self) -> list[float]:
+        """The finite values."""
+        return [v for p in self.points if (v := p.value) is not None and math.isfinite(v)]
+
+
+def metric_to_show(record: EvaluationRecord) -> str:
+    """The metric whose history is shown by default: the first in a table, or ""."""
+    return next(iter(chief_of(record)), "")
+
+
+def point_of(
+    record: EvaluationRecord, metric: str, session: str, start: int, tags: dict[str, str]
+) -> Point:
+    """The point of an attempt."""
+    gates = [verdict for verdict in record.verdicts if verdict.metric == metric]
+    told = next((v for v in gates if v.state == "failed"), gates[0] if gates else None)
+    return Point(
+        session=session,
+        start=start,
+        value=record.metrics.get(metric),
+        low=record.metrics.get(f"{metric}/ci_low"),
+        high=record.metrics.get(f"{metric}/ci_high"),
+        baseline=told.baseline if told else None,
+        limit=told.limit if told else None,
+        verdict=_verdict(told) if told else "",
+        outcome=outcome_text(record),
+        commit=tags.get("mlflow.source.git.commit", ""),
+        branch=tags.get("mlflow.source.git.branch", ""),
+        dirty=tags.get("armory.git.dirty") == "true",
+        run_id=record.run_id or "",
+        url=record.url or "",
+    )
+
+
+def _verdict(verdict: Verdict) -> str:
+    states = {"failed": "missed", "unjudged": "not judged", "passed": "kept"}
+    return verdict.verdict or states.get(verdict.state, verdict.state)
+
+
+# In the terminal
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """One character for each value, ``·`` where there is none."""
+    finite = [v for v in values if v is not None and math.isfinite(v)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    span = high - low
+
+    def bar(value: float | None) -> str:
+        if value is None or not math.isfinite(value):
+            return "·"
+        at = (value - low) / span if span else 0.5
+        return _BARS[min(int(at * len(_BARS)), len(_BARS) - 1)]
+
+    return "".join(map(bar, values))
+
+
+def trend_lines(trend: Trend, width: int) -> list[str]:
+    """A heading with a sparkline, then a line for each session, the newest first.
+
+    Columns that do not fit are left out: first the plot, then branch and interval.
+    """
+    values = trend.values
+    span = f"{number(min(values))} to {number(max(values))}" if values else "never logged"
+    line = sparkline([point.value for point in trend.points])
+    heading = f"{printable(trend.nodeid)}  {printable(trend.metric)}"
+    count = plural(len(trend.points), "session")
+    rows = [_row(trend, point) for point in reversed(trend.points)]
+    header = ("session", "began", trend.metric, "interval", "change", "verdict", "outcome",
+              "commit", "branch", "")  # fmt: skip
+    for left_out in ((), (9,), (9, 8), (9, 8, 3), (9, 8, 3, 1)):
+        kept = [i for i in range(len(header)) if i not in left_out and any(r[i] for r in rows)]
+        lines = table([[row[i] for i in kept] for row in (header, *rows)])
+        if max(map(columns, lines)) <= width:
+            break
+    return [heading, f"{line}  {span}, {count}", *lines]
+
+
+def _row(trend: Trend, point: Point) -> tuple[str, ...]:
+    value, base = point.value, point.baseline
+    interval = point.low is not None and point.high is not None
+    return (
+        point.session,
+        age(time() - point.start / 1000),
+        "…" if value is None else number(value),
+        f"{number(point.low or 0)} to {number(point.high or 0)}" if interval else "",
+        change(value, base) if value is not None and base is not None else "",
+        point.verdict,
+        point.outcome,
+        point.commit[:8] + ("+" if point.dirty else ""),
+        point.branch,
+        _plot(trend, point),
+    )
+
+
+def _plot(trend: Trend, point: Point) -> str:
+    """The value and its interval on a scale of all values: ``   ├──●──┤``."""
+    ends = [e for p in trend.points for e in (p.low, p.high) if e is not None and math.isfinite(e)]
+    every = [*trend.values, *ends]
+    low, high = min(every, default=0.0), max(every, default=0.0)
+    if point.value is None or not math.isfinite(point.value) or low == high:
+        return ""
+
+    def column(value: float) -> int:
+        return round((min(max(value, low), high) - low) / (high - low) * (_PLOT - 1))
+
+    cells = [" "] * _PLOT
+    if point.low is not None and point.high is not None:
+        first, last = column(point.low), column(point.high)
+        cells[first : last + 1] = "─" * (last - first + 1)
+        cells[first], cells[last] = "├", "┤"
+    cells[column(point.value)] = "●"
+    return pad("".join(cells), _PLOT)
+
+
+# As CSV
+
+CSV_HEADER = (
+    "nodeid", "metric", "session", "started", "value", "ci_low", "ci_high", "baseline", "limit",
+    "verdict", "outcome", "commit", "branch", "dirty", "run_id",
+)  # fmt: skip
+
+
+def csv_rows(trend: Trend) -> Iterator[tuple[object, ...]]:
+    """A row for each session, the oldest first, for :data:`CSV_HEADER`."""
+    for p in trend.points:
+        started = datetime.fromtimestamp(p.start / 1000, timezone.utc).isoformat("T", "seconds")
+        texts = map(_cell, (trend.nodeid, trend.metric, p.session))
+        numbers = ("" if n is None else n for n in (p.value, p.low, p.high, p.baseline, p.limit))
+        rest = map(_cell, (p.verdict, p.outcome, p.commit, p.branch))
+        yield (*texts, started, *numbers, *rest, str(p.dirty).lower(), p.run_id)
+
+
+def _cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") and text else text
