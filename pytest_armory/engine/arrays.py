@@ -21,13 +21,15 @@ class RefusedError(Exception):
 def length(values: Any) -> int:
     """How many samples a batch holds: its first dimension; of a mapping, its first value's.
 
-    Raises TypeError for what has no first dimension (None, a number, a 0-d array).
+    Raises TypeError for what has no first dimension (None, a number, a text, a 0-d array).
     """
     shape = getattr(values, "shape", None)
     if shape:
         return int(shape[0])
     if isinstance(values, Mapping) and values:
         return length(next(iter(values.values())))
+    if isinstance(values, (str, bytes)):
+        raise TypeError("a text is one value")
     return len(values)
 
 
@@ -42,10 +44,41 @@ def samples(values: Any, role: str) -> int:
 
 
 def rows(values: Any, start: int, stop: int) -> Any:
-    """The samples from `start` up to `stop`, by position."""
+    """The samples from `start` up to `stop`, by position; None of None."""
+    if values is None:
+        return None
     if isinstance(values, Mapping):
         return {key: rows(value, start, stop) for key, value in values.items()}
     return getattr(values, "iloc", values)[start:stop]
+
+
+def taken(values: Any, positions: list[int]) -> Any:
+    """The samples at these positions; None of None."""
+    if values is None:
+        return None
+    if isinstance(values, Mapping):
+        return {key: taken(value, positions) for key, value in values.items()}
+    if hasattr(values, "iloc"):
+        return values.iloc[positions]
+    if hasattr(values, "shape"):
+        return values[positions]
+    return [values[position] for position in positions]
+
+
+def one_of(values: Any, position: int) -> Any:
+    """A single sample; of a mapping, a mapping with the value of each key."""
+    if isinstance(values, Mapping):
+        return {key: one_of(value, position) for key, value in values.items()}
+    return getattr(values, "iloc", values)[position]
+
+
+def stacked(values: list[Any]) -> Any:
+    """Predictions of single samples as one value: tensors and arrays are stacked."""
+    if values and all(hasattr(value, "detach") for value in values):
+        return import_module("torch").stack(values)
+    if values and all(hasattr(value, "__array__") and hasattr(value, "shape") for value in values):
+        return import_module("numpy").stack(values)
+    return values
 
 
 def detached(values: Any) -> Any:

@@ -2,19 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import Parameter, Signature, iscoroutinefunction, signature
 from typing import Any
 
 from pytest_armory.engine.arrays import as_numpy, like, made_by
+from pytest_armory.engine.modules import is_module, without_gradients
+
+
+def called_of(model: Any) -> Callable[..., Any]:
+    """`model.predict`, or else the model itself."""
+    predict = getattr(model, "predict", None)
+    call: Callable[..., Any] = predict if callable(predict) else model
+    return call
+
+
+def is_async(model: Any) -> bool:
+    """Whether calling a model gives a coroutine."""
+    call = called_of(model)
+    return iscoroutinefunction(call) or iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004 - asked of the method, not whether there is one
 
 
 def predictor(model: Any) -> Callable[[Any], Any]:
-    """`model.predict`, or else the model itself; ART's models are given NumPy arrays."""
-    predict = getattr(model, "predict", None)
-    call: Callable[[Any], Any] = predict if callable(predict) else model
+    """A model as a function of inputs; ART's models are given NumPy arrays.
+
+    Inputs that are a mapping are given as keyword arguments to a model that has parameters of
+    these names.
+    """
+    call: Any = called_of(model)
     if made_by(model, "art"):
         return lambda inputs: call(as_numpy(inputs))
-    return call
+    module = is_module(model)
+    known = _signature(call.forward if module and call is model else call)
+    if module:
+        call = without_gradients(model, call)
+
+    def predict(inputs: Any) -> Any:
+        keywords = _keywords(known, inputs, leave_out=module)
+        return call(inputs) if keywords is None else call(**keywords)
+
+    return predict
+
+
+def _signature(call: Callable[..., Any]) -> Signature | None:
+    try:
+        return signature(call)
+    except (TypeError, ValueError):  # of C code
+        return None
+
+
+def _keywords(known: Signature | None, inputs: Any, *, leave_out: bool) -> dict[str, Any] | None:
+    """Inputs as the keyword arguments that a model wants; None if it wants them as they are.
+
+    ``leave_out``: keys that it does not know are left out, as Hugging Face's Trainer does.
+    """
+    if known is None or not isinstance(inputs, Mapping) or not all(map(_is_name, inputs)):
+        return None
+    kinds = [parameter.kind for parameter in known.parameters.values()]
+    named = {
+        name
+        for name, parameter in known.parameters.items()
+        if parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    }
+    takes_any = Parameter.VAR_KEYWORD in kinds
+    chosen = {key: value for key, value in inputs.items() if takes_any or key in named}
+    if not leave_out and len(chosen) < len(inputs):
+        return None
+    if not named & chosen.keys() and not (takes_any and (leave_out or len(kinds) == 1)):
+        return None
+    try:
+        known.bind(**chosen)
+    except TypeError:
+        return None
+    return chosen
+
+
+def _is_name(key: object) -> bool:
+    return isinstance(key, str)
 
 
 def perturber(perturbation: Any) -> Callable[[Any, Any], Any]:

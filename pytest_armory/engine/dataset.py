@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from pytest_armory.engine.arrays import RefusedError, describe, rows, samples
+from pytest_armory.engine.arrays import RefusedError, describe, made_by, rows, samples
 
 
 def is_arrays(dataset: object) -> bool:
@@ -18,10 +18,22 @@ def is_arrays(dataset: object) -> bool:
     )
 
 
+def is_table(dataset: object) -> bool:
+    """Whether it is one of Hugging Face's datasets, which give rows and can give batches."""
+    return made_by(dataset, "datasets") and callable(getattr(dataset, "iter", None))
+
+
 def check_dataset(dataset: Any, batch_size: int | None) -> None:
     """Refuse what can be neither arrays nor batches, without reading any of the latter."""
     if is_arrays(dataset):
         check_lengths(*dataset)
+        return
+    if is_table(dataset):
+        if batch_size is None and not hasattr(dataset, "__len__"):
+            raise RefusedError(
+                f"dataset is {describe(dataset)}, which has no length; write batch_size=..., the "
+                "number of its rows that are a batch"
+            )
         return
     unfit = isinstance(dataset, (str, bytes, Mapping, type)) or hasattr(dataset, "shape")
     if unfit or not (hasattr(dataset, "__iter__") or hasattr(dataset, "__getitem__")):
@@ -38,9 +50,12 @@ def check_dataset(dataset: Any, batch_size: int | None) -> None:
 
 
 def check_lengths(inputs: Any, targets: Any) -> int:
-    """The number of samples; none, or inputs and targets that differ, are refused."""
+    """The number of samples; none, or inputs and targets that differ, are refused.
+
+    Targets may be None: there are none.
+    """
     count = samples(inputs, "inputs")
-    if count != samples(targets, "targets"):
+    if targets is not None and count != samples(targets, "targets"):
         raise RefusedError(
             "inputs and targets must be equally long, "
             f"got inputs {describe(inputs)} and targets {describe(targets)}"
@@ -50,26 +65,18 @@ def check_lengths(inputs: Any, targets: Any) -> int:
     return count
 
 
-def check_pair(item: Any) -> tuple[Any, Any]:
-    """A batch, checked to be a pair."""
-    if isinstance(item, (tuple, list)) and len(item) == 2:
-        return item[0], item[1]
-    raise RefusedError(
-        f"the dataset must give (inputs, targets) pairs, got {describe(item)}; "
-        "arrays as a whole go in a tuple, dataset=(inputs, targets)"
-    )
-
-
 def batches(dataset: Any, batch_size: int | None, limit: int | None = None) -> Iterator[Any]:
     """The dataset's batches, the first `limit` of them alone; arrays are split here."""
     return islice(_all_batches(dataset, batch_size), limit)
 
 
 def _all_batches(dataset: Any, batch_size: int | None) -> Iterator[Any]:
+    if is_table(dataset):
+        return iter(dataset.iter(batch_size or len(dataset)))
     if not is_arrays(dataset):
         return iter(dataset)
     inputs, targets = dataset
-    count = samples(targets, "targets")
+    count = samples(inputs, "inputs")
     size = batch_size or count
     return (
         (rows(inputs, start, start + size), rows(targets, start, start + size))
@@ -85,9 +92,18 @@ def batch_count(dataset: Any, batch_size: int | None, limit: int | None = None) 
 
 def _batch_count(dataset: Any, batch_size: int | None) -> int | None:
     if is_arrays(dataset):
-        count = samples(dataset[1], "targets")
+        count = samples(dataset[0], "inputs")
         return -(-count // (batch_size or count))
     try:
-        return len(dataset)
+        count = len(dataset)
+        return -(-count // (batch_size or count)) if is_table(dataset) else count
     except Exception:  # noqa: BLE001 - the user's __len__, asked for the display and nothing else
         return None
+
+
+def most_samples(dataset: Any, total: int | None, largest: int) -> int | None:
+    """How many samples there can be in so many batches of this size; None if it is not known."""
+    if total is None:
+        return None
+    most = total * largest
+    return min(most, samples(dataset[0], "inputs")) if is_arrays(dataset) else most

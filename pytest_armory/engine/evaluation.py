@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_armory.engine.arrays import RefusedError, describe, samples, whole_number
+from pytest_armory.engine.calls import is_async
 from pytest_armory.engine.dataset import check_dataset, is_arrays
-from pytest_armory.engine.metrics import is_incremental
+from pytest_armory.engine.metrics import is_evaluate, is_incremental
 from pytest_armory.errors import EvaluationError
 
 _RESERVED = ("samples", "samples_per_second", "time")
@@ -20,16 +21,28 @@ class Evaluation:
     """A dataset, the perturbations applied to it, a model, and metrics.
 
     - `name`: used in errors, warnings and the progress line.
-    - `dataset`: an iterable of `(inputs, targets)` batches, or a tuple `(inputs, targets)` of two
-      equally long arrays, tensors, frames or lists, cut into batches of `batch_size` samples. A
+    - `dataset`: an iterable of batches, or a tuple `(inputs, targets)` of two equally long arrays,
+      tensors, frames or lists, or a `datasets.Dataset`, cut into batches of `batch_size` samples. A
       tuple of two is read as arrays unless both of its items are tuples; a list is always batches.
+      A batch is `(inputs, targets)`, `(inputs, targets, meta)`, of which the rest is passed over,
+      or a mapping whose `labels` are the targets. Targets may be None, or missing.
+    - `prepare_batch`: a function of a batch that returns `(inputs, targets)`, for batches of
+      another form; targets are None where there are none.
     - `model`: an object with `predict(inputs)`, or else a callable; it returns one prediction per
-      sample.
+      sample. A torch module is called in evaluation mode, without gradients, with the batch on its
+      device. Inputs that are a mapping become keyword arguments if the model has parameters of
+      these names. An `async def` model is called with each sample, and returns its prediction.
+    - `output_transform`: a function of the model's output that returns the predictions; unless
+      given, the output's `logits`, or the output itself without any.
+    - `concurrency`: how many calls of an `async def` model are under way at most.
+    - `max_errors`: the share of samples whose model call may fail, from 0 up to 1: they are left
+      out of all metrics and counted in `errors`. With None the first failure ends the run.
     - `perturbations`: by name, applied in order; each an object with `generate(x=, y=)` as in the
       Adversarial Robustness Toolbox, or a callable `(inputs, targets) -> inputs`. It returns the
       shape that it was given and leaves what it was given alone.
     - `metrics`: by name, each an object with `update(predictions, targets)`, `compute()` and
-      `reset()` as in torchmetrics, or a function `f(targets, predictions)` as in scikit-learn.
+      `reset()` as in torchmetrics, or a function `f(targets, predictions)` as in scikit-learn, or
+      a metric of Hugging Face's `evaluate`. With a parameter `inputs` it is given these too.
     - `sample_metrics`: by name, each a function `f(targets, predictions)` that returns one boolean
       or number for each sample; with a parameter `inputs` it is given these too, as the dataset
       has them. Their mean is the metric, and each sample's value is a row of `samples.parquet`.
@@ -38,7 +51,8 @@ class Evaluation:
     - `ids`: the id of each sample, integers or texts: a sequence in the dataset's order, or the
       name of a key of inputs that are mappings; the position unless given.
     - `dataset_name`: the name of the data, on the run's page; the evaluation's unless given.
-    - `batch_size`: samples per batch, for arrays only; None puts all of them in one batch.
+    - `batch_size`: samples per batch, for arrays and `datasets` only; None puts all of them in one
+      batch, or as many as `concurrency` with an `async def` model.
     - `description`: for readers of the code.
 
     Raises EvaluationError for anything else.
@@ -54,6 +68,10 @@ class Evaluation:
     ids: Any = field(default=None, repr=False)
     dataset_name: str | None = field(default=None, repr=False)
     batch_size: int | None = None
+    prepare_batch: Callable[[Any], Any] | None = field(default=None, repr=False)
+    output_transform: Callable[[Any], Any] | None = field(default=None, repr=False)
+    concurrency: int = 1
+    max_errors: float | None = None
     description: str | None = None
 
     def __post_init__(self) -> None:
@@ -74,6 +92,12 @@ def _checked(evaluation: Evaluation) -> dict[str, Any]:
     """Refuse invalid arguments; returns copies of the others, so that what was checked is run."""
     size = _checked_size(evaluation.batch_size)
     check_dataset(evaluation.dataset, size)
+    for role in ("prepare_batch", "output_transform"):
+        function = getattr(evaluation, role)
+        if function is not None and not callable(function):
+            raise RefusedError(
+                f"{role} must be a function of one argument, got {describe(function)}"
+            )
     _check_one("model", evaluation.model, "predict(inputs)", "f(inputs)")
     _check_each("perturbations", evaluation.perturbations, "generate(x=, y=)", "f(inputs, targets)")
     incremental = "update(), compute() and reset()"
@@ -89,6 +113,8 @@ def _checked(evaluation: Evaluation) -> dict[str, Any]:
             raise RefusedError(f"{role} must be a string, got {describe(text)}")
     return {
         "batch_size": size,
+        "concurrency": _checked_concurrency(evaluation.concurrency, evaluation.model),
+        "max_errors": _checked_share(evaluation.max_errors),
         "perturbations": dict(evaluation.perturbations),
         "metrics": dict(evaluation.metrics),
         "sample_metrics": dict(evaluation.sample_metrics),
@@ -106,6 +132,32 @@ def _checked_size(batch_size: Any) -> int | None:
             "leave it out to put all samples in one batch"
         )
     return size
+
+
+def _checked_concurrency(concurrency: Any, model: Any) -> int:
+    calls = whole_number(concurrency)
+    if calls < 1:
+        raise RefusedError(
+            f"concurrency must be a whole number of calls, 1 or more, got {describe(concurrency)}"
+        )
+    if calls > 1 and not is_async(model):
+        raise RefusedError(
+            f"concurrency={calls} needs a model that waits without blocking, got "
+            f"{describe(model)}; write `async def model(sample): ...`, which is called with one "
+            "sample at a time"
+        )
+    return calls
+
+
+def _checked_share(share: Any) -> float | None:
+    if share is None:
+        return None
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise RefusedError(
+            f"max_errors must be a share of the samples, from 0 up to 1, got {describe(share)}; "
+            "0.02 allows 2 in 100"
+        )
+    return float(share)
 
 
 def _check_each(role: str, mapping: Any, methods: str, function: str) -> None:
@@ -140,10 +192,10 @@ def _check_ids(ids: Any, dataset: Any) -> None:
     if ids is None or isinstance(ids, str):
         return
     count = samples(ids, "ids")
-    if is_arrays(dataset) and count != samples(dataset[1], "targets"):
+    if is_arrays(dataset) and count != samples(dataset[0], "inputs"):
         raise RefusedError(
-            f"ids must be one for each sample, got ids {describe(ids)} and targets "
-            f"{describe(dataset[1])}"
+            f"ids must be one for each sample, got ids {describe(ids)} and inputs "
+            f"{describe(dataset[0])}"
         )
 
 
@@ -155,6 +207,7 @@ def _check_one(role: str, value: Any, methods: str, function: str) -> None:
         )
     method = methods.partition("(")[0]
     usable = is_incremental(value) if method == "update" else callable(getattr(value, method, None))
+    usable = usable or (role.startswith("metrics ") and is_evaluate(value))
     if not usable and not callable(value):
         raise RefusedError(
             f"{role} must be an object with {methods} or a callable {function}, "
@@ -164,13 +217,14 @@ def _check_one(role: str, value: Any, methods: str, function: str) -> None:
 
 def _check_reported(evaluation: Evaluation) -> None:
     """Refuse two metrics of the same reported name, and an object that would be updated twice."""
-    owners = dict.fromkeys(_RESERVED, "the engine itself")
+    reserved = (*_RESERVED, *(() if evaluation.max_errors is None else ("errors",)))
+    owners = dict.fromkeys(reserved, "the engine itself")
     objects: dict[int, str] = {}
     for role in ("metrics", "sample_metrics", "perturbation_metrics"):
         for name, metric in getattr(evaluation, role).items():
             owner = f"{role} {name!r}"
             group = name.partition("/")[0]
-            reported = [group if group in _RESERVED else name]
+            reported = [group if group in reserved else name]
             if is_incremental(metric):
                 if id(metric) in objects:
                     raise RefusedError(

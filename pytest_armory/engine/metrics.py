@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
 from numbers import Real
 from typing import Any, TypeAlias
 
-from pytest_armory.engine.arrays import RefusedError, as_tensors, describe, joined, length, made_by
+from pytest_armory.engine.arrays import (
+    RefusedError,
+    as_numpy,
+    as_tensors,
+    describe,
+    joined,
+    length,
+    made_by,
+)
+from pytest_armory.engine.modules import moved
 
 
 def is_incremental(metric: object) -> bool:
@@ -16,51 +25,118 @@ def is_incremental(metric: object) -> bool:
     return all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset"))
 
 
+def is_evaluate(metric: object) -> bool:
+    """Whether it has the methods of Hugging Face's `evaluate.Metric`."""
+    return all(callable(getattr(metric, method, None)) for method in ("add_batch", "compute"))
+
+
 class IncrementalMetric:
-    """torchmetrics' `update(first, second)`, `compute()` and `reset()`."""
+    """torchmetrics' `update(first, second)`, `compute()` and `reset()`.
+
+    An `update` with a parameter `inputs` is given them by that name.
+    """
 
     def __init__(self, metric: Any) -> None:
         self.metric = metric
         self.start: Callable[[], object] = metric.reset
-        self.update: Callable[[Any, Any], object] = metric.update
-        if made_by(metric, "torchmetrics", "torch"):
-            self.update = self._update_with_tensors
+        self.wants_inputs = _has_parameter(metric.update, "inputs")
+        self.wants_tensors = made_by(metric, "torchmetrics", "torch")
 
-    def _update_with_tensors(self, first: Any, second: Any) -> None:
-        self.metric.update(as_tensors(first), as_tensors(second))
+    def update(self, first: Any, second: Any, inputs: Any = None) -> None:
+        """Take in a batch; torch's metrics get tensors, on the device of the metric."""
+        if self.wants_tensors:
+            device = _device_of(self.metric)
+            first, second = moved(as_tensors(first), device), moved(as_tensors(second), device)
+        named = {"inputs": inputs} if self.wants_inputs else {}
+        self.metric.update(first, second, **named)
 
     def results(self, name: str) -> dict[str, object]:
         return {name: self.metric.compute()}
 
 
+def _device_of(metric: Any) -> Any:
+    """The device of a torchmetrics metric; of a collection, that of its first one."""
+    if isinstance(metric, Mapping) or hasattr(metric, "values"):
+        metric = next(iter(metric.values()), None)
+    return getattr(metric, "device", None)
+
+
 class CollectedSamples:
     """All targets and predictions of a run, for the metrics that need them at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, inputs: bool = False) -> None:
         self.targets: list[Any] = []
         self.predictions: list[Any] = []
+        self.inputs: list[Any] = []
+        self.wants_inputs = inputs
 
-    def update(self, predictions: Any, targets: Any) -> None:
+    def update(self, predictions: Any, targets: Any, inputs: Any) -> None:
+        """Keep a batch; one that cannot be joined to the first is refused at once."""
+        for role, known, new in (
+            ("predictions", self.predictions, predictions),
+            ("targets", self.targets, targets),
+        ):
+            if known and (_row_shape(known[0]) != _row_shape(new)):
+                raise RefusedError(
+                    f"{role} must have one shape for each sample in all batches, got "
+                    f"{describe(known[0])} and {describe(new)}; pad them, or reduce each sample "
+                    "to a value of a fixed shape with "
+                    "Evaluation(output_transform=lambda output: output.logits.argmax(-1))"
+                )
         self.predictions.append(predictions)
         self.targets.append(targets)
+        if self.wants_inputs:
+            self.inputs.append(inputs)
 
-    def concatenated(self) -> tuple[Any, Any]:
-        """(targets, predictions), joined once however many metrics ask."""
-        self.targets = [joined(self.targets)]
-        self.predictions = [joined(self.predictions)]
-        return self.targets[0], self.predictions[0]
+    def joined(self, role: str) -> Any:
+        """All `predictions`, `targets` or `inputs`, joined once however many metrics ask.
+
+        None where there are none.
+        """
+        parts = getattr(self, role)
+        if all(part is None for part in parts):
+            return None
+        parts[:] = [joined(parts)]
+        return parts[0]
+
+
+def _row_shape(values: Any) -> object:
+    shape = getattr(values, "shape", None)
+    return tuple(shape[1:]) if shape is not None and not hasattr(values, "iloc") else None
 
 
 class FunctionMetric:
-    """scikit-learn's `f(targets, predictions)`, called once with all samples."""
+    """scikit-learn's `f(targets, predictions)`, called once with all samples.
 
-    def __init__(self, function: Callable[[Any, Any], object], collected: CollectedSamples) -> None:
+    A function with a parameter `inputs` is given them by that name; Hugging Face's
+    `evaluate.Metric` is called as `compute(predictions=, references=)`.
+    """
+
+    def __init__(self, function: Any, collected: CollectedSamples) -> None:
         self.function = function
         self.collected = collected
+        self.wants_inputs = not is_evaluate(function) and _has_parameter(function, "inputs")
+        collected.wants_inputs |= self.wants_inputs
 
     def results(self, name: str) -> dict[str, object]:
-        targets, predictions = self.collected.concatenated()
-        return {name: self.function(targets, predictions)}
+        targets, predictions = (
+            self.collected.joined("targets"),
+            self.collected.joined("predictions"),
+        )
+        if is_evaluate(self.function):
+            found = self.function.compute(
+                predictions=as_numpy(predictions), references=as_numpy(targets)
+            )
+            return _by_own_name(name, found)
+        named = {"inputs": self.collected.joined("inputs")} if self.wants_inputs else {}
+        return {name: self.function(targets, predictions, **named)}
+
+
+def _by_own_name(name: str, found: object) -> dict[str, object]:
+    """The results of `evaluate`, a mapping: the one of the metric's name, `name/key` of others."""
+    if not isinstance(found, Mapping):
+        return {name: found}
+    return {name if key == name else f"{name}/{key}": value for key, value in found.items()}
 
 
 class PerSampleMetric:
@@ -68,6 +144,8 @@ class PerSampleMetric:
 
     `batch` has the values of the last batch.
     """
+
+    wants_inputs = False
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function

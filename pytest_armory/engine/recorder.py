@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any, Protocol
 
+from pytest_armory.engine.answers import Batch
 from pytest_armory.engine.arrays import RefusedError, describe, rows, samples
 from pytest_armory.engine.evaluation import Evaluation
 from pytest_armory.engine.metrics import PerSampleMetric
@@ -58,18 +61,30 @@ class SampleRecorder:
             dataset = evaluation.dataset_name or evaluation.name
             self.log = opener.open_samples(evaluation.name, list(meters), dataset, worse)
 
-    def add(self, inputs: Any, targets: Any, predictions: Any, count: int) -> None:
-        """Add the batch that the metrics have just measured."""
+    def add(
+        self, batch: Batch, predictions: Any, good: list[int], errors: Mapping[int, str]
+    ) -> None:
+        """Add the batch that the metrics have just measured.
+
+        ``predictions`` are those of the samples at ``good``; the others are in ``errors``.
+        """
         if self.log is None:
             return
+        count = batch.count
         columns = {
-            "target": _scalars(targets, self.as_classes),
-            "prediction": _scalars(predictions, self.as_classes or _are_classes(targets)),
+            "target": _scalars(batch.targets, self.as_classes),
+            "prediction": _scalars(predictions, self.as_classes or _are_classes(batch.targets)),
         }
+        scores: dict[str, Any] = {name: meter.batch for name, meter in self.meters.items()}
+        if errors:
+            scores = {name: _spread(v, good, count, math.nan) for name, v in scores.items()}
+            scores = {name: array("d", values) for name, values in scores.items()}
+            columns["prediction"] = _spread(columns["prediction"], good, count, None)
+            columns["error"] = [errors.get(position) for position in range(count)]
         try:
             self.log.add(
-                {name: meter.batch for name, meter in self.meters.items()},
-                ids=self._ids(inputs, count),
+                scores,
+                ids=self._ids(batch.inputs, count),
                 columns={name: values for name, values in columns.items() if values is not None},
             )
         except ArmoryUsageError as refusal:
@@ -102,6 +117,16 @@ class SampleRecorder:
             raise RefusedError(
                 f"ids must be one for each of the {self.count:,} samples, got {describe(self.ids)}"
             )
+
+
+def _spread(values: Any, positions: list[int], count: int, missing: Any) -> list[Any] | None:
+    """Values at their positions among so many samples; None of None."""
+    if values is None:
+        return None
+    spread = [missing] * count
+    for position, value in zip(positions, values, strict=False):
+        spread[position] = value
+    return spread
 
 
 def _are_classes(targets: Any) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from pytest_armory.engine.arrays import describe, whole_number
+from pytest_armory.engine.arrays import RefusedError, describe, whole_number
 from pytest_armory.engine.dataset import is_arrays
 from pytest_armory.engine.evaluation import Evaluation
 from pytest_armory.engine.progress import Progress, StepLog, Ticker, terminal_line
@@ -48,6 +49,9 @@ class ResultLog(StepLog, SampleOpener, Protocol):
         names: Mapping[str, str],
     ) -> Mapping[str, str]:
         """Write what an evaluation measured; returns which metrics another one had, and which."""
+
+    def log_results(self, numbers: Mapping[str, float], arrays: Mapping[str, object]) -> None:
+        """Write metrics and arrays."""
 
 
 class CurrentRun(Protocol):
@@ -109,16 +113,54 @@ class Engine:
         It may be called again if the dataset can be iterated over again; metrics are reset first.
         An error in the evaluation's parts is raised as EvaluationError, from its cause, naming
         evaluation, batch and metric. A result that is no metric is left out with a MetricWarning.
+        An `async def` model runs in an event loop that is made for it.
         """
-        track = _track()
-        current = track.current_run()
-        log = current.writer if current is not None else None
-        walk, measured = self._walked(log)
-        values = metric_values({**measured, **walk.engine_numbers()}, convert=track.convert_result)
-        name, shared = self.evaluation.name, {}
+        with self._walking() as walk:
+            if walk.is_async:
+                _run_in_loop(walk)
+            else:
+                walk.over_batches()
+        return self._results(walk)
+
+    async def arun(self) -> EvaluationResults:
+        """The same as `run`, in the event loop that runs already: `await Engine(e).arun()`.
+
+        A model that is not `async def` blocks the loop meanwhile.
+        """
+        with self._walking() as walk:
+            if walk.is_async:
+                await walk.over_batches_concurrently()
+            else:
+                walk.over_batches()
+        return self._results(walk)
+
+    @contextmanager
+    def _walking(self) -> Iterator[Walk]:
+        """While the dataset is iterated over: shows progress, and locates errors."""
+        line = terminal_line() if self.progress is None else None
+        log = _current_log()
+        walk = Walk(self.evaluation, Ticker(self.progress or line, log), self.limit_batches, log)
+        try:
+            with walk.errors_located():
+                yield walk
+                walk.finish()
+        except BaseException:
+            if log is not None and self.evaluation.max_errors is not None:
+                log.log_results({"errors": float(walk.failed)}, {})
+            raise
+        finally:
+            if line is not None:
+                line.wipe()
+        if self.progress:
+            self.progress(walk.progress())
+
+    def _results(self, walk: Walk) -> EvaluationResults:
+        """Log the results of a run to the current tracked run, if there is one."""
+        name, own, log = self.evaluation.name, walk.engine_numbers(), _current_log()
+        values = metric_values({**walk.measured, **own}, convert=_track().convert_result)
+        shared: Mapping[str, str] = {}
         if log is not None:
             taken = log.log_evaluation(name, values.numbers, values.arrays, values.names)
-            own = walk.engine_numbers()
             shared = {k: v for k, v in taken.items() if values.names.get(k) not in own}
         if shared:
             metric, first = next(iter(shared.items()))
@@ -128,32 +170,34 @@ class Engine:
                 f"{name!r} is stored as {f'{name}/{metric}'!r}; put the name of "
                 "Evaluation(name=…) into the metric's name, or give each a test of its own",
                 MetricWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        for name, reason in values.refused.items():
+        for metric, reason in values.refused.items():
             warnings.warn(
-                f"evaluation {self.evaluation.name!r}: metric {name!r} was left out: {reason}",
+                f"evaluation {name!r}: metric {metric!r} was left out: {reason}",
                 MetricWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return EvaluationResults(
-            self.evaluation.name, values.numbers, values.arrays, walk.batches, walk.samples
-        )
+        return EvaluationResults(name, values.numbers, values.arrays, walk.batches, walk.samples)
 
-    def _walked(self, log: ResultLog | None) -> tuple[Walk, dict[str, object]]:
-        line = terminal_line() if self.progress is None else None
-        ticker = Ticker(self.progress or line, log)
-        walk = Walk(self.evaluation, ticker, self.limit_batches, log)
-        try:
-            with walk.errors_located():
-                walk.over_batches()
-                measured = walk.finish()
-        finally:
-            if line is not None:
-                line.wipe()
-        if self.progress:
-            self.progress(walk.progress())
-        return walk, measured
+
+def _current_log() -> ResultLog | None:
+    current = _track().current_run()
+    return current.writer if current is not None else None
+
+
+def _run_in_loop(walk: Walk) -> None:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(walk.over_batches_concurrently())
+    else:
+        raise RefusedError(
+            "is `async def`, and an event loop is running here already; write "
+            "`await Engine(evaluation).arun()`"
+        )
 
 
 def _checked_limit(limit: object, evaluation: Evaluation) -> int | None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from textwrap import shorten
 from time import perf_counter
 from typing import Any
 
-from pytest_armory.engine.arrays import RefusedError, copied, describe, detached, length, samples
-from pytest_armory.engine.calls import perturber, predictor
-from pytest_armory.engine.dataset import batch_count, batches, check_lengths, check_pair
-from pytest_armory.engine.evaluation import Evaluation
-from pytest_armory.engine.metrics import (
-    CollectedSamples,
-    FunctionMetric,
-    IncrementalMetric,
-    Meter,
-    PerSampleMetric,
-    SampleMetric,
-    is_incremental,
+from pytest_armory.engine.answers import Answers, Batch, failure
+from pytest_armory.engine.arrays import (
+    RefusedError,
+    copied,
+    describe,
+    detached,
+    length,
+    samples,
+    taken,
 )
+from pytest_armory.engine.calls import is_async, perturber, predictor
+from pytest_armory.engine.dataset import batch_count, batches, check_lengths, most_samples
+from pytest_armory.engine.evaluation import Evaluation
+from pytest_armory.engine.meters import Meters, Place
+from pytest_armory.engine.modules import device_of, evaluating, first_device, moved
+from pytest_armory.engine.preparing import check_pair, output_transform, prepare_batch
 from pytest_armory.engine.progress import Progress, Ticker
 from pytest_armory.engine.recorder import SampleOpener, SampleRecorder
 from pytest_armory.errors import ArmoryError, EvaluationError
@@ -39,45 +44,28 @@ class Walk:
         opener: SampleOpener | None = None,
     ) -> None:
         self.evaluation, self.ticker, self.limit = evaluation, ticker, limit
-        self.total = batch_count(evaluation.dataset, evaluation.batch_size, limit)
+        self.is_async = is_async(evaluation.model)
+        self.size = evaluation.batch_size or (evaluation.concurrency if self.is_async else None)
+        self.total = batch_count(evaluation.dataset, self.size, limit)
         self.predict = predictor(evaluation.model)
+        self.prepare = evaluation.prepare_batch or prepare_batch
+        self.transform = evaluation.output_transform or output_transform
+        self.device = device_of(evaluation.model)
+        self.origin: Any = None
         self.perturbations = [
             (f"perturbation {name!r}", perturber(perturbation))
             for name, perturbation in evaluation.perturbations.items()
         ]
-        collected = CollectedSamples()
-        self.measures: list[tuple[str, str, Meter]] = [
-            (
-                f"metric {name!r}",
-                name,
-                IncrementalMetric(m) if is_incremental(m) else FunctionMetric(m, collected),
-            )
-            for name, m in evaluation.metrics.items()
-        ]
-        self.distances: list[tuple[str, str, Meter]] = [
-            (
-                f"perturbation metric {name!r}",
-                name,
-                IncrementalMetric(m) if is_incremental(m) else PerSampleMetric(m),
-            )
-            for name, m in evaluation.perturbation_metrics.items()
-        ]
-        self.scores = {
-            name: SampleMetric(function) for name, function in evaluation.sample_metrics.items()
-        }
-        each = {n: m for _, n, m in self.distances if isinstance(m, PerSampleMetric)}
-        self.recorder = SampleRecorder(evaluation, {**self.scores, **each}, opener)
-        self.updates = _updates(self.measures)
-        if len(self.updates) < len(self.measures):
-            self.updates.append(("predictions", collected.update))
-        self.comparisons = _updates(self.distances)
+        self.place = Place()
+        self.meters = Meters(evaluation, self.place)
+        self.recorder = SampleRecorder(evaluation, self.meters.per_sample, opener)
         # A perturbation that writes into its inputs would be compared with what it wrote.
-        needs_clean = any(score.wants_inputs for score in self.scores.values())
-        self.copies = bool(self.perturbations and (self.comparisons or needs_clean))
-        self.batches = self.samples = 0
+        self.copies = bool(self.perturbations and self.meters.need_clean_inputs)
+        self.batches = self.samples = self.failed = self.largest = 0
+        self.first_failure = ""
+        self.measured: dict[str, object] = {}
         self.fetching = self.predicting = self.measuring = self.elapsed = 0.0
         self.perturbing = [0.0] * len(self.perturbations)
-        self.stage, self.in_batch = "dataset", False
 
     @contextmanager
     def errors_located(self) -> Iterator[None]:
@@ -93,83 +81,157 @@ class Walk:
             raise EvaluationError(f"{self._where()}: raised {text}") from error
 
     def _where(self) -> str:
-        batch = f", batch index {self.batches}" if self.in_batch else ""
-        return f"evaluation {self.evaluation.name!r}{batch}, {self.stage}"
+        return f"evaluation {self.evaluation.name!r}{self.place}"
 
     def over_batches(self) -> None:
         """Iterate to the end of the dataset, keeping only what the metrics keep."""
-        self._reset_metrics()
-        self.stage, self.in_batch = "dataset", True
-        begun = perf_counter()
-        source = batches(self.evaluation.dataset, self.evaluation.batch_size, self.limit)
-        while (item := next(source, _END)) is not _END:
-            fetched = perf_counter()
-            self.fetching += fetched - begun
-            self._one_batch(item, fetched)
-            del item  # freed before the next one is created
-            self.batches += 1
-            self.stage = "dataset"
-            begun = perf_counter()
-            if begun >= self.ticker.due:
-                self.ticker.tick(self.progress())
+        with evaluating(self.evaluation.model):
+            for item in self._fetched():
+                batch = self._prepared(item)
+                del item
                 begun = perf_counter()
-        self.in_batch = False
-        if not self.batches:
+                answers = self._answered(batch)
+                self.predicting += perf_counter() - begun
+                self._measure(batch, answers)
+                del batch, answers  # freed before the next one is created
+
+    async def over_batches_concurrently(self) -> None:
+        """The same with an async model, whose calls overlap, also those of several batches."""
+        from pytest_armory.engine.concurrency import ConcurrentCalls, collected
+
+        keep_errors = self.evaluation.max_errors is not None
+        calls = ConcurrentCalls(self.predict, self.evaluation.concurrency)
+        waiting: deque[tuple[Batch, list[Any]]] = deque()
+
+        async def measure_answered(*, until_free: bool) -> None:
+            begun = perf_counter()
+            await (calls.until_free() if until_free else calls.all_of(waiting[0][1]))
+            self.predicting += perf_counter() - begun
+            while waiting and all(task.done() for task in waiting[0][1]):
+                batch, tasks = waiting.popleft()
+                self.place.stage, self.place.index = "model", batch.index
+                try:
+                    answers = collected(tasks, keep_errors=keep_errors)
+                except BaseException:
+                    waiting.appendleft((batch, tasks))
+                    raise
+                self._measure(batch, answers)
+
+        try:
+            for item in self._fetched():
+                batch = self._prepared(item)
+                waiting.append((batch, calls.start(batch)))
+                await measure_answered(until_free=True)
+            while waiting:
+                await measure_answered(until_free=False)
+        except BaseException:
+            place = self.place.stage, self.place.index
+            await calls.cancel()
+            for batch, tasks in waiting:
+                self._record(batch, collected(tasks, keep_errors=True))
+            self.place.stage, self.place.index = place
+            raise
+
+    def _fetched(self) -> Iterator[Any]:
+        """The dataset's batches as they are given, timed."""
+        self.meters.start()
+        source = batches(self.evaluation.dataset, self.size, self.limit)
+        fetched = 0
+        while True:
+            self.place.stage, self.place.in_batch, self.place.index = "dataset", True, fetched
+            begun = perf_counter()
+            item = next(source, _END)
+            self.fetching += perf_counter() - begun
+            if item is _END:
+                break
+            yield item
+            del item
+            fetched += 1
+        self.place.in_batch = False
+        if not fetched:
             raise RefusedError(
                 "gave no batches; an iterator such as a generator can be read once only: "
                 "make a new one for each run, or give a list or a DataLoader"
             )
 
-    def _reset_metrics(self) -> None:
-        for stage, _, meter in self.measures + self.distances:
-            self.stage = stage
-            if isinstance(meter, IncrementalMetric):
-                meter.start()
-
-    def _one_batch(self, item: Any, begun: float) -> None:
-        inputs, targets = check_pair(item)
+    def _prepared(self, item: Any) -> Batch:
+        """A batch as inputs and targets on the model's device, with its perturbed inputs."""
+        inputs, targets = check_pair(self.prepare(item))
         count = check_lengths(inputs, targets)
+        self.largest = max(self.largest, count)
+        self.origin = first_device(inputs) if self.device is not None else None
+        inputs, targets = moved(inputs, self.device), moved(targets, self.device)
         perturbed = copied(inputs) if self.copies else inputs
         for index, (stage, perturb) in enumerate(self.perturbations):
-            self.stage = stage
+            self.place.stage = stage
+            begun = perf_counter()
             perturbed = _check_perturbed(perturb(perturbed, targets), perturbed)
-            ended = perf_counter()
-            self.perturbing[index] += ended - begun
-            begun = ended
-        self.stage = "model"
-        predictions = _check_predictions(self.predict(perturbed), count)
-        predicted = perf_counter()
-        self.predicting += predicted - begun
-        for stage, update in self.updates:
-            self.stage = stage
-            update(predictions, targets)
-        for name, score in self.scores.items():
-            self.stage = f"sample metric {name!r}"
-            score.score(targets, predictions, inputs, count)
-        for stage, update in self.comparisons:
-            self.stage = stage
-            update(inputs, perturbed)
-        self.stage = "samples"
-        self.recorder.add(inputs, targets, predictions, count)
-        self.measuring += perf_counter() - predicted
-        self.samples += count
+            self.perturbing[index] += perf_counter() - begun
+        self.place.stage = "model"
+        return Batch(self.place.index, inputs, perturbed, targets, count)
 
-    def finish(self) -> dict[str, object]:
-        """The metrics' results, by reported name."""
+    def _answered(self, batch: Batch) -> Answers:
+        """The output of a model for a batch; a failure is that of all its samples."""
+        try:
+            return Answers(self.predict(batch.perturbed))
+        except Exception as error:
+            if self.evaluation.max_errors is None:
+                raise
+            return Answers(None, dict.fromkeys(range(batch.count), failure(error)))
+
+    def _measure(self, batch: Batch, answers: Answers) -> None:
+        """Take a batch in, and show progress."""
         begun = perf_counter()
-        self.stage = "samples"
+        self._record(batch, answers)
+        self.measuring += perf_counter() - begun
+        self.failed += len(answers.errors)
+        self.first_failure = self.first_failure or next(iter(answers.errors.values()), "")
+        self._check_failed(most_samples(self.evaluation.dataset, self.total, self.largest))
+        self.batches += 1
+        if perf_counter() >= self.ticker.due:
+            self.ticker.tick(self.progress())
+
+    def _record(self, batch: Batch, answers: Answers) -> None:
+        """Take in what was answered of a batch: in metrics, and as rows."""
+        good = [i for i in range(batch.count) if i not in answers.errors]
+        predictions = None
+        if good:
+            self.place.stage = "model"
+            output = moved(self.transform(answers.output), self.origin)
+            predictions = _check_predictions(output, len(good))
+            self.meters.update(self._origins(batch, answers, good), predictions)
+        self.place.stage = "samples"
+        self.recorder.add(batch, predictions, good, answers.errors)
+        self.samples += batch.count
+
+    def _origins(self, batch: Batch, answers: Answers, good: list[int]) -> Batch:
+        """What metrics are given of a batch: the answered samples, targets where they came from."""
+        if answers.errors:
+            batch = _only(batch, good)
+        return replace(batch, targets=moved(batch.targets, self.origin))
+
+    def _check_failed(self, samples: int | None) -> None:
+        """Refuse more failed calls than are allowed among so many samples."""
+        share = self.evaluation.max_errors
+        if share is None or samples is None or self.failed <= share * samples * (1 + 1e-9):
+            return
+        self.place.stage, self.place.in_batch = "model", False
+        raise RefusedError(
+            f"{self.failed:,} of {self.samples:,} calls failed, which is more than "
+            f"max_errors={share:g} allows of {samples:,}; the first: {self.first_failure}"
+        )
+
+    def finish(self) -> None:
+        """Compute `measured`, the metrics' results by reported name."""
+        begun = perf_counter()
+        self.place.stage = "samples"
+        self._check_failed(self.samples)
         if self.limit is None:
             self.recorder.check_all_came()
-        measured: dict[str, object] = {}
-        for name, score in self.scores.items():
-            measured |= score.results(name)
-        for stage, name, meter in self.measures + self.distances:
-            self.stage = stage
-            measured |= meter.results(name)
+        self.measured = self.meters.results()
         ended = perf_counter()
         self.measuring += ended - begun
         self.elapsed = ended - self.ticker.begun
-        return measured
 
     def progress(self) -> Progress:
         """The progress so far."""
@@ -181,6 +243,7 @@ class Walk:
         each = zip(self.evaluation.perturbations, self.perturbing, strict=True)
         return {
             "samples": float(self.samples),
+            **({} if self.evaluation.max_errors is None else {"errors": float(self.failed)}),
             "samples_per_second": self.samples / max(self.elapsed, 1e-9),
             "time/data_seconds": self.fetching,
             "time/perturb_seconds": sum(self.perturbing),
@@ -191,10 +254,12 @@ class Walk:
         }
 
 
-def _updates(meters: list[tuple[str, str, Meter]]) -> list[tuple[str, Callable[[Any, Any], Any]]]:
-    return [
-        (stage, meter.update) for stage, _, meter in meters if not isinstance(meter, FunctionMetric)
-    ]
+def _only(batch: Batch, positions: list[int]) -> Batch:
+    """The samples of a batch at these positions."""
+    inputs, perturbed, targets = (
+        taken(values, positions) for values in (batch.inputs, batch.perturbed, batch.targets)
+    )
+    return Batch(batch.index, inputs, perturbed, targets, len(positions))
 
 
 def _check_perturbed(perturbed: Any, inputs: Any) -> Any:

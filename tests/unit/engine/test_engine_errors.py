@@ -54,7 +54,7 @@ def sound(**changes: Any) -> dict[str, Any]:
             {"dataset": (X[:0], Y[:0])},
             "at least one sample, got inputs ndarray of shape \\(0, 2\\)",
         ),
-        ({"dataset": (X, None)}, "targets must hold one entry per sample, got None"),
+        ({"dataset": (X, 3)}, "targets must hold one entry per sample, got 3"),
         ({"dataset": [(X, Y)], "batch_size": 2}, "batch_size=2 cuts .* dataset is list of 1"),
         ({"batch_size": 0}, "batch_size must be a whole number of samples, 1 or more, got 0"),
         ({"batch_size": -1}, "batch_size must be"),
@@ -179,9 +179,12 @@ def test_a_limit_that_is_no_number_of_batches(limit: Any, text: str) -> None:
     [
         ({"dataset": []}, "^evaluation 'pgd', dataset: gave no batches"),
         ({"dataset": iter(())}, "^evaluation 'pgd', dataset: gave no batches"),
-        ({"dataset": [(X, Y), 3]}, "batch index 1, dataset: .* pairs, got 3"),
+        ({"dataset": [(X, Y), 3]}, "batch index 1, dataset: .* batches .*, got 3"),
         ({"dataset": [X, Y]}, "batch index 0, dataset: .* got ndarray of shape \\(6, 2\\)"),
-        ({"dataset": [(X, Y, Y)]}, "batch index 0, dataset: .* got tuple of 3"),
+        ({"dataset": [(X, Y, Y, Y)]}, "batch index 0, dataset: .* got tuple of 4"),
+        ({"dataset": [[(X, Y), (X, Y)]]}, "batch index 0, dataset: got a list of 2 pairs, which"),
+        ({"dataset": [["a", "b"]]}, "batch index 0, dataset: .* for texts without targets write"),
+        ({"prepare_batch": lambda batch: batch[0]}, "prepare_batch must return .*, got ndarray"),
         ({"dataset": [(X, Y), (X, Y[:2])]}, "batch index 1, dataset: inputs and targets must be"),
         ({"dataset": [(X, 3)]}, "batch index 0, dataset: targets must hold .* got 3"),
         (
@@ -270,7 +273,8 @@ def test_a_long_text_is_cut() -> None:
 def test_predictions_that_cannot_be_joined() -> None:
     batches = [(X[:2], Y[:2]), (X[:2, :1], Y[:2])]
     evaluation = Evaluation(**sound(dataset=batches, model=lambda x: x, metrics={"a": max}))
-    with pytest.raises(EvaluationError, match="'pgd', metric 'a': raised ValueError"):
+    said = r"batch index 1, predictions: .* shape \(2, 2\) and .* shape \(2, 1\); pad them, or"
+    with pytest.raises(EvaluationError, match=said):
         Engine(evaluation).run()
 
 

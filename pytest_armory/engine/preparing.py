@@ -1,0 +1,58 @@
+"""From what a dataset gives to inputs and targets, and from a model's output to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_armory.engine.arrays import RefusedError, describe
+
+TARGETS = ("labels", "label")
+"""The keys of a batch that hold its targets, as Hugging Face's collators and datasets name them."""
+
+RECIPE = "say what is what with Evaluation(prepare_batch=lambda batch: (inputs, targets))"
+
+
+def prepare_batch(batch: Any) -> tuple[Any, Any]:
+    """A batch as `(inputs, targets)`; targets are None where it has none.
+
+    `(inputs, targets)`, `(inputs, targets, meta)`, of which the rest is passed over, `(inputs,)`,
+    or a mapping: the targets are under `labels` or `label`, the inputs are all others.
+    """
+    if isinstance(batch, Mapping):
+        key = next((key for key in TARGETS if key in batch), None)
+        return {k: v for k, v in batch.items() if k != key}, None if key is None else batch[key]
+    if not isinstance(batch, (tuple, list)) or not 1 <= len(batch) <= 3:
+        raise RefusedError(
+            "the dataset must give batches (inputs, targets), (inputs, targets, meta) or mappings "
+            f"with 'labels', got {describe(batch)}; {RECIPE}, or give arrays as a whole in a "
+            "tuple, dataset=(inputs, targets)"
+        )
+    if isinstance(batch, list) and all(isinstance(one, tuple) and len(one) == 2 for one in batch):
+        raise RefusedError(
+            f"got a list of {len(batch)} pairs, which may be samples or (inputs, targets); {RECIPE}"
+        )
+    if any(isinstance(one, (str, bytes)) for one in batch[:2]):
+        raise RefusedError(
+            f"got {describe(batch)} with a text where a batch has one text for each sample; "
+            "for texts without targets write Evaluation(prepare_batch=lambda batch: (batch, None))"
+        )
+    return batch[0], batch[1] if len(batch) > 1 else None
+
+
+def check_pair(prepared: Any) -> tuple[Any, Any]:
+    """What `prepare_batch` returned, checked to be a pair."""
+    if isinstance(prepared, (tuple, list)) and len(prepared) == 2:
+        return prepared[0], prepared[1]
+    raise RefusedError(
+        f"prepare_batch must return (inputs, targets), got {describe(prepared)}; return None for "
+        "targets where there are none"
+    )
+
+
+def output_transform(output: Any) -> Any:
+    """The predictions in a model's output: its `logits`, as Hugging Face's models name them."""
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    logits = getattr(output, "logits", None)
+    return output if logits is None else logits

@@ -1,0 +1,359 @@
+"""Models of deep learning and LLMs as they come: modules, Hugging Face's classes, async calls."""
+
+# ruff: noqa: ARG005 - stand-ins take whatever the engine gives them.
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from transformers import BatchEncoding, BertConfig, BertForSequenceClassification
+
+from pytest_armory.engine import Engine, Evaluation, EvaluationResults, correct
+from pytest_armory.engine.modules import first_device, moved
+from pytest_armory.errors import EvaluationError
+
+X = torch.arange(12.0).reshape(6, 2)
+Y = torch.tensor([0, 1, 0, 1, 0, 1])
+
+
+def run(**described: Any) -> EvaluationResults:
+    return Engine(Evaluation(**{"name": "it", **described})).run()
+
+
+# Modules
+
+
+class Flips(torch.nn.Module):
+    """Right in evaluation mode without gradients only; a part of it stays frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.frozen = torch.nn.BatchNorm1d(2).eval()
+        self.seen: list[tuple[bool, bool]] = []
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        right = (inputs[:, 0] / 2 % 2).long()
+        return 1 - right if self.training else right * self.weight
+
+
+def test_a_module_is_evaluated_as_it_should_be_and_put_back() -> None:
+    model = Flips().train()
+    model.frozen.eval()
+
+    def attack(inputs: Any, _: Any) -> Any:
+        leaf = inputs.clone().requires_grad_()
+        (model(leaf).sum() + leaf.sum()).backward()
+        model.train()  # as an attack may leave it
+        assert leaf.grad is not None
+        return inputs
+
+    results = run(
+        dataset=(X, Y),
+        batch_size=3,
+        model=model,
+        perturbations={"attack": attack},
+        sample_metrics={"accuracy": correct},
+    )
+    assert results.metrics["accuracy"] == 1
+    assert model.seen[1::2] == [(False, False)] * 2  # the predictions
+    assert all(grad for _, grad in model.seen[::2])  # the attack's
+    assert (model.training, model.frozen.training) == (True, False)
+    assert torch.is_grad_enabled()
+
+
+def test_a_module_has_its_mode_back_after_an_error() -> None:
+    model = torch.nn.Linear(3, 2).train()
+    with pytest.raises(EvaluationError, match="model: raised RuntimeError"):
+        run(dataset=(X, Y), model=model, sample_metrics={"accuracy": correct})
+    assert model.training
+
+
+def test_tensors_of_a_batch_move_together() -> None:
+    batch = {"ids": X, "more": [Y, (X, "text")], "n": 3}
+    there = moved(batch, "meta")
+    assert {there["ids"].device.type, there["more"][0].device.type} == {"meta"}
+    assert there["more"][1][1] == "text"
+    assert there["n"] == 3
+    assert first_device({"n": 1, "x": ["a", X]}) == X.device
+    assert first_device({"n": 1}) is None
+    assert moved(batch, None) is batch
+
+
+class Doubles(torch.nn.Module):
+    """A module without parameters."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[:, 0] * 2
+
+
+def test_a_module_without_parameters() -> None:
+    found = run(dataset=[(X, Y)], model=Doubles(), metrics={"sum": lambda t, p: float(p.sum())})
+    assert found.metrics["sum"] == 60
+
+
+# Batches
+
+
+def tokens(n: int = 6) -> dict[str, torch.Tensor]:
+    return {
+        "input_ids": torch.arange(n * 4).reshape(n, 4) % 20,
+        "attention_mask": torch.ones(n, 4, dtype=torch.long),
+        "labels": torch.arange(n) % 2,
+    }
+
+
+@pytest.fixture(scope="module")
+def bert() -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_labels=2,
+        intermediate_size=8, max_position_embeddings=8,
+    )  # fmt: skip
+    return BertForSequenceClassification(config)
+
+
+def as_table(rows: dict[str, torch.Tensor]) -> Any:
+    return datasets.Dataset.from_dict({k: v.tolist() for k, v in rows.items()}).with_format("torch")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size"),
+    [
+        ([{**tokens(), "idx": torch.arange(6)}], None),
+        ([BatchEncoding(tokens())], None),
+        (as_table(tokens()), 4),
+        (as_table(tokens()), None),
+        (as_table(tokens()).to_iterable_dataset(), 4),
+        (DataLoader(as_table(tokens()), batch_size=2), None),
+    ],
+    ids=["mapping", "BatchEncoding", "table", "whole-table", "stream", "DataLoader"],
+)
+def test_batches_of_hugging_face(bert: Any, dataset: Any, size: int | None) -> None:
+    rows = tokens()
+    with torch.no_grad():
+        expected = (bert.eval()(**rows).logits.argmax(1) == rows["labels"]).float().mean().item()
+    bert.train()
+    results = run(
+        dataset=dataset, batch_size=size, model=bert, sample_metrics={"accuracy": correct}
+    )
+    assert results.metrics["accuracy"] == pytest.approx(expected)
+    assert results.samples == 6
+    assert bert.training
+
+
+def test_a_stream_needs_a_batch_size(bert: Any) -> None:
+    with pytest.raises(EvaluationError, match=r"no length; write batch_size=\.\.\."):
+        run(dataset=as_table(tokens()).to_iterable_dataset(), model=bert)
+
+
+@pytest.mark.parametrize(
+    ("batch", "options"),
+    [
+        ((X, Y, {"path": "a"}), {}),
+        ([X, Y, ["a"] * 6], {}),
+        ({"x": X, "label": Y}, {}),
+        ({"x": X, "gold": Y}, {"prepare_batch": lambda batch: (batch["x"], batch["gold"])}),
+        ([(x, y) for x, y in zip(X, Y, strict=True)][:2] * 3,
+         {"prepare_batch": lambda batch: (X, Y)}),
+    ],
+)  # fmt: skip
+def test_forms_of_a_batch(batch: Any, options: Any) -> None:
+    def model(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": x[:, 0] / 2 % 2}
+
+    found = run(dataset=[batch], model=model, sample_metrics={"accuracy": correct}, **options)
+    assert found.metrics["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    "dataset", [(["a", "bb"], None), [(["a", "bb"],)], [{"text": ["a", "bb"]}], [["a", "bb"]]]
+)
+def test_without_targets(dataset: Any) -> None:
+    texts = isinstance(dataset, list) and isinstance(dataset[0], list)
+    prepare = (lambda batch: (batch, None)) if texts else None
+
+    def judged(targets: None, predictions: Any, inputs: Any) -> list[bool]:
+        assert targets is None
+        asked = inputs["text"] if isinstance(inputs, dict) else inputs
+        return [answer.startswith(text) for text, answer in zip(asked, predictions, strict=True)]
+
+    found = run(
+        dataset=dataset,
+        prepare_batch=prepare,
+        model=lambda text: [one + "!" for one in text],
+        sample_metrics={"judged": judged},
+        metrics={"longest": lambda targets, predictions, inputs: max(map(len, predictions))},
+    )
+    assert (found.metrics["judged"], found.metrics["longest"]) == (1, 3)
+
+
+def test_a_row_that_is_no_batch_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="inputs must hold one entry per sample, got dict"):
+        run(dataset=[{"question": "what", "label": 1}], model=lambda question: question)
+
+
+@pytest.mark.parametrize(
+    ("model", "takes_names"),
+    [
+        (lambda a, b: [a, b], True),
+        (lambda a, *, b=None: [a, b], True),
+        (lambda **named: [named["a"], named["b"]], True),
+        (lambda batch: [batch["a"], batch["b"]], False),
+        (lambda batch, b=None: [batch["a"], batch["b"]], False),
+        (lambda a, extra: 1 / 0, None),
+    ],
+)
+def test_mappings_become_keywords_where_a_model_wants_them(model: Any, takes_names: Any) -> None:
+    evaluation = {"dataset": [{"a": [1, 2], "b": [3, 4]}], "model": model}
+    if takes_names is None:
+        with pytest.raises(EvaluationError, match="model: raised TypeError"):
+            run(**evaluation)
+    else:
+        seen = run(**evaluation, metrics={"sum": lambda t, p: sum(map(sum, p))})
+        assert seen.metrics["sum"] == 10
+
+
+def test_metrics_of_evaluate() -> None:
+    class Share(evaluate.Metric):
+        def _info(self) -> Any:
+            features = datasets.Features(
+                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+            )
+            return evaluate.MetricInfo(
+                description="", citation="", inputs_description="", features=features
+            )
+
+        def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+            return {
+                "share": float(np.mean(np.equal(predictions, references))),
+                "n": len(references),
+            }
+
+    found = run(
+        dataset=(X, Y), batch_size=4, model=lambda x: (x[:, 0] / 2 % 2).long(),
+        metrics={"share": Share()},
+    )  # fmt: skip
+    assert (found.metrics["share"], found.metrics["share/n"]) == (1, 6)
+
+
+# Async models
+
+
+class Service:
+    """A slow service: answers in another order than it is asked in, some questions never."""
+
+    def __init__(self, fails: tuple[int, ...] = ()) -> None:
+        self.fails = fails
+        self.busy = self.most = self.calls = 0
+
+    async def predict(self, sample: int) -> int:
+        self.calls += 1
+        self.busy += 1
+        self.most = max(self.most, self.busy)
+        try:
+            await asyncio.sleep(0.002 * (3 - sample % 3))
+        finally:
+            self.busy -= 1
+        if sample in self.fails:
+            raise ConnectionError(f"429 at {sample}")
+        return sample * 2
+
+
+@pytest.mark.parametrize("size", [None, 1, 3, 40])
+def test_async_calls_overlap_and_keep_their_order(size: int | None) -> None:
+    service, inputs = Service(), list(range(20))
+    found = run(
+        dataset=(inputs, [2 * i for i in inputs]),
+        batch_size=size,
+        model=service,
+        concurrency=5,
+        sample_metrics={"accuracy": correct},
+        metrics={"in_order": lambda targets, predictions: list(predictions) == list(targets)},
+    )
+    assert (found.metrics["accuracy"], found.metrics["in_order"]) == (1, 1)
+    assert service.most == 5
+
+
+def test_async_calls_of_mappings_take_keywords() -> None:
+    async def model(question: str, context: str) -> str:
+        return question + context
+
+    batch = {"question": ["a", "b"], "context": ["c", "d"], "labels": ["ac", "bd"]}
+    assert run(
+        dataset=[batch], model=model, concurrency=2, sample_metrics={"right": correct}
+    ).metrics["right"] == 1  # fmt: skip
+
+
+def test_in_a_running_loop() -> None:
+    evaluation = Evaluation(
+        name="it", dataset=([1], [2]), model=Service(), sample_metrics={"right": correct}
+    )
+
+    async def inside() -> EvaluationResults:
+        with pytest.raises(EvaluationError, match=r"write `await Engine\(evaluation\)\.arun\(\)`"):
+            Engine(evaluation).run()
+        return await Engine(evaluation).arun()
+
+    assert asyncio.run(inside()).metrics["right"] == 1
+
+
+@pytest.mark.parametrize("model", [Service(fails=(3, 7)), "blocking"])
+def test_calls_that_may_fail(model: Any) -> None:
+    def blocking(inputs: list[int]) -> list[int]:
+        if inputs[0] in (3, 7):
+            raise ConnectionError("429")
+        return [2 * i for i in inputs]
+
+    inputs = list(range(100))
+    found = run(
+        dataset=(inputs, [2 * i for i in inputs]),
+        batch_size=1,
+        model=blocking if model == "blocking" else model,
+        max_errors=0.02,
+        sample_metrics={"accuracy": correct},
+        metrics={"n": lambda targets, predictions: len(predictions)},
+    )
+    assert found.metrics["errors"] == 2
+    assert (found.metrics["accuracy"], found.metrics["n"]) == (1, 98)
+    assert found.metrics["samples"] == 100
+
+
+@pytest.mark.parametrize("max_errors", [None, 0.02])
+def test_more_failures_than_allowed_end_the_run_early(max_errors: float | None) -> None:
+    service, inputs = Service(fails=(1, 2, 4, 5)), list(range(100))
+    said = "raised ConnectionError: 429 at 1" if max_errors is None else (
+        "model: [34] of .* calls failed, which is more than max_errors=0.02 allows of 100; the "
+        "first: ConnectionError: 429 at 1"
+    )  # fmt: skip
+    with pytest.raises(EvaluationError, match=said):
+        run(
+            dataset=(inputs, inputs), model=service, max_errors=max_errors, concurrency=3,
+            sample_metrics={"accuracy": correct},
+        )  # fmt: skip
+    assert service.calls < 20
+    assert service.busy == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"concurrency": 0}, "concurrency must be a whole number of calls, 1 or more, got 0"),
+        ({"concurrency": 4}, "concurrency=4 needs a model that waits without blocking"),
+        ({"max_errors": 1}, "max_errors must be a share of the samples, from 0 up to 1, got 1"),
+        ({"max_errors": "2%"}, "max_errors must be a share"),
+        ({"max_errors": 0, "metrics": {"errors": max}}, "the engine itself both report 'errors'"),
+        ({"prepare_batch": 3}, "prepare_batch must be a function of one argument, got 3"),
+    ],
+)
+def test_options_that_cannot_be(options: Any, said: str) -> None:
+    with pytest.raises(EvaluationError, match=said):
+        Evaluation(name="it", dataset=(X, Y), model=lambda x: x, **options)
