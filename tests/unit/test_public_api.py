@@ -83,7 +83,7 @@ MEMBERS: dict[type, set[str]] = {
     EvaluationResults: {*EvaluationResults.__dataclass_fields__},
     Progress: {*Progress.__dataclass_fields__, "samples_per_second"},
     Evaluation: {*Evaluation.__dataclass_fields__},
-    Engine: {*Engine.__init__.__annotations__, "run"} - {"return"},
+    Engine: {*Engine.__init__.__annotations__, "run", "arun"} - {"return"},
     Trackable: {"tracked_params"},
 }
 
