@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -65,6 +66,20 @@ def git_tags(folder: Path) -> Mapping[str, str]:
         "armory.git.dirty": str(any(not line.startswith("#") for line in lines)).lower(),
     }
     return {key: value for key, value in tags.items() if value and not value.startswith("(")}
+
+
+def checkout_parts(folder: Path) -> dict[str, str]:
+    """The commit of a checkout, and a digest of its uncommitted changes to tracked files.
+
+    "" stands for changes that git cannot tell; outside of a checkout both are ``none``.
+    """
+    tags = git_tags(folder)
+    commit = tags.get("mlflow.source.git.commit", "none")
+    if tags.get("armory.git.dirty") != "true":
+        return {"commit": commit, "changes": "none"}
+    text = git(folder, "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
+    digest = hashlib.blake2b((text or "").encode(), digest_size=8).hexdigest()
+    return {"commit": commit, "changes": digest if text is not None else ""}
 
 
 def ci_tags(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -53,6 +53,7 @@ class Attempts:
         rootpath: Path,
         open_tags: Mapping[str, str] | None = None,
         reproduce: Sequence[str] = (),
+        fingerprint_of: Callable[[pytest.Item], Mapping[str, str]] | None = None,
         worker: str = "main",
         local: Destination | None = None,
         parent_of: Callable[[str, bool], str | None] = lambda _, __: None,
@@ -72,6 +73,7 @@ class Attempts:
             local=local,
             parent_of=parent_of,
             reproduce=reproduce,
+            fingerprint_of=fingerprint_of,
         )
         self._mlflow = _mlflow_fixtures(guard or Guard()) if destination is not None else None
         self._worker = worker

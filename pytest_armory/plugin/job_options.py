@@ -13,10 +13,24 @@ if TYPE_CHECKING:
 
     from pytest_armory.session.shards import ShardJob
 
+INI_RESUME = "armory_resume"
 INI_SHARD = "armory_shard"
 INI_DURATIONS = "armory_durations"
 
 OPTIONS = (
+    (
+        "--armory-resume",
+        "[ID]",
+        "skip the evaluations that have passed already in session ID (given as "
+        "--armory-resume=ID; default: that of --armory-session) and have not changed since, and "
+        "add the rest to it; a session that does not exist yet is begun",
+    ),
+    (
+        "--armory-resume-any",
+        None,
+        "the same, also for evaluations whose file, conftest files, marker, parameters or commit "
+        "have changed",
+    ),
     (
         "--armory-shard",
         "I/N",
@@ -31,9 +45,13 @@ OPTIONS = (
         "`pytest-armory durations` writes (default: by the number of tests)",
     ),
 )
-"""Each option with its metavar, None for a flag, and its help."""
+"""Each option with its metavar, None for a flag, in brackets if it needs no value; its help."""
+
+OF_SESSION = "of the session"
+"""What --armory-resume stands for without an ID."""
 
 INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
+    (INI_RESUME, "bool", "the same as --armory-resume"),
     (INI_SHARD, None, "the same as --armory-shard"),
     (INI_DURATIONS, None, "the same as --armory-durations"),
 )
@@ -42,8 +60,14 @@ INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
 
 @dataclass(frozen=True)
 class JobSettings:
-    """The settings of one job among several; ``shard`` None if it runs the whole collection."""
+    """The settings of one job among several; ``shard`` None if it runs the whole collection.
 
+    ``resume`` says whether evaluations that passed already are skipped, ``resume_any`` whether that
+    goes for changed ones too.
+    """
+
+    resume: bool = False
+    resume_any: bool = False
     shard: ShardJob | None = None
     durations: Mapping[str, float] = field(default_factory=dict)
 
@@ -52,17 +76,19 @@ def read_job_settings(
     config: pytest.Config, environ: Mapping[str, str] = os.environ
 ) -> JobSettings:
     """The job's settings. Raises ``pytest.UsageError`` for what cannot be used."""
-    shard = config.option.armory_shard or config.getini(INI_SHARD)
-    durations = _durations_path(config)
     import pytest
 
+    option = config.option
+    resume = bool(option.armory_resume or option.armory_resume_any or config.getini(INI_RESUME))
+    shard = option.armory_shard or config.getini(INI_SHARD)
+    durations = _durations_path(config)
     if not shard:
         if config.option.armory_durations:
             raise pytest.UsageError(
                 "armory: --armory-durations balances the parts of --armory-shard; add "
                 "--armory-shard, as in `--armory-shard 2/8`"
             )
-        return JobSettings()
+        return JobSettings(resume, bool(option.armory_resume_any))
 
     from pytest_armory.errors import ArmoryUsageError
     from pytest_armory.session.durations import read_durations
@@ -74,7 +100,7 @@ def read_job_settings(
     except ArmoryUsageError as error:
         raise pytest.UsageError(f"armory: {error}") from None
     _hand_to_workers(config, job, durations)
-    return JobSettings(job, known)
+    return JobSettings(resume, bool(option.armory_resume_any), job, known)
 
 
 def _durations_path(config: pytest.Config) -> Path | None:
@@ -91,18 +117,60 @@ def _hand_to_workers(config: pytest.Config, job: ShardJob, durations: Path | Non
     config.option.armory_durations = str(durations) if durations else None
 
 
-def session_of_job(jobs: JobSettings, given: str | None, track: bool) -> str | None:
+def session_of_job(
+    config: pytest.Config, jobs: JobSettings, given: str | None, track: bool
+) -> str | None:
     """The session's ID: what was given, else what the environment of a shard says.
 
-    Raises ``pytest.UsageError`` where each shard would begin a session of its own.
+    Raises ``pytest.UsageError`` where each shard would begin a session of its own, or where nothing
+    says which session is resumed.
     """
-    if given or jobs.shard is None:
-        return given
-    if track and jobs.shard.needs_session and not jobs.shard.session:
-        import pytest
+    import pytest
 
+    shard = jobs.shard
+    session = given or (shard.session if shard else "") or None
+    if config.option.armory_resume:
+        session = _resumed(config, session)
+    if track and jobs.resume and not session:
+        raise pytest.UsageError(
+            "armory: --armory-resume needs a session: give its ID, as in "
+            "--armory-resume=nightly-42, or with --armory-session; `pytest-armory sessions` has "
+            "them"
+        )
+    if track and shard and shard.needs_session and not session:
         raise pytest.UsageError(
             "armory: --armory-shard in a Kubernetes Indexed Job needs the session's ID, which is "
             "not in its environment; give all of its pods the same with --armory-session"
         )
-    return jobs.shard.session or None
+    return session
+
+
+def _resumed(config: pytest.Config, session: str | None) -> str | None:
+    """The session that --armory-resume names. Raises ``pytest.UsageError``."""
+    import pytest
+
+    name = str(config.option.armory_resume)
+    if name == OF_SESSION:
+        return session
+    if "::" in name or (config.invocation_params.dir / name).exists():
+        raise pytest.UsageError(
+            f"armory: --armory-resume has taken {name!r} for a session's ID; give the ID as "
+            f"--armory-resume=ID, or none and write it last: `pytest {name} --armory-resume`"
+        )
+    if session and session != name:
+        raise pytest.UsageError(
+            f"armory: --armory-resume={name} and the session {session} (--armory-session, "
+            "ARMORY_SESSION, armory_session or the environment of a shard) differ; give one of them"
+        )
+    return name
+
+
+def refuse_resume_without_tracking(config: pytest.Config) -> None:
+    """Raise ``pytest.UsageError`` for --armory-resume in a session that is not tracked."""
+    import pytest
+
+    if config.option.armory_resume or config.option.armory_resume_any:
+        raise pytest.UsageError(
+            "armory: --armory-resume skips what was tracked and passed, but nothing is tracked "
+            "without --armory-track; add --armory-track"
+        )

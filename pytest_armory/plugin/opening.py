@@ -17,6 +17,7 @@ from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
 from pytest_armory.records import EvaluationRecord
+from pytest_armory.session import fingerprint
 from pytest_armory.session.identity import process_tags
 from pytest_armory.session.reproduce import command_of
 from pytest_armory.store.destination import Destination
@@ -45,6 +46,7 @@ class RunOpener:
         local: Destination | None,
         parent_of: Callable[[str, bool], str | None],
         reproduce: Sequence[str] = (),
+        fingerprint_of: Callable[[pytest.Item], Mapping[str, str]] | None = None,
     ) -> None:
         self._settings = settings
         self._destination = destination
@@ -53,6 +55,7 @@ class RunOpener:
         self._local = local
         self._parent_of = parent_of
         self._reproduce = reproduce
+        self._fingerprint_of = fingerprint_of
         self._outages: dict[str, None] = {}
 
     def open(
@@ -149,6 +152,8 @@ class RunOpener:
             "mlflow.source.name": _relative(item.path, self._rootpath),
             "mlflow.source.type": "LOCAL",
         }
+        if self._fingerprint_of is not None:
+            tags[fingerprint.TAG] = fingerprint.to_text(self._fingerprint_of(item))
         if self._reproduce:
             tags["armory.reproduce"] = command_of(self._reproduce, record.nodeid)
         if mark.description:

@@ -165,7 +165,10 @@ def add_options(parser: pytest.Parser) -> None:
     """Add every option with its ini key; precedence is command line, environment, ini, default."""
     group = parser.getgroup("armory", "tracked evaluations (pytest-armory)")
     for flag, metavar, text in _OPTIONS:
-        if metavar is None:  # None where it is not given, so that the ini key decides
+        if metavar and metavar.startswith("["):
+            const, name = job_options.OF_SESSION, metavar.strip("[]")
+            group.addoption(flag, nargs="?", const=const, metavar=name, help=text)
+        elif metavar is None:  # None where it is not given, so that the ini key decides
             group.addoption(flag, action="store_true", default=None, help=text)
         else:
             group.addoption(flag, metavar=metavar, help=text)
@@ -180,6 +183,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
     track = bool(option.armory_track or config.getini(INI_TRACK))
     if not track:
         _refuse_without_tracking(option)
+        job_options.refuse_resume_without_tracking(config)
     experiment, experiment_id = _experiment(config, environ)
     uri = option.armory_tracking_uri or environ.get("MLFLOW_TRACKING_URI") or config.getini(INI_URI)
     jobs = read_job_settings(config, environ)
@@ -255,7 +259,7 @@ def _comparison(
 
     option = config.option
     session = option.armory_session or environ.get("ARMORY_SESSION") or config.getini(INI_SESSION)
-    session = session_of_job(jobs, session, track)
+    session = session_of_job(config, jobs, session, track)
     given = option.armory_baseline or environ.get("ARMORY_BASELINE") or config.getini(INI_BASELINE)
     lines = config.getini(INI_TOLERANCES)
     if not (session or given or lines):

@@ -15,13 +15,15 @@ from pytest_armory.store.destination import Destination, lease_folder
 if TYPE_CHECKING:
     from pytest_armory.session.leases import Lease
     from pytest_armory.session.ledger import Ledger
+from pytest_armory.session.resume import DoneBefore
 
 
 class Process:
     """A process of a session, whatever its role.
 
     ``where`` is None if nothing is tracked, ``ledger`` in a process that does not report.
-    ``problems`` and ``notes`` are its lines for the session's summary.
+    ``resumes`` says that the session is resumed. ``problems`` and ``notes`` are its lines for the
+    session's summary.
     """
 
     def __init__(
@@ -30,11 +32,13 @@ class Process:
         where: Destination | None = None,
         ledger: Ledger | None = None,
         reference: Reference | None = None,
+        resumes: bool = False,
     ) -> None:
         self.guard = guard
         self.where = where
         self.ledger = ledger
         self.reference = reference
+        self.resumes = resumes
         self.problems: list[str] = []
         self.notes: list[str] = []
         self._has_begun = False
@@ -53,9 +57,10 @@ class Process:
             with self._step("the environment cannot be described: "):
                 self.ledger.files.update(self.ledger.describe())
             with self._step("runs of killed sessions cannot be looked after: "):
-                self._recover(self.where, self.ledger.identity.session)
+                own = None if self.resumes else self.ledger.identity.session
+                self._recover(self.where, own)
 
-    def _recover(self, where: Destination, own: str) -> None:
+    def _recover(self, where: Destination, own: str | None) -> None:
         from pytest_armory.session import recovery
 
         self.notes += recovery.notes_of(recovery.recover_dead(where, own=own))
@@ -70,6 +75,13 @@ class Process:
             own = self.ledger.identity.session
             self.ledger.baseline = baselines.find(self.where, self.reference, own)
         return self.ledger.baseline
+
+    def find_done(self) -> DoneBefore | None:
+        """Look up what a resumed session has done, once, in the process that reports."""
+        if not self.resumes or self.ledger is None:
+            return None
+        self.begin()  # what it has left open is closed first
+        return self.ledger.find_done()
 
     def touch(self) -> None:
         """Update the lease's time stamp: this process is active."""

@@ -53,10 +53,12 @@ class ReportingHooks:
     @pytest.hookimpl(optionalhook=True)
     @guarded
     def pytest_configure_node(self, node: Any) -> None:
-        baseline = None
+        baseline, done = None, None
         with self.process.guard.step():
             baseline = self.process.find_baseline()
-        given = wire.WorkerInput(self.ledger.identity, baseline, self.ledger.out_of_reach)
+            done = self.process.find_done()
+        ledger = self.ledger
+        given = wire.WorkerInput(ledger.identity, baseline, ledger.out_of_reach, done)
         xdist.configure_worker(node, given)
 
     # `pytest.exit` chooses the exit status itself, and a second Ctrl-C loses it.

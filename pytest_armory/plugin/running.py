@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,19 +14,29 @@ from pytest_armory.plugin.guard import guarded, guarded_wrapper
 from pytest_armory.plugin.marker import is_evaluation, marker_errors
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
-from pytest_armory.plugin.sharding import sharding_of
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.junit import junit_properties
 from pytest_armory.session.plan import Plan
 
+if TYPE_CHECKING:
+    from pytest_armory.plugin.resuming import Resuming
+    from pytest_armory.plugin.sharding import Sharding
+
 
 class RunningHooks:
-    """A session of one process, or a worker."""
+    """A session of one process, or a worker; ``resuming`` is None where nothing is tracked."""
 
-    def __init__(self, config: pytest.Config, attempts: Attempts, process: Process) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        attempts: Attempts,
+        process: Process,
+        resuming: Resuming | None = None,
+    ) -> None:
         self.config = config
         self.attempts = attempts
         self.process = process
+        self.resuming = resuming
         self._plan: Plan | None = None
         """What this process is about to run, until a report has it."""
 
@@ -40,22 +51,24 @@ class RunningHooks:
             ledger.planned.update(self._plan.evaluations)
         # A worker runs its tests whatever could not be collected.
         if self._plan is not None and not (session.testsfailed and ledger is not None):
-            self._begin()
+            self._begin(session.items)
 
     def _planned(self, items: Sequence[pytest.Item]) -> Plan | None:
         """What this process is about to run; None if no shard of the session has an evaluation."""
         evaluations = [display_id(item.nodeid) for item in items if is_evaluation(item)]
-        sharding = sharding_of(self.config)
+        sharding: Sharding | None = self.config.pluginmanager.get_plugin("armory-shard")
         if sharding is None or sharding.experiment is None:
             return Plan(evaluations) if evaluations else None
         settings = self.attempts.settings
         return Plan(evaluations, sharding.note, sharding.experiment, settings.experiment_id)
 
-    def _begin(self) -> None:
+    def _begin(self, items: Sequence[pytest.Item]) -> None:
         """Do before the first test what takes seconds that are no test's; each step by itself."""
         with self.process.guard.step():
             self.attempts.prepare()
         self.process.begin()
+        with self.process.guard.step():
+            self._resume(items)
         if self.process.ledger is not None and self._plan is not None:
             with self.process.guard.step():
                 self.process.ledger.take_plan(self._plan)
@@ -63,12 +76,25 @@ class RunningHooks:
         with self.process.guard.step():
             self.attempts.baseline = self.process.find_baseline() or self.attempts.baseline
 
+    def _resume(self, items: Sequence[pytest.Item]) -> None:
+        """Note what evaluations are made of; skip those that have passed in a resumed session."""
+        resuming = self.resuming
+        if resuming is None or self._plan is None:
+            return
+        resuming.fingerprints.read_files(items)
+        resuming.done = self.process.find_done() or resuming.done
+        if resuming.done is not None:
+            resumed = resuming.skip_passed(items)
+            self._plan = replace(self._plan, resumed=resumed.skipped, again=resumed.again)
+
     # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
     @pytest.hookimpl
     @guarded
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self.process.touch()
         if is_evaluation(item) and not _is_skipped_by_unittest(item):
+            if self.resuming is not None:
+                self.process.problems += self.resuming.close_left_open(item)
             self.attempts.open(item)
 
     @pytest.hookimpl(wrapper=True)

@@ -112,6 +112,7 @@ class Sharding:
             began=self._began,
             attempt=self.job.attempt,
             leg=self.job.leg,
+            resumed=self._settings.jobs.resume,
         )
 
     @guarded

@@ -20,7 +20,9 @@ from pytest_armory.plugin.guard import guard_of
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.reporting import ReportingHooks
+from pytest_armory.plugin.resuming import Fingerprints, Resuming
 from pytest_armory.plugin.running import RunningHooks
+from pytest_armory.plugin.wire import WorkerInput
 from pytest_armory.records.tags import PART
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
@@ -47,9 +49,10 @@ def register(config: pytest.Config, settings: Settings) -> None:
     reporting = ReportingHooks(config, settings, ledger, process) if ledger else None
     running = None
     if _runs_tests(config):
-        attempts = _attempts(config, settings, connection, identity, ledger)
+        resuming = _resuming(settings, connection, identity, given)
+        attempts = _attempts(config, settings, connection, identity, ledger, resuming)
         attempts.baseline = (given and given.baseline) or Baseline("none")
-        running = RunningHooks(config, attempts, process)
+        running = RunningHooks(config, attempts, process, resuming)
     cleanup.callback(before_dying(partial(_shut_down, process, reporting, running)))
     for hooks, name in ((reporting, "armory-reports"), (running, "armory-runs-tests")):
         if hooks is not None:
@@ -71,6 +74,7 @@ def _new_identity(config: pytest.Config, settings: Settings) -> Identity:
         shared=session is not None,
         tags={**tags, **part, "armory.session": name, "armory.shard": shard},
         command=provenance.command_line(["pytest", *config.invocation_params.args]),
+        checkout=provenance.checkout_parts(config.rootpath),
         job_run=os.environ.get("MLFLOW_RUN_ID") or None,
         reproduce=command_parts(
             config.invocation_params.args,
@@ -98,7 +102,8 @@ def _ledger(
 def _process(
     config: pytest.Config, settings: Settings, connection: Connection, ledger: Ledger | None
 ) -> Process:
-    process = Process(guard_of(config), connection.where, ledger, settings.baseline)
+    resumes = settings.jobs.resume
+    process = Process(guard_of(config), connection.where, ledger, settings.baseline, resumes)
     process.problems += connection.problems
     process.notes += connection.notes
     return process
@@ -109,18 +114,31 @@ def _runs_tests(config: pytest.Config) -> bool:
     return not xdist.is_controller(config) and not getattr(config.option, "setuponly", False)
 
 
+def _resuming(
+    settings: Settings, connection: Connection, identity: Identity, given: WorkerInput | None
+) -> Resuming:
+    return Resuming(
+        Fingerprints(identity.checkout),
+        places=list(dict.fromkeys((connection.where, connection.local))),
+        done=given.done if given else None,
+        ignore_changes=settings.jobs.resume_any,
+    )
+
+
 def _attempts(
     config: pytest.Config,
     settings: Settings,
     connection: Connection,
     identity: Identity,
     ledger: Ledger | None,
+    resuming: Resuming,
 ) -> Attempts:
     return Attempts(
         settings,
         connection.where,
         open_tags=identity.tags,
         reproduce=identity.reproduce,
+        fingerprint_of=resuming.fingerprints.of,
         local=connection.local,
         worker=xdist.worker_name(config),
         parent_of=(ledger or ParentRuns(connection.where, identity.session)).parent_of,

@@ -17,6 +17,7 @@ from pytest_armory.records import EvaluationRecord, from_wire, to_wire
 from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.plan import Plan
+from pytest_armory.session.resume import DoneBefore, PassedRun
 
 _RECORD = "armory"
 """The attribute of a report that has the record of its test."""
@@ -59,18 +60,21 @@ def plan_from_wire(text: str) -> Plan:
 class WorkerInput:
     """What a worker needs of its session: its identity, and what the controller has looked up.
 
-    ``out_of_reach`` says why the server is unreachable, or is empty.
+    ``out_of_reach`` says why the server is unreachable, or is empty; ``done`` what a resumed
+    session has done before.
     """
 
     identity: Identity
     baseline: Baseline | None = None
     out_of_reach: str = ""
+    done: DoneBefore | None = None
 
     def to_wire(self) -> dict[str, str]:
         """As strings by name."""
         baseline = {} if self.baseline is None else {_BASELINE: dumps(asdict(self.baseline))}
+        done = {} if self.done is None else {_DONE: dumps(asdict(self.done))}
         identity = dumps(asdict(self.identity))
-        return {_IDENTITY: identity, _OUT_OF_REACH: self.out_of_reach, **baseline}
+        return {_IDENTITY: identity, _OUT_OF_REACH: self.out_of_reach, **baseline, **done}
 
     @classmethod
     def from_wire(cls, texts: Mapping[str, str]) -> WorkerInput | None:
@@ -81,9 +85,17 @@ class WorkerInput:
             Identity(**loads(texts[_IDENTITY])),
             Baseline(**loads(texts[_BASELINE])) if _BASELINE in texts else None,
             texts[_OUT_OF_REACH],
+            _done_from_wire(texts[_DONE]) if _DONE in texts else None,
         )
+
+
+def _done_from_wire(text: str) -> DoneBefore:
+    members = loads(text)
+    passed = {nodeid: PassedRun(**run) for nodeid, run in members["passed"].items()}
+    return DoneBefore(**{**members, "passed": passed})
 
 
 _IDENTITY = "armory"
 _BASELINE = "armory_baseline"
+_DONE = "armory_done"
 _OUT_OF_REACH = "armory_out_of_reach"

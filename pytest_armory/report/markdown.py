@@ -12,7 +12,13 @@ from pytest_armory.report.rows import (
     run_on_several_workers,
     title,
 )
-from pytest_armory.report.sentences import WARNINGS, counts_text, gate_lines, missed_text
+from pytest_armory.report.sentences import (
+    WARNINGS,
+    counts_text,
+    gate_lines,
+    missed_text,
+    resumed_lines,
+)
 from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
 from pytest_armory.report.text import plural, printable, seconds, shorten
 
@@ -30,6 +36,7 @@ def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
     summary = summary.of_all_jobs()
     lines = [
         *_heading(summary),
+        *map(_sentence, resumed_lines(summary)),
         *_unstored(summary),
         *_comparison(summary),
         *_warnings(summary.problems),

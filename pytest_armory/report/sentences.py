@@ -31,6 +31,13 @@ def counts_text(summary: Summary) -> str:
     return f"{text} ({plural(reruns, 'earlier attempt')})" if reruns else text
 
 
+def resumed_lines(summary: Summary) -> list[str]:
+    """How many evaluations were skipped because they had passed before."""
+    if not summary.resumed:
+        return []
+    return [f"resumed: {plural(summary.resumed, 'evaluation')} passed before in this session"]
+
+
 def gate_lines(records: Sequence[EvaluationRecord], baseline: str) -> list[str]:
     """The gates that were not judged: a line for each of the first reasons, with evaluations."""
     reasons = [

@@ -32,6 +32,7 @@ class Summary:
     and ``others_…`` is what only the others know; ``interrupted`` is true if any of them was.
     ``where`` is the store's display URI, ``open_with`` the lines that say how to look at the
     session there; ``lost`` evaluations are not stored, ``waiting`` ones are recorded locally.
+    ``resumed`` ones have passed before and were skipped.
     ``text`` is the Markdown as others may have edited it. ``judged_again`` says that the gates were
     judged after the tests.
     """
@@ -45,6 +46,7 @@ class Summary:
     lost: int = 0
     waiting: int = 0
     not_run: int = 0
+    resumed: int = 0
     commit: str = ""
     branch: str = ""
     baseline: str = ""

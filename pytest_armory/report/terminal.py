@@ -17,7 +17,7 @@ from pytest_armory.report.rows import (
     shown_metrics,
     title,
 )
-from pytest_armory.report.sentences import WARNINGS, counts_text, gate_lines
+from pytest_armory.report.sentences import WARNINGS, counts_text, gate_lines, resumed_lines
 from pytest_armory.report.summary import Summary, is_good, latest
 from pytest_armory.report.text import columns, pad, plural, printable, seconds, shorten
 
@@ -57,6 +57,7 @@ def _counts(summary: Summary) -> list[Line]:
     all_wait = summary.waiting == len(summary.records) > 0
     tracked = f"recorded locally for {where}" if all_wait else f"tracked to {where}"
     lines = [_line(f"{counts_text(summary)}, {tracked}")]
+    lines += map(_line, resumed_lines(summary))
     if summary.records_of_all_jobs:
         counts = counts_text(summary.of_all_jobs())
         lines.append(_line(f"session {summary.session} over all its jobs: {counts}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -13,7 +13,7 @@ class Identity:
     ``shard`` names the process that reports, and the session in it; ``shared`` says that others may
     contribute to the session as well; ``tags`` are for each of its runs; ``job_run`` is the MLflow
     run that the whole job is inside, if any; ``reproduce`` is the command that runs one evaluation
-    again, before and after its node id.
+    again, before and after its node id; ``checkout`` is the session's part of a fingerprint.
     """
 
     session: str
@@ -23,6 +23,7 @@ class Identity:
     command: str = ""
     job_run: str | None = None
     reproduce: Sequence[str] = ()
+    checkout: Mapping[str, str] = field(default_factory=dict)
 
 
 def process_tags() -> dict[str, str]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
-from pytest_armory.records.tags import job_end_tag, shard_note_tag
+from pytest_armory.records.tags import job_end_tag
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
+from pytest_armory.session.joining import Joining, job_end
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.reproduce import Files
+from pytest_armory.session.resume import DoneBefore
 from pytest_armory.session.session_runs import SessionRuns, circuit_at
 from pytest_armory.session.stored_records import unreadable
 from pytest_armory.session.stored_session import (
@@ -27,7 +29,7 @@ from pytest_armory.session.stored_session import (
     read_other_jobs,
 )
 from pytest_armory.store.destination import Destination
-from pytest_armory.values import short_hash, visible
+from pytest_armory.values import visible
 
 CLOSINGS = 5
 """How often a session run is closed again because another job has ended meanwhile."""
@@ -74,8 +76,7 @@ class Ledger:
         self.baseline: Baseline | None = None
         self.edit: Edit = lambda _: None
         """Calls the hook that edits the summary's Markdown."""
-        self._note_tags: dict[str, str] = {}
-        """The note of this job's shard, on its session run."""
+        self._joining = Joining(identity)
         self._each = each
         self._attempts = ReportedAttempts()
         self._unreadable: list[tuple[str, str]] = []
@@ -101,14 +102,21 @@ class Ledger:
     def take_plan(self, plan: Plan) -> None:
         """Add what is about to run; the first note of this job's shard goes to the session run."""
         self.planned.update(plan.evaluations)
-        if plan.note is None or self._note_tags or not self.identity.shared:
+        if not self._joining.take(plan):
             return
-        self._note_tags = shard_note_tag(plan.note, self.identity.shard)
-        waits = bool(self.out_of_reach)
+        runs = self._runs_for(waiting=bool(self.out_of_reach))
         try:
-            self._runs_for(waits).tag(plan.experiment, plan.experiment_id, self._note_tags)
+            runs.tag(plan.experiment, plan.experiment_id, self._joining.note_tags)
         except TrackingError as error:
             self.problems.append(str(error))
+
+    def find_done(self) -> DoneBefore:
+        """Look up once what the session has done; its session runs become this job's to close."""
+        if self._joining.done is None:
+            session_runs, problems = self._joining.find_done(self.where, self._local)
+            self.runs.adopt(session_runs)
+            self.problems += problems
+        return self._joining.done or DoneBefore(self.identity.session)
 
     def parent_of(self, experiment_id: str, waiting: bool) -> str | None:
         """The session run of an experiment, at the server or in the local database."""
@@ -139,30 +147,21 @@ class Ledger:
         unread = [record for record in missing if record.run_id in stored.unread]
         records = [*stored.own, *unread, *lost]
         never_run = self.planned - self.reported - {record.nodeid for record in records}
-        if not (records or never_run or self._note_tags):
+        if not (records or never_run or self._joining.has_joined):
             return None
         self._note_unreadable(stored)
         summary = replace(
             self._summary(stored, records, interrupted),
             lost=len(lost),
             not_run=len(never_run),
-            notes=notes,
+            resumed=self._joining.count_resumed(self.reported),
+            notes=[*notes, *self._joining.notes()],
         )
         summary = with_other_jobs(summary, stored.ends, interrupted)
         summary = replace(summary, text=self._text(summary))
-        self.end = self._job_end(interrupted, records, never_run)
+        problems = self._own_problems()
+        self.end = job_end(interrupted, self.planned, records, never_run, problems)
         return self._close(summary, self.end)
-
-    def _job_end(
-        self, interrupted: bool, records: Sequence[EvaluationRecord], never_run: Set[str]
-    ) -> JobEnd:
-        skipped = self.planned - never_run - {record.nodeid for record in records}
-        return JobEnd(
-            interrupted,
-            tuple(sorted(map(short_hash, never_run))),
-            problems=tuple(self._own_problems()),
-            skipped="".join(sorted(map(short_hash, skipped))),
-        )
 
     def known(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
         """The summary of what was reported, without a request to the store; None for nothing.
@@ -179,9 +178,11 @@ class Ledger:
             self._summary(StoredSession(), records, interrupted),
             lost=sum(record.run_id is None for record in records),
             not_run=len(never_run),
+            resumed=self._joining.count_resumed(self.reported),
             notes=notes,
         )
-        self.end = self.end or self._job_end(interrupted, records, never_run)
+        problems = self._own_problems()
+        self.end = self.end or job_end(interrupted, self.planned, records, never_run, problems)
         summary = replace(summary, open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
 
@@ -189,7 +190,7 @@ class Ledger:
         """Close the runs that were left open, and read the session from the store."""
         # After an unexpected error evaluations may be stored that were not reported.
         is_doubtful = bool(self.deaths or (self.planned and self.problems))
-        may_hold_more = (is_doubtful or bool(self._note_tags)) and (
+        may_hold_more = (is_doubtful or self._joining.has_joined) and (
             self.where.database is None or self.where.database.exists()
         )
         if not self._attempts.records and not may_hold_more:
@@ -205,7 +206,8 @@ class Ledger:
         self, stored: StoredSession, records: Sequence[EvaluationRecord], interrupted: bool
     ) -> Summary:
         completed = self._attempts.completed(records, self.baseline)
-        others = self._attempts.completed(stored.others, self.baseline)
+        others = self._joining.with_waiting(stored.others)
+        others = self._attempts.completed(others, self.baseline)
         experiments = {record.experiment_id for record in records}
         return Summary(
             session=self.identity.session,
@@ -226,7 +228,10 @@ class Ledger:
         Another one may end between reading and writing, so the store is read again.
         """
         tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
-        tags = {**tags, **self._note_tags}  # again, since another job's may have replaced our run
+        tags = {
+            **tags,
+            **self._joining.note_tags,
+        }  # again, since another job's may have replaced our run
         for _ in range(CLOSINGS):
             for runs in self._everywhere():
                 runs.close(summary, tags)
@@ -244,7 +249,8 @@ class Ledger:
         stored = read_other_jobs(self.runs)
         self._note_unreadable(stored)
         if stored.others or stored.ends:
-            every = self._attempts.completed([*stored.others, *summary.records], self.baseline)
+            others = self._joining.with_waiting(stored.others)
+            every = self._attempts.completed([*others, *summary.records], self.baseline)
             summary = replace(summary, records_of_all_jobs=every)
         return with_other_jobs(summary, stored.ends, interrupted)
 

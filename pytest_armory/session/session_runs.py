@@ -76,6 +76,12 @@ class SessionRuns:
         run = self._runs[experiment_id]
         return run.run_id if run is not None else None
 
+    def adopt(self, runs: Sequence[StoredRun]) -> None:
+        """Take over the session runs that earlier jobs have opened: they are closed at the end."""
+        for experiment_id in {run.experiment_id for run in runs}:
+            here = [run for run in runs if run.experiment_id == experiment_id]
+            self._runs.setdefault(experiment_id, first_session_run(here))
+
     def tag(self, experiment: str, experiment_id: str | None, tags: Mapping[str, str]) -> None:
         """Write tags to the session run of an experiment, by its name, or by its id if it has none.
 

@@ -1,0 +1,137 @@
+"""``--armory-resume``: evaluations that passed already in a session are skipped, the rest runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_armory import __version__
+from pytest_armory.errors import TrackingError
+from pytest_armory.plugin.marker import is_evaluation, merged_mark
+from pytest_armory.plugin.redacted import display_id
+from pytest_armory.session.fingerprint import Fingerprint, changes
+from pytest_armory.session.resume import DoneBefore, PassedRun, close_interrupted
+from pytest_armory.store.destination import Destination
+from pytest_armory.values.stable import stable_digest
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The evaluations that are skipped, by node id, and why others that passed run again."""
+
+    skipped: Sequence[str] = ()
+    again: Sequence[tuple[str, str]] = ()
+
+
+class Fingerprints:
+    """Fingerprints of the evaluations of one session; files are read once, when it has collected.
+
+    ``checkout`` has the parts that are the session's.
+    """
+
+    def __init__(self, checkout: Mapping[str, str]) -> None:
+        self._checkout = checkout
+        self._files: dict[Path, bytes] = {}
+        self._conftests: dict[Path, tuple[Path, ...]] = {}
+
+    def read_files(self, items: Sequence[pytest.Item]) -> None:
+        """Read the files of all evaluations, as they are now: somebody may edit them later."""
+        for item in filter(is_evaluation, items):
+            self._digest((item.path, *self._conftests_of(item)))
+
+    def of(self, item: pytest.Item) -> Fingerprint:
+        """What an evaluation is made of."""
+        callspec = getattr(item, "callspec", None)
+        params = stable_digest(dict(callspec.params)) if callspec is not None else "none"
+        return {
+            "file": self._digest((item.path,)),
+            "conftest": self._digest(self._conftests_of(item)),
+            "marker": stable_digest(merged_mark(item)) or "",
+            "params": params or "",
+            "version": __version__,
+            **self._checkout,
+        }
+
+    def _conftests_of(self, item: pytest.Item) -> tuple[Path, ...]:
+        """The conftest files that pytest has loaded from the test's folders."""
+        folder = item.path.parent
+        if folder not in self._conftests:
+            plugins = item.config.pluginmanager.get_plugins()
+            files = (getattr(plugin, "__file__", None) for plugin in plugins)
+            paths = [Path(file) for file in files if isinstance(file, str)]
+            ours = {path for path in paths if path.name == "conftest.py"}
+            on_the_way = (path for path in ours if path.parent in item.path.parents)
+            self._conftests[folder] = tuple(sorted(on_the_way))
+        return self._conftests[folder]
+
+    def _digest(self, paths: Sequence[Path]) -> str:
+        digest = hashlib.blake2b(digest_size=8)
+        for path in paths:
+            if path not in self._files:
+                self._files[path] = _content(path)
+            digest.update(self._files[path])
+        return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=8).digest()
+    except OSError:  # a test that is no file's
+        return b"none"
+
+
+class Resuming:
+    """What a process that runs tests needs to resume a session, or to be resumed later.
+
+    ``places`` are the stores its runs may be in; ``done`` is None unless the session is resumed.
+    """
+
+    def __init__(
+        self,
+        fingerprints: Fingerprints,
+        places: Sequence[Destination] = (),
+        done: DoneBefore | None = None,
+        ignore_changes: bool = False,
+    ) -> None:
+        self.fingerprints = fingerprints
+        self.done = done
+        self._places = places
+        self._ignore_changes = ignore_changes
+
+    def skip_passed(self, items: Sequence[pytest.Item]) -> Resumed:
+        """Mark the evaluations that passed already as skipped."""
+        done = self.done or DoneBefore("")
+        skipped, again = [], []
+        for item in filter(is_evaluation, items):
+            nodeid = display_id(item.nodeid)
+            passed = done.passed.get(nodeid)
+            if passed is None:
+                continue
+            why = self._changes(item, passed)
+            if why:
+                again.append((f"passed before, and runs again: {', '.join(why)}", nodeid))
+                continue
+            skipped.append(nodeid)
+            reason = f"passed already in session {done.session}, run {passed.run_id}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        return Resumed(skipped, again)
+
+    def _changes(self, item: pytest.Item, passed: PassedRun) -> list[str]:
+        if self._ignore_changes:
+            return []
+        return changes(passed.fingerprint, self.fingerprints.of(item))
+
+    def close_left_open(self, item: pytest.Item) -> list[str]:
+        """Close what a killed job has left open of an evaluation that runs now; the problems."""
+        run_ids = self.done.left_open.get(display_id(item.nodeid)) if self.done else None
+        if not run_ids:
+            return []
+        try:
+            close_interrupted(self._places, run_ids)
+        except TrackingError as error:
+            return [str(error)]
+        return []

@@ -1,0 +1,133 @@
+"""What a session has done already: evaluations that passed, and those that were cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pytest_armory.errors import TrackingError
+from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records.tags import PART, decode_outcome, origin_of
+from pytest_armory.session import leases
+from pytest_armory.session.fingerprint import TAG, Fingerprint, from_text
+from pytest_armory.session.stored_records import (
+    close_left_open,
+    is_attempt,
+    is_session,
+    record_of,
+)
+from pytest_armory.store.destination import Destination, lease_folder
+
+if TYPE_CHECKING:
+    from pytest_armory.store import StoredRun
+
+_PASSED = (Outcome.PASSED, Outcome.XFAILED, Outcome.XPASSED)
+
+
+@dataclass(frozen=True)
+class PassedRun:
+    """The run of an evaluation that passed, with its fingerprint."""
+
+    run_id: str
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class DoneBefore:
+    """What a session holds: runs that passed, and left open ones of the same shard, by node id."""
+
+    session: str
+    passed: Mapping[str, PassedRun] = field(default_factory=dict)
+    left_open: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of a session that is resumed; ``problems`` say what could not be read.
+
+    ``waiting`` are the evaluations that have passed and wait in the local database.
+    """
+
+    done: DoneBefore
+    session_runs: Sequence[StoredRun] = ()
+    waiting: Sequence[EvaluationRecord] = ()
+    problems: Sequence[str] = ()
+
+
+def find_done(where: Destination, local: Destination, session: str, part: str) -> Found:
+    """What a session has done, at its destination and in what waits in the local database.
+
+    ``part`` is this job's shard, "" without one. The last attempt of an evaluation counts.
+    """
+    runs, problems = _runs_of(where, session)
+    waiting: list[StoredRun] = []
+    if local.display_uri != where.display_uri:
+        found, more = _runs_of(local, session)
+        # What has been uploaded is at the server.
+        waiting = [run for run in found if "armory.synced" not in run.tags]
+        problems += more
+    alive = leases.survey(lease_folder(where))[1]
+    attempts = sorted(filter(is_attempt, [*runs, *waiting]), key=lambda run: run.start)
+    done = DoneBefore(session, _passed(attempts), _left_open(attempts, part, alive))
+    passed = {one.run_id for one in done.passed.values()}
+    records = _records(local, [run for run in waiting if run.run_id in passed])
+    return Found(done, [run for run in runs if is_session(run)], records, problems)
+
+
+def _records(local: Destination, waiting: Sequence[StoredRun]) -> list[EvaluationRecord]:
+    from pytest_armory.store import open_store
+
+    if not waiting:
+        return []
+    store = open_store(local)
+    return [replace(record_of(store, run), waiting=True) for run in waiting]
+
+
+def _runs_of(where: Destination, session: str) -> tuple[list[StoredRun], list[str]]:
+    from pytest_armory.store import open_store
+
+    if where.database is not None and not where.database.exists():
+        return [], []
+    try:
+        store = open_store(where)
+        return store.search.runs_of_session(session, store.experiments.ids()), []
+    except TrackingError as error:
+        return [], [f"what passed before cannot be looked up, and runs again: {error}"]
+
+
+def _passed(attempts: Sequence[StoredRun]) -> dict[str, PassedRun]:
+    last = {run.tags["armory.nodeid"]: run for run in attempts}
+    return {
+        nodeid: PassedRun(run.run_id, from_text(run.tags.get(TAG)))
+        for nodeid, run in last.items()
+        if run.status == "FINISHED" and decode_outcome(run.tags) in _PASSED
+    }
+
+
+def _left_open(
+    attempts: Sequence[StoredRun], part: str, alive: Collection[str]
+) -> dict[str, list[str]]:
+    """The open runs of this shard; not those of processes that are alive on this machine."""
+    found: dict[str, list[str]] = {}
+    for run in attempts:
+        origin = origin_of(run.tags)
+        is_alive = origin.process in alive or origin.reporter in alive
+        if run.status == "RUNNING" and run.tags.get(PART, "") == part and not is_alive:
+            found.setdefault(run.tags["armory.nodeid"], []).append(run.run_id)
+    return found
+
+
+def close_interrupted(places: Sequence[Destination], run_ids: Sequence[str]) -> None:
+    """Close the open runs of an evaluation that is about to run again, as interrupted.
+
+    ``places`` are the stores they may be in. Raises :class:`TrackingError`.
+    """
+    from pytest_armory.store import open_store
+
+    for where in places:
+        store = open_store(where)
+        for run in filter(None, map(store.search.find, run_ids)):
+            if run.status == "RUNNING":
+                store.log_batch(run.run_id, tags={"armory.recovered": "true"})
+                close_left_open(store, run, Outcome.INTERRUPTED, run.seen)

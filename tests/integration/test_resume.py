@@ -1,0 +1,276 @@
+"""``--armory-resume``: what has passed is skipped, the rest runs and joins the session."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import Evals, text_of
+from faults import Session
+from mlflow import MlflowClient
+from servers import Proxy
+
+from pytest_armory.cli.main import main
+from pytest_armory.store.circuit import _circuits
+from pytest_armory.store.database import sqlite_uri
+
+TEN = """
+    import pytest
+    from pathlib import Path
+    pytestmark = pytest.mark.evaluation(name="ten")
+    @pytest.mark.parametrize("i", range(10))
+    def test_a(i, mark, stay):
+        with open("bodies", "a") as bodies:
+            print(i, file=bodies)
+        if i == 7 and not Path("go").exists():
+            mark("seven")
+            stay()
+"""
+
+
+def bodies(evals: Evals) -> list[int]:
+    return [int(line) for line in (evals.pytester.path / "bodies").read_text().split()]
+
+
+def outcomes(evals: Evals) -> list[tuple[str, str]]:
+    runs = [run for run in evals.read() if "armory.nodeid" in run.data.tags]
+    return [(str(r.info.run_name), r.data.tags.get("armory.outcome", "open")) for r in runs]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_was_killed_costs_only_what_was_left(
+    evals: Evals, start: Callable[..., Session], number: int
+) -> None:
+    """Killed at 70 %, it costs 30 % again; twice, and with another number of workers."""
+    evals.write(TEN)
+    args = ("--armory-session=s", "--armory-resume", "-p", "no:randomly")
+    job = start(*args)
+    job.wait_for("seven")
+    job.send(number)
+    job.gone()
+    assert bodies(evals) == list(range(8))
+    job = start(*args)  # which is killed at the same place
+    job.wait_for("seven")
+    job.send(number)
+    job.gone()
+    assert bodies(evals) == [*range(8), 7]
+    (evals.pytester.path / "go").touch()
+    result = evals.run("--armory-resume=s", "-n1", "-rs")
+    result.assert_outcomes(passed=3, skipped=7)
+    assert bodies(evals) == [*range(8), 7, 7, 8, 9]
+    result.stdout.fnmatch_lines([
+        "3 evaluations: 3 passed, tracked to *",
+        "resumed: 7 evaluations passed before in this session",
+        "session s over all its jobs: 10 evaluations: 10 passed (2 earlier attempts)",
+        "SKIPPED * passed already in session s, run *",
+    ])  # fmt: skip
+    (session,) = evals.sessions()
+    assert session.info.status == "FINISHED"
+    assert session.data.metrics["passed"] == session.data.metrics["evaluations"] == 10
+    assert text_of(session, "summary.md").startswith("## ✅ 10 evaluations: 10 passed")
+    assert sorted(outcomes(evals)) == sorted([
+        *((f"test_a[{i}]", "passed") for i in range(10)), *[("test_a[7]", "interrupted")] * 2
+    ])  # fmt: skip
+    attempts = [r for r in evals.read() if r.info.run_name == "test_a[7]"]
+    assert [run.data.tags["armory.attempt"] for run in attempts] == ["1", "2", "3"]
+    assert main(["report", "s"]) == 0
+    result = evals.run("--armory-resume=s")  # nothing is left
+    result.assert_outcomes(skipped=10)
+    result.stdout.fnmatch_lines(["0 evaluations, tracked to *", "resumed: 10 evaluations *"])
+    assert evals.sessions()[0].data.metrics["passed"] == 10
+
+
+def test_what_has_not_passed_runs_again(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.write("""
+        import pytest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation
+        def test_good(): pass
+        @pytest.mark.xfail
+        def test_expected(): assert 0
+        @pytest.mark.xfail
+        def test_unexpected(): pass
+        def test_bad(): assert Path("go").exists()
+        @pytest.mark.evaluation(at_least={"a": 1})
+        def test_gate(): track_metrics({"a": Path("go").exists()})
+        @pytest.fixture
+        def broken(): assert Path("go").exists()
+        def test_error(broken): pass
+        def test_skips():
+            if not Path("go").exists(): pytest.skip("not now")
+        @pytest.mark.skip
+        def test_never(): pass
+    """)
+    args = ("--armory-session=s", "--armory-resume", *each_way)
+    evals.run(*args).assert_outcomes(passed=1, failed=2, errors=1, skipped=2, xfailed=1, xpassed=1)
+    (evals.pytester.path / "go").touch()
+    result = evals.run(*args)
+    result.assert_outcomes(passed=4, skipped=4)
+    result.stdout.fnmatch_lines(
+        ["resumed: 3 evaluations *", "session s * 7 evaluations: 5 passed*"]
+    )
+    assert main(["report", "s"]) == 0
+    evals.run("--armory-resume=other").assert_outcomes(passed=5, skipped=1, xfailed=1, xpassed=1)
+
+
+CHANGES = [
+    ("test_it.py", "pass", "pass  # changed", "its file has changed"),
+    ("conftest.py", "1", "2", "a conftest file has changed"),
+    ("marked.py", "'a'", "'b'", "its marker has changed"),
+    ("values.py", "[1, 2]", "[1, 3]", "its parameters have changed"),
+]
+
+
+def test_what_has_changed_runs_again(evals: Evals) -> None:
+    """And says what it is; a parameter without a stable form always runs again."""
+    evals.write(
+        """
+        import numpy, pytest, marked, values
+        pytestmark = pytest.mark.evaluation(description=marked.TEXT)
+        @pytest.mark.parametrize("x", [numpy.array(values.XS)], ids=["x"])
+        def test_a(x): pass
+        @pytest.mark.parametrize("x", [object()], ids=["o"])
+        def test_b(x): pass
+        """,
+        conftest="VALUE = 1",
+        marked="TEXT = 'a'",
+        values="XS = [1, 2]",
+    )
+    args = ("--armory-session=s", "--armory-resume", "-p", "no:randomly")
+    evals.run(*args, subprocess=True).assert_outcomes(passed=2)
+    for name, old, new, expected in CHANGES:
+        evals.run(*args, subprocess=True).assert_outcomes(passed=1, skipped=1)
+        path = evals.pytester.path / name
+        path.write_text(path.read_text().replace(old, new))
+        result = evals.run(*args, subprocess=True)
+        result.assert_outcomes(passed=2)
+        assert f"passed before, and runs again: {expected} (test_a[x])" in result.stdout.str()
+    result.stdout.fnmatch_lines(["*runs again: its parameters have no stable form (test_b[[]o])"])
+    path.write_text("XS = [5]")
+    evals.run(*args, "--armory-resume-any", subprocess=True).assert_outcomes(skipped=2)
+
+
+def test_another_commit_or_uncommitted_changes(evals: Evals) -> None:
+    def git(*args: str) -> None:
+        author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *author, *args], cwd=evals.pytester.path, check=True, timeout=30)
+
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    model = Path(evals.pytester.path, "model.py")
+    model.write_text("x = 1\n")
+    git("init", "-q")
+    git("add", "test_it.py", "model.py")
+    git("commit", "-qm", "one")
+    args = ("--armory-session=s", "--armory-resume")
+    expected = [
+        lambda: None,
+        lambda: model.write_text("x = 2\n"),
+        lambda: model.write_text("x = 3\n"),
+        lambda: git("commit", "-qam", "two"),
+    ]
+    said = [
+        "",
+        "uncommitted changes have changed",
+        "uncommitted changes have changed",
+        "git commit",
+    ]
+    evals.run(*args, subprocess=True).assert_outcomes(passed=1)
+    for change, text in zip(expected, said, strict=True):
+        change()
+        result = evals.run(*args, subprocess=True)
+        result.assert_outcomes(**({"passed": 1} if text else {"skipped": 1}))
+        assert text in result.stdout.str()
+
+
+def test_what_other_jobs_are_doing_is_left_alone(
+    evals: Evals, start: Callable[..., Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs of another machine's: only those of this shard that are about to run are closed."""
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(4))
+        def test_a(i, mark, stay):
+            if i == 1:
+                mark("there")
+                stay()
+    """)
+    client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
+    experiment = client.create_experiment("x")
+
+    def elsewhere(i: int, part: str) -> str:
+        tags = {
+            "armory.kind": "evaluation", "armory.session": "s", "armory.host": "far",
+            "armory.process": "far:1:a", "armory.shard": "far:1:a:b", "armory.part": part,
+            "armory.nodeid": f"test_it.py::test_a[{i}]",
+        }  # fmt: skip
+        run = client.create_run(experiment, run_name=f"far-{i}-{part}", tags=tags)
+        return str(run.info.run_id)
+
+    mine, others, later = elsewhere(0, "1/2"), elsewhere(0, "2/2"), elsewhere(3, "2/2")
+    job = start("--armory-session=s", "--armory-resume", "--armory-shard=1/2", "-p", "no:randomly")
+    job.wait_for("there")  # a job at work on this machine
+    (evals.pytester.path / "conftest.py").write_text(
+        "import pytest\n@pytest.fixture\ndef mark(): return lambda name: None\n"
+        "@pytest.fixture\ndef stay(): return lambda: None\n"
+    )
+    evals.run("--armory-session=s", "--armory-resume", "--armory-shard=1/2", subprocess=True)
+    statuses = {run.info.run_id: run.info.status for run in evals.read()}
+    assert statuses[mine] == "KILLED"
+    assert (statuses[others], statuses[later]) == ("RUNNING", "RUNNING")
+    assert client.get_run(mine).data.tags["armory.outcome"] == "interrupted"
+    assert list(statuses.values()).count("RUNNING") >= 3  # the living job's too
+    assert main(["report", "s"]) == 1
+    assert "test_a[3] is still running: it began just now on far" in capsys.readouterr().out
+    job.send(signal.SIGKILL)
+
+
+def test_what_waits_locally_counts(evals: Evals, proxy: Proxy) -> None:
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation(name="resumed")
+        def test_a(): pass
+        def test_b(): pass
+    """)
+    args = ("--armory-tracking-uri", proxy.url, "--armory-session=outage", "--armory-resume")
+
+    def down(_: Proxy, handler: object) -> bool:
+        handler.give(503, b"")  # type: ignore[attr-defined]
+        return True
+
+    proxy.fault = down
+    result = evals.run(*args, "-k", "test_a", "-o", "armory_budget=1")
+    result.stdout.fnmatch_lines(["waiting for *"])
+    proxy.fault = None
+    _circuits.clear()  # as in a process of its own
+    result = evals.run(*args)
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*over all its jobs: 2 evaluations: 2 passed"])
+
+
+REFUSED = [
+    (("--armory-resume",), "*needs a session: give its ID*"),
+    (("--armory-resume", "test_it.py"), "*has taken 'test_it.py' for a session's ID*"),
+    (("--armory-resume", "a.py::test_b"), "*has taken 'a.py::test_b' for a session's ID*"),
+    (("--armory-resume=a", "--armory-session=b"), "*=a and the session b * differ*"),
+    (("--armory-resume=a b",), "*a session's ID must be*got 'a b'*"),
+]
+
+
+@pytest.mark.parametrize(("args", "expected"), REFUSED)
+def test_what_cannot_be_resumed(evals: Evals, args: Sequence[str], expected: str) -> None:
+    evals.write("def test_a(): pass")
+    result = evals.run(*args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: armory: {expected}"])
+
+
+def test_resuming_needs_tracking(evals: Evals) -> None:
+    evals.write("def test_a(): pass")
+    result = evals.run("--armory-resume=a", track=False)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*add --armory-track*"])
