@@ -2,7 +2,7 @@
 
 A :class:`SampleTable` holds all samples of one evaluation. That of the running one, tracked or not,
 is ``run.writer.samples.table``;
-:func:`~pytest_armory.tables.parquet.read_parquet` makes one of the bytes of a stored
+:func:`~pytest_armory.tables.files.read_parquet` makes one of the bytes of a stored
 ``samples.parquet``. Both are asked in the same way::
 
     table.names                   # the scores, by the names that their metrics have

@@ -158,10 +158,19 @@ class SampleRows:
         ends = numpy.asarray([*self._starts[1:], self.count])
         return numpy.repeat(numpy.arange(len(ends)), ends - numpy.asarray(self._starts))
 
+    def set_repeats(self, repeats: Any) -> None:
+        """Say in which repeat each row was added: ascending numbers."""
+        last = int(repeats[-1]) if len(repeats) else 0
+        self._starts = [int(start) for start in repeats.searchsorted(range(last + 1))]
+
     @property
     def has_repeats(self) -> bool:
         """Whether it has rows of a second repeat."""
         return len(self._starts) > 1
+
+    def score_array(self, name: str) -> Any:
+        """The values of one of its scores: float64, NaN where there is none."""
+        return as_numpy(self.scores[name], self.count)
 
     def score(self, name: str) -> Score:
         """One of its scores."""
@@ -175,7 +184,7 @@ class SampleRows:
         return Score(
             name,
             self.id_array(),
-            as_numpy(self.scores[name], count),
+            self.score_array(name),
             column(self.groups),
             self.repeat_array() if self.has_repeats else None,
             column(self.columns.get(TARGET)),

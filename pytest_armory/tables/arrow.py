@@ -1,0 +1,218 @@
+"""A table of samples as one Arrow table: the rows of all scores, and how to tell them apart."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from pytest_armory.tables.columns import Column
+from pytest_armory.tables.table import PREDICTION, TARGET, SampleRows, SampleTable
+
+ABOUT = b"armory"
+"""The key of the schema's metadata: a JSON object, see :func:`to_arrow`."""
+
+SAMPLE, GROUP, REPEAT = "sample", "group", "repeat"
+
+
+@dataclass
+class Sheet:
+    """Rows that lie side by side: those of scores that were measured on the same samples."""
+
+    count: int
+    labels: dict[str, Any]
+    scores: dict[str, Any]
+    columns: dict[str, Any] = field(default_factory=dict)
+
+    def takes(self, other: Sheet) -> bool:
+        """Whether another one's scores are of the same samples, with equal columns."""
+        shared = self.columns.keys() & other.columns.keys()
+        return (
+            self.count == other.count
+            and self.labels.keys() == other.labels.keys()
+            and all(_are_equal(self.labels[name], other.labels[name]) for name in self.labels)
+            and all(_are_equal(self.columns[name], other.columns[name]) for name in shared)
+        )
+
+    def join(self, other: Sheet) -> None:
+        """Add another one's scores and columns."""
+        self.scores |= other.scores
+        self.columns |= other.columns
+
+
+def to_arrow(table: SampleTable) -> Any:
+    """The samples as a ``pyarrow.Table``.
+
+    Columns: ``sample``; ``group`` and ``repeat`` where there are any; a float for each score;
+    ``target`` and ``prediction``; the user's own. Scores that were measured on the same samples
+    lie side by side, others below one another: there null says that a row has no such score, and
+    NaN that the sample has no value. The schema's metadata says under ``armory`` which columns
+    are scores, which of them are errors, of which evaluation they are, and whether the evaluation
+    had ended.
+    """
+    pyarrow = import_module("pyarrow")
+    sheets = _sheets(table)
+    order = _column_names(sheets)
+    columns = [_stacked([_column(sheet, name) for sheet in sheets], sheets) for name in order]
+    parts = [part for part in table.parts if part.count]
+    about = {
+        "scores": table.names,
+        "higher_is_worse": sorted({name for part in parts for name in part.higher_is_worse}),
+        "sources": {name: part.source for part, name in table.each_score()},
+        "datasets": {name: part.dataset for part, name in table.each_score()},
+        "partial": table.is_partial,
+    }
+    found = pyarrow.table(dict(zip(order, columns, strict=True)))
+    return found.replace_schema_metadata({ABOUT: json.dumps(about)})
+
+
+def _sheets(table: SampleTable) -> list[Sheet]:
+    found: list[Sheet] = []
+    for part in table.parts:
+        if not part.count:
+            continue
+        sheet = _sheet_of(part)
+        home = next((one for one in found if one.takes(sheet)), None)
+        if home is None:
+            found.append(sheet)
+        else:
+            home.join(sheet)
+    return found
+
+
+def _sheet_of(part: SampleRows) -> Sheet:
+    labels = {SAMPLE: part.id_array()}
+    if part.groups is not None:
+        labels[GROUP] = part.groups.array(part.count)
+    if part.has_repeats:
+        labels[REPEAT] = part.repeat_array()
+    columns: dict[str, Any] = {}
+    for name, column in part.columns.items():
+        column.pad(part.count)
+        columns[name] = column.array(part.count)
+    scores = {name: part.score_array(name) for name in part.scores}
+    return Sheet(part.count, labels, scores, columns)
+
+
+def _are_equal(first: Any, second: Any) -> bool:
+    if first.dtype != second.dtype:
+        return False
+    if first.dtype.kind == "f":
+        return bool(import_module("numpy").array_equal(first, second, equal_nan=True))
+    return bool((first == second).all())
+
+
+def _column_names(sheets: Sequence[Sheet]) -> list[str]:
+    scores = [name for sheet in sheets for name in sheet.scores]
+    columns = {name: None for sheet in sheets for name in sheet.columns}
+    own = [name for name in (SAMPLE, GROUP, REPEAT) if any(name in s.labels for s in sheets)]
+    first = [name for name in (TARGET, PREDICTION) if name in columns]
+    return [*own, *scores, *first, *(name for name in columns if name not in first)]
+
+
+def _column(sheet: Sheet, name: str) -> Any:
+    for columns in (sheet.labels, sheet.scores, sheet.columns):
+        if name in columns:
+            return columns[name]
+    return None
+
+
+def _stacked(chunks: Sequence[Any], sheets: Sequence[Sheet]) -> Any:
+    """Chunks of one column as one Arrow array; null where a sheet does not have it."""
+    pyarrow = import_module("pyarrow")
+    known = [None if chunk is None else _arrow_array(chunk) for chunk in chunks]
+    kinds = {chunk.type for chunk in known if chunk is not None}
+    if len(kinds) > 1:
+        kind = pyarrow.float64() if all(map(_is_number, kinds)) else pyarrow.string()
+        known = [None if chunk is None else _cast(chunk, kind) for chunk in known]
+    else:
+        kind = next(iter(kinds))
+    return pyarrow.concat_arrays(
+        pyarrow.nulls(sheet.count, kind) if chunk is None else chunk
+        for chunk, sheet in zip(known, sheets, strict=True)
+    )
+
+
+def _arrow_array(values: Any) -> Any:
+    pyarrow = import_module("pyarrow")
+    if values.dtype.kind != "O":
+        return pyarrow.array(values)
+    found = values.tolist()
+    try:
+        return pyarrow.array(found)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # of several kinds
+        texts = [None if value is None else _text(value) for value in found]
+        return pyarrow.array(texts, pyarrow.string())
+
+
+def _text(value: object) -> str:
+    return str(value).encode(errors="backslashreplace").decode()
+
+
+def _is_number(kind: Any) -> bool:
+    return str(kind) in ("int64", "double", "null")
+
+
+def _cast(chunk: Any, kind: Any) -> Any:
+    if str(kind) == "double":
+        return chunk.cast(kind)
+    texts = [None if value is None else _text(value) for value in chunk.to_pylist()]
+    return import_module("pyarrow").array(texts, kind)
+
+
+def from_arrow(found: Any) -> SampleTable:
+    """The samples that :func:`to_arrow` made a table of; raises :class:`ValueError` for others."""
+    about = _about(found)
+    table = SampleTable()
+    for names, rows in _by_presence(found, [n for n in about["scores"] if n in found.column_names]):
+        part = SampleRows(names, source=about["sources"].get(names[0], ""))
+        part.dataset = about["datasets"].get(names[0], "")
+        part.higher_is_worse = {name for name in names if name in about["higher_is_worse"]}
+        part.is_complete = not about["partial"]
+        _fill(part, rows, set(about["scores"]))
+        table.parts.append(part)
+    return table
+
+
+def _about(found: Any) -> dict[str, Any]:
+    text = (found.schema.metadata or {}).get(ABOUT)
+    about = json.loads(text) if text else None
+    if not isinstance(about, dict) or not isinstance(about.get("scores"), list):
+        raise ValueError("it does not say which columns are scores")
+    empty: dict[str, Any] = {"higher_is_worse": [], "sources": {}, "datasets": {}, "partial": False}
+    return {**empty, **about}
+
+
+def _by_presence(found: Any, scores: Sequence[str]) -> list[tuple[list[str], Any]]:
+    """The scores that the same rows have, each time with these rows."""
+    groups: dict[bytes, tuple[list[str], Any]] = {}
+    for name in scores:
+        present = found[name].is_valid().combine_chunks()
+        key = import_module("numpy").packbits(present.to_numpy(zero_copy_only=False)).tobytes()
+        groups.setdefault(key, ([], present))[0].append(name)
+    return [(names, found.filter(present)) for names, present in groups.values()]
+
+
+def _fill(part: SampleRows, rows: Any, scores: set[str]) -> None:
+    part.count = rows.num_rows
+    part.ids = _column_of(rows[SAMPLE])
+    if GROUP in rows.column_names and not rows[GROUP].null_count:
+        part.groups = _column_of(rows[GROUP])
+    if REPEAT in rows.column_names and not rows[REPEAT].null_count:
+        part.set_repeats(rows[REPEAT].to_numpy())
+    for name in part.scores:
+        part.scores[name] = array("d", rows[name].to_numpy().astype("float64").tobytes())
+    for name in rows.column_names:
+        if name not in (SAMPLE, GROUP, REPEAT, *scores) and rows[name].null_count < part.count:
+            part.columns[name] = _column_of(rows[name])
+
+
+def _column_of(values: Any) -> Column:
+    kind = str(values.type)
+    if values.null_count or kind not in ("int64", "double"):
+        return Column(values.to_pylist())
+    code = "q" if kind == "int64" else "d"
+    return Column(array(code, values.to_numpy().tobytes()))

@@ -1,0 +1,143 @@
+"""Samples as files: what is written is read back, and the worst rows come first."""
+
+from __future__ import annotations
+
+import io
+import json
+from array import array
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from pytest_armory.tables import SampleTable
+from pytest_armory.tables.arrow import to_arrow
+from pytest_armory.tables.files import read_parquet, sample_files, table_json, worst, write_parquet
+
+NAN = float("nan")
+
+
+def table_of(*parts: dict[str, Any], repeats: int = 1) -> SampleTable:
+    """A table with the rows of several calls; names in upper case are scores."""
+    table = SampleTable()
+    for repeat in range(repeats):
+        for part in parts:
+            scores = {name: array("d", values) for name, values in part.items() if name.isupper()}
+            columns = {n: v for n, v in part.items() if n.islower() and n not in ("ids", "groups")}
+            rows = table.rows_of_scores(list(scores))
+            rows.add(scores, ids=part.get("ids"), groups=part.get("groups"), columns=columns)
+            rows.is_complete = True
+        if repeat < repeats - 1:
+            table.begin_repeat()
+    return table
+
+
+ONE = {"ids": ["a", "b", "c"], "groups": [1, 1, 2], "A": [1, 0, NAN], "B": [0.25, -1.5, 2]}
+TABLES: dict[str, tuple[SampleTable, int]] = {
+    "one part": (table_of({**ONE, "target": [1, 2, 3], "prediction": ["x", None, "z"]}), 3),
+    "positions": (table_of({"A": [1, 0]}), 2),
+    "side by side": (table_of(ONE, {"C": [1, 2, 3], "ids": ["a", "b", "c"], "groups": [1, 1, 2]}), 3),
+    "other ids": (table_of(ONE, {"C": [1, NAN], "ids": ["a", "z"], "note": ["x", "y"]}), 5),
+    "ids of two kinds": (table_of(ONE, {"C": [1, 0]}), 5),
+    "columns that differ": (
+        table_of({"A": [1, 0], "prediction": [1, 2]}, {"B": [1, 0], "prediction": [1, 3]}), 4,
+    ),
+    "columns of several kinds": (
+        table_of({"A": [1, 0, 1], "x": [1, 2, 3]}, {"B": [1], "x": ["a"]}, {"C": [0], "x": [0.5]}),
+        5,
+    ),
+    "mixed column": (table_of({"A": [1, 0, 1], "x": [1, "a", None], "y": [True, None, False]}), 3),
+    "repeats": (table_of(ONE, repeats=3), 9),
+    "no value at all": (table_of({"A": [NAN, NAN], "note": [None, None]}), 2),
+    "strange texts": (table_of({"A": [1], "ids": ["\ud800"], "note": ["\x00é"]}), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_is_written_is_read_back(name: str) -> None:
+    table, count = TABLES[name]
+    content = write_parquet(to_arrow(table))
+    read = read_parquet(content)
+    assert pyarrow.parquet.read_table(io.BytesIO(content)).num_rows == count
+    assert (read.names, read.is_partial) == (table.names, False)
+    for score in table.names:
+        was, now = table.score(score), read.score(score)
+        assert was is not None
+        assert now is not None
+        np.testing.assert_array_equal(now.values, was.values)
+        for attribute in ("groups", "repeats", "targets", "predictions"):
+            values = (getattr(was, attribute), getattr(now, attribute))
+            assert _listed(values[0]) == _listed(values[1])
+        assert list(map(str, now.ids)) == list(map(str, was.ids))
+        assert now.mean == was.mean
+        if name not in ("ids of two kinds",):
+            assert now.digest == was.digest
+
+
+def _listed(values: Any) -> Any:
+    return None if values is None else list(map(str, values))
+
+
+def test_the_columns_and_what_the_file_says_of_them() -> None:
+    table = table_of({**ONE, "note": ["x"] * 3, "target": [1, 2, 3]})
+    table.parts[0].higher_is_worse = {"B"}
+    table.parts[0].is_complete = False
+    found = to_arrow(table)
+    assert found.column_names == ["sample", "group", "A", "B", "target", "note"]
+    about = json.loads(found.schema.metadata[b"armory"])
+    assert (about["scores"], about["higher_is_worse"], about["partial"]) == (
+        ["A", "B"],
+        ["B"],
+        True,
+    )
+    read = read_parquet(write_parquet(found))
+    assert (read.is_partial, read.parts[0].higher_is_worse) == (True, {"B"})
+
+
+def test_another_file_is_refused() -> None:
+    other = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"A": [1]}), other)
+    for content, text in (
+        (other.getvalue(), "which columns are scores"),
+        (b"x", "no file of samp"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            read_parquet(content)
+
+
+WORST: list[tuple[list[float], list[float], set[str], list[int]]] = [
+    ([1, 0, 1, 0], [0, 1, 2, 0], set(), [3, 1, 0, 2]),
+    ([1, 0, 1, 0], [0, 1, 2, 0], {"B"}, [1, 3, 2, 0]),
+    ([1, 0, NAN, 0], [0, 1, 2, NAN], set(), [2, 3, 1, 0]),
+    ([5, 0, NAN, 7], [0, 0, 0, 0], {"A"}, [2, 3, 0, 1]),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "errors", "order"), WORST, ids=range(len(WORST)))
+def test_the_worst_rows_come_first(
+    first: list[float], second: list[float], errors: set[str], order: list[int]
+) -> None:
+    table = table_of({"A": first, "B": second})
+    table.parts[0].higher_is_worse = errors
+    for most in (4, 3, 1):
+        assert worst(to_arrow(table), most)["sample"].to_pylist() == order[:most]
+
+
+def test_mlflows_form_of_a_table() -> None:
+    table = table_of({"A": [1, 0.5, NAN], "note": ["é", None, "x"], "flag": [True, False, None]})
+    assert json.loads(table_json(to_arrow(table))) == {
+        "columns": ["sample", "A", "note", "flag"],
+        "data": [[0, 1, "é", True], [1, 0.5, None, False], [2, None, "x", None]],
+    }
+
+
+def test_the_files_of_many_samples() -> None:
+    rng = np.random.default_rng(0)
+    right = (rng.random(50_000) < 0.9).astype(float)
+    files = sample_files(table_of({"A": right, "B": rng.random(50_000), "target": right}))
+    assert len(files["samples.parquet"]) < 420_000
+    rows = json.loads(files["samples.json"])["data"]
+    assert len(rows) == 1000
+    assert {row[1] for row in rows} == {0}
