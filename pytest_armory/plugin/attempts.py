@@ -248,6 +248,7 @@ class Attempts:
 
     def _write_result(self, attempt: Attempt, outcome: Outcome) -> None:
         run, problems = attempt.run, attempt.problems
+        sampled = run.writer.sample_results()
         run.metrics["duration_seconds"] = attempt.seconds
         attempt.chief = user_hooks.chief_metrics_of(attempt.item, attempt.metrics, problems)
         if attempt.baseline is None:
@@ -255,9 +256,13 @@ class Attempts:
         self.describe(attempt)
         run.writer.write(
             params=attempt.described,
-            metrics=[("duration_seconds", attempt.seconds, 0)],
+            metrics=[
+                ("duration_seconds", attempt.seconds, 0),
+                *((name, value, 0) for name, value in sampled.metrics.items()),
+            ],
             tags={
                 "armory.outcome": outcome.value,
+                **sampled.tags,
                 **gate_tags(attempt.verdicts),
                 **display_tags(attempt.chief, attempt.compared),
             },

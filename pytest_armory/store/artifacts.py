@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pytest_armory.store.connection import Connection
 from pytest_armory.store.translation import translated
@@ -24,6 +25,32 @@ def store_files(
             file = _as_file(content, Path(folder, path.rpartition("/")[2]))
             work = partial(_store_file, connection, artifact_uri, path, file)
             connection.call(doing, work, file.stat().st_size)
+
+
+def has_files(artifact_uri: str) -> bool:
+    """Whether a run may have artifacts that it did not get from this package.
+
+    Known at once of a folder of this machine, else taken for granted.
+    """
+    parts = urlsplit(artifact_uri)
+    if parts.scheme not in ("", "file"):
+        return True
+    folder = Path(url2pathname(parts.path))
+    return folder.exists() and any(file.name not in _OURS for file in folder.iterdir())
+
+
+_OURS = ("metrics", "params.json", "samples.json", "samples.parquet")
+
+
+def read_file(connection: Connection, artifact_uri: str, path: str) -> bytes:
+    """The content of one artifact, within a budget; raises :class:`TrackingError` without it."""
+
+    def read() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            repository = _repository(connection, artifact_uri)
+            return Path(repository.download_artifacts(path, folder)).read_bytes()
+
+    return connection.call(f"reading the artifact {path!r}", read)
 
 
 def _as_file(content: str | bytes | Path, file: Path) -> Path:

@@ -10,12 +10,14 @@ from time import monotonic, sleep
 from typing import Any
 
 from pytest_armory.environment import changed
+from pytest_armory.records.sample_tag import DatasetIdentity
 from pytest_armory.store import fluent
 from pytest_armory.store.active_model import linked_to_no_model
-from pytest_armory.store.artifacts import store_files
+from pytest_armory.store.artifacts import has_files, read_file, store_files
 from pytest_armory.store.background import Background
 from pytest_armory.store.circuit import WITHOUT_RETRIES
 from pytest_armory.store.connection import Connection
+from pytest_armory.store.datasets import log_datasets
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.experiments import Experiments
 from pytest_armory.store.runs import NAME_LIMIT, StoredRun, StoreRun, milliseconds, stored_run
@@ -98,6 +100,18 @@ class Store:
     def log_files(self, run: StoreRun | StoredRun, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts by their path in the run, from text, bytes or a file on disk."""
         store_files(self.connection, run.artifact_uri, files)
+
+    def log_datasets(self, run: StoreRun, datasets: Iterable[DatasetIdentity]) -> None:
+        """Say which data a run was of; no request for none."""
+        log_datasets(self.connection, run, datasets)
+
+    def may_have_tables(self, run: StoreRun) -> bool:
+        """Whether code may have stored tables with a run by MLflow; no request."""
+        return has_files(run.artifact_uri)
+
+    def read_file(self, run: StoredRun | StoreRun, path: str) -> bytes:
+        """The content of one of a run's artifacts; :class:`TrackingError` if there is none."""
+        return read_file(self.connection, run.artifact_uri, path)
 
     def close_run(self, run_id: str, status: str, end: int | None = None) -> None:
         """Set a run's final status and its end in milliseconds since the epoch."""

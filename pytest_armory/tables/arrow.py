@@ -43,7 +43,7 @@ class Sheet:
         self.columns |= other.columns
 
 
-def to_arrow(table: SampleTable) -> Any:
+def to_arrow(table: SampleTable, *, is_partial: bool = False) -> Any:
     """The samples as a ``pyarrow.Table``.
 
     Columns: ``sample``; ``group`` and ``repeat`` where there are any; a float for each score;
@@ -63,7 +63,7 @@ def to_arrow(table: SampleTable) -> Any:
         "higher_is_worse": sorted({name for part in parts for name in part.higher_is_worse}),
         "sources": {name: part.source for part, name in table.each_score()},
         "datasets": {name: part.dataset for part, name in table.each_score()},
-        "partial": table.is_partial,
+        "partial": is_partial or table.is_partial,
     }
     found = pyarrow.table(dict(zip(order, columns, strict=True)))
     return found.replace_schema_metadata({ABOUT: json.dumps(about)})

@@ -18,9 +18,12 @@ MOST = 1_000
 """How many rows MLflow's table has at most: the worst ones."""
 
 
-def sample_files(table: SampleTable) -> dict[str, str | bytes]:
-    """All samples as Parquet, and the worst of them in the form of ``mlflow.log_table``."""
-    found = to_arrow(table)
+def sample_files(table: SampleTable, *, is_partial: bool = False) -> dict[str, str | bytes]:
+    """All samples as Parquet, and the worst of them in the form of ``mlflow.log_table``.
+
+    ``is_partial`` says that more rows are to come.
+    """
+    found = to_arrow(table, is_partial=is_partial)
     return {PARQUET: write_parquet(found), JSON: table_json(worst(found, MOST))}
 
 
@@ -87,14 +90,20 @@ def worst(found: Any, most: int) -> Any:
 
 def table_json(found: Any) -> str:
     """An Arrow table in the form of ``mlflow.log_table``; whole numbers without a fraction."""
-    columns = [list(map(_cell, found[name].to_pylist())) for name in found.column_names]
+    columns = [_cells(found[name]) for name in found.column_names]
     rows = [list(cells) for cells in zip(*columns, strict=True)]
     return json.dumps({"columns": found.column_names, "data": rows}, ensure_ascii=False)
 
 
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    if not math.isfinite(value):
-        return None if value != value else str(value)
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+def _cells(column: Any) -> list[Any]:
+    """The values of a column as JSON has them: NaN as null, infinities as texts."""
+    if str(column.type) != "double":
+        return list(column.to_pylist())
+    values = column.to_numpy()
+    if (values == values.round()).all() and (abs(values) < 2**53).all():
+        return list(values.astype("int64").tolist())
+    return [value if math.isfinite(value) else _infinite(value) for value in values.tolist()]
+
+
+def _infinite(value: float) -> str | None:
+    return None if value != value else str(value)

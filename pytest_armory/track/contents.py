@@ -124,11 +124,15 @@ class Tables:
         values = [[row.get(column) for column in columns] for row in rows]
         return dumps({"columns": columns, "data": values}, ensure_ascii=False)
 
-    def tag(self, stored: str | None) -> str:
-        """The value of :data:`TABLES_TAG`, after what is stored under it already."""
+    def tag(self, stored: str | None, *names: str) -> str:
+        """The value of :data:`TABLES_TAG`, after what is stored under it already.
+
+        ``names`` are tables that were stored in another way.
+        """
         entries = loads(stored or "[]")
-        self.tagged.update(self._tables)
-        new = [{"path": name, "type": "table"} for name in self._tables]
+        known = dict.fromkeys((*self._tables, *names))
+        self.tagged.update(known)
+        new = [{"path": name, "type": "table"} for name in known]
         return dumps([*entries, *(entry for entry in new if entry not in entries)])
 
 

@@ -87,6 +87,8 @@ def _open_inside(
                 raise
             outer.connection.problems.append(str(error))
             run = EvaluationRun()
+    if outer is not None:
+        run.writer.samples.confidence = outer.writer.samples.confidence
     if outer is not None and not outer.connection.raises:
         run.connection.collect_problems(outer.connection.problems)
     return run
@@ -95,7 +97,7 @@ def _open_inside(
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
         if run.run_id is not None:
-            run.writer.record(scope.params)
+            run.writer.record_all(scope.params)
             run.writer.recorded = None
     finally:
         run.writer.close(status)

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from pytest_armory.errors import MetricWarning
-from pytest_armory.tables import SampleRows, SampleTable
+from pytest_armory.records.sample_tag import DatasetIdentity, SampleTag
+from pytest_armory.tables import SampleRows, SampleTable, Score
 from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.values import legal_key
 
 TRACKED = "track_samples"
 """What measured a score that no engine has measured."""
+
+
+PARTIAL_SECONDS = 30.0
+"""The least time between two partial copies of the samples in the store."""
+
+GROWTH = 1.1
+"""By how much the rows must have grown for another partial copy."""
+
+DEFAULT_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class SampleResults:
+    """What is written of samples besides the files."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    datasets: Sequence[DatasetIdentity] = ()
 
 
 class EngineRows:
@@ -40,7 +62,12 @@ class KeptSamples:
 
     def __init__(self, metrics: LoggedMetrics) -> None:
         self.table = SampleTable()
+        self.confidence = DEFAULT_CONFIDENCE
+        self.digests: dict[str, str] = {}
+        """The digest of each score's data, once the results are known."""
         self._metrics = metrics
+        self._stored_at: float | None = None
+        self._stored_rows = 0
 
     def open(
         self, evaluation: str, scores: Sequence[str], dataset: str, higher_is_worse: Sequence[str]
@@ -83,6 +110,71 @@ class KeptSamples:
         self._metrics.taken(new, TRACKED)
         means = {name: rows.mean(name) for name in named}
         self._metrics.note({name: mean for name, mean in means.items() if mean is not None}, 0)
+
+    def is_copy_due(self) -> bool:
+        """Whether a partial copy is to be stored now, of a table that still grows."""
+        now = monotonic()
+        if self._stored_at is None:
+            self._stored_at = now
+        grown = self.table.count > self._stored_rows * GROWTH
+        if not grown or now - self._stored_at < PARTIAL_SECONDS:
+            return False
+        self._stored_at, self._stored_rows = now, self.table.count
+        return True
+
+    def partial_tags(self) -> dict[str, str]:
+        """The tag of the run while rows are still to come."""
+        return SampleTag(self.table.count, is_partial=True).to_tags()
+
+    def results(self) -> SampleResults:
+        """The means of ``track_samples``, the intervals of all scores, and which data they are of.
+
+        An evaluation that was cut short has neither metrics nor data.
+        """
+        if not self.table:
+            return SampleResults()
+        metrics: dict[str, float] = {}
+        datasets: dict[DatasetIdentity, None] = {}
+        for rows, name in self.table.each_score():
+            if not rows.is_complete:
+                continue
+            score = rows.score(name)
+            self.digests[name] = known = self._digest_of(rows, score)
+            samples = len(set(score.ids.tolist())) if score.repeats is not None else len(score)
+            datasets[DatasetIdentity(rows.dataset, known, samples)] = None
+            if not rows.source and score.mean is not None:
+                metrics[name] = score.mean
+            metrics |= intervals(score, self.confidence, with_missing=not rows.source)
+        self._metrics.note(metrics, 0)
+        tag = SampleTag(self.table.count, self.table.is_partial, self.digests)
+        return SampleResults(metrics, tag.to_tags(), list(datasets))
+
+    def _digest_of(self, rows: SampleRows, score: Score) -> str:
+        """The digest of a score's data, computed once for all scores of the same rows."""
+        known = next((self.digests[name] for name in rows.scores if name in self.digests), None)
+        return known or score.digest
+
+
+def intervals(score: Score, confidence: float, *, with_missing: bool) -> dict[str, float]:
+    """The ends of a score's confidence interval as metrics; none where the data tell nothing.
+
+    Wilson's for 0 and 1, Student's t for other numbers, and cluster-robust where samples belong
+    together. A score of which a value is missing has none unless ``with_missing``.
+    """
+    from pytest_armory.statistics.intervals import clustered_interval, mean_interval, wilson
+
+    valid, clusters = score.valid, score.valid.clusters
+    if not len(valid) or (len(valid) < len(score) and not with_missing):
+        return {}
+    if clusters is not None:
+        low, high = clustered_interval(valid.values, clusters, confidence)
+    elif valid.is_binary:
+        low, high = wilson(float(valid.values.sum()), len(valid), confidence)
+    else:
+        low, high = mean_interval(valid.values, confidence)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return {}
+    return {f"{score.name}/ci_low": low, f"{score.name}/ci_high": high}
 
 
 def warn_of_missing(scores: Mapping[str, array[float]], stacklevel: int = 2) -> None:

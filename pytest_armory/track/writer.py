@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pytest_armory.errors import ParameterWarning, StoreRefusedError, TrackingError
+from pytest_armory.records.sample_tag import DatasetIdentity
 from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.contents import TABLES_TAG, Tables, json_text
-from pytest_armory.track.kept_samples import EngineRows, KeptSamples
+from pytest_armory.track.kept_samples import EngineRows, KeptSamples, SampleResults
 from pytest_armory.track.location import Location
 from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.track.results import warn_of_refused
@@ -36,6 +38,7 @@ class RunWriter:
         self.recorded: Callable[[], Mapping[str, str]] | None = None
         """The parameters that are to be stored when the run ends, as they are now, until then."""
         self._tables = Tables()
+        self._datasets: Sequence[DatasetIdentity] = ()
         self.was_used = False
         """Whether anything was logged, be it stored or not."""
 
@@ -125,6 +128,12 @@ class RunWriter:
         """Write a tracking context's parameters that have changed since the last call."""
         self.write(params=self.params.changed_since_recorded(params))
 
+    def record_all(self, params: Mapping[str, object]) -> None:
+        """Write what is left to write when the run ends: parameters, and results of samples."""
+        sampled = self.sample_results()
+        metrics = [(name, value, 0) for name, value in sampled.metrics.items()]
+        self.write(self.params.changed_since_recorded(params), metrics, sampled.tags)
+
     def log_results(
         self,
         numbers: Mapping[str, float],
@@ -188,7 +197,50 @@ class RunWriter:
         return self.samples.open(evaluation, scores, dataset, higher_is_worse)
 
     def store_samples_on_the_way(self) -> None:
-        """Store the samples so far, where that is due."""
+        """Store a partial copy of the samples so far, where that is due."""
+        if self.connection.location is not None and self.samples.is_copy_due():
+            self._store_samples(self.samples.partial_tags())
+
+    def _store_samples(
+        self, tags: Mapping[str, str] | None = None, datasets: Sequence[DatasetIdentity] = ()
+    ) -> None:
+        """Store the samples, in the background where that hides latency."""
+        from pytest_armory.tables.files import JSON, sample_files
+
+        files = sample_files(self.samples.table, is_partial=bool(tags))
+        self.connection.tags.update(tags or {})
+
+        def send(location: Location) -> None:
+            location.store.log_files(location.run, files)
+            new = {**(tags or {}), **self._tag_of_table(JSON, location)}
+            location.store.log_batch(location.run_id, tags=new)
+            location.store.log_datasets(location.run, datasets)
+
+        self.connection.do_later(send)
+
+    def _tag_of_table(self, name: str, location: Location) -> dict[str, str]:
+        """The tag by which MLflow's page finds a table, unless the run has it; one request."""
+        if name in self._tables.tagged:
+            return {}
+        stored = location.store.entity(location.run_id).data.tags.get(TABLES_TAG, "")
+        return self._add_table(name, stored)
+
+    def _add_table(self, name: str, stored: str = "") -> dict[str, str]:
+        tag = {TABLES_TAG: self._tables.tag(stored, name)}
+        self.connection.tags.update(tag)
+        return tag
+
+    def sample_results(self) -> SampleResults:
+        """What is written of the samples when the run ends, in its last batch."""
+        from pytest_armory.tables.files import JSON
+
+        found = self.samples.results()
+        self._datasets = found.datasets
+        location = self.connection.location
+        is_new = bool(self.samples.table) and not self._tables.tagged
+        if location is None or not is_new or location.store.may_have_tables(location.run):
+            return found
+        return replace(found, tags={**found.tags, **self._add_table(JSON)})
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
         """Store metrics of an evaluation in progress, at a step."""
@@ -236,6 +288,8 @@ class RunWriter:
 
         if self.params.need_file:
             self.store_files({"params.json": json_text(self.params.values)})
+        if self.samples.table:
+            self._store_samples(datasets=self._datasets)
         end = milliseconds()
         self.connection.do_later(
             lambda location: location.store.close_run(location.run_id, status, end)

@@ -34,11 +34,12 @@ def table_of(*parts: dict[str, Any], repeats: int = 1) -> SampleTable:
     return table
 
 
-ONE = {"ids": ["a", "b", "c"], "groups": [1, 1, 2], "A": [1, 0, NAN], "B": [0.25, -1.5, 2]}
+LABELS = {"ids": ["a", "b", "c"], "groups": [1, 1, 2]}
+ONE = {**LABELS, "A": [1, 0, NAN], "B": [0.25, -1.5, 2]}
 TABLES: dict[str, tuple[SampleTable, int]] = {
     "one part": (table_of({**ONE, "target": [1, 2, 3], "prediction": ["x", None, "z"]}), 3),
     "positions": (table_of({"A": [1, 0]}), 2),
-    "side by side": (table_of(ONE, {"C": [1, 2, 3], "ids": ["a", "b", "c"], "groups": [1, 1, 2]}), 3),
+    "side by side": (table_of(ONE, {**LABELS, "C": [1, 2, 3]}), 3),
     "other ids": (table_of(ONE, {"C": [1, NAN], "ids": ["a", "z"], "note": ["x", "y"]}), 5),
     "ids of two kinds": (table_of(ONE, {"C": [1, 0]}), 5),
     "columns that differ": (
@@ -126,10 +127,12 @@ def test_the_worst_rows_come_first(
 
 
 def test_mlflows_form_of_a_table() -> None:
-    table = table_of({"A": [1, 0.5, NAN], "note": ["é", None, "x"], "flag": [True, False, None]})
+    table = table_of(
+        {"A": [1, 0.5, NAN], "B": [3, 2, 1], "note": ["é", None, "x"], "flag": [True, False, None]}
+    )
     assert json.loads(table_json(to_arrow(table))) == {
-        "columns": ["sample", "A", "note", "flag"],
-        "data": [[0, 1, "é", True], [1, 0.5, None, False], [2, None, "x", None]],
+        "columns": ["sample", "A", "B", "note", "flag"],
+        "data": [[0, 1.0, 3, "é", True], [1, 0.5, 2, None, False], [2, None, 1, "x", None]],
     }
 
 
