@@ -9,7 +9,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from pytest_armory.cli import compare, durations, history, recover, report, sessions, sync
+from pytest_armory.cli import (
+    compare,
+    durations,
+    history,
+    recover,
+    report,
+    sessions,
+    sync,
+    worst_samples,
+)
 from pytest_armory.cli.stores import logged_in
 from pytest_armory.errors import ArmoryError, ArmoryUsageError
 from pytest_armory.report.text import printable
@@ -41,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "report": report,
     "history": history,
     "durations": durations,
+    "samples": worst_samples,
     "sync": sync,
 }
 

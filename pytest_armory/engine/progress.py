@@ -44,6 +44,9 @@ class Progress:
 class StepLog(Protocol):
     """The part of the current tracked run that is used here."""
 
+    def store_samples_on_the_way(self) -> None:
+        """Store a partial copy of the samples so far, where that is due."""
+
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
         """Write metrics at a step."""
 
@@ -107,6 +110,7 @@ class Ticker:
             self.show_due = self.clock() + SHOW_SECONDS
         if self.log is not None and now >= self.log_due:
             self.log.log_step_metrics(_step_metrics(progress), progress.batches - 1)
+            self.log.store_samples_on_the_way()
             self.log_due = self.clock() + LOG_SECONDS
         self.due = min(self.show_due, self.log_due)
 

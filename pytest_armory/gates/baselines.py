@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.parse import Reference
-from pytest_armory.records.tags import decode_counts, origin_of
+from pytest_armory.records.tags import decode_attempt, decode_counts, origin_of
 from pytest_armory.store.destination import Destination
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ SEARCH_LIMIT = 5000
 class Baseline:
     """The runs that a reference names: their metrics by experiment id and node id; a description.
 
+    ``digests`` has in the same way which data each score was of.
+
     ``sessions`` are the sessions these runs are of, the newest first, with the ids of their
     experiments; ``problem`` says why there are none.
     """
@@ -34,10 +36,15 @@ class Baseline:
     sessions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     problem: str = ""
+    digests: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
 
     def of(self, experiment_id: str | None, nodeid: str) -> Mapping[str, float] | None:
         """The metrics of the run to compare with, or None."""
         return self.metrics.get(experiment_id or "", {}).get(nodeid)
+
+    def digests_of(self, experiment_id: str | None, nodeid: str) -> Mapping[str, str]:
+        """The digest of each score's data in the run to compare with."""
+        return self.digests.get(experiment_id or "", {}).get(nodeid, {})
 
     def describe(self, experiments: Collection[str | None]) -> str:
         """The baseline of a session in these experiments (their ids; None: unknown), in words."""
@@ -89,14 +96,19 @@ def _passed_runs(where: Destination, reference: Reference, own: str) -> list[Sto
 def _newest_of_each(name: str, runs: Iterable[StoredRun]) -> Baseline:
     """The newest of the runs for each evaluation."""
     metrics: dict[str, dict[str, Mapping[str, float]]] = {}
+    digests: dict[str, dict[str, Mapping[str, str]]] = {}
     sessions: dict[str, set[str]] = {}
     for run in sorted(runs, key=lambda run: -run.start):
         evaluations = metrics.setdefault(run.experiment_id, {})
         nodeid = run.tags.get("armory.nodeid", "")
         if nodeid not in evaluations:
             evaluations[nodeid] = run.metrics
+            known = decode_attempt(run.tags, {}).digests
+            if known:
+                digests.setdefault(run.experiment_id, {})[nodeid] = known
             sessions.setdefault(run.tags.get("armory.session", ""), set()).add(run.experiment_id)
-    return Baseline(name, {session: sorted(ids) for session, ids in sessions.items()}, metrics)
+    by_session = {session: sorted(ids) for session, ids in sessions.items()}
+    return Baseline(name, by_session, metrics, digests=digests)
 
 
 def _advice(reference: Reference) -> str:

@@ -47,6 +47,7 @@ class Attempt:
         self.own_metrics: Mapping[str, float] = {}
         """What the test has logged by ``mlflow.*`` itself, if a gate needed it."""
         self.chief: tuple[str, ...] = ()
+        self.changed: tuple[str, ...] = ()
         self._body_began = 0.0
         self._body_seconds = 0.0
         self._body_error: BaseException | None = None
@@ -165,6 +166,8 @@ class Attempt:
             chief=self.chief,
             baseline=self.compared if outcome else {},
             verdicts=tuple(self.verdicts),
+            digests=dict(self.run.writer.samples.digests),
+            changed=self.changed,
         )
 
 

@@ -119,6 +119,7 @@ class Attempts:
         )
         problems: list[str] = []
         run = self._opener.open(item, record, problems)
+        run.writer.samples.confidence = self.settings.confidence
         attempt = Attempt(item, record, run, problems)
         try:
             attempt.scope = attempt.stack.enter_context(self._running(attempt))
@@ -254,6 +255,7 @@ class Attempts:
         if attempt.baseline is None:
             attempt.baseline = judging.baseline_of(attempt, self.baseline)
         self.describe(attempt)
+        attempt.changed = judging.changed_data_of(attempt, self.baseline)
         run.writer.write(
             params=attempt.described,
             metrics=[
@@ -264,7 +266,7 @@ class Attempts:
                 "armory.outcome": outcome.value,
                 **sampled.tags,
                 **gate_tags(attempt.verdicts),
-                **display_tags(attempt.chief, attempt.compared),
+                **display_tags(attempt.chief, attempt.compared, attempt.changed),
             },
         )
         if not outcome.is_good:

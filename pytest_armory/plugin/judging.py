@@ -10,6 +10,7 @@ from typing import TypeVar
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.parse import parse_tolerance
+from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.attempt import Attempt
@@ -68,6 +69,12 @@ def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | No
     """The metrics to compare an attempt with: a hook's, else those of an earlier session."""
     stored = session.of(attempt.run.experiment_id, attempt.record.nodeid)
     return user_hooks.baseline_of(attempt.item, stored, attempt.problems)
+
+
+def changed_data_of(attempt: Attempt, session: Baseline) -> tuple[str, ...]:
+    """The scores of an attempt whose data are not those of the run it is compared with."""
+    known = session.digests_of(attempt.run.experiment_id, attempt.record.nodeid)
+    return changed_data(attempt.run.writer.samples.digests, known)
 
 
 def _own_metrics(attempt: Attempt) -> Mapping[str, float] | None:

@@ -33,6 +33,7 @@ INI_PATCH = "armory_patch"
 INI_SESSION = "armory_session"
 INI_BASELINE = "armory_baseline"
 INI_TOLERANCES = "armory_tolerances"
+INI_CONFIDENCE = "armory_confidence"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Settings:
     session: str | None = None
     baseline: Reference | None = None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    confidence: float = 0.95
     jobs: JobSettings = field(default_factory=JobSettings)
 
 
@@ -153,6 +155,12 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
         "lines of `metric: tolerance`, as `accuracy: -2%`: the worst change against the baseline "
         "that still passes, for every evaluation that logs the metric",
     ),
+    (
+        INI_CONFIDENCE,
+        None,
+        "the confidence of the intervals of metrics that are means over samples, in percent "
+        "(default: 95)",
+    ),
     *job_options.INI_KEYS,
 )
 """Each ini key with its type, None for one line of text, and its help."""
@@ -201,6 +209,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         marker=None if config.getini(INI_MARKER) is None else bool(config.getini(INI_MARKER)),
         patch=bool(config.getini(INI_PATCH)),
         jobs=jobs,
+        confidence=_confidence(config.getini(INI_CONFIDENCE)),
         **_comparison(config, environ, track, jobs),
     )
 
@@ -249,6 +258,19 @@ def _budget(text: str) -> float | None:
             f"{INI_BUDGET} = 10"
         )
     return float(text)
+
+
+def _confidence(text: str) -> float:
+    import pytest
+
+    if not text:
+        return Settings.confidence
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not 50 <= float(text) < 100:
+        raise pytest.UsageError(
+            f"armory: {INI_CONFIDENCE} must be percent, at least 50 and below 100, got {text!r}; "
+            f"as in {INI_CONFIDENCE} = 95"
+        )
+    return float(text) / 100
 
 
 def _comparison(

@@ -82,7 +82,8 @@ class EvaluationRecord:
     seconds, over setup, call and teardown; ``params`` are those that wait to be written with what
     is measured; ``problems`` are the sentences that say what of it was not stored, or could not be
     read from the store. ``chief`` names the metrics that tables show, none for the usual choice;
-    ``baseline`` holds those of the run it is compared with.
+    ``baseline`` holds those of the run it is compared with. ``digests`` say which data its scores
+    are of, and ``changed`` names the scores whose data are not the baseline's.
     """
 
     nodeid: str
@@ -101,6 +102,8 @@ class EvaluationRecord:
     chief: tuple[str, ...] = ()
     baseline: dict[str, float] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
+    digests: dict[str, str] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, str]:

@@ -21,6 +21,7 @@ from pytest_armory.records import fields
 from pytest_armory.records.evaluation import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.fields import UnreadableError
 from pytest_armory.records.job_end import HASH, JobEnd
+from pytest_armory.records.sample_tag import SAMPLES, read_sample_tag
 from pytest_armory.records.shard_note import ShardNote, read_shard_note
 from pytest_armory.records.wire import read_record, read_verdict
 from pytest_armory.values import TAG_LIMIT, clip, metric_values
@@ -30,6 +31,7 @@ T = TypeVar("T")
 GATES = "armory.gates"
 CHIEF = "armory.chief"
 BASELINE = "armory.baseline"
+CHANGED = "armory.data_changed"
 ATTEMPT = "armory.attempt"
 OUTCOME = "armory.outcome"
 DURATION = "duration_seconds"
@@ -99,6 +101,8 @@ class AttemptTags:
     chief: tuple[str, ...] = ()
     baseline: Mapping[str, float] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -123,9 +127,11 @@ def _verdict_text(verdict: Verdict) -> str:
     return next((text for text in texts if len(text) + 2 <= TAG_LIMIT), "")
 
 
-def display_tags(chief: Sequence[str], baseline: Mapping[str, float]) -> dict[str, str]:
+def display_tags(
+    chief: Sequence[str], baseline: Mapping[str, float], changed: Sequence[str] = ()
+) -> dict[str, str]:
     """The tags of what tables show of an attempt, for other jobs and later commands."""
-    given = {CHIEF: chief, BASELINE: baseline}
+    given = {CHIEF: chief, BASELINE: baseline, CHANGED: changed}
     texts = {name: dumps(value) for name, value in given.items() if value}
     return {name: text for name, text in texts.items() if len(text) <= TAG_LIMIT}
 
@@ -134,6 +140,7 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
     """Decode the tags and metrics of an attempt's run."""
     problems: list[str] = []
     baseline = _json_tag(tags, BASELINE, fields.mapping_of(fields.number), problems)
+    samples = _optional(f"the tag {SAMPLES}", read_sample_tag, tags.get(SAMPLES), problems)
     seconds = _optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
     return AttemptTags(
         attempt=_optional(f"the tag {ATTEMPT}", _attempt_number, tags.get(ATTEMPT), problems) or 1,
@@ -144,6 +151,8 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
         chief=_json_tag(tags, CHIEF, fields.list_of(fields.string), problems) or (),
         baseline=metric_values(baseline or {}).numbers,
         verdicts=tuple(_verdicts(tags, problems)),
+        digests=samples.digests if samples is not None else {},
+        changed=_json_tag(tags, CHANGED, fields.list_of(fields.string), problems) or (),
         problems=tuple(dict.fromkeys(problems)),
     )
 

@@ -75,6 +75,8 @@ read_record = fields.instance_of(
         "chief": fields.list_of(fields.string),
         "baseline": fields.mapping_of(fields.number),
         "verdicts": fields.list_of(read_verdict),
+        "digests": fields.mapping_of(fields.string),
+        "changed": fields.list_of(fields.string),
     },
 )
 """Reads a record from JSON's builtins; raises :class:`fields.UnreadableError`."""

@@ -15,6 +15,7 @@ from pytest_armory.report.rows import (
 from pytest_armory.report.sentences import (
     WARNINGS,
     counts_text,
+    data_lines,
     gate_lines,
     missed_text,
     resumed_lines,
@@ -68,8 +69,8 @@ def _comparison(summary: Summary) -> list[str]:
     """The baseline, missed gates, and what could not be judged."""
     records = latest(summary.records)
     baseline = [summary.baseline] if summary.baseline else []
-    unjudged = gate_lines(records, summary.baseline)
-    return [*map(_sentence, baseline), *_missed(records), *map(_sentence, unjudged)]
+    lines = [*data_lines(records), *gate_lines(records, summary.baseline)]
+    return [*map(_sentence, baseline), *_missed(records), *map(_sentence, lines)]
 
 
 def _sentence(text: str) -> str:

@@ -20,6 +20,7 @@ Part = tuple[str, str | None]
 
 _SIDE_METRICS = ("duration_seconds", "samples", "samples_per_second")
 _SIDE_FOLDERS = ("time/", "progress/", "system/")
+_INTERVAL = ("/ci_low", "/ci_high")
 _STATES = ("failed", "unjudged", "passed")
 
 # Titles
@@ -65,6 +66,8 @@ def chief_metrics(metrics: Mapping[str, float], most: int = CHIEF) -> dict[str, 
 
 def _is_side_metric(name: str) -> bool:
     """Whether it is an engine's own number, of a second evaluation in a test too."""
+    if name.endswith(_INTERVAL):
+        return True
     inner = name.partition("/")[2]
     return any(n in _SIDE_METRICS or n.startswith(_SIDE_FOLDERS) for n in (name, inner))
 
@@ -89,17 +92,21 @@ def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class ShownMetric:
-    """One metric in a table; ``change`` is what has changed against the baseline, or is empty."""
+    """One metric in a table; ``change`` is what has changed against the baseline, or is empty.
+
+    ``interval`` is half the width of its confidence interval, or is empty.
+    """
 
     name: str
     value: str
     change: str = ""
     colour: str | None = None
+    interval: str = ""
 
     @property
     def parts(self) -> list[Part]:
         """The metric with its change, which has the colour that a gate gives it."""
-        parts: list[Part] = [(f"{self.name} {self.value}", None)]
+        parts: list[Part] = [(f"{self.name} {self.value}{self.interval}", None)]
         if self.change:
             parts += [(" (", None), (self.change, self.colour), (")", None)]
         return parts
@@ -117,8 +124,21 @@ def shown_metrics(record: EvaluationRecord) -> list[ShownMetric]:
     for name, value in chief_of(record).items():
         difference = change(value, record.baseline[name]) if name in record.baseline else ""
         colour = _change_colour(difference, higher_is_worse.get(name)) if difference else None
-        shown.append(ShownMetric(printable(name), number(value), difference, colour))
+        spread = interval_text(record.metrics, name)
+        shown.append(ShownMetric(printable(name), number(value), difference, colour, spread))
     return shown
+
+
+def interval_of(metrics: Mapping[str, float], name: str) -> tuple[float, float] | None:
+    """The confidence interval of a metric, if it is a mean over samples."""
+    low, high = (metrics.get(f"{name}{end}") for end in _INTERVAL)
+    return None if low is None or high is None else (low, high)
+
+
+def interval_text(metrics: Mapping[str, float], name: str) -> str:
+    """Half the width of a confidence interval: `` ±0.017``; empty without one, or a width."""
+    low, high = interval_of(metrics, name) or (0.0, 0.0)
+    return f" ±{(high - low) / 2:.2g}" if high > low else ""
 
 
 def metric_text(record: EvaluationRecord) -> str:

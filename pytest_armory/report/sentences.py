@@ -57,6 +57,18 @@ def _reason(verdict: Verdict, baseline: str) -> str:
     return f"{verdict.metric} {verdict.text}"
 
 
+def data_lines(records: Sequence[EvaluationRecord]) -> list[str]:
+    """The scores that are of other data than the baseline's, a line for each, with evaluations."""
+    changed = [
+        (f"the data changed: {name} is of other samples or targets than in the baseline", r.nodeid)
+        for r in records
+        for name in r.changed
+    ]
+    lines = with_tests(changed)
+    more = len(lines) - WARNINGS
+    return lines if more <= 0 else [*lines[:WARNINGS], f"the data of {more:,} more scores changed"]
+
+
 def missed_lines(records: Sequence[EvaluationRecord]) -> list[str]:
     """A sentence for each missed gate."""
     return [

@@ -17,7 +17,13 @@ from pytest_armory.report.rows import (
     shown_metrics,
     title,
 )
-from pytest_armory.report.sentences import WARNINGS, counts_text, gate_lines, resumed_lines
+from pytest_armory.report.sentences import (
+    WARNINGS,
+    counts_text,
+    data_lines,
+    gate_lines,
+    resumed_lines,
+)
 from pytest_armory.report.summary import Summary, is_good, latest
 from pytest_armory.report.text import columns, pad, plural, printable, seconds, shorten
 
@@ -66,8 +72,9 @@ def _counts(summary: Summary) -> list[Line]:
 
 def _comparison(summary: Summary) -> list[Line]:
     baseline = [summary.baseline] if summary.baseline else []
-    unjudged = gate_lines(latest(summary.records), summary.baseline)
-    return [_line(printable(text)) for text in (*baseline, *unjudged)]
+    last = latest(summary.records)
+    lines = (*baseline, *data_lines(last), *gate_lines(last, summary.baseline))
+    return [_line(printable(text)) for text in lines]
 
 
 def _unstored(summary: Summary) -> list[Line]:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import judge_again
+from pytest_armory.records import EvaluationRecord
 from pytest_armory.records.tags import decode_counts
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.stored_records import is_attempt, is_session, summary_of
@@ -23,10 +25,7 @@ def compare_session(
     attempts = [run for run in runs if is_attempt(run)]
     session_runs = [run for run in runs if is_session(run)]
     summary = summary_of(store, session, attempts)
-    records = [
-        judge_again(record, baseline.of(record.experiment_id, record.nodeid))
-        for record in summary.records
-    ]
+    records = [_compared(record, baseline) for record in summary.records]
     not_run = (decode_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs)
     return replace(
         summary,
@@ -36,3 +35,9 @@ def compare_session(
         interrupted=any(run.status == "KILLED" for run in session_runs),
         not_run=max(not_run, default=0),
     )
+
+
+def _compared(record: EvaluationRecord, baseline: Baseline) -> EvaluationRecord:
+    known = baseline.digests_of(record.experiment_id, record.nodeid)
+    judged = judge_again(record, baseline.of(record.experiment_id, record.nodeid))
+    return replace(judged, changed=changed_data(record.digests, known))

@@ -50,6 +50,8 @@ def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
         chief=read.chief,
         baseline=dict(read.baseline),
         verdicts=read.verdicts,
+        digests=dict(read.digests),
+        changed=read.changed,
     )
 
 

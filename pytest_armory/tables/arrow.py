@@ -216,3 +216,10 @@ def _column_of(values: Any) -> Column:
         return Column(values.to_pylist())
     code = "q" if kind == "int64" else "d"
     return Column(array(code, values.to_numpy().tobytes()))
+
+
+def to_frame(table: SampleTable) -> Any:
+    """The samples as a ``pandas.DataFrame``, with ``scores`` and ``partial`` in its ``attrs``."""
+    frame = to_arrow(table).to_pandas()
+    frame.attrs.update(scores=table.names, partial=table.is_partial)
+    return frame

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pytest_armory.tables.arrow import ABOUT, SAMPLE, from_arrow, to_arrow
@@ -107,3 +108,15 @@ def _cells(column: Any) -> list[Any]:
 
 def _infinite(value: float) -> str | None:
     return None if value != value else str(value)
+
+
+def worst_rows(table: SampleTable, most: int) -> list[list[Any]]:
+    """The names of the columns, then the cells of the worst rows."""
+    found = worst(to_arrow(table), most)
+    columns = [found[name].to_pylist() for name in found.column_names]
+    return [found.column_names, *(list(cells) for cells in zip(*columns, strict=True))]
+
+
+def write_csv(table: SampleTable, path: Path) -> None:
+    """All rows as a CSV file; raises :class:`OSError`."""
+    import_module("pyarrow.csv").write_csv(to_arrow(table), str(path))

@@ -24,6 +24,7 @@ from pytest_armory.track.context import (
 from pytest_armory.track.evaluation import track_evaluation
 from pytest_armory.track.metrics import measure, track_metrics, track_system_metrics
 from pytest_armory.track.per_sample import track_samples
+from pytest_armory.track.reading import samples
 from pytest_armory.track.results import convert_result
 from pytest_armory.track.run import EvaluationRun
 from pytest_armory.track.tracking_uri import init_tracking, init_tracking_uri
@@ -38,6 +39,7 @@ __all__ = [
     "init_tracking_uri",
     "measure",
     "reset_params",
+    "samples",
     "track_call",
     "track_evaluation",
     "track_init_params",

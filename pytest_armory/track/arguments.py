@@ -45,6 +45,20 @@ def settings_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     return {**by_position, **kwargs}
 
 
+def named_arguments(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What a call is given, by parameter name; without a signature, or where it does not fit, its
+    keywords."""
+    func, args, kwargs = _without_partials(func, args, kwargs)
+    signature = signature_of(func)
+    try:
+        binding = signature.bind(*args, **kwargs) if signature else None
+    except TypeError:
+        binding = None  # the call itself will say what is wrong with it
+    return kwargs if binding is None else {**binding.arguments, **kwargs}
+
+
 def _is_setting(value: Any, kind: Any) -> bool:
     if kind is inspect.Parameter.VAR_KEYWORD:
         return False

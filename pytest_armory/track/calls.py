@@ -20,6 +20,7 @@ from pytest_armory.track.arguments import (
     signature_of,
 )
 from pytest_armory.track.context import get_current_params
+from pytest_armory.track.fingerprints import fingerprints
 from pytest_armory.track.wrapping import wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -153,6 +154,8 @@ def track_call(func: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     That is its keyword arguments, and by parameter name the strings, numbers, booleans and paths
     that it is given by position; other positional arguments are data, and are not recorded. The
     name of a class method begins with its class: ``AutoModel.from_pretrained``.
+    A file that is given as a ``Path`` has its SHA-256 beside it, as ``{name}.{argument}.sha256``; a
+    dataset of Hugging Face's ``datasets`` its fingerprint, as ``{name}.{argument}.fingerprint``.
     The function or class is left as it was; one that is tracked already records by itself.
     Returns what the call returns.
     """
@@ -162,7 +165,8 @@ def track_call(func: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
             "split='test') and not track_call(load(split='test'))"
         )
     if not _is_tracked(func):
-        _record(call_name(func), call_qualified_name(func), settings_of(func, args, kwargs))
+        settings = {**settings_of(func, args, kwargs), **fingerprints(func, args, kwargs)}
+        _record(call_name(func), call_qualified_name(func), settings)
     return func(*args, **kwargs)
 
 

@@ -28,7 +28,8 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     Takes numbers of Python, NumPy and torch, nested mappings (joined by slashes), a list of
     mappings, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. ``{name: list or
     tuple of numbers}`` is a metric with one value per step, unless ``step`` is given; an array
-    becomes ``metrics/<name>.json``. No gate judges a list or an array.
+    becomes ``metrics/<name>.json``. No gate judges a list or an array;
+    one value for each sample is for :func:`track_samples`.
     What is none of these is left out with a :class:`MetricWarning`.
     """
     run = current_run()

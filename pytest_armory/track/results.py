@@ -57,7 +57,7 @@ def warn_of_booleans(metrics: object, histories: Iterable[str], stacklevel: int 
     if names:
         warnings.warn(
             f"{_named(names)}: a list of booleans is stored as one value for each step, and no "
-            "gate judges it; log its mean as one number, or each value with `step=`",
+            "gate judges it; of one value for each sample `track_samples` logs the mean",
             MetricWarning,
             stacklevel=stacklevel + 1,
         )

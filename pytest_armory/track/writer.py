@@ -212,21 +212,22 @@ class RunWriter:
 
         def send(location: Location) -> None:
             location.store.log_files(location.run, files)
-            new = {**(tags or {}), **self._tag_of_table(JSON, location)}
-            location.store.log_batch(location.run_id, tags=new)
+            new = {**(tags or {}), **self._table_tag(JSON, location)}
+            if new:
+                location.store.log_batch(location.run_id, tags=new)
             location.store.log_datasets(location.run, datasets)
 
         self.connection.do_later(send)
 
-    def _tag_of_table(self, name: str, location: Location) -> dict[str, str]:
-        """The tag by which MLflow's page finds a table, unless the run has it; one request."""
+    def _table_tag(self, name: str, location: Location | None) -> dict[str, str]:
+        """The tag by which MLflow's page finds a table, unless the run has it.
+
+        At a location it is added to what is there, which takes a request.
+        """
         if name in self._tables.tagged:
             return {}
-        stored = location.store.entity(location.run_id).data.tags.get(TABLES_TAG, "")
-        return self._add_table(name, stored)
-
-    def _add_table(self, name: str, stored: str = "") -> dict[str, str]:
-        tag = {TABLES_TAG: self._tables.tag(stored, name)}
+        stored = location.store.entity(location.run_id).data.tags if location is not None else {}
+        tag = {TABLES_TAG: self._tables.tag(stored.get(TABLES_TAG, ""), name)}
         self.connection.tags.update(tag)
         return tag
 
@@ -240,7 +241,7 @@ class RunWriter:
         is_new = bool(self.samples.table) and not self._tables.tagged
         if location is None or not is_new or location.store.may_have_tables(location.run):
             return found
-        return replace(found, tags={**found.tags, **self._add_table(JSON)})
+        return replace(found, tags={**found.tags, **self._table_tag(JSON, None)})
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
         """Store metrics of an evaluation in progress, at a step."""

@@ -76,7 +76,8 @@ def test_shown_five_times_a_second_and_logged_every_five_seconds() -> None:
     shown_at: list[float] = []
     logged: list[tuple[float, dict[str, float], int]] = []
     log = SimpleNamespace(
-        log_step_metrics=lambda numbers, step: logged.append((clock.now, numbers, step))
+        log_step_metrics=lambda numbers, step: logged.append((clock.now, numbers, step)),
+        store_samples_on_the_way=lambda: None,
     )
     ticker = Ticker(lambda progress: shown_at.append(clock.now), log, clock)
     for _ in range(1200):  # 12 seconds of batches
@@ -100,7 +101,8 @@ def test_a_slow_store_is_not_asked_more_often() -> None:
         asked.append(clock.now)
         clock.now += 20
 
-    ticker = Ticker(None, SimpleNamespace(log_step_metrics=log_step_metrics), clock)
+    log = SimpleNamespace(log_step_metrics=log_step_metrics, store_samples_on_the_way=lambda: None)
+    ticker = Ticker(None, log, clock)
     while clock.now < 160:
         clock.now += 1
         if clock.now >= ticker.due:
@@ -117,6 +119,7 @@ def test_a_run_logs_steps_with_the_batch_index(monkeypatch: pytest.MonkeyPatch) 
     writer = SimpleNamespace(
         log_step_metrics=lambda numbers, step: steps.append(step),
         log_evaluation=lambda *measured: {},
+        store_samples_on_the_way=lambda: None,
     )
     run = SimpleNamespace(writer=writer)
     track = SimpleNamespace(current_run=lambda: run, convert_result=lambda result: None)

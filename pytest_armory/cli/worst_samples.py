@@ -1,0 +1,107 @@
+"""``pytest-armory samples``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from pytest_armory.cli.numbers import positive
+from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.records.tags import origin_of
+from pytest_armory.report.text import number, plural, shorten, table
+from pytest_armory.session.stored_records import is_attempt
+from pytest_armory.store import StoredRun, open_store
+from pytest_armory.store.destination import Destination
+from pytest_armory.tables import SampleTable
+from pytest_armory.tables.files import worst_rows, write_csv
+from pytest_armory.track.reading import find_run, read_samples
+
+HELP = "print the worst samples of an evaluation"
+
+CELL = 40
+"""The most columns of a cell."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("RUN", help="the id of a run, or the node id of a test or its end")
+    parser.add_argument("--session", metavar="S", help="the session of the test (default: newest)")
+    parser.add_argument("--worst", metavar="N", type=positive, default=10, help="how many rows")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write all rows to a file, too")
+    add_tracking_uri(parser)
+
+
+def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
+    """Print the worst samples of an evaluation: by its first score, then by the next."""
+    if not exists(where):
+        raise ArmoryUsageError(no_sessions(where))
+    found = _find(where, arguments.RUN, arguments.session)
+    samples = read_samples(where, found)
+    if arguments.csv is not None:
+        _write(arguments.csv, samples)
+    header, *rows = worst_rows(samples, arguments.worst)
+    cells = [[shorten(_text(cell), CELL, keep_start=True) for cell in row] for row in rows]
+    name = found.tags.get("armory.nodeid", found.name)
+    return [f"{name}: {_summary(samples)}", *table([header, *cells])]
+
+
+def _find(where: Destination, name: str, session: str | None) -> StoredRun:
+    if session is None and _is_run_id(name):
+        return find_run(where, name)
+    store = open_store(where)
+    if session is None:
+        newest = store.search.latest_sessions(1)
+        session = origin_of(newest[0].tags).session if newest else ""
+    runs = store.search.runs_of_session(session, store.experiments.ids())
+    attempts = [one for one in runs if is_attempt(one)]
+    nodeids = [one.tags["armory.nodeid"] for one in attempts]
+    matching = [name] if name in nodeids else [n for n in nodeids if _ends(n, name)]
+    if not matching or len(set(matching)) > 1:
+        raise ArmoryUsageError(_not_found(name, session, matching or nodeids, bool(matching)))
+    return [one for one in attempts if one.tags["armory.nodeid"] == matching[0]][-1]
+
+
+def _is_run_id(name: str) -> bool:
+    return len(name) == 32 and set(name) <= set("0123456789abcdef")
+
+
+def _ends(nodeid: str, name: str) -> bool:
+    """Whether a name is the last parts of a node id, with or without its parameters."""
+    return any(f"::{nodeid}".endswith(f"::{name}{end}") for end in ("", _parameters(nodeid)))
+
+
+def _parameters(nodeid: str) -> str:
+    return f"[{nodeid.partition('[')[2]}" if "[" in nodeid else ""
+
+
+def _not_found(name: str, session: str, nodeids: Sequence[str], several: bool) -> str:
+    if not nodeids:
+        return f"the session {session!r} has no evaluation; `pytest-armory sessions` lists sessions"
+    if several:
+        some = ", ".join(dict.fromkeys(nodeids[:3]))
+        return f"{name!r} is the end of several node ids in the session {session!r}: {some}, …"
+    near = get_close_matches(name, nodeids, 1, cutoff=0.3) or nodeids[:1]
+    return f"no evaluation {name!r} is in the session {session!r}; did you mean {near[0]!r}?"
+
+
+def _summary(samples: SampleTable) -> str:
+    scores = filter(None, map(samples.score, samples.names))
+    means = [f"{s.name} {number(s.mean)}" if s.mean is not None else s.name for s in scores]
+    partial = ", partial: the evaluation was cut short" if samples.is_partial else ""
+    return f"{plural(samples.count, 'sample')}{partial}; {', '.join(means)}"
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return ""
+    return number(cell) if isinstance(cell, float) else str(cell)
+
+
+def _write(path: Path, samples: SampleTable) -> None:
+    try:
+        write_csv(samples, path)
+    except OSError as error:
+        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror or error}") from None
