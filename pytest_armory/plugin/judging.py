@@ -30,6 +30,7 @@ def has_gates(mark: Mark, settings: Settings) -> bool:
 def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Baseline) -> str:
     """Judge an attempt by its gates; returns the text that it fails with, or ""."""
     attempt.baseline = baseline_of(attempt, session)
+    _note_intervals(attempt, mark, settings)
     own = _own_metrics(attempt)
     attempt.own_metrics = own or {}
     metrics = {"duration_seconds": attempt.elapsed, **attempt.run.metrics, **attempt.own_metrics}
@@ -47,6 +48,13 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Bas
     verdicts = [_naming_evaluations(verdict, attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
+
+
+def _note_intervals(attempt: Attempt, mark: Mark, settings: Settings) -> None:
+    """Compute the intervals of scores for a gate on their ends; else the test's end does so."""
+    gates = (mark.at_least, mark.at_most, mark.baseline, settings.tolerances)
+    if any(name.endswith(("/ci_low", "/ci_high")) for gate in gates for name in gate or ()):
+        attempt.run.writer.samples.results()
 
 
 def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:

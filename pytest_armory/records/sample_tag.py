@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json import dumps
 
 from pytest_armory.records import fields
 from pytest_armory.values import TAG_LIMIT
@@ -38,9 +38,9 @@ class SampleTag:
         for score, digest in self.digests.items():
             scores.setdefault(digest, []).append(score)
         members = {"rows": self.rows, "partial": self.is_partial, "data": scores}
-        text = json.dumps(members)
+        text = dumps(members)
         if len(text) > TAG_LIMIT:
-            text = json.dumps({**members, "data": {}})
+            text = dumps({**members, "data": {}})
         return {SAMPLES: text}
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import partial
+from json import dumps
 from typing import Any
 
 from pytest_armory.records.sample_tag import DatasetIdentity
@@ -36,7 +36,7 @@ def _dataset_input(identity: DatasetIdentity, run: StoreRun) -> Any:
         name=clip(visible(redact_text(name)), NAME_LIMIT),
         digest=identity.digest,
         source_type="code",
-        source=json.dumps({"tags": source}),
-        profile=json.dumps({"num_rows": identity.samples}),
+        source=dumps({"tags": source}),
+        profile=dumps({"num_rows": identity.samples}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])

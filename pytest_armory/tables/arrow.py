@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from json import dumps, loads
 from typing import Any
 
 from pytest_armory.tables.columns import Column
@@ -66,7 +66,7 @@ def to_arrow(table: SampleTable, *, is_partial: bool = False) -> Any:
         "partial": is_partial or table.is_partial,
     }
     found = pyarrow.table(dict(zip(order, columns, strict=True)))
-    return found.replace_schema_metadata({ABOUT: json.dumps(about)})
+    return found.replace_schema_metadata({ABOUT: dumps(about)})
 
 
 def _sheets(table: SampleTable) -> list[Sheet]:
@@ -179,7 +179,7 @@ def from_arrow(found: Any) -> SampleTable:
 
 def _about(found: Any) -> dict[str, Any]:
     text = (found.schema.metadata or {}).get(ABOUT)
-    about = json.loads(text) if text else None
+    about = loads(text) if text else None
     if not isinstance(about, dict) or not isinstance(about.get("scores"), list):
         raise ValueError("it does not say which columns are scores")
     empty: dict[str, Any] = {"higher_is_worse": [], "sources": {}, "datasets": {}, "partial": False}

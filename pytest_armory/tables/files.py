@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from importlib import import_module
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def write_parquet(found: Any) -> bytes:
     """
     parquet = import_module("pyarrow.parquet")
     encodings = {name: found[name].type for name in found.column_names}
-    scores = json.loads(found.schema.metadata[ABOUT])["scores"]
+    scores = loads(found.schema.metadata[ABOUT])["scores"]
     own = {
         **{name: "BYTE_STREAM_SPLIT" for name in scores if not _is_binary(found[name])},
         **({SAMPLE: "DELTA_BINARY_PACKED"} if str(encodings[SAMPLE]) == "int64" else {}),
@@ -73,7 +73,7 @@ def worst(found: Any, most: int) -> Any:
     that is an error the highest.
     """
     numpy = import_module("numpy")
-    about = json.loads(found.schema.metadata[ABOUT])
+    about = loads(found.schema.metadata[ABOUT])
     keys = []
     for name in about["scores"]:
         values = found[name].to_numpy()
@@ -93,7 +93,7 @@ def table_json(found: Any) -> str:
     """An Arrow table in the form of ``mlflow.log_table``; whole numbers without a fraction."""
     columns = [_cells(found[name]) for name in found.column_names]
     rows = [list(cells) for cells in zip(*columns, strict=True)]
-    return json.dumps({"columns": found.column_names, "data": rows}, ensure_ascii=False)
+    return dumps({"columns": found.column_names, "data": rows}, ensure_ascii=False)
 
 
 def _cells(column: Any) -> list[Any]:

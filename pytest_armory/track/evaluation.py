@@ -97,7 +97,10 @@ def _open_inside(
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
         if run.run_id is not None:
-            run.writer.record_all(scope.params)
+            sampled = run.writer.sample_results()
+            metrics = [(name, value, 0) for name, value in sampled.metrics.items()]
+            params = run.writer.params.changed_since_recorded(scope.params)
+            run.writer.write(params, metrics, sampled.tags)
             run.writer.recorded = None
     finally:
         run.writer.close(status)

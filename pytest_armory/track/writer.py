@@ -128,12 +128,6 @@ class RunWriter:
         """Write a tracking context's parameters that have changed since the last call."""
         self.write(params=self.params.changed_since_recorded(params))
 
-    def record_all(self, params: Mapping[str, object]) -> None:
-        """Write what is left to write when the run ends: parameters, and results of samples."""
-        sampled = self.sample_results()
-        metrics = [(name, value, 0) for name, value in sampled.metrics.items()]
-        self.write(self.params.changed_since_recorded(params), metrics, sampled.tags)
-
     def log_results(
         self,
         numbers: Mapping[str, float],
@@ -235,11 +229,13 @@ class RunWriter:
         """What is written of the samples when the run ends, in its last batch."""
         from pytest_armory.tables.files import JSON
 
+        location = self.connection.location
+        if location is None:
+            return SampleResults()
         found = self.samples.results()
         self._datasets = found.datasets
-        location = self.connection.location
         is_new = bool(self.samples.table) and not self._tables.tagged
-        if location is None or not is_new or location.store.may_have_tables(location.run):
+        if not is_new or location.store.may_have_tables(location.run):
             return found
         return replace(found, tags={**found.tags, **self._table_tag(JSON, None)})
 

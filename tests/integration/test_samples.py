@@ -158,11 +158,12 @@ def test_the_confidence(evals: Evals, confidence: str) -> None:
     )
 
 
-def test_gates_judge_samples_without_tracking(evals: Evals) -> None:
-    evals.write(SOURCE.replace('{"words": 4}', '{"words": 1}'))
+@pytest.mark.parametrize("name", ["words", "words/ci_high"])
+def test_gates_judge_samples_without_tracking(evals: Evals, name: str) -> None:
+    evals.write(SOURCE.replace('{"words": 4}', f'{{"{name}": 1}}'))
     result = evals.run("-p", "no:xdist", track=False)
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["*words 3 is above at_most 1*"])
+    result.stdout.fnmatch_lines([f"*{name} 3 is above at_most 1*"])
     assert evals.read() == []
 
 
