@@ -129,7 +129,8 @@ class KeptSamples:
     def results(self) -> SampleResults:
         """The means of ``track_samples``, the intervals of all scores, and which data they are of.
 
-        An evaluation that was cut short has neither metrics nor data.
+        An evaluation that was cut short has neither metrics nor data, a mean that is NaN no
+        interval.
         """
         if not self.table:
             return SampleResults()
@@ -144,7 +145,8 @@ class KeptSamples:
             datasets[DatasetIdentity(rows.dataset, known, samples)] = None
             if not rows.source and score.mean is not None:
                 metrics[name] = score.mean
-            metrics |= intervals(score, self.confidence, with_missing=not rows.source)
+            if not math.isnan(self._metrics.values.get(name, 0.0)):
+                metrics |= intervals(score, self.confidence)
         self._metrics.note(metrics, 0)
         tag = SampleTag(self.table.count, self.table.is_partial, self.digests)
         return SampleResults(metrics, tag.to_tags(), list(datasets))
@@ -155,16 +157,16 @@ class KeptSamples:
         return known or score.digest
 
 
-def intervals(score: Score, confidence: float, *, with_missing: bool) -> dict[str, float]:
+def intervals(score: Score, confidence: float) -> dict[str, float]:
     """The ends of a score's confidence interval as metrics; none where the data tell nothing.
 
     Wilson's for 0 and 1, Student's t for other numbers, and cluster-robust where samples belong
-    together. A score of which a value is missing has none unless ``with_missing``.
+    together; samples without a value are left out.
     """
     from pytest_armory.statistics.intervals import clustered_interval, mean_interval, wilson
 
     valid, clusters = score.valid, score.valid.clusters
-    if not len(valid) or (len(valid) < len(score) and not with_missing):
+    if not len(valid):
         return {}
     if clusters is not None:
         low, high = clustered_interval(valid.values, clusters, confidence)
