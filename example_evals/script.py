@@ -41,7 +41,8 @@ def main():
         results = Engine(evaluation).run()
 
     server = "http://127.0.0.1:5000"  # where armory-mlflow-server serves a database
-    page = run.url or f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    local = f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    page = run.url or f"{local}?workflowType=machine_learning"
     how = "" if run.url else "with `armory-mlflow-server` "
     accuracy = results.metrics["accuracy"]
     print(f"accuracy {accuracy:.3f} in run {run.run_id}\nsee it {how}at {page}")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pytest_armory.errors import ArmoryError, ArmoryUsageError
 from pytest_armory.store.destination import Destination, resolve
+from pytest_armory.store.pages import home_page
 
 NAME = "armory-mlflow-server"
 
@@ -73,7 +74,8 @@ def plan(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> P
     if not _is_given(rest, environ, "--workers", "-w"):
         options += ["--workers", "1"]
     host = f"[{known.host}]" if ":" in known.host else known.host
-    line = f"{NAME}: http://{host}:{known.port} serves {where.display_uri} (Ctrl-C ends it)"
+    page = home_page(f"http://{host}:{known.port}")
+    line = f"{NAME}: {page} serves {where.display_uri} (Ctrl-C ends it)"
     return Plan(known.host, port, _made(where), line, _command([*options, *rest]))
 
 

@@ -28,31 +28,46 @@ LIMIT = 250_000
 
 TITLE_WIDTH = 200
 
+_CUT = "\n\n… cut here; the artifact summary.md has all of it.\n"
+
 # As HTML entities: a backslash does not escape everything in a table cell.
 _ENTITIES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`[]*_~\\!$@"})
 
 
 def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
-    """The session's summary: the verdict, then what failed, then what passed, folded."""
+    """The session's summary: the verdict, then what failed, then what passed, folded.
+
+    The tables come before what describes the session: MLflow shows the first lines of a note only.
+    """
     summary = summary.of_all_jobs()
-    lines = [
-        *_heading(summary),
-        *map(_sentence, resumed_lines(summary)),
+    above = [
+        f"## {summary.verdict.sign} {literal(counts_text(summary))}",
         *_unstored(summary),
-        *_comparison(summary),
+        *_missed(latest(summary.records)),
         *_warnings(summary.problems),
     ]
-    return "\n".join([*lines, *_tables(summary.records, lines, limit)]) + "\n"
+    below = [
+        *_source(summary),
+        *map(_sentence, resumed_lines(summary)),
+        *_comparison(summary),
+    ]
+    tables = _tables(summary.records, [*above, *below], limit)
+    return "\n".join([*above, *tables, *below]) + "\n"
 
 
-def _heading(summary: Summary) -> list[str]:
+def shortened(text: str, limit: int) -> str:
+    """A summary's Markdown, cut at the end of a line if it is longer than ``limit`` characters."""
+    if len(text) <= limit:
+        return text
+    kept = text[: limit - len(_CUT)].rpartition("\n")[0]
+    return kept + _CUT
+
+
+def _source(summary: Summary) -> list[str]:
     revision = [code_span(part) for part in (summary.commit[:12], summary.branch) if part]
     commit = f", commit {' on '.join(revision)}" if revision else ""
-    return [
-        f"## {summary.verdict.sign} {literal(counts_text(summary))}",
-        "",
-        f"Session {code_span(summary.session)}{commit}, tracked to {code_span(summary.where)}.",
-    ]
+    session = f"Session {code_span(summary.session)}{commit}"
+    return ["", f"{session}, tracked to {code_span(summary.where)}."]
 
 
 def _unstored(summary: Summary) -> list[str]:
@@ -66,11 +81,11 @@ def _unstored(summary: Summary) -> list[str]:
 
 
 def _comparison(summary: Summary) -> list[str]:
-    """The baseline, missed gates, and what could not be judged."""
-    records = latest(summary.records)
+    """The baseline, and what could not be judged."""
     baseline = [summary.baseline] if summary.baseline else []
+    records = latest(summary.records)
     lines = [*data_lines(records), *gate_lines(records, summary.baseline)]
-    return [*map(_sentence, baseline), *_missed(records), *map(_sentence, lines)]
+    return [*map(_sentence, baseline), *map(_sentence, lines)]
 
 
 def _sentence(text: str) -> str:

@@ -13,6 +13,7 @@ from pytest_armory.session.identity import Identity, process_tags
 from pytest_armory.session.reproduce import Files, for_another_job
 from pytest_armory.session.stored_records import close_session_run, first_session_run
 from pytest_armory.store.destination import Destination
+from pytest_armory.store.pages import LOCAL_SERVER, run_page
 
 if TYPE_CHECKING:
     from pytest_armory.report.summary import Summary
@@ -103,7 +104,7 @@ class SessionRuns:
         if existing is not None:
             self._store_files(store, existing, for_another_job(self._files, self.identity.shard))
             return existing
-        name = f"session {self.identity.session}"
+        name = f"{self.identity.session} session"  # lists show its start
         run = store.create_run(experiment_id, name, self._tags())
         existing = self._of_others(store, experiment_id)
         if existing is not None and existing.run_id != run.run_id:  # opened at the same time
@@ -199,8 +200,7 @@ class SessionRuns:
         command = "armory-mlflow-server"
         if self.where.uri is not None:
             command += f" --backend-store-uri {self.where.display_uri}"
-        local = "http://127.0.0.1:5000/#/experiments"
-        first, *others = [f"{local}/{run.experiment_id}/runs/{run.run_id}" for run in runs]
+        first, *others = [run_page(LOCAL_SERVER, run.experiment_id, run.run_id) for run in runs]
         return [f"see them with `{command}` at {first}", *(f"and {page}" for page in others)]
 
 

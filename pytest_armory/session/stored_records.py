@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.records.tags import Kind, decode_attempt, decode_outcome, kind_of
-from pytest_armory.report.markdown import to_markdown
+from pytest_armory.report.markdown import shortened, to_markdown
 from pytest_armory.report.summary import Summary, outcome_counts
-from pytest_armory.values import PARAM_LIMIT, clip, legal_key, visible
+from pytest_armory.values import PARAM_LIMIT, TAG_LIMIT, clip, legal_key, visible
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun, StoreRun
@@ -132,7 +132,7 @@ def close_session_run(
     """Write counts and summary to a session run and close it."""
     text = summary.text or to_markdown(summary)
     counts = [(name, value, 0) for name, value in outcome_counts(summary).items()]
-    noted = {**(tags or {}), "mlflow.note.content": text}
+    noted = {**(tags or {}), "mlflow.note.content": shortened(text, TAG_LIMIT)}
     store.log_batch(run.run_id, metrics=counts, tags=noted)
     store.close_run(run.run_id, summary.verdict.status, end)
     store.log_files(run, {"summary.md": text})  # last, since a store may have no space left

@@ -20,6 +20,7 @@ from pytest_armory.store.connection import Connection
 from pytest_armory.store.datasets import log_datasets
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.experiments import Experiments
+from pytest_armory.store.pages import run_page
 from pytest_armory.store.runs import NAME_LIMIT, StoredRun, StoreRun, milliseconds, stored_run
 from pytest_armory.store.search import RunSearch
 from pytest_armory.store.stack import take_open
@@ -148,8 +149,7 @@ class Store:
         """The run's page on the tracking server; None if the destination is not a server."""
         if not self.destination.is_server:
             return None
-        base = _without_userinfo(self.uri).rstrip("/")
-        return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+        return run_page(_without_userinfo(self.uri), experiment_id, run_id)
 
     # The fluent API of the test's own code
 

@@ -139,7 +139,7 @@ def _section(title: str, output: str) -> list[str]:
     table = []
     for line in lines[:end]:
         line = re.sub(r"tracked to \S+", "tracked to #", line)
-        line = re.sub(r"experiments/\d+/runs/\w+", "#", line)
+        line = re.sub(r"experiments/\d+/runs/\w+\?\S+", "#", line)
         line = re.sub(r"[\d.]+ s$", "#", line)
         line = re.sub(r"\d{8}-\d{6}-\w{6}", "#", line)
         table.append(" ".join(line.split()))

@@ -183,7 +183,7 @@ def test_the_script_says_where_its_run_is(make_place: Callable[[], Place]) -> No
     said = place.python("-Werror::UserWarning", str(EXAMPLES / "script.py"))
     [run] = place.runs().values()
     assert f"in run {run.info.run_id}" in said
-    assert f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}" in said
+    assert f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=" in said
     assert run.info.status == "FINISHED"
     assert run.data.params["load_images.seed"] == "0"
     assert run.data.params["Noise.sigma"] == "0.25"

@@ -171,7 +171,7 @@ def test_killed_for_good(
     alive.send(signal.SIGTERM)
     alive.gone()
     evals.check_accounted(2 + 2 if way == ONE else 2 + 2 + 1)
-    (sum_of_all,) = [run for name, run in closed.items() if name.startswith("session ")]
+    (sum_of_all,) = [run for name, run in closed.items() if name.endswith(" session")]
     assert sum_of_all.info.status == "KILLED"
     assert sum_of_all.data.metrics["passed"] == 1
 

@@ -111,13 +111,14 @@ def check_a_session(evals: Evals, mlflow_server: str, each_way: Sequence[str]) -
     good = children["test_a[0.1]"]
     assert good.data.metrics["accuracy"] == 0.1
     shown = f"{mlflow_server}/#/experiments/{experiment.experiment_id}/runs/{good.info.run_id}"
+    shown += "?workflowType=machine_learning"
     assert good.data.tags["url"] == shown
     paths = {f.path for f in client.list_artifacts(good.info.run_id)}
     assert paths == {"metrics", "own.txt"}
     assert [f.path for f in client.list_artifacts(children["test_b"].info.run_id)] == [
         "failure.txt"
     ]
-    page = f"*see {mlflow_server}/#/experiments/{experiment.experiment_id}/runs/*"
+    page = f"*see {mlflow_server}/#/experiments/{experiment.experiment_id}/runs/*{shown[-30:]}"
     result.stdout.fnmatch_lines([page])
     evals.check_invariant(result, attempts=0)
 
@@ -160,7 +161,7 @@ def test_recovering_at_a_server(
     def status() -> dict[str, str]:
         experiment = client.get_experiment_by_name("recovered")
         runs = client.search_runs([experiment.experiment_id])
-        return {run.info.run_name.split()[0]: run.info.status for run in runs}
+        return {run.info.run_name.split()[-1]: run.info.status for run in runs}
 
     open_ones = {"test_long": "RUNNING", "session": "RUNNING"}
     assert status() == {"test_done": "FINISHED", **open_ones}

@@ -457,5 +457,5 @@ def test_an_experiment_by_its_id_waits_for_that_one(
         proxy.fault = None
         assert commands.main(["sync"]) == 0
     found = client.search_runs([experiment_id])
-    assert sorted(str(run.info.run_name).split()[0] for run in found) == ["session", "test_a"]
+    assert sorted(str(run.info.run_name).split()[-1] for run in found) == ["session", "test_a"]
     assert not any("armory.experiment_id" in run.data.tags for run in found)

@@ -171,7 +171,7 @@ def test_a_session_is_copied_whole_and_once(
     assert len(rich.data.params) > 130
     assert len(history(MlflowClient(proxy.url), rich)["loss"]) == 4
     assert len(datasets(rich)) == 1
-    session = next(run for name, run in by_name.items() if name.startswith("session "))
+    session = next(run for name, run in by_name.items() if name.endswith(" session"))
     assert rich.data.tags["mlflow.parentRunId"] == session.info.run_id
     assert by_name["inner"].data.tags["mlflow.parentRunId"] == rich.info.run_id
     assert {run.info.status for run in by_name.values()} == {"FINISHED", "FAILED"}
@@ -270,7 +270,7 @@ def test_a_first_half_is_completed(
     """The server was lost in the middle of a test, the session's own run is open there."""
     runs = {str(run.info.run_name): run for run in record(mlflow_server)}
     rich = runs["test_rich[0.5]"]
-    session = next(run for name, run in runs.items() if name.startswith("session "))
+    session = next(run for name, run in runs.items() if name.endswith(" session"))
     server = MlflowClient(mlflow_server)
     experiment = server.create_experiment(name_of(local, [rich]))
     known = ("armory.kind", "armory.session", "armory.shard")
@@ -439,7 +439,7 @@ def test_a_run_waits_for_the_session_that_is_at_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     runs = record(mlflow_server, PLAIN)
-    session = next(run for run in runs if str(run.info.run_name).startswith("session "))
+    session = next(run for run in runs if str(run.info.run_name).endswith(" session"))
     local.update_run(session.info.run_id, "RUNNING")
     assert commands.main(["sync"]) == 1
     assert "4 runs not ended yet" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_the_table(evals: Evals) -> None:
     assert counts.startswith("3 evaluations: 2 passed, 1 failed, tracked to ")
     (session,) = evals.sessions()
     assert "`armory-mlflow-server` at http://127.0.0.1:5000/#/experiments/1/runs/" in see
-    assert see.endswith(session.info.run_id)
+    assert see.endswith(f"{session.info.run_id}?workflowType=machine_learning")
     assert [line for line in result.outlines if line.startswith("armory: tracking to ")]
 
 

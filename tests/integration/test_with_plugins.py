@@ -243,7 +243,7 @@ def test_what_a_time_limit_by_thread_left_is_closed_later(evals: Evals, by: str)
     result = evals.run(*ONE, subprocess=True)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*+ Timeout +*", "*Stack of MainThread*", "*time.sleep(60)"])
-    ours = {str(run.info.run_name).split()[0]: run.info.status for run in evals.read()}
+    ours = {str(run.info.run_name).split()[-1]: run.info.status for run in evals.read()}
     assert ours == {"test_before": "FINISHED", "test_slow": "RUNNING", "session": "RUNNING"}
     dead = evals.sessions()[0].data.tags["armory.session"]
 
@@ -257,7 +257,7 @@ def test_what_a_time_limit_by_thread_left_is_closed_later(evals: Evals, by: str)
         result.stdout.fnmatch_lines([f"session {dead} was killed: closed 2 runs it left open"])
 
     first = [run for run in evals.read() if run.data.tags["armory.session"] == dead]
-    names = {str(run.info.run_name).split()[0]: run for run in first}
+    names = {str(run.info.run_name).split()[-1]: run for run in first}
     assert {name: run.info.status for name, run in names.items()} == {
         "test_before": "FINISHED", "test_slow": "KILLED", "session": "KILLED",
     }  # fmt: skip

@@ -23,6 +23,7 @@ from pytest_armory.cli.server import plan
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.store import database
 from pytest_armory.store.database import sqlite_uri
+from pytest_armory.store.pages import run_page
 from pytest_armory.track import track_evaluation, track_metrics
 
 pytestmark = pytest.mark.usefixtures("armory_home")
@@ -43,7 +44,8 @@ def test_the_home_is_served_on_loopback(armory_home: Path) -> None:
     assert (planned.host, planned.port) == ("127.0.0.1", 5000)
     assert planned.store_uri == sqlite_uri(path)
     assert planned.line == (
-        f"armory-mlflow-server: http://127.0.0.1:5000 serves {path} (Ctrl-C ends it)"
+        f"armory-mlflow-server: http://127.0.0.1:5000/#/?workflowType=machine_learning serves "
+        f"{path} (Ctrl-C ends it)"
     )
     assert options(planned.command) == {
         "--host": "127.0.0.1",
@@ -129,7 +131,7 @@ def test_a_password_is_in_no_argument_and_not_shown() -> None:
 
 
 def test_the_url_of_an_ipv6_address() -> None:
-    assert "http://[::1]:5000 serves" in plan(["--host", "::1"]).line
+    assert "http://[::1]:5000/#/?workflowType=" in plan(["--host", "::1"]).line
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_main_says_the_url_and_hands_over(
 ) -> None:
     port = free_port()
     assert server.main(["--port", str(port)]) == 0
-    assert capsys.readouterr().out.startswith(f"armory-mlflow-server: http://127.0.0.1:{port} ")
+    assert capsys.readouterr().out.startswith(f"armory-mlflow-server: http://127.0.0.1:{port}/#/?")
     assert options(executed[0])["--port"] == str(port)
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == sqlite_uri(armory_home / "mlruns/mlflow.db")
     assert os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
@@ -256,7 +258,7 @@ def running() -> Iterator[Any]:
 def test_a_real_server(running: Any, armory_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     served = running("--port", url.rpartition(":")[2])
-    assert served.first_line.startswith(f"armory-mlflow-server: {url} serves ")
+    assert served.first_line.startswith(f"armory-mlflow-server: {url}/#/?workflowType=")
     assert served.wait_for(f"{url}/health") == b"OK"
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
@@ -266,7 +268,7 @@ def test_a_real_server(running: Any, armory_home: Path, monkeypatch: pytest.Monk
     stored = MlflowClient(url).get_run(run.run_id)
     assert stored.data.metrics == {"accuracy": 0.5}
     assert stored.info.status == "FINISHED"
-    assert run.url == f"{url}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    assert run.url == run_page(url, str(run.experiment_id), str(run.run_id))
     artifacts = (armory_home / "mlruns" / "artifacts").rglob("*.json")
     assert sorted(path.name for path in artifacts) == ["confusion.json", "fluent.json"]
 

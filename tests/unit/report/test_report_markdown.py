@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from hypothesis import given
+from hypothesis import strategies as st
 from summaries import many, records, summary
 
 from pytest_armory.records import EvaluationRecord
-from pytest_armory.report.markdown import to_markdown
+from pytest_armory.report.markdown import shortened, to_markdown
 
 
 @given(records)
@@ -33,3 +34,19 @@ def test_markdown_puts_what_failed_first_and_folds_the_rest() -> None:
     assert "**Not stored: 2 evaluations.**" in text
     assert text.index("test[0]") < text.index("<details>") < text.index("test[1]")
     assert to_markdown(summary(many(3))).startswith("## ✅ 3 evaluations: 3 passed")
+
+
+def test_markdown_has_its_tables_before_what_describes_the_session() -> None:
+    given = summary(many(3), baseline="baseline latest: session first")
+    lines = [line for line in to_markdown(given).splitlines() if line]
+    assert [line[:12] for line in lines[:3]] == ["## ✅ 3 evalu", "| test | out", "| --- | --- "]
+    assert lines[-2:] == ["Session `s`, tracked to `here`.", "Baseline latest: session first."]
+
+
+@given(records, st.integers(100, 2000))
+def test_a_note_is_cut_between_lines(given: list[EvaluationRecord], limit: int) -> None:
+    text = to_markdown(summary(given))
+    note = shortened(text, limit)
+    assert len(note) <= limit
+    kept = note.partition("\n\n… cut here")[0]
+    assert note == text if len(text) <= limit else text.startswith(f"{kept}\n" if kept else "")
