@@ -48,7 +48,7 @@ UNASKED = tuple(word for name in _PLUGINS for word in ("-p", f"no:{name}"))
 
 FOREIGN = (
     *("MLFLOW_", "GITHUB_", "GITLAB_", "CI_", "ARMORY_", "MANTIK_"),
-    *("SLURM_", "JOB_COMPLETION_", "BUILDKITE", "CIRCLE"),
+    *("SLURM_", "JOB_COMPLETION_", "BUILDKITE", "CIRCLE", "CUDA_VISIBLE"),
 )
 
 

@@ -6,6 +6,7 @@ is guarded: see :mod:`pytest_armory.plugin.guard`.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_armory.plugin import marker, options
+from pytest_armory.plugin import job_options, marker, options
 from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
 from pytest_armory.plugin.remarks import WITHOUT_MARKER, remark, remark_lines
 
@@ -42,6 +43,19 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     from pytest_armory import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+@guarded
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Choose the GPUs, before a conftest can start CUDA."""
+    options_given = early_config.known_args_namespace
+    given = options_given.armory_devices or early_config.getini(job_options.INI_DEVICES)
+    if given and "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has got its own
+        from pytest_armory.plugin import devices
+
+        workers = getattr(options_given, "numprocesses", None) or getattr(options_given, "tx", None)
+        devices.restrict(early_config, given, bool(workers))
 
 
 @guarded

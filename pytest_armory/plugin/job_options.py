@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_armory.session.shards import ShardJob
 
+INI_DEVICES = "armory_devices"
 INI_RESUME = "armory_resume"
 INI_SHARD = "armory_shard"
 INI_DURATIONS = "armory_durations"
@@ -44,6 +45,12 @@ OPTIONS = (
         "balance the parts of --armory-shard by the seconds in this file, which "
         "`pytest-armory durations` writes (default: by the number of tests)",
     ),
+    (
+        "--armory-devices",
+        "LIST",
+        "give each worker of `-n` one of these GPUs in turn, as CUDA_VISIBLE_DEVICES: `0,1,2,3`, "
+        "or `auto` for those that CUDA_VISIBLE_DEVICES or the driver has",
+    ),
 )
 """Each option with its metavar, None for a flag, in brackets if it needs no value; its help."""
 
@@ -51,6 +58,7 @@ OF_SESSION = "of the session"
 """What --armory-resume stands for without an ID."""
 
 INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
+    (INI_DEVICES, None, "the same as --armory-devices"),
     (INI_RESUME, "bool", "the same as --armory-resume"),
     (INI_SHARD, None, "the same as --armory-shard"),
     (INI_DURATIONS, None, "the same as --armory-durations"),
@@ -63,11 +71,12 @@ class JobSettings:
     """The settings of one job among several; ``shard`` None if it runs the whole collection.
 
     ``resume`` says whether evaluations that passed already are skipped, ``resume_any`` whether that
-    goes for changed ones too.
+    goes for changed ones too, ``devices`` whether GPUs are divided among the workers.
     """
 
     resume: bool = False
     resume_any: bool = False
+    devices: bool = False
     shard: ShardJob | None = None
     durations: Mapping[str, float] = field(default_factory=dict)
 
@@ -79,7 +88,11 @@ def read_job_settings(
     import pytest
 
     option = config.option
-    resume = bool(option.armory_resume or option.armory_resume_any or config.getini(INI_RESUME))
+    settings = JobSettings(
+        resume=bool(option.armory_resume or option.armory_resume_any or config.getini(INI_RESUME)),
+        resume_any=bool(option.armory_resume_any),
+        devices=bool(option.armory_devices or config.getini(INI_DEVICES)),
+    )
     shard = option.armory_shard or config.getini(INI_SHARD)
     durations = _durations_path(config)
     if not shard:
@@ -88,7 +101,7 @@ def read_job_settings(
                 "armory: --armory-durations balances the parts of --armory-shard; add "
                 "--armory-shard, as in `--armory-shard 2/8`"
             )
-        return JobSettings(resume, bool(option.armory_resume_any))
+        return settings
 
     from pytest_armory.errors import ArmoryUsageError
     from pytest_armory.session.durations import read_durations
@@ -100,7 +113,7 @@ def read_job_settings(
     except ArmoryUsageError as error:
         raise pytest.UsageError(f"armory: {error}") from None
     _hand_to_workers(config, job, durations)
-    return JobSettings(resume, bool(option.armory_resume_any), job, known)
+    return replace(settings, shard=job, durations=known)
 
 
 def _durations_path(config: pytest.Config) -> Path | None:

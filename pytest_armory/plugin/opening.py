@@ -152,6 +152,8 @@ class RunOpener:
             "mlflow.source.name": _relative(item.path, self._rootpath),
             "mlflow.source.type": "LOCAL",
         }
+        if self._settings.jobs.devices and os.environ.get("CUDA_VISIBLE_DEVICES"):
+            tags["armory.device"] = os.environ["CUDA_VISIBLE_DEVICES"]
         if self._fingerprint_of is not None:
             tags[fingerprint.TAG] = fingerprint.to_text(self._fingerprint_of(item))
         if self._reproduce:
