@@ -12,7 +12,7 @@ from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, n
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.parse import Reference, parse_reference
-from pytest_armory.report.files import write_markdown
+from pytest_armory.report.files import write_text_file
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import missed_lines
 from pytest_armory.report.summary import Summary
@@ -67,6 +67,6 @@ def _compare(where: Destination, a: Reference, b: Reference) -> Summary:
 def _write(path: Path, text: str) -> None:
     try:
         # GitHub's file may have the summaries of other steps.
-        write_markdown(path, text, append=str(path) == os.environ.get("GITHUB_STEP_SUMMARY"))
+        write_text_file(path, text, append=str(path) == os.environ.get("GITHUB_STEP_SUMMARY"))
     except OSError as error:
         raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_armory.cli.numbers import positive
 from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
 from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.report.files import write_text_file
 from pytest_armory.report.text import plural
 from pytest_armory.report.trend import CSV_HEADER, Trend, csv_rows, trend_lines
 from pytest_armory.session.history import histories
@@ -18,6 +19,9 @@ from pytest_armory.store import open_store
 from pytest_armory.store.destination import Destination
 
 HELP = "show evaluations over the latest sessions"
+
+CHARTS = 200
+"""How many of them a page has."""
 
 SHOWN = 20
 """How many evaluations are shown in the terminal; files have all of them."""
@@ -43,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many of its latest sessions (default: 20)",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the points as CSV, too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="draw them on an HTML page, too")
     add_tracking_uri(parser)
 
 
@@ -62,7 +67,18 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         )
     if arguments.csv is not None:
         _write_csv(arguments.csv, trends)
+    if arguments.html is not None:
+        _write_page(arguments.html, trends, where)
     yield from _lines(trends)
+
+
+def _write_page(path: Path, trends: list[Trend], where: Destination) -> None:
+    from pytest_armory.report.page import trends_page
+
+    try:
+        write_text_file(path, trends_page(trends[:CHARTS], where.display_uri))
+    except OSError as error:
+        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _lines(trends: list[Trend]) -> Iterable[str]:

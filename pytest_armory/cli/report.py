@@ -13,7 +13,7 @@ from time import monotonic, sleep
 
 from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, no_sessions
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.report.files import write_markdown
+from pytest_armory.report.files import write_text_file
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import missed_lines
 from pytest_armory.report.terminal import terminal_lines
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write it as Markdown, too (the file that GITHUB_STEP_SUMMARY names gets it without "
         "asking)",
     )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write it as an HTML page, too")
     parser.add_argument(
         "--comment",
         action="store_true",
@@ -81,6 +82,8 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     yield from _lines(whole)
     for problem in _write(whole, arguments.summary):
         yield f"warning: {problem}"
+    if arguments.html is not None:
+        _write_page(where, whole, arguments.html)
     arguments.status = 0 if whole.is_well else 1
     if arguments.comment:
         from pytest_armory.cli.comment import post_comment
@@ -89,6 +92,15 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         yield said.text
         if arguments.strict and not said.is_well:
             arguments.status = 1
+
+
+def _write_page(where: Destination, whole: WholeSession, path: Path) -> None:
+    from pytest_armory.session.page import write_page
+
+    try:
+        write_page(open_store(where), whole.summary, path)
+    except OSError as error:
+        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession:
@@ -140,6 +152,6 @@ def _write(whole: WholeSession, path: Path | None) -> Iterator[str]:
     for one in paths:
         try:
             # GitHub's file may have the summaries of other steps.
-            write_markdown(one, to_markdown(whole.summary), append=str(one) == step)
+            write_text_file(one, to_markdown(whole.summary), append=str(one) == step)
         except OSError as error:
             yield f"the summary could not be written to {one}: {error.strerror}"

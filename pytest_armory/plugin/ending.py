@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_armory.errors import TrackingError
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
-from pytest_armory.report.files import write_markdown
+from pytest_armory.report.files import write_text_file
 from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.ledger import Ledger
@@ -67,6 +68,22 @@ class SessionEnd:
         if self.summary is not None:
             del self.process.guard.problems[: len(unexpected)]  # the summary has them
             self.summary = _write_summary(self.summary, self.settings)
+            self.summary = self._with_page(self.summary)
+
+    def _with_page(self, summary: Summary) -> Summary:
+        """Write the session's page if that is asked for; returns the summary, with problems."""
+        path = self.settings.html
+        if path is None:
+            return summary
+        from pytest_armory.session.page import write_and_store_page
+
+        known = len(self.ledger.problems)
+        try:
+            write_and_store_page(self.ledger, summary, path)
+        except (OSError, TrackingError) as error:
+            reason = getattr(error, "strerror", None) or error
+            self.ledger.problems.append(f"the report could not be written to {path}: {reason}")
+        return replace(summary, problems=[*summary.problems, *self.ledger.problems[known:]])
 
     def _sum_up_what_is_known(self, interrupted: bool) -> None:
         """Summarize what was reported, where the end of the session has failed."""
@@ -115,7 +132,7 @@ def _write_summary(summary: Summary, settings: Settings) -> Summary:
         if path is None:
             continue
         try:
-            write_markdown(path, summary.text, append)
+            write_text_file(path, summary.text, append)
         except OSError as error:
             problems.append(f"the summary could not be written to {path}: {error.strerror}")
     return replace(summary, problems=problems)

@@ -23,6 +23,7 @@ INI_TRACK = "armory_track"
 INI_URI = "armory_tracking_uri"
 INI_EXPERIMENT = "armory_experiment"
 INI_SUMMARY = "armory_summary"
+INI_HTML = "armory_html"
 INI_STRICT = "armory_strict"
 INI_BUDGET = "armory_budget"
 INI_REDACT = "armory_redact"
@@ -45,6 +46,7 @@ class Settings:
     experiment: str
     experiment_id: str | None
     summary: Path | None
+    html: Path | None = None
     strict: bool = False
     budget: float | None = None
     secret_names: tuple[str, ...] = ()
@@ -91,6 +93,11 @@ _OPTIONS = (
         "names gets it without asking)",
     ),
     (
+        "--armory-html",
+        "PATH",
+        "write the session's report to PATH, an HTML page, and store it with the session run",
+    ),
+    (
         "--armory-session",
         "ID",
         "the session this process contributes to: jobs of a CI matrix that give the same ID "
@@ -116,6 +123,7 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
     (INI_URI, None, "the same as --armory-tracking-uri"),
     (INI_EXPERIMENT, None, "the same as --armory-experiment"),
     (INI_SUMMARY, None, "the same as --armory-summary"),
+    (INI_HTML, None, "the same as --armory-html"),
     (INI_STRICT, "bool", "the same as --armory-strict"),
     (
         INI_BUDGET,
@@ -200,7 +208,8 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         uri=uri or None,
         experiment=experiment,
         experiment_id=experiment_id,
-        summary=_summary(config),
+        summary=_path(config, config.option.armory_summary, INI_SUMMARY),
+        html=_path(config, config.option.armory_html, INI_HTML),
         strict=bool(option.armory_strict or config.getini(INI_STRICT)),
         budget=_budget(config.getini(INI_BUDGET)),
         secret_names=tuple(config.getini(INI_REDACT)),
@@ -232,6 +241,10 @@ def _refuse_without_tracking(option: Namespace) -> None:
             option.armory_summary,
             f"--armory-summary {option.armory_summary} says where to write what was tracked",
         ),
+        (
+            option.armory_html,
+            f"--armory-html {option.armory_html} says where to write what was tracked",
+        ),
     ):
         if given:
             raise pytest.UsageError(
@@ -239,12 +252,12 @@ def _refuse_without_tracking(option: Namespace) -> None:
             )
 
 
-def _summary(config: pytest.Config) -> Path | None:
-    """The summary's path: the option is relative to the invocation dir, the key to the rootdir."""
-    option, key = config.option.armory_summary, config.getini(INI_SUMMARY)
+def _path(config: pytest.Config, option: str | None, key: str) -> Path | None:
+    """A file's path: the option is relative to the invocation dir, the key to the rootdir."""
     if option:
-        return config.invocation_params.dir / str(option)
-    return config.rootpath / str(key) if key else None
+        return config.invocation_params.dir / option
+    given = config.getini(key)
+    return config.rootpath / str(given) if given else None
 
 
 def _budget(text: str) -> float | None:

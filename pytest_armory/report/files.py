@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def write_markdown(path: Path, text: str, append: bool = False) -> None:
-    """Write Markdown to a file, or append it; creates its folder. Raises OSError."""
+def write_text_file(path: Path, text: str, append: bool = False) -> None:
+    """Write a text to a file, or append it; creates its folder. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+" if append else "w", encoding="utf-8", errors="backslashreplace") as file:
         if file.tell() and not path.read_bytes().endswith(b"\n"):

@@ -57,7 +57,7 @@ class Ledger:
     ) -> None:
         self.where = where
         self.sync_command = sync_command
-        self._local = local or where
+        self.local = local or where
         self.identity = identity
         self.problems: list[str] = []
         self.describe = describe
@@ -113,7 +113,7 @@ class Ledger:
     def find_done(self) -> DoneBefore:
         """Look up once what the session has done; its session runs become this job's to close."""
         if self._joining.done is None:
-            session_runs, problems = self._joining.find_done(self.where, self._local)
+            session_runs, problems = self._joining.find_done(self.where, self.local)
             self.runs.adopt(session_runs)
             self.problems += problems
         return self._joining.done or DoneBefore(self.identity.session)
@@ -128,7 +128,7 @@ class Ledger:
             return self.runs
         if self._waiting is None:
             uri = self.where.display_uri
-            self._waiting = SessionRuns(self._local, self.identity, self.problems, uri, self.files)
+            self._waiting = SessionRuns(self.local, self.identity, self.problems, uri, self.files)
             # A worker has spent its budget on it already.
             if not circuit_at(self.where).reason:
                 circuit_at(self.where).trip(f"{uri} is out of reach")

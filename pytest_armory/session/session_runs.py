@@ -186,6 +186,16 @@ class SessionRuns:
             except TrackingError as error:
                 self.note_failure(error)
 
+    def attach(self, files: Files) -> None:
+        """Store files with every session run, when the session has ended."""
+        from pytest_armory.store import open_store
+
+        for run in self._opened() if self.is_in_reach else []:
+            try:
+                open_store(self.where).log_files(run, files)
+            except TrackingError as error:
+                self.problems.append(str(error))
+
     def open_with(self) -> list[str]:
         """How to view the session: its pages on the server, or the command that serves them."""
         from pytest_armory.store import open_store

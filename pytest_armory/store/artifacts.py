@@ -11,8 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from pytest_armory.environment import changed
 from pytest_armory.store.connection import Connection
 from pytest_armory.store.translation import translated
+
+_NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+"""MLflow draws one on stderr for each file."""
 
 
 def store_files(
@@ -46,7 +50,7 @@ def read_file(connection: Connection, artifact_uri: str, path: str) -> bytes:
     """The content of one artifact, within a budget; raises :class:`TrackingError` without it."""
 
     def read() -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, changed(_NO_PROGRESS_BAR):
             repository = _repository(connection, artifact_uri)
             return Path(repository.download_artifacts(path, folder)).read_bytes()
 
@@ -73,6 +77,18 @@ def _repository(connection: Connection, artifact_uri: str) -> Any:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(artifact_uri, tracking_uri=connection.uri)
+
+
+def list_files(
+    connection: Connection, artifact_uri: str, folder: str = ""
+) -> list[tuple[str, int | None]]:
+    """The artifacts in a folder of a run, with their sizes in bytes; None for a folder."""
+
+    def listed() -> list[tuple[str, int | None]]:
+        found = _repository(connection, artifact_uri).list_artifacts(folder or None)
+        return [(one.path, None if one.is_dir else one.file_size or 0) for one in found]
+
+    return connection.call("listing artifacts", listed)
 
 
 class RunArtifacts:

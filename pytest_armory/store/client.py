@@ -13,7 +13,7 @@ from pytest_armory.environment import changed
 from pytest_armory.records.sample_tag import DatasetIdentity
 from pytest_armory.store import fluent
 from pytest_armory.store.active_model import linked_to_no_model
-from pytest_armory.store.artifacts import has_files, read_file, store_files
+from pytest_armory.store.artifacts import has_files, list_files, read_file, store_files
 from pytest_armory.store.background import Background
 from pytest_armory.store.circuit import WITHOUT_RETRIES
 from pytest_armory.store.connection import Connection
@@ -101,6 +101,10 @@ class Store:
     def log_files(self, run: StoreRun | StoredRun, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts by their path in the run, from text, bytes or a file on disk."""
         store_files(self.connection, run.artifact_uri, files)
+
+    def list_files(self, run: StoredRun, folder: str = "") -> list[tuple[str, int | None]]:
+        """The artifacts in a folder of a run, with their sizes in bytes; None for a folder."""
+        return list_files(self.connection, run.artifact_uri, folder)
 
     def log_datasets(self, run: StoreRun, datasets: Iterable[DatasetIdentity]) -> None:
         """Say which data a run was of; no request for none."""

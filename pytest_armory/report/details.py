@@ -1,0 +1,71 @@
+"""What a report on a page has besides the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.summary import Summary
+from pytest_armory.report.trend import Trend
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One evaluation: its last attempt, its parameters, and the tags that a page shows."""
+
+    record: EvaluationRecord
+    params: Mapping[str, str] = field(default_factory=dict)
+    reproduce: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that a run holds: ``content`` is the file's, ``kind`` its media type."""
+
+    nodeid: str
+    path: str
+    kind: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A square array that a run holds, as a confusion matrix: rows of numbers."""
+
+    nodeid: str
+    path: str
+    rows: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A parameter of an evaluation whose value is another than in the session before."""
+
+    nodeid: str
+    name: str
+    before: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """A session for a page: all that :class:`Summary` does not have.
+
+    ``trends`` are those of gated metrics, ``more_trends`` how many were left out. Times are in
+    milliseconds since the epoch.
+    """
+
+    summary: Summary
+    entries: Sequence[Entry]
+    trends: Sequence[Trend] = ()
+    more_trends: int = 0
+    changed: Sequence[Changed] = ()
+    pictures: Sequence[Picture] = ()
+    matrices: Sequence[Matrix] = ()
+    began: int = 0
+    ended: int | None = None
+    command: str = ""
+    job: str = ""
+    environment: str = ""

@@ -1,0 +1,180 @@
+"""A session, or trends, as one HTML page that needs no network and no script to be read.
+
+Jinja2 escapes every text; what is not escaped is our own charts, in which nobody else's text is. A
+policy in the page forbids scripts and requests in any case.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from pytest_armory.records import EvaluationRecord, Verdict
+from pytest_armory.report.charts import SERIES, curve_chart, trend_chart
+from pytest_armory.report.curves import curves
+from pytest_armory.report.details import Details, Entry, Matrix, Picture
+from pytest_armory.report.rows import ShownMetric, outcome_text, shown_metrics
+from pytest_armory.report.sentences import counts_text, gate_lines, missed_text
+from pytest_armory.report.summary import latest, missed_gates
+from pytest_armory.report.text import number, printable, seconds
+from pytest_armory.report.trend import Trend
+
+CURVES = 12
+PARAMS = 40
+"""The most parameters of one evaluation that are shown."""
+
+
+class _Gate(NamedTuple):
+    name: str
+    url: str
+    sentence: str
+    evidence: str
+    state: str
+
+
+class _Row(NamedTuple):
+    name: str
+    file: str
+    url: str
+    outcome: str
+    good: bool
+    metrics: Sequence[ShownMetric]
+    duration: str
+    entry: Entry
+
+
+class _Chart(NamedTuple):
+    title: str
+    subtitle: str
+    svg: Any
+    legend: Sequence[str] = ()
+
+
+def session_page(details: Details) -> str:
+    """The page of a session."""
+    summary = details.summary
+    last = latest(summary.all_records)
+    found = curves(details.entries)[:CURVES]
+    trends = _trend_charts(details.trends)
+    return _render(
+        title=f"{summary.verdict.sign} {counts_text(summary)}",
+        summary=summary,
+        details=details,
+        verdict=summary.verdict.name.lower(),
+        counts=counts_text(summary.of_all_jobs()),
+        gates=_gates(last),
+        unjudged=gate_lines(last, summary.baseline),
+        trends=trends,
+        curves=[
+            _Chart(c.test, f"{c.metric} over {c.parameter}", _markup(curve_chart(c, 1000 + i)),
+                   [label for label in c.series if label][:SERIES])
+            for i, c in enumerate(found)
+        ],
+        rows=[_row(entry) for entry in details.entries],
+        pictures=[(p, _data_uri(p)) for p in details.pictures],
+        matrices=[(m, _shades(m)) for m in details.matrices],
+    )  # fmt: skip
+
+
+def trends_page(trends: Sequence[Trend], where: str) -> str:
+    """The page of evaluations over sessions."""
+    return _render(title="Evaluations over sessions", where=where, trends=_trend_charts(trends),
+                   tables=trends)  # fmt: skip
+
+
+def _render(**values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("pytest_armory.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        {"number": number, "time": _time, "printable": printable, "link": web_link}
+    )
+    empty = dict.fromkeys(("summary", "details", "where", "tables", "rows"))
+    return environment.get_template("report.html.j2").render({**empty, **values})
+
+
+def web_link(url: str | None) -> str:
+    """An address that may be a link: that of the web, and nothing that a browser would run."""
+    return url if url and re.match(r"https?://[^\s\"'<>]+$", url) else ""
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _markup(svg: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(svg)  # drawn by us, from numbers alone
+
+
+# Parts
+
+
+def _gates(last: Sequence[EvaluationRecord]) -> list[_Gate]:
+    """Missed gates, then those that evidence leaves unclear."""
+    missed = [(record, verdict, "missed") for record, verdict in missed_gates(last)]
+    unclear = [
+        (record, verdict, "unclear")
+        for record in last
+        for verdict in record.verdicts
+        if verdict.verdict == "unclear" and verdict.state != "failed"
+    ]
+    return [_gate(*one) for one in (*missed, *unclear)]
+
+
+def _gate(record: EvaluationRecord, verdict: Verdict, state: str) -> _Gate:
+    return _Gate(
+        printable(record.nodeid),
+        web_link(record.url),
+        printable(missed_text(verdict)),
+        printable(": ".join(filter(None, (verdict.verdict, verdict.evidence)))),
+        state,
+    )
+
+
+def _row(entry: Entry) -> _Row:
+    record = entry.record
+    file, _, name = record.nodeid.partition("::")
+    good = record.outcome is not None and record.outcome.is_good
+    return _Row(
+        printable(name or file), printable(file), web_link(record.url), outcome_text(record), good,
+        shown_metrics(record), seconds(record.duration), entry,
+    )  # fmt: skip
+
+
+def _trend_charts(trends: Sequence[Trend]) -> list[_Chart]:
+    charts = []
+    for i, trend in enumerate(trends):
+        values = trend.values
+        span = f"{number(min(values))} to {number(max(values))}, " if values else ""
+        last = trend.points[-1].verdict if trend.points else ""
+        told = f"{span}{len(trend.points)} sessions" + (f": {last}" if last else "")
+        test = printable(trend.nodeid.partition("::")[2] or trend.nodeid)
+        title = f"{printable(trend.metric)} of {test}"
+        charts.append(_Chart(title, told, _markup(trend_chart(trend, i))))
+    return charts
+
+
+def _data_uri(picture: Picture) -> str:
+    return f"data:{picture.kind};base64,{base64.b64encode(picture.content).decode()}"
+
+
+def _shades(matrix: Matrix) -> list[list[tuple[str, int]]]:
+    """Each cell's number, and how dark it is in percent of its row's largest share."""
+    rows = []
+    for row in matrix.rows:
+        total = sum(abs(v) for v in row if math.isfinite(v)) or 1
+        rows.append([(number(v), round(min(abs(v) / total, 1) * 80) if math.isfinite(v) else 0)
+                     for v in row])  # fmt: skip
+    return rows

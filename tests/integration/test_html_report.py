@@ -1,0 +1,70 @@
+"""``--armory-html`` and ``report --html``: the page of a session, from what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from conftest import Evals, artifacts_of, text_of
+
+from pytest_armory.cli.main import main
+
+SUITE = """
+    import pytest
+    @pytest.mark.evaluation(at_least={{"accuracy": 0.5}}, description="<b>bold</b>")
+    @pytest.mark.parametrize("eps", [0.0, 0.1, 0.2])
+    def test_a(eps, evaluation_run):
+        evaluation_run.log_metrics({{"accuracy": {0} - eps}})
+        evaluation_run.log_dict([[5, 1], [0, 4]], "metrics/confusion.json")
+        evaluation_run.log_text("<svg xmlns='http://www.w3.org/2000/svg'/>", "roc.svg")
+        evaluation_run.log_params({{"C": {0}}})
+"""
+
+
+def test_the_page_at_the_end_of_a_session(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.write(SUITE.format(0.8))
+    evals.run("-p", "no:xdist")
+    evals.write(SUITE.format(0.6))
+    result = evals.run(*each_way, "--armory-html", "new/report.html")
+    result.assert_outcomes(passed=2, failed=1)
+    page = (evals.pytester.path / "new" / "report.html").read_text("utf-8")
+    session = evals.sessions()[-1]
+    assert text_of(session, "report.html") == page
+    holders = [run for run in evals.read() if "report.html" in artifacts_of(run)]
+    assert [run.info.run_id for run in holders] == [session.info.run_id]
+    for expected in (
+        "3 evaluations: 2 passed, 1 failed", "accuracy 0.4 is below", "accuracy over eps",
+        "accuracy of test_a[0.2]", "0.4 to 0.6, 2 sessions: missed", "metrics/confusion.json",
+        'alt="roc.svg"', "&lt;b&gt;bold&lt;/b&gt;", "python: CPython", "--armory-track",
+        "<td>C</td><td>0.8</td><td><b>0.6</b></td>",
+    ):  # fmt: skip
+        assert expected in page.replace("&#34;", '"'), expected
+    assert "warning" not in result.stdout.str()
+
+
+def test_the_page_of_a_stored_session(
+    evals: Evals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, accuracy in enumerate((0.8, 0.9, 0.7)):
+        evals.write(SUITE.format(accuracy))
+        evals.run("--armory-session", f"s{i}")
+    target = tmp_path / "report.html"
+    assert main(["report", "s1", "--html", str(target)]) == 0
+    page = target.read_text("utf-8")
+    assert "0.6 to 0.7, 2 sessions: kept" in page  # not what came later
+    assert main(["history", "test_a[0.1]", "--html", str(target)]) == 0
+    assert "3 sessions: kept" in target.read_text("utf-8")
+    for command in (["report", "s1"], ["history", "test_a"]):
+        assert main([*command, "--html", str(tmp_path)]) == 2
+        assert "cannot be written: Is a directory" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_changes_no_verdict(evals: Evals) -> None:
+    evals.write(SUITE.format(0.9))
+    result = evals.run("--armory-html", ".")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["warning: the report could not be written to *Is a directory"])
+    refused = evals.run("--armory-html", "x.html", track=False)
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines(["*--armory-html x.html says where to write*add --armory-track"])

@@ -1,0 +1,198 @@
+"""The page of a session: what is on it, escaped, with no need of network or script."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from pages import HOSTILE, NOW, details
+
+from pytest_armory.gates.noise import noise_band
+from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.report.curves import curves
+from pytest_armory.report.details import Entry
+from pytest_armory.report.page import session_page, trends_page, web_link
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    """A session with everything on it."""
+    return session_page(details())
+
+
+class Reader(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_parts_of_a_page(page: str) -> None:
+    text = Reader(page).text
+    for expected in (
+        "12 evaluations: 10 passed, 2 failed", "1f3a9c0d22b7", "20261127-042156-1f3a9c",
+        "fell 2.6 % below the baseline's 0.9649", "worse: of 797 samples 24 got worse",
+        "accuracy over eps", "attack=square", "20 sessions: unclear", "and 3 more",
+        "metrics/confusion.json", "roc.svg", "train.C", "PGD on logistic regression",
+        "git checkout 1f3a9c0d22b7 && pytest", "pytest --armory-track -n auto evals",
+        "python: CPython 3.12.3", "2026-11-18", "the CI job",
+    ):  # fmt: skip
+        assert expected in text
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings[0] == "Gates"
+    assert text.index("missed") < text.index("unclear")
+
+
+def test_nothing_is_fetched_and_no_script_is_there(page: str) -> None:
+    elements = Reader(page).elements
+    assert {tag for tag, _ in elements} & {"script", "link", "iframe", "object"} == set()
+    sources = [value or "" for _, attrs in elements for name, value in attrs.items()
+               if name in ("src", "srcset", "data", "action", "xlink:href")]  # fmt: skip
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
+    assert "default-src 'none'" in page
+    assert "url(http" not in page
+    assert "@import" not in page
+
+
+def test_ids_are_of_one_chart_each(page: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'(?:url\(#|href="#)([^")]+)', page)
+    assert set(used) <= set(ids)
+
+
+def test_hostile_texts_are_texts() -> None:
+    found = Reader(session_page(details(12, hostile=True)))
+    assert not any(tag in ("script", "img", "svg") and any("onerror" in n or "onload" in n
+                   for n in attrs) for tag, attrs in found.elements)  # fmt: skip
+    assert "script" not in {tag for tag, _ in found.elements}
+    links = [attrs.get("href") or "" for tag, attrs in found.elements if tag == "a"]
+    assert all(link.startswith("https://mlflow.example.org/") for link in links)
+    assert HOSTILE[0] in found.text
+    assert "{{ 7 * 7 }}" in found.text
+    assert "\x1b" not in found.text
+    assert "\u202e" not in found.text
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+                None)  # fmt: skip
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_hostile_page_runs_nothing_in_a_browser(tmp_path: Path) -> None:
+    """Without the page's own policy, so that escaping is what is tested."""
+    page = session_page(details(12, hostile=True))
+    bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    assert bare != page
+    (tmp_path / "page.html").write_text(bare, encoding="utf-8")
+    (tmp_path / "owned.html").write_text("<script>document.title='owned'</script>")
+
+    def title(name: str) -> str:
+        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
+                   f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]  # fmt: skip
+        url = (tmp_path / name).as_uri()
+        done = subprocess.run(
+            [*command, url], capture_output=True, text=True, timeout=120, check=True
+        )
+        (found,) = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[:1]
+        return str(found)
+
+    assert title("owned.html") == "owned"  # it would be seen
+    assert "12 evaluations" in title("page.html")
+
+
+def test_a_thousand_evaluations() -> None:
+    page = session_page(details(1000))
+    assert len(page) < 2_000_000
+    assert page.count("<details>") == 1001
+
+
+def test_a_session_with_nothing_to_draw() -> None:
+    from dataclasses import replace
+
+    empty = replace(details(0), trends=[], changed=[], pictures=[], matrices=[], more_trends=0,
+                    environment="", command="", job="", began=0)  # fmt: skip
+    text = Reader(session_page(empty)).text
+    assert "Trends" not in text
+    assert "0 evaluations" in text
+
+
+def test_trends_alone() -> None:
+    page = trends_page(details().trends[:2], "sqlite:///x.db")
+    text = Reader(page).text
+    assert text.count("accuracy of evals/test_digits.py::test_robust_0") == 2
+    assert "sqlite:///x.db" in text
+    assert "session 19" in text
+
+
+@pytest.mark.parametrize(
+    ("url", "is_link"),
+    [("https://h/#/a", True), ("http://h", True), ("javascript:alert(1)", False), (None, False),
+     (" https://h", False), ("https://h/\"onclick='x'", False), ("data:text/html,x", False)],
+)  # fmt: skip
+def test_what_may_be_a_link(url: str | None, is_link: bool) -> None:
+    assert bool(web_link(url)) is is_link
+
+
+def entry(nodeid: str, accuracy: float | None, **params: str) -> Entry:
+    """An evaluation with one metric."""
+    metrics = {} if accuracy is None else {"accuracy": accuracy}
+    return Entry(EvaluationRecord(nodeid, outcome=Outcome.PASSED, metrics=metrics), params)
+
+
+CURVES = [
+    ([(f"t[{x}]", x, {"eps": str(x)}) for x in (0.0, 0.1, 0.2)], {"eps": [""]}),
+    ([(f"t[{x}]", x, {"eps": str(x), "PGD.eps": str(x)}) for x in (0.0, 0.1, 0.2)],
+     {"eps": [""]}),
+    ([(f"t[{m}{x}]", x, {"eps": str(x), "model": m}) for m in "ab" for x in (0.0, 0.1, 0.2)],
+     {"eps": ["model=a", "model=b"]}),
+    ([(f"t[{m}{x}]", x, {"eps": str(x), "model": f"a.b.{m}", "load.kind": m}) for m in "ab"
+      for x in (0.0, 0.1, 0.2)], {"eps": ["model=a", "model=b"]}),
+    ([(f"t[{x}]", x, {"eps": str(x)}) for x in (0.0, 0.1)], {}),
+    ([(f"t[{m}]", 0.5, {"model": m}) for m in "abc"], {}),
+    ([(f"t[{x}]", None, {"eps": str(x)}) for x in (0.0, 0.1, 0.2)], {}),
+    ([(f"{x}.py::t", x, {"eps": str(x)}) for x in (0.0, 0.1, 0.2)], {}),
+    ([(f"t[{i}]", 0.5, {"eps": "0.1", "seed": str(i)}) for i in range(3)], {"seed": [""]}),
+    ([(f"t[{x}]", 0.5, {"eps": x}) for x in ("nan", "inf", "1")], {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "expected"), CURVES)
+def test_where_there_is_a_curve(
+    rows: list[tuple[str, float | None, dict[str, str]]], expected: dict[str, list[str]]
+) -> None:
+    found = curves([entry(nodeid, accuracy, **params) for nodeid, accuracy, params in rows])
+    assert {c.parameter: list(c.series) for c in found} == expected
+
+
+def test_the_band_of_a_metric() -> None:
+    values = [0.90, 0.91, 0.89, 0.92, 0.90]
+    low, high = noise_band("accuracy", values) or (0, 0)
+    assert low == pytest.approx(0.877373, abs=1e-6)
+    assert high > 0.92
+    assert noise_band("accuracy", values[:4]) is None
+    assert noise_band("accuracy", [*values[:4], float("nan")]) is None
+    times = noise_band("time/predict_seconds", [0.01, 0.5, 0.02, 0.9, 0.03])
+    assert times is not None
+    assert times[0] > 0
+
+
+def test_a_session_without_a_page_imports_no_library_for_it() -> None:
+    code = "import sys, pytest_armory.cli.main, pytest_armory.plugin.ending; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"matplotlib", "jinja2"} & set(done.stdout.split())
+    assert NOW
