@@ -19,7 +19,8 @@ class Progress:
     """The progress of a run.
 
     `batches` and `samples` are those done, `total` is the number of all batches or None if the
-    dataset has no length, `seconds` is the time since the run began.
+    dataset has no length, `seconds` is the time since the run began. `repeat` of `repeats` counts
+    from 1, where the test's body runs several times.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Progress:
     total: int | None
     samples: int
     seconds: float
+    repeat: int = 1
+    repeats: int = 1
 
     @property
     def samples_per_second(self) -> float:
@@ -35,14 +38,26 @@ class Progress:
 
     def __str__(self) -> str:
         of = "" if self.total is None else f"/{self.total:,}"
+        repeat = f" {self.repeat}/{self.repeats}" if self.repeats > 1 else ""
         return (
-            f"{self.name}: batch {self.batches:,}{of}, {self.samples:,} samples, "
+            f"{self.name}{repeat}: batch {self.batches:,}{of}, {self.samples:,} samples, "
             f"{self.samples_per_second:,.0f} samples/s"
         )
 
 
+class RepeatCount(Protocol):
+    """Which repeat of a test's body this is, counted from 0, and how many there are."""
+
+    current: int
+    number: int
+
+
 class StepLog(Protocol):
     """The part of the current tracked run that is used here."""
+
+    @property
+    def repeats(self) -> RepeatCount | None:
+        """The repeats of the test's body, if it has any."""
 
     def store_samples_on_the_way(self) -> None:
         """Store a partial copy of the samples so far, where that is due."""
@@ -101,6 +116,12 @@ class Ticker:
         self.show_due = self.begun + SHOW_SECONDS if show else float("inf")
         self.log_due = self.begun + LOG_SECONDS if log else float("inf")
         self.due = min(self.show_due, self.log_due)
+
+    @property
+    def repeat(self) -> tuple[int, int]:
+        """Which repeat of the test's body this is, counted from 1, of how many."""
+        repeats = self.log.repeats if self.log is not None else None
+        return (repeats.current + 1, repeats.number) if repeats is not None else (1, 1)
 
     def tick(self, progress: Progress) -> None:
         """Show and log what is due by now."""

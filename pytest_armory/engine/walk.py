@@ -236,7 +236,8 @@ class Walk:
     def progress(self) -> Progress:
         """The progress so far."""
         seconds = perf_counter() - self.ticker.begun
-        return Progress(self.evaluation.name, self.batches, self.total, self.samples, seconds)
+        done = self.batches, self.total, self.samples
+        return Progress(self.evaluation.name, *done, seconds, *self.ticker.repeat)
 
     def engine_numbers(self) -> dict[str, float]:
         """Sizes, speed and seconds per stage, by the name each is reported under."""

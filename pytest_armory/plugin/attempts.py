@@ -155,7 +155,7 @@ class Attempts:
         if attempt is not None and attempt.item is item:
             attempt.end_body(error)
 
-    def begin_body(self, item: pytest.Item) -> None:
+    def begin_body(self, item: pytest.Item) -> Attempt:
         """Go on to a test's body; one that only a fixture has marked is opened now."""
         attempt = self.current
         if attempt is None or attempt.item is not item:
@@ -165,6 +165,7 @@ class Attempts:
             activation.run.set_wider(False)
             activation.monitor()  # a fixture may have switched system metrics on
         attempt.begin_body()
+        return attempt
 
     @contextmanager
     def setting_up(

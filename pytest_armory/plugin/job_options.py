@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_armory.session.shards import ShardJob
 
 INI_DEVICES = "armory_devices"
+INI_REPEATS = "armory_repeats"
 INI_RESUME = "armory_resume"
 INI_SHARD = "armory_shard"
 INI_DURATIONS = "armory_durations"
@@ -51,14 +52,22 @@ OPTIONS = (
         "give each worker of `-n` one of these GPUs in turn, as CUDA_VISIBLE_DEVICES: `0,1,2,3`, "
         "or `auto` for those that CUDA_VISIBLE_DEVICES or the driver has",
     ),
+    (
+        "--armory-repeats",
+        "N",
+        "run the body of each evaluation N times, and judge the means of its metrics",
+    ),
 )
 """Each option with its metavar, None for a flag, in brackets if it needs no value; its help."""
+
+MOST_REPEATS = 1000
 
 OF_SESSION = "of the session"
 """What --armory-resume stands for without an ID."""
 
 INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
     (INI_DEVICES, None, "the same as --armory-devices"),
+    (INI_REPEATS, None, "the same as --armory-repeats; a marker's own number goes first"),
     (INI_RESUME, "bool", "the same as --armory-resume"),
     (INI_SHARD, None, "the same as --armory-shard"),
     (INI_DURATIONS, None, "the same as --armory-durations"),
@@ -72,11 +81,15 @@ class JobSettings:
 
     ``resume`` says whether evaluations that passed already are skipped, ``resume_any`` whether that
     goes for changed ones too, ``devices`` whether GPUs are divided among the workers.
+    ``repeats`` is how often each body runs, whatever its marker says; ``default_repeats`` if it
+    says nothing.
     """
 
     resume: bool = False
     resume_any: bool = False
     devices: bool = False
+    repeats: int | None = None
+    default_repeats: int = 1
     shard: ShardJob | None = None
     durations: Mapping[str, float] = field(default_factory=dict)
 
@@ -92,6 +105,8 @@ def read_job_settings(
         resume=bool(option.armory_resume or option.armory_resume_any or config.getini(INI_RESUME)),
         resume_any=bool(option.armory_resume_any),
         devices=bool(option.armory_devices or config.getini(INI_DEVICES)),
+        repeats=_repeats("--armory-repeats", option.armory_repeats),
+        default_repeats=_repeats(INI_REPEATS, config.getini(INI_REPEATS)) or 1,
     )
     shard = option.armory_shard or config.getini(INI_SHARD)
     durations = _durations_path(config)
@@ -114,6 +129,19 @@ def read_job_settings(
         raise pytest.UsageError(f"armory: {error}") from None
     _hand_to_workers(config, job, durations)
     return replace(settings, shard=job, durations=known)
+
+
+def _repeats(name: str, text: str | None) -> int | None:
+    import pytest
+
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_REPEATS):
+        raise pytest.UsageError(
+            f"armory: {name} must be a whole number from 1 to {MOST_REPEATS:,}, got {text!r}; as "
+            f"in {name}=5"
+        )
+    return int(text)
 
 
 def _durations_path(config: pytest.Config) -> Path | None:

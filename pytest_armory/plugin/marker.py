@@ -11,18 +11,20 @@ from typing import Any
 
 import pytest
 
+from pytest_armory.plugin.job_options import MOST_REPEATS
 from pytest_armory.plugin.options import INI_MARKER, NAME_LIMIT
 
 MARKER = "evaluation"
 
 MARKER_HELP = (
     "evaluation(*, name=None, description=None, tags=None, at_least=None, at_most=None, "
-    "baseline=None, activate=True): with --armory-track this test is tracked as one MLflow run. "
-    "name: the MLflow experiment, the same between runs; description: the run's note; tags: a "
-    "mapping of extra tags; at_least, at_most: {metric: number}, bounds that the test fails "
-    'outside of; baseline: {metric: "-2%"}, the worst change against --armory-baseline that still '
-    "passes; activate: False leaves MLflow's own state alone, so that mlflow.log_* does not land "
-    "in the run. Markers on function, class and module merge, the closest wins key by key."
+    "baseline=None, repeats=1, activate=True): with --armory-track this test is tracked as one "
+    "MLflow run. name: the MLflow experiment, the same between runs; description: the run's note; "
+    "tags: a mapping of extra tags; at_least, at_most: {metric: number}, bounds that the test "
+    'fails outside of; baseline: {metric: "-2%"}, the worst change against --armory-baseline that '
+    "still passes; repeats: how often the body runs, judged by the means of its metrics; activate: "
+    "False leaves MLflow's own state alone, so that mlflow.log_* does not land in the run. Markers "
+    "on function, class and module merge, the closest wins key by key."
 )
 
 
@@ -37,6 +39,7 @@ class Mark:
     at_most: Mapping[str, float] = field(default_factory=dict)
     baseline: Mapping[str, str] = field(default_factory=dict)
     activate: bool | None = None
+    repeats: int | None = None
 
 
 _TYPES: dict[str, tuple[type, str]] = {
@@ -44,10 +47,11 @@ _TYPES: dict[str, tuple[type, str]] = {
     "description": (str, 'a string, as in description="PGD on logistic regression"'),
     "tags": (Mapping, 'a mapping, as in tags={"team": "vision"}'),
     "activate": (bool, "True or False, as in activate=False"),
+    "repeats": (int, f"a whole number from 1 to {MOST_REPEATS:,}, as in repeats=5"),
 }
 
 _GATES = ("at_least", "at_most", "baseline")
-_KEYWORDS = ("name", "description", "tags", *_GATES, "activate")
+_KEYWORDS = ("name", "description", "tags", *_GATES, "repeats", "activate")
 
 _ABBREVIATIONS = ("eval", "evals")
 
@@ -196,11 +200,19 @@ def _mark_problems(mark: pytest.Mark) -> list[str]:
                 f"@pytest.mark.evaluation(name=…) must have at most {NAME_LIMIT} characters, "
                 f"as MLflow's experiments; got {len(value)}"
             )
-        elif value is not None and not (isinstance(value, _TYPES[key][0]) and value != ""):
+        elif value is not None and not _fits(key, value):
             problems.append(
                 f"@pytest.mark.evaluation({key}=…) must be {_TYPES[key][1]}; got {value!r}"
             )
     return problems
+
+
+def _fits(key: str, value: object) -> bool:
+    """Whether a value is of its keyword's type, and in its range."""
+    if key == "repeats":
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return is_whole and 1 <= value <= MOST_REPEATS  # type: ignore[operator]
+    return isinstance(value, _TYPES[key][0]) and value != ""
 
 
 def _gate_problem(key: str, value: object) -> str | None:

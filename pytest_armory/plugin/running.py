@@ -11,9 +11,10 @@ import pytest
 from pytest_armory.plugin import wire, xdist
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.guard import guarded, guarded_wrapper
-from pytest_armory.plugin.marker import is_evaluation, marker_errors
+from pytest_armory.plugin.marker import is_evaluation, marker_errors, merged_mark
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
+from pytest_armory.plugin.repeating import end_repeats, repeat_body
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.junit import junit_properties
 from pytest_armory.session.plan import Plan
@@ -115,6 +116,8 @@ class RunningHooks:
         except BaseException as error:
             self.attempts.end_body(item, error)
             raise
+        finally:
+            end_repeats(item)
         self.after_call(item)
 
     def before_call(self, item: pytest.Item) -> None:
@@ -123,7 +126,11 @@ class RunningHooks:
             errors = marker_errors([item])
             if errors:
                 pytest.fail("\n".join(errors), pytrace=False)
-            self.attempts.begin_body(item)
+            attempt = self.attempts.begin_body(item)
+            jobs = self.attempts.settings.jobs
+            number = jobs.repeats or merged_mark(item).repeats or jobs.default_repeats
+            if number > 1:
+                repeat_body(item, attempt, number, self.process.guard.step)
 
     def after_call(self, item: pytest.Item) -> None:
         """Judge the gates of a test whose body has passed."""

@@ -12,8 +12,16 @@ VARIABLE = "CUDA_VISIBLE_DEVICES"
 AUTO = "auto"
 
 _DEVICE = re.compile(r"\d{1,4}|(?:GPU|MIG)-[\w./-]+", re.ASCII)
-_PLACES = ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "LOCAL_RANK")
-"""What launchers say of a process's place on its machine, counted from 0."""
+_PLACES = {
+    "SLURM_LOCALID": "SLURM_NTASKS",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "MPI_LOCALRANKID": "MPI_LOCALNRANKS",
+    "LOCAL_RANK": "LOCAL_WORLD_SIZE",
+}
+"""What launchers say of a process's place on its machine, counted from 0, and of their number.
+
+Slurm says the place of the only task of a job, too.
+"""
 
 _ASK = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
 
@@ -49,9 +57,12 @@ def _of_driver() -> list[str]:
 
 
 def place_of(environ: Mapping[str, str]) -> int | None:
-    """This process's place among those on its machine, where its environment tells."""
-    texts = (environ.get(name, "") for name in _PLACES)
-    return next((int(text) for text in texts if re.fullmatch(r"\d{1,6}", text, re.ASCII)), None)
+    """This process's place among those that were started with it, where its environment tells."""
+    for name, number in _PLACES.items():
+        is_place = re.fullmatch(r"\d{1,6}", environ.get(name, ""), re.ASCII)
+        if is_place and environ.get(number, "1") != "1":
+            return int(environ[name])
+    return None
 
 
 def share_of(devices: Sequence[str], index: int, workers: int, place: int | None) -> str:

@@ -143,7 +143,7 @@ class KeptSamples:
             self.digests[name] = known = self._digest_of(rows, score)
             samples = len(set(score.ids.tolist())) if score.repeats is not None else len(score)
             datasets[DatasetIdentity(rows.dataset, known, samples)] = None
-            if not rows.source and score.mean is not None:
+            if not rows.source and not rows.has_repeats and score.mean is not None:
                 metrics[name] = score.mean
             if not math.isnan(self._metrics.values.get(name, 0.0)):
                 metrics |= intervals(score, self.confidence)

@@ -20,6 +20,7 @@ class StoredParams:
         self._stored: dict[str, str] = {}
         self._replaced: set[str] = set()
         self._tagged: set[str] = set()
+        self._of_earlier_repeats: set[str] = set()
         self._recorded: dict[str, str] = {}
         self._inherited: Mapping[str, object] = {}
         self.descriptions = Descriptions()
@@ -39,6 +40,7 @@ class StoredParams:
         new: dict[str, str] = {}
         for key, value in params.items():
             self.values[key] = value
+            self._of_earlier_repeats.discard(key)
             if key not in self._stored:
                 new[key] = value
             elif self._stored[key] != value:
@@ -82,8 +84,13 @@ class StoredParams:
         return {key: value for key, value in strings.items() if before.get(key) != value}
 
     def conflicts(self, params: Mapping[str, str]) -> list[str]:
-        """The names of those that are stored already, with another value."""
-        return [key for key, value in params.items() if self._stored.get(key, value) != value]
+        """The names of those that are stored already by this repeat, with another value."""
+        found = [key for key, value in params.items() if self._stored.get(key, value) != value]
+        return [key for key in found if key not in self._of_earlier_repeats]
+
+    def begin_repeat(self) -> None:
+        """Begin another repeat of the body, which may give each parameter a new value."""
+        self._of_earlier_repeats = set(self._stored)
 
     def refuse(self, key: str) -> None:
         """Note that MLflow has refused a parameter, so that ``params.json`` has its value."""

@@ -17,6 +17,7 @@ from pytest_armory.track.contents import TABLES_TAG, Tables, json_text
 from pytest_armory.track.kept_samples import EngineRows, KeptSamples, SampleResults
 from pytest_armory.track.location import Location
 from pytest_armory.track.logged_metrics import LoggedMetrics
+from pytest_armory.track.repeats import Repeats, steps_of
 from pytest_armory.track.results import warn_of_refused
 from pytest_armory.track.stored_params import StoredParams
 from pytest_armory.values import legal_key
@@ -37,6 +38,8 @@ class RunWriter:
         """The seconds of each duration that was measured in the run."""
         self.recorded: Callable[[], Mapping[str, str]] | None = None
         """The parameters that are to be stored when the run ends, as they are now, until then."""
+        self.repeats: Repeats | None = None
+        """The repeats of the run's body, if it has any."""
         self._tables = Tables()
         self._datasets: Sequence[DatasetIdentity] = ()
         self.was_used = False
@@ -149,13 +152,18 @@ class RunWriter:
         arrays = {name: value for name, value in arrays.items() if name not in refused}
         histories = {k: v for k, v in (histories or {}).items() if legal_key(str(k)) not in refused}
         by_step = {legal_key(str(name)): values for name, values in histories.items()}
-        self.metrics.note(numbers, step)
+        numbers = {legal_key(name): value for name, value in numbers.items()}
+        steps = steps_of(self.repeats, numbers, step)
+        for name, value in numbers.items():
+            self.metrics.note({name: value}, steps[name])
         for name, values in by_step.items():
             self.metrics.note_history(name, values)
+            if self.repeats is not None:
+                self.repeats.note_history(name, values)
         self.metrics.note_arrays(map(legal_key, arrays))
         self.write(
             metrics=[
-                *((legal_key(name), value, step) for name, value in numbers.items()),
+                *((name, value, steps[name]) for name, value in numbers.items()),
                 *((name, v, i) for name, values in by_step.items() for i, v in enumerate(values)),
             ]
         )

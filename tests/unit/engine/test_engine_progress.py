@@ -120,12 +120,16 @@ def test_a_run_logs_steps_with_the_batch_index(monkeypatch: pytest.MonkeyPatch) 
         log_step_metrics=lambda numbers, step: steps.append(step),
         log_evaluation=lambda *measured: {},
         store_samples_on_the_way=lambda: None,
+        repeats=SimpleNamespace(current=1, number=5),
     )
     run = SimpleNamespace(writer=writer)
     track = SimpleNamespace(current_run=lambda: run, convert_result=lambda result: None)
     monkeypatch.setattr(run_module, "_track", lambda: track)
-    Engine(evaluation()).run()
+    shown: list[Progress] = []
+    Engine(evaluation(), progress=shown.append).run()
     assert steps == []
+    assert (shown[-1].repeat, shown[-1].repeats) == (2, 5)
+    assert str(shown[-1]).startswith("pgd 2/5: batch 3/3, ")
     monkeypatch.setattr(progress_module, "LOG_SECONDS", 0.0)
     Engine(evaluation()).run()
     assert steps == [0, 1, 2]

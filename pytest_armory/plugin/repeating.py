@@ -1,0 +1,55 @@
+"""``repeats``: the body of a test runs several times, in one call phase and one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from pytest_armory.plugin.attempt import Attempt
+from pytest_armory.track.repeats import Repeats
+
+Step = Callable[[], AbstractContextManager[None]]
+"""Makes the context in which the plugin's own code runs inside of a test's."""
+
+
+def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) -> None:
+    """Let pytest's call of ``item.runtest`` run the body so many times; a failed one is the last.
+
+    It is this item's own until :func:`end_repeats`, so whoever runs the test runs all of it.
+    """
+    end_repeats(item)  # of an earlier attempt, which raised
+    body = item.runtest
+    writer = attempt.run.writer
+    repeats = writer.repeats = Repeats(writer, number)
+    recorded = dict(attempt.scope.params) if attempt.scope is not None else {}
+
+    def runtest() -> None:
+        body()
+        for _ in range(1, number):
+            if _has_failed(item, attempt):
+                return
+            with step():
+                repeats.end_body()
+                repeats.begin_body()
+                if attempt.scope is not None:
+                    attempt.scope.params.clear()
+                    attempt.scope.params.update(recorded)
+            body()
+        if not _has_failed(item, attempt):
+            with step():
+                repeats.end_body()
+                repeats.finish()
+
+    item.runtest = runtest  # type: ignore[method-assign]
+
+
+def end_repeats(item: pytest.Item) -> None:
+    """Undo :func:`repeat_body`."""
+    vars(item).pop("runtest", None)
+
+
+def _has_failed(item: pytest.Item, attempt: Attempt) -> bool:
+    """Whether the body has failed without raising: a ``TestCase``, or a subtest."""
+    return bool(getattr(item, "_excinfo", None)) or attempt.has_failed
