@@ -50,11 +50,12 @@ class EngineRows:
         scores: Mapping[str, array[float]],
         *,
         ids: Any = None,
+        groups: Any = None,
         columns: Mapping[str, Any] | None = None,
     ) -> None:
         """Add the rows of a batch."""
         named = {self._names[name]: values for name, values in scores.items()}
-        self._rows.add(named, ids=ids, columns=columns)
+        self._rows.add(named, ids=ids, groups=groups, columns=columns)
 
 
 class KeptSamples:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError, TrackingWarning
 from pytest_armory.track.context import current_run
+from pytest_armory.track.library_log import log_library_results
 from pytest_armory.track.results import (
     convert_result,
     step_histories,
@@ -30,17 +31,28 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     tuple of numbers}`` is a metric with one value per step, unless ``step`` is given; an array
     becomes ``metrics/<name>.json``. No gate judges a list or an array;
     one value for each sample is for :func:`track_samples`.
-    What is none of these is left out with a :class:`MetricWarning`.
+    Results of Inspect (or the path of a log), lm-evaluation-harness, MLflow, Lightning, Hugging
+    Face's Trainer, deepeval and ragas are taken as they are, with their samples; in a mapping, its
+    keys come before their names. What is none of these is left out with a :class:`MetricWarning`.
     """
     run = current_run()
     if run is None:
         return
+    if not _are_numbers(metrics):
+        metrics = log_library_results(run.writer, metrics, step)
     histories = step_histories(metrics) if step is None else {}
     rest = {k: v for k, v in metrics.items() if k not in histories} if histories else metrics
     values = metric_values(rest, convert=convert_result)
     warn_of_refused(values.refused)
     run.writer.log_results(values.numbers, values.arrays, step or 0, histories, values.names)
     warn_of_booleans(metrics, histories)
+
+
+def _are_numbers(metrics: Any) -> bool:
+    """Whether it is a mapping of numbers, in which there is nothing to look for."""
+    return isinstance(metrics, Mapping) and all(
+        type(value) in (float, int, bool) for value in metrics.values()
+    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_armory.errors import ParameterWarning
 from pytest_armory.track import contents
 from pytest_armory.track.connection import RunConnection
+from pytest_armory.track.library_log import log_library_results
 from pytest_armory.track.results import convert_result, warn_of_refused
 from pytest_armory.track.writer import RunWriter
 from pytest_armory.values import metric_values, param_strings
@@ -106,12 +107,14 @@ class EvaluationRun:
     def log_metrics(self, metrics: object, step: int | None = None) -> None:
         """Store metrics: numbers, nested mappings joined by slashes; arrays become artifacts.
 
-        ``step`` is the step of every number in it, 0 unless given. Anything else is left out,
+        ``step`` is the step of every number in it, 0 unless given. The results of libraries that
+        ``track_metrics`` takes are taken here too. Anything else is left out,
         with a :class:`~pytest_armory.errors.MetricWarning`.
         """
         self._log_metrics(metrics, step)
 
     def _log_metrics(self, metrics: object, step: int | None) -> None:
+        metrics = log_library_results(self.writer, metrics, step, stacklevel=3)
         values = metric_values(metrics, convert=convert_result)
         warn_of_refused(values.refused, stacklevel=3)
         self.writer.log_results(values.numbers, values.arrays, step or 0, names=values.names)

@@ -8,7 +8,7 @@ too; only `KeyboardInterrupt` is not caused by the value, and is not caught.
 
 from __future__ import annotations
 
-from pytest_armory.values.describe import clip, describe, head_and_tail
+from pytest_armory.values.describe import Refused, clip, describe, head_and_tail
 from pytest_armory.values.params import (
     PARAM_LIMIT,
     TAG_LIMIT,
@@ -42,6 +42,7 @@ __all__ = [
     "TAG_LIMIT",
     "Descriptions",
     "MetricValues",
+    "Refused",
     "clip",
     "clip_name",
     "conceal",

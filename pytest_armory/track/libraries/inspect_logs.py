@@ -1,0 +1,174 @@
+"""Inspect's ``EvalLog``, and the path of one: a file ``.eval`` or ``.json``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from json import loads
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from pytest_armory.tables.zstd import decompressed
+from pytest_armory.track.libraries.result import (
+    LibraryResult,
+    ResultSamples,
+    member,
+    plain_columns,
+    score_value,
+    text_of,
+)
+from pytest_armory.values import Refused
+
+_ZSTANDARD = 93
+"""The number of Zstandard among the compressions of ZIP archives."""
+
+
+def read(value: Any) -> LibraryResult | None:
+    """The metrics of each scorer as ``{scorer}/{metric}``, ``samples``, ``errors``; its samples.
+
+    A reducer of epochs that is not the mean is part of the name, ``{scorer}/{reducer}/{metric}``.
+    """
+    if isinstance(value, (str, PathLike)):
+        value = _from_path(Path(value))
+    if isinstance(value, Refused):
+        return LibraryResult("Inspect", {"log": value})
+    if not _is_log(value):
+        return None
+    evaluated, results = member(value, "eval"), member(value, "results")
+    scores = list(member(results, "scores") or [])
+    samples = list(member(value, "samples") or [])
+    metrics: dict[str, object] = {}
+    for score in scores:
+        for key, metric in (member(score, "metrics") or {}).items():
+            metrics[f"{_name_of(score)}/{key}"] = member(metric, "value")
+        for count in ("scored_samples", "unscored_samples"):
+            if member(score, count) is not None:
+                metrics[f"{_name_of(score)}/{count}"] = member(score, count)
+    metrics |= _counts(results, samples)
+    name = str(member(evaluated, "task"))
+    dataset = member(member(evaluated, "dataset"), "name") or name
+    return LibraryResult(name, metrics, list(_samples(scores, samples, str(dataset))))
+
+
+def _is_log(value: Any) -> bool:
+    evaluated = member(value, "eval")
+    return member(evaluated, "task") is not None and member(value, "status") in (
+        *("started", "success", "cancelled", "error"),
+    )
+
+
+def _counts(results: Any, samples: list[Any]) -> dict[str, object]:
+    total, completed = (member(results, f"{word}_samples") for word in ("total", "completed"))
+    if total is None:  # a log that was broken off has no results
+        total = len(samples)
+        completed = sum(member(sample, "error") is None for sample in samples)
+    return {"samples": completed, "errors": total - completed}
+
+
+def _name_of(score: Any) -> str:
+    """The name of a scorer's results, whatever other scorers there are."""
+    name, scorer = str(member(score, "name")), str(member(score, "scorer") or "")
+    is_part = scorer and name != scorer and not name.removeprefix(scorer).isdigit()
+    reducer = member(score, "reducer")
+    parts = [scorer] if is_part else []
+    return "/".join([*parts, name, *([str(reducer)] if reducer not in (None, "mean") else [])])
+
+
+def _samples(scores: list[Any], samples: list[Any], dataset: str) -> Iterable[ResultSamples]:
+    """The rows of all samples with a value for each scorer."""
+    if not samples:
+        return
+    named = {
+        _score_name(score): [_value_of(sample, score) for sample in samples]
+        for score in scores
+        if member(score, "reducer") in (None, "mean")
+    }
+    named = {name: values for name, values in named.items() if any(v == v for v in values)}
+    if not named:
+        return
+    ids = [str(member(sample, "id")) for sample in samples]
+    epochs = [member(sample, "epoch") or 1 for sample in samples]
+    has_epochs = len(set(epochs)) > 1
+    yield ResultSamples(
+        named,
+        [f"{i} epoch {n}" for i, n in zip(ids, epochs, strict=True)] if has_epochs else ids,
+        ids if has_epochs else None,
+        plain_columns(
+            input=[text_of(member(sample, "input")) for sample in samples],
+            target=[text_of(member(sample, "target")) for sample in samples],
+            prediction=[_answer_of(sample) for sample in samples],
+            error=[member(member(s, "error"), "message") for s in samples],
+        ),
+        dataset,
+    )
+
+
+def _score_name(score: Any) -> str:
+    """The metric that is the mean of a scorer's values, or the scorer."""
+    known = member(score, "metrics") or {}
+    mean = next((f"/{name}" for name in ("accuracy", "mean") if name in known), "")
+    return f"{_name_of(score)}{mean}"
+
+
+def _value_of(sample: Any, score: Any) -> float:
+    found = member(sample, "scores") or {}
+    name, scorer = member(score, "name"), member(score, "scorer")
+    if name in found:
+        return score_value(member(found[name], "value"))
+    values = member(found.get(scorer), "value")
+    return score_value(values.get(name)) if isinstance(values, Mapping) else math.nan
+
+
+def _answer_of(sample: Any) -> str | None:
+    answers = (member(score, "answer") for score in (member(sample, "scores") or {}).values())
+    found = next((answer for answer in answers if answer is not None), None)
+    if found is not None:
+        return text_of(found)
+    output = member(sample, "output")
+    if not isinstance(output, Mapping):
+        return text_of(member(output, "completion"))
+    choices = output.get("choices") or [{}]
+    return text_of(output.get("completion") or member(member(choices[0], "message"), "content"))
+
+
+def _from_path(path: Path) -> Any:
+    """The log at a path, as JSON has it; None for a path of anything else."""
+    if path.suffix == ".eval":
+        return _from_archive(path)
+    if path.suffix != ".json" or not path.is_file():
+        return None
+    try:
+        return loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def _from_archive(path: Path) -> Any:
+    try:
+        with ZipFile(path) as archive:
+            names = archive.namelist()
+            if "header.json" not in names:
+                return Refused(f"the log {path.name} was not finished: it has no header.json")
+            parts = [n for n in names if n.startswith("samples/") and n.endswith(".json")]
+            header: dict[str, Any] = loads(_content(archive, "header.json"))
+            return {**header, "samples": [loads(_content(archive, name)) for name in parts]}
+    except FileNotFoundError:
+        return Refused(f"there is no log at {path}")
+    except BadZipFile:
+        return Refused(f"{path.name} is no log of Inspect's")
+
+
+def _content(archive: ZipFile, name: str) -> bytes:
+    """A file of an archive; Inspect writes them with Zstandard."""
+    info = archive.getinfo(name)
+    if info.compress_type != _ZSTANDARD or sys.version_info >= (3, 14):
+        return archive.read(name)
+    file = archive.fp
+    assert file is not None  # it is open
+    file.seek(info.header_offset + 26)  # where the lengths of the name and the extra field are
+    lengths = file.read(4)
+    file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), 1)
+    return decompressed(file.read(info.compress_size))

@@ -1,0 +1,114 @@
+"""deepeval's test results, and the results and frames of ragas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_armory.track.libraries.result import (
+    LibraryResult,
+    ResultSamples,
+    mean,
+    plain_columns,
+    score_value,
+    text_of,
+)
+
+_QUESTIONS = ("user_input", "question")
+_OF_RAGAS = (
+    *_QUESTIONS,
+    *("response", "answer", "reference", "ground_truth", "retrieved_contexts", "contexts"),
+    *("reference_contexts", "rubrics", "rubric", "multi_responses", "reference_tool_calls"),
+    *("retrieved_context_ids", "reference_context_ids", "persona_name", "query_style"),
+)
+"""Columns of ragas' samples, which are no metrics."""
+
+
+def read(value: Any) -> LibraryResult | None:
+    """The mean of each metric under its own name, ``samples``, and what is known of failures."""
+    results = getattr(value, "test_results", value)
+    if isinstance(results, list) and results and all(map(_is_test_result, results)):
+        return _of_deepeval(results)
+    scores = getattr(value, "scores", None)
+    if isinstance(scores, list) and hasattr(type(value), "to_pandas") and _are_rows(scores):
+        frame = value.to_pandas() if getattr(value, "dataset", None) is not None else None
+        return _of_ragas({name: [row.get(name) for row in scores] for name in scores[0]}, frame)
+    columns = getattr(value, "columns", None)
+    if columns is None or not hasattr(type(value), "to_dict"):
+        return None
+    names = [str(name) for name in columns]
+    if not set(_QUESTIONS) & set(names) or not set(_OF_RAGAS[2:]) & set(names):
+        return None
+    measured = {name: list(value[name]) for name in names if name not in _OF_RAGAS}
+    return _of_ragas({n: v for n, v in measured.items() if _are_numbers(v)}, value)
+
+
+def _is_test_result(value: Any) -> bool:
+    return hasattr(value, "metrics_data") and hasattr(value, "success")
+
+
+def _of_deepeval(results: Sequence[Any]) -> LibraryResult:
+    """Of each metric the mean, the share that passed, and how many could not be measured."""
+    by_test = [{str(m.name): m for m in result.metrics_data or ()} for result in results]
+    metrics: dict[str, object] = {
+        "samples": len(results),
+        "success": mean(float(bool(result.success)) for result in results),
+    }
+    scores: dict[str, list[float]] = {}
+    costs: list[float] = []
+    for name in dict.fromkeys(name for known in by_test for name in known):
+        found = [known[name] for known in by_test if name in known]
+        values = [score_value(getattr(known.get(name), "score", None)) for known in by_test]
+        metrics[f"{name}/pass_rate"] = mean(float(bool(one.success)) for one in found)
+        metrics[f"{name}/errors"] = sum(getattr(one, "error", None) is not None for one in found)
+        costs += [c for one in found if (c := getattr(one, "evaluation_cost", None)) is not None]
+        if any(value == value for value in values):
+            metrics[name], scores[name] = mean(values), values
+    if costs:
+        metrics["evaluation_cost"] = math.fsum(costs)
+    success = [float(bool(result.success)) for result in results]
+    names = [str(result.name) for result in results]
+    part = ResultSamples(
+        {"success": success, **scores},
+        names if len(set(names)) == len(names) else None,
+        columns=plain_columns(
+            input=[text_of(getattr(result, "input", None)) for result in results],
+            target=[text_of(getattr(result, "expected_output", None)) for result in results],
+            prediction=[text_of(getattr(result, "actual_output", None)) for result in results],
+        ),
+        dataset="deepeval",
+    )
+    return LibraryResult("deepeval", metrics, [part])
+
+
+def _are_rows(scores: list[Any]) -> bool:
+    return bool(scores) and all(isinstance(row, Mapping) for row in scores)
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return all(not isinstance(value, str) for value in values) and any(
+        (number := score_value(value)) == number for value in values
+    )
+
+
+def _of_ragas(measured: Mapping[str, Sequence[Any]], frame: Any) -> LibraryResult | None:
+    scores = {str(name): [score_value(v) for v in values] for name, values in measured.items()}
+    scores = {name: values for name, values in scores.items() if any(v == v for v in values)}
+    count = max((len(values) for values in measured.values()), default=0)
+    missing = {f"{name}/errors": sum(v != v for v in values) for name, values in scores.items()}
+    metrics = {**{name: mean(values) for name, values in scores.items()}, "samples": count}
+    if not scores:
+        return None
+
+    def column(*names: str) -> list[str | None]:
+        found = next((n for n in names if frame is not None and n in frame.columns), None)
+        return [None] * count if found is None else list(map(text_of, frame[found]))
+
+    columns = plain_columns(
+        input=column(*_QUESTIONS),
+        target=column("reference", "ground_truth"),
+        prediction=column("response", "answer"),
+    )
+    part = ResultSamples(scores, columns=columns, dataset="ragas")
+    return LibraryResult("ragas", {**metrics, **missing}, [part])

@@ -1,0 +1,94 @@
+"""What is taken of another library's result, and how its values are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from json import dumps
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ResultSamples:
+    """Samples that were scored together: one value of each score for each of them, NaN for none."""
+
+    scores: Mapping[str, Sequence[float]]
+    ids: Sequence[Any] | None = None
+    groups: Sequence[Any] | None = None
+    columns: Mapping[str, Sequence[Any]] | None = None
+    dataset: str = ""
+    higher_is_worse: Sequence[str] = ()
+
+    def renamed(self, names: Mapping[str, str]) -> ResultSamples:
+        """The same with other names for some scores."""
+        return replace(
+            self,
+            scores={names.get(name, name): values for name, values in self.scores.items()},
+            higher_is_worse=[names.get(name, name) for name in self.higher_is_worse],
+        )
+
+
+@dataclass(frozen=True)
+class LibraryResult:
+    """The metrics of a result, as :func:`track_metrics` takes them, and its samples.
+
+    ``source`` names what was measured, as an ``Evaluation``'s name does: a second result of that
+    source replaces the first, one of another source does not.
+    """
+
+    source: str
+    metrics: Mapping[str, object]
+    samples: Sequence[ResultSamples] = ()
+
+    def prefixed(self, prefix: str) -> LibraryResult:
+        """The same with a prefix for every name."""
+        return LibraryResult(
+            f"{prefix}/{self.source}",
+            {f"{prefix}/{name}": value for name, value in self.metrics.items()},
+            [part.renamed({n: f"{prefix}/{n}" for n in part.scores}) for part in self.samples],
+        )
+
+
+def member(value: Any, name: str, default: Any = None) -> Any:
+    """An attribute of an object, or a key of a mapping: logs are read as JSON too."""
+    if isinstance(value, Mapping):
+        return value.get(name, default)
+    return getattr(value, name, default)
+
+
+_WORDS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
+"""What graders say: Inspect's letters, MLflow's and Inspect's words."""
+
+
+def score_value(value: Any) -> float:
+    """A grade as a number, NaN for what is none."""
+    if isinstance(value, str):
+        return _WORDS.get(value, _WORDS.get(value.lower(), math.nan))
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, (int, float)):  # booleans are
+        return float(value)
+    return math.nan
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of the values that are numbers, NaN without any."""
+    known = [value for value in values if value == value]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def text_of(value: Any) -> str | None:
+    """A text or number as it is, a mapping or list as JSON; None for everything else and NaN."""
+    if isinstance(value, (Mapping, list)):
+        return dumps(value, ensure_ascii=False, default=str)
+    return str(value) if isinstance(value, (str, int, float)) and value == value else None
+
+
+def plain_columns(**columns: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    """The columns that have a value in some row."""
+    return {
+        name: values
+        for name, values in columns.items()
+        if any(value is not None for value in values)
+    }

@@ -1,0 +1,87 @@
+"""Writing the results of other libraries to a run: their metrics, and their samples as rows."""
+
+from __future__ import annotations
+
+import warnings
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_armory.errors import MetricWarning
+from pytest_armory.tables import UnfitError
+from pytest_armory.track.libraries import without_library_results
+from pytest_armory.track.libraries.result import LibraryResult, ResultSamples, mean
+from pytest_armory.track.results import convert_result, warn_of_refused
+from pytest_armory.track.writer import RunWriter
+from pytest_armory.values import MetricValues, legal_key, metric_values
+
+_COUNTS = ("samples", "errors")
+"""Metrics that results of several libraries have, so that no one is told of it."""
+
+
+def log_library_results(
+    writer: RunWriter, metrics: Any, step: int | None, stacklevel: int = 2
+) -> Any:
+    """Write the results of libraries in ``metrics``; returns the rest.
+
+    With a step only metrics are written. What cannot be is a :class:`MetricWarning`.
+    """
+    rest, results = without_library_results(metrics, convert_result)
+    for result in results:
+        values = metric_values(result.metrics, convert=convert_result)
+        warn_of_refused(values.refused, stacklevel + 1)
+        if step is None:
+            _log(writer, result, values, stacklevel + 1)
+        else:
+            writer.log_results(values.numbers, values.arrays, step, names=values.names)
+    return rest
+
+
+def _log(writer: RunWriter, result: LibraryResult, values: MetricValues, stacklevel: int) -> None:
+    for part in result.samples:
+        try:
+            _keep(writer, result.source, part, values.numbers)
+        except UnfitError as error:
+            warnings.warn(
+                f"the samples of {result.source!r} were not kept: {error}",
+                MetricWarning,
+                stacklevel=stacklevel + 1,
+            )
+    taken = writer.log_evaluation(result.source, values.numbers, values.arrays, values.names)
+    shared = {name: first for name, first in taken.items() if name not in _COUNTS}
+    if shared:
+        name, first = next(iter(shared.items()))
+        warnings.warn(
+            f"{first!r} and {result.source!r} of one run both measured "
+            f"{', '.join(map(repr, shared))}: {name!r} is that of {first!r}, and that of "
+            f"{result.source!r} is stored as {f'{result.source}/{name}'!r}; give each a name, as "
+            "in track_metrics({'first': …, 'second': …})",
+            MetricWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _keep(
+    writer: RunWriter, source: str, part: ResultSamples, numbers: Mapping[str, float]
+) -> None:
+    """Keep samples. Raises :class:`UnfitError`."""
+    part = part.renamed(_other_names(part, numbers))
+    rows = writer.open_samples(
+        source, list(part.scores), part.dataset or source, part.higher_is_worse
+    )
+    rows.add(
+        {name: array("d", values) for name, values in part.scores.items()},
+        ids=part.ids,
+        groups=part.groups,
+        columns=part.columns,
+    )
+
+
+def _other_names(part: ResultSamples, numbers: Mapping[str, float]) -> dict[str, str]:
+    """Other names for scores whose mean is not the metric of that name: gates compare both."""
+    means = {name: mean(values) for name, values in part.scores.items()}
+    return {
+        name: f"{name}/per_sample"
+        for name, value in means.items()
+        if abs(numbers.get(legal_key(name), value) - value) > 1e-6 * max(1.0, abs(value))
+    }
