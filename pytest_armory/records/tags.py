@@ -169,6 +169,11 @@ def decode_outcome(tags: Mapping[str, str], problems: list[str] | None = None) -
     return Outcome(name) if name else None
 
 
+def attempt_number(tags: Mapping[str, str]) -> int:
+    """The number of an attempt in its tags; 1 without a valid one."""
+    return _optional(ATTEMPT, _attempt_number, tags.get(ATTEMPT), []) or 1
+
+
 def _attempt_number(value: object) -> int:
     text = fields.string(value)
     if text.isascii() and text.isdigit() and len(text) < 10:

@@ -16,6 +16,7 @@ from pytest_armory.report.summary import Summary
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
 from pytest_armory.session.joining import Joining, job_end
+from pytest_armory.session.order import in_order_of_attempts
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.reproduce import Files
@@ -145,7 +146,7 @@ class Ledger:
         missing = [r for r in self._attempts.records if r.run_id not in ids]
         lost = [record for record in missing if record.run_id not in stored.unread]
         unread = [record for record in missing if record.run_id in stored.unread]
-        records = [*stored.own, *unread, *lost]
+        records = in_order_of_attempts([*stored.own, *unread, *lost])
         never_run = self.planned - self.reported - {record.nodeid for record in records}
         if not (records or never_run or self._joining.has_joined):
             return None

@@ -28,6 +28,19 @@ class ReportedAttempts:
         return list(self._by_key.values())
 
     @property
+    def numbers(self) -> dict[str, int]:
+        """The number of each run among the reported attempts at its test, from 1."""
+        tests: dict[str, dict[str, list[EvaluationRecord]]] = {}
+        for record in self._by_key.values():
+            tests.setdefault(record.nodeid, {}).setdefault(record.worker, []).append(record)
+        numbers: dict[str, int] = {}
+        for workers in tests.values():
+            counted = [sorted(its_own, key=lambda r: r.attempt) for its_own in workers.values()]
+            attempts = [record for its_own in counted for record in its_own]
+            numbers |= {str(r.run_id): i for i, r in enumerate(attempts, 1) if r.run_id}
+        return numbers
+
+    @property
     def any_waits(self) -> bool:
         """Whether one of them waits to be synced."""
         return any(record.waiting for record in self._by_key.values())

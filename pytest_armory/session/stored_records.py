@@ -10,6 +10,7 @@ from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.records.tags import Kind, decode_attempt, decode_outcome, kind_of
 from pytest_armory.report.markdown import shortened, to_markdown
 from pytest_armory.report.summary import Summary, outcome_counts
+from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.values import PARAM_LIMIT, TAG_LIMIT, clip, legal_key, visible
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
     """An attempt as the store holds it; ``problems`` say what cannot be read."""
     read = decode_attempt(run.tags, run.metrics)
     return EvaluationRecord(
-        nodeid=run.tags.get("armory.nodeid", run.name),
+        nodeid=test_of(run),
         attempt=read.attempt,
         worker=read.worker,
         run_id=run.run_id,
@@ -61,7 +62,7 @@ def summary_of(store: Store, session: str, runs: Sequence[StoredRun]) -> Summary
     return Summary(
         session=session,
         where=store.where,
-        records=[record_of(store, run) for run in runs if is_attempt(run)],
+        records=[record_of(store, run) for run in attempts_in_order(filter(is_attempt, runs))],
         commit=source.get("mlflow.source.git.commit", ""),
         branch=source.get("mlflow.source.git.branch", ""),
     )
@@ -79,15 +80,16 @@ def unwritten_params(run: StoredRun, record: EvaluationRecord) -> dict[str, str]
     return {key: value for key, value in known.items() if key not in run.params}
 
 
-def number_attempts(store: Store, runs: Sequence[StoredRun]) -> None:
-    """Number the attempts at each test by their start; each process has counted only its own.
+def number_attempts(store: Store, runs: Sequence[StoredRun], received: Mapping[str, int]) -> None:
+    """Number the attempts at each test, given in order; each process has counted only its own.
 
-    For instance, a test that crashed on one worker was run again on another.
+    For instance, a test that crashed on one worker was run again on another. ``received`` are
+    the numbers of those that were reported, in another store too.
     """
     attempts: Counter[str] = Counter()
     for run in runs:
-        nodeid = run.tags.get("armory.nodeid", run.name)
-        attempts[nodeid] += 1
+        nodeid = test_of(run)
+        attempts[nodeid] = max(attempts[nodeid] + 1, received.get(run.run_id, 0))
         number = str(attempts[nodeid])
         if run.tags.get("armory.attempt") != number:
             run.tags["armory.attempt"] = number

@@ -11,6 +11,7 @@ from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
 from pytest_armory.records.tags import origin_of
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import ends_of
+from pytest_armory.session.order import attempts_in_order, in_order_of_attempts
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.session_runs import SessionRuns
 from pytest_armory.session.shard_notes import notes_of, twice
@@ -63,7 +64,7 @@ class StoredSession:
     def and_local(self, local: StoredSession) -> StoredSession:
         """What a server holds, together with what was recorded locally."""
         return StoredSession(
-            [*self.own, *local.own],
+            in_order_of_attempts([*self.own, *local.own]),
             [*self.others, *local.others],
             (self.unread | local.unread) - local.continued,
             local.continued,
@@ -101,7 +102,9 @@ def close_and_read(
             _close_if_left_open(session_runs, store, run, reported, ending)
         attempts = [run for run in runs if is_attempt(run)]
         if not ending.each:
-            number_attempts(store, attempts)
+            numbers = reported.numbers
+            attempts = attempts_in_order(attempts, numbers, session_runs.identity.shard)
+            number_attempts(store, attempts, numbers)
         store.background.drain()
     except TrackingError as error:
         session_runs.note_failure(error)

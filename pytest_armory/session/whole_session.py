@@ -12,6 +12,7 @@ from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import SessionVerdict, Summary, latest
 from pytest_armory.report.text import age, plural
 from pytest_armory.session.jobs import ends_of, with_other_jobs
+from pytest_armory.session.order import attempts_in_order
 from pytest_armory.session.shard_notes import Unfinished, notes_of, state_of
 from pytest_armory.session.stored_records import (
     is_attempt,
@@ -96,7 +97,8 @@ def _unfinished(one: Unfinished) -> str:
 
 
 def _running(store: Store, runs: Sequence[StoredRun]) -> Iterator[str]:
-    open_ones = {record.run_id for record in latest([record_of(store, run) for run in runs])}
+    records = [record_of(store, run) for run in attempts_in_order(runs)]
+    open_ones = {record.run_id for record in latest(records)}
     for run in runs:
         if run.run_id in open_ones:
             yield f"{title(record_of(store, run))} is still running: {_where(run)}"

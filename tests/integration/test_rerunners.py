@@ -91,6 +91,82 @@ def check_attempts(evals: Evals) -> None:
     assert counts == {"evaluations": 3, "passed": 2, "failed": 1}
 
 
+SET_BACK = """
+    import itertools, time
+    import pytest_armory.store.runs as runs
+    hours = itertools.count()
+    runs.time_ns = lambda: time.time_ns() - next(hours) * 3600 * 10**9
+"""
+
+
+def test_a_clock_that_is_set_back(evals: Evals, each_way: Sequence[str]) -> None:
+    """Before every request: attempts are in the order in which their process counted them."""
+    evals.pytester.makeconftest(SET_BACK)
+    evals.write(FLAKY)
+    args = (*each_way, "-p", "rerunfailures", "--reruns=2")
+    result = evals.run(*args, subprocess=True)
+    result.stdout.fnmatch_lines(["3 evaluations: 2 passed, 1 failed (4 earlier attempts)*"])
+    check_attempts(evals)
+    check(evals, result, *args, subprocess=True)
+
+
+def test_a_clock_that_is_set_back_when_a_worker_has_crashed(evals: Evals) -> None:
+    """In setup, so that nothing of it was reported, and its test was given to another."""
+    evals.pytester.makeconftest(SET_BACK)
+    evals.write("""
+        import os, pathlib, pytest
+        pytestmark = pytest.mark.evaluation
+        @pytest.fixture
+        def once():
+            if not pathlib.Path("crashed").exists():
+                pathlib.Path("crashed").touch()
+                os._exit(1)
+        def test_a(once): pass
+    """)
+    args = ("-n1", "--dist=loadfile")
+    result = evals.run(*args, subprocess=True)
+    rows = history(evals)
+    assert [(number, outcome) for _, number, outcome, _ in rows] == [
+        ("1", "crashed"),
+        ("2", "passed"),
+    ]
+    (session,) = evals.sessions()
+    assert session.data.metrics["passed"] == 1
+    assert session.data.metrics["crashed"] == 0
+    result.stdout.fnmatch_lines(["1 evaluation: 1 passed (1 earlier attempt)*"])
+    evals.check_accounted(2)
+
+
+def test_an_attempt_that_is_lost_is_still_the_earlier_one(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        from unittest import mock
+        seen = []
+        @pytest.fixture
+        def once():
+            seen.append(1)
+            yield
+        @pytest.mark.evaluation
+        def test_a(once): assert len(seen) == 2
+    """)
+    evals.pytester.makeconftest("""
+        from pytest_armory.errors import TrackingError
+        from pytest_armory.store.client import Store
+        create, calls = Store.create_run, []
+        def create_run(self, *args):
+            calls.append(1)
+            if len(calls) == 2:  # after that of the session
+                raise TrackingError("full")
+            return create(self, *args)
+        Store.create_run = create_run
+    """)
+    args = ("-p", "rerunfailures", "--reruns=2")
+    result = evals.run(*args, subprocess=True)
+    result.stdout.fnmatch_lines(["1 evaluation: 1 passed (1 earlier attempt)*", "not stored: 1 *"])
+    assert [number for _, number, _, _ in history(evals)] == ["2"]
+    evals.check_invariant(result, 2, *args, lost=1, subprocess=True)
+
+
 # pytest-retry; its state is the process's
 
 RETRY = ("-p", "pytest-retry", "--retries=2")
