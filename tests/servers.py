@@ -34,7 +34,7 @@ def mlflow_server(
     """The URL of a real MLflow server over a database file, artifacts proxied."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(database_template, folder / "mlflow.db")
-    with _served(folder) as url:
+    with served(folder) as url:
         yield url
 
 
@@ -56,7 +56,7 @@ def auth_server(tmp_path_factory: pytest.TempPathFactory, database_template: Pat
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "only for tests",
     }
-    with _served(folder, "--app-name", "basic-auth", **environment) as url:
+    with served(folder, "--app-name", "basic-auth", **environment) as url:
         yield url
 
 
@@ -70,14 +70,14 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         database = pgserver.get_server(folder / "data", cleanup_mode="delete")
     try:
         uri = database.get_uri().replace("postgresql:", "postgresql+psycopg2:")
-        with _served(folder, database=uri) as url:
+        with served(folder, database=uri) as url:
             yield url
     finally:
         database.cleanup()
 
 
 @contextmanager
-def _served(
+def served(
     folder: Path, *options: str, database: str | None = None, **variables: str
 ) -> Iterator[str]:
     port = free_port()

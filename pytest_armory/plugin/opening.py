@@ -21,9 +21,10 @@ from pytest_armory.session import fingerprint
 from pytest_armory.session.identity import process_tags
 from pytest_armory.session.reproduce import command_of
 from pytest_armory.store.destination import Destination
+from pytest_armory.store.translation import GoneError
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.evaluation import open_run
-from pytest_armory.track.location import LocalFallback
+from pytest_armory.track.location import LocalFallback, unknown_experiment
 from pytest_armory.track.run import EvaluationRun, tag_strings
 from pytest_armory.values import TAG_LIMIT, clip_name, redact_text
 
@@ -110,9 +111,28 @@ class RunOpener:
     ) -> EvaluationRun:
         from pytest_armory.store import open_store
 
+        experiments = open_store(destination).experiments
         experiment_id = self._settings.experiment_id if not experiment else None
-        if experiment_id is None:
-            experiment_id = open_store(destination).experiments.id_of(experiment)
+        if experiment_id is not None:
+            if experiments.generation:
+                raise unknown_experiment(experiment_id, destination.display_uri)
+            return self._open_in(destination, experiment_id, name, tags, fallback)
+        try:
+            experiment_id = experiments.id_of(experiment)
+            return self._open_in(destination, experiment_id, name, tags, fallback)
+        except GoneError:  # a server restarted with another database
+            experiments.forget()
+        experiment_id = experiments.id_of(experiment)
+        return self._open_in(destination, experiment_id, name, tags, fallback)
+
+    def _open_in(
+        self,
+        destination: Destination,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        fallback: LocalFallback | None,
+    ) -> EvaluationRun:
         parent = _parent_tag(self._parent_of(experiment_id, False))
         return open_run(
             destination,

@@ -14,6 +14,7 @@ from pytest_armory.session.reproduce import Files, for_another_job
 from pytest_armory.session.stored_records import close_session_run, first_session_run
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.pages import LOCAL_SERVER, run_page
+from pytest_armory.store.translation import GoneError
 
 if TYPE_CHECKING:
     from pytest_armory.report.summary import Summary
@@ -45,6 +46,7 @@ class SessionRuns:
         """Whether all writes have succeeded so far."""
         self._runs: dict[str, StoreRun | StoredRun | None] = {}
         self._linked: set[str] = set()
+        self._generation = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -68,6 +70,7 @@ class SessionRuns:
         """The id of an experiment's session run, opened if there is none; None if that failed."""
         from pytest_armory.store import open_store
 
+        self._drop_if_replaced()
         if experiment_id not in self._runs:
             try:
                 self._runs[experiment_id] = self._open(open_store(self.where), experiment_id)
@@ -97,6 +100,13 @@ class SessionRuns:
         run_id = self.parent_of(experiment_id)
         if run_id is not None:
             store.log_batch(run_id, tags=dict(tags))
+
+    def _drop_if_replaced(self) -> None:
+        """Open others in place of the session runs of a database that is gone."""
+        generation = generation_at(self.where)
+        if generation != self._generation:
+            self._generation = generation
+            self._runs = {}
 
     def _open(self, store: Store, experiment_id: str) -> StoreRun | StoredRun:
         """Open a session run, or find the one that another job of the session has opened."""
@@ -180,9 +190,10 @@ class SessionRuns:
         if not self.is_in_reach:
             self.is_complete = False
             return
-        for run in self._opened():
+        for experiment_id, run in list(self._runs.items()):
             try:
-                close_session_run(open_store(self.where), run, summary, tags=tags)
+                if run is not None:
+                    self._close(open_store(self.where), experiment_id, run, summary, tags)
             except TrackingError as error:
                 self.note_failure(error)
 
@@ -195,6 +206,27 @@ class SessionRuns:
                 open_store(self.where).log_files(run, files)
             except TrackingError as error:
                 self.problems.append(str(error))
+
+    def _close(
+        self,
+        store: Store,
+        experiment_id: str,
+        run: StoreRun | StoredRun,
+        summary: Summary,
+        tags: Mapping[str, str],
+    ) -> None:
+        try:
+            close_session_run(store, run, summary, tags=tags)
+        except GoneError as error:  # so are the evaluations that it had
+            self.problems.append(f"{error}; the server may have been given another database")
+            session = self.identity.session
+            own = store.search.runs_of_session(session, [experiment_id])
+            self._runs[experiment_id] = None
+            if own:
+                again = self._runs[experiment_id] = self._open(store, experiment_id)
+                for one in own:
+                    store.log_batch(one.run_id, tags={"mlflow.parentRunId": again.run_id})
+                close_session_run(store, again, summary, tags=tags)
 
     def open_with(self) -> list[str]:
         """How to view the session: its pages on the server, or the command that serves them."""
@@ -225,6 +257,7 @@ class ParentRuns:
         self._where = where
         self._session = session
         self._parents: dict[str, str | None] = {}
+        self._generation = 0
 
     def parent_of(self, experiment_id: str, waiting: bool) -> str | None:
         """The session run of an experiment, searched from its second evaluation on."""
@@ -232,6 +265,9 @@ class ParentRuns:
 
         if waiting:
             return None
+        generation = generation_at(self._where)
+        if generation != self._generation:
+            self._parents, self._generation = {}, generation
         is_known = experiment_id in self._parents
         parent = self._parents.setdefault(experiment_id, None)
         if not is_known or parent is not None:
@@ -243,6 +279,16 @@ class ParentRuns:
             return None
         self._parents[experiment_id] = first.run_id if first is not None else None
         return self._parents[experiment_id]
+
+
+def generation_at(where: Destination) -> int:
+    """How often a store was found to be another than before, by this process."""
+    from pytest_armory.store import open_store
+
+    try:
+        return open_store(where).experiments.generation
+    except TrackingError:  # whoever opens it reports that
+        return 0
 
 
 def circuit_at(where: Destination) -> Circuit:

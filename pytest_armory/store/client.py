@@ -24,7 +24,7 @@ from pytest_armory.store.pages import run_page
 from pytest_armory.store.runs import NAME_LIMIT, StoredRun, StoreRun, milliseconds, stored_run
 from pytest_armory.store.search import RunSearch
 from pytest_armory.store.stack import take_open
-from pytest_armory.store.translation import is_transient, translated
+from pytest_armory.store.translation import GoneError, is_transient, translated
 from pytest_armory.values import TAG_LIMIT, clip, redact_text, redacted_value, visible
 
 
@@ -58,7 +58,7 @@ class Store:
         key = tags.get("armory.key")
         if key is not None and self.destination.is_remote:
             create = partial(_create_idempotently, self.connection, create, experiment_id, key)
-        run = self.connection.call("opening a run", create)
+        run = self._create_where_it_belongs(experiment_id, create)
         if not run.info.run_id:
             raise self.connection.not_mlflow("opening a run", "a run without an ID")
         return StoreRun(
@@ -68,6 +68,17 @@ class Store:
             tags=dict(tags),
             entity=run,
         )
+
+    def _create_where_it_belongs(self, experiment_id: str, create: Callable[[], Any]) -> Any:
+        """Create a run, and undo it if the server was replaced while the request was retried."""
+        name = self.experiments.name_of(experiment_id)
+        run = self.connection.call("opening a run", create)
+        if name is None or not self.connection.was_silent:
+            return run
+        if self.experiments.look_up(name) == experiment_id:
+            return run
+        self.delete_run(run.info.run_id)
+        raise GoneError(f"the experiment {name!r} is another one at {self.where} than before")
 
     def log_batch(
         self,

@@ -25,6 +25,9 @@ from pytest_armory.store.translation import retries_exhausted, translated
 
 T = TypeVar("T")
 
+RESTART = 2.0
+"""Seconds that a server needs at least to be restarted."""
+
 
 class Connection:
     """MLflow's client for one destination, in the process that opened it."""
@@ -34,6 +37,9 @@ class Connection:
         self.where = destination.display_uri
         self.circuit = circuit_of(destination.display_uri)
         self._warned_pids: set[int] = set()
+        self._answered = monotonic()
+        self.was_silent = False
+        """Whether the server may have been restarted before it gave the last response."""
         with translated("opening the store", self.where), quietly():
             self.uri, self._client = _open_client(destination, self.circuit)
             self._pid = getpid()
@@ -69,11 +75,18 @@ class Connection:
                 if not self.destination.is_remote:
                     return self.circuit.watch(work)
                 deadline = monotonic() + self.circuit.budget
-                return self.circuit.call(partial(_retry, work, deadline), size)
+                result = self.circuit.call(partial(_retry, work, deadline), size)
+                self.was_silent, self._answered = self.may_be_replaced, monotonic()
+                return result
         except StoreUnreachableError as error:
             if not self.circuit.is_open:
                 self.circuit.trip(str(error), for_good=isinstance(error, LoginRefusedError))
             raise
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether the server may have been restarted, with another database, since it responded."""
+        return self.destination.is_remote and monotonic() - self._answered > RESTART
 
     def call_without_budget(self, doing: str, work: Callable[[], T]) -> T:
         """Do one call without a budget; the circuit breaker is not involved."""

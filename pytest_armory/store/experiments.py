@@ -14,25 +14,48 @@ class Experiments:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._ids: dict[str, str] = {}
+        self.generation = 0
+        """How often ids that were known have turned out to be of another database."""
+
+    def forget(self) -> None:
+        """Look every id up again: one of them is not what it was."""
+        self._ids.clear()
+        self.generation += 1
+
+    def name_of(self, experiment_id: str) -> str | None:
+        """The name that an id was looked up by, if any."""
+        return next((name for name, known in self._ids.items() if known == experiment_id), None)
 
     def id_of(self, name: str) -> str:
-        """The id of the experiment of that name, created if need be; looked up once per process."""
-        if name not in self._ids:
-            experiment_id = self._connection.call(
-                f"opening the experiment {name!r}",
-                partial(
-                    find_or_create_experiment,
-                    self._connection,
-                    name,
-                    ", or give the evaluations another name",
-                ),
+        """The id of the experiment of that name, created if need be.
+
+        It is looked up once per process, and again if the server may have been restarted: with an
+        empty database the id is another experiment's, or will be.
+        """
+        known = self._ids.get(name)
+        if known is not None and not self._connection.may_be_replaced:
+            return known
+        return self.look_up(name)
+
+    def look_up(self, name: str) -> str:
+        """The same, as it is now."""
+        experiment_id = self._connection.call(
+            f"opening the experiment {name!r}",
+            partial(
+                find_or_create_experiment,
+                self._connection,
+                name,
+                ", or give the evaluations another name",
+            ),
+        )
+        if not experiment_id:
+            raise self._connection.not_mlflow(
+                "opening an experiment", "an experiment without an ID"
             )
-            if not experiment_id:
-                raise self._connection.not_mlflow(
-                    "opening an experiment", "an experiment without an ID"
-                )
-            self._ids[name] = experiment_id
-        return self._ids[name]
+        if self._ids.get(name, experiment_id) != experiment_id:
+            self.forget()
+        self._ids[name] = experiment_id
+        return experiment_id
 
     def ids(self) -> list[str]:
         """The id of every experiment that is not deleted; one request per 1,000 of them."""

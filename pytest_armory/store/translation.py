@@ -17,6 +17,10 @@ from pytest_armory.errors import (
 from pytest_armory.values import conceal, redact_text, without_concealed
 
 
+class GoneError(TrackingError):
+    """The store has no run, or no experiment, of that ID: it may have been replaced by another."""
+
+
 @contextlib.contextmanager
 def translated(doing: str, where: str) -> Iterator[None]:
     """Translate what MLflow or its libraries raise while ``doing`` into :class:`TrackingError`.
@@ -59,6 +63,8 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     if page and not hasattr(error, "json") and int(page[1] or 200) not in _TOO_LARGE_STATUSES:
         # The page of a gateway or a login: MLflow's own errors are JSON.
         return StoreUnreachableError, f"it is no MLflow server, or not well (HTTP {page[1] or 200})"
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return GoneError, ""
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
         changed = "Changing param values is not allowed" in str(error)  # each text names its run
         return StoreRefusedError, "another value of it is stored already" if changed else ""

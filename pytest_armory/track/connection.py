@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from pytest_armory.errors import StoreUnreachableError, TrackingError, TrackingWarning
 from pytest_armory.signals import alarm_paused
+from pytest_armory.store.translation import GoneError
 from pytest_armory.track.activation import Activation
 from pytest_armory.track.location import LocalFallback, Location
 
@@ -43,6 +44,10 @@ class RunConnection:
         self.activation: Activation | None = None
         self.left_open: dict[str, str] = {}
         """Runs that the evaluation's code has opened and not ended, each by this one's id."""
+        self.restore: Work = lambda location: location.store.log_batch(
+            location.run_id, tags=self.tags
+        )
+        """Writes what is known of the run to another one in its place."""
         self._fallback = fallback
         self._first: Location | None = None
         self._pending: set[object] = set()
@@ -136,11 +141,34 @@ class RunConnection:
 
     def _recover(self, error: TrackingError, work: Work, location: Location) -> None:
         """Do in the local run what a server has not answered; report any other failure."""
-        if not isinstance(error, StoreUnreachableError):
+        if isinstance(error, GoneError):
+            goes_on = self.location is not location or self._open_again(error)
+        elif not isinstance(error, StoreUnreachableError):
             self._report(error)
-        elif self.location is not location or self._fall_back(error):
+            return
+        else:
+            goes_on = self.location is not location or self._fall_back(error)
+        if goes_on:
             assert self.location is not None
             self.attempt(partial(work, self.location))
+
+    def _open_again(self, error: GoneError) -> bool:
+        """Open the run again at a server that was restarted with another database."""
+        if self._fallback is None or self.location is None or self.is_waiting:
+            self._report(error)
+            return False
+        try:
+            again = self._fallback.open_again(self.location)
+            self.restore(again)
+        except TrackingError as second:
+            self._report(error)
+            self._report(second)
+            return False
+        self.problems.append(f"{error}: opened again, without steps and artifacts stored before")
+        self.location = again
+        if self.activation is not None:
+            self.activation.replace(again)
+        return True
 
     def _fall_back(self, error: TrackingError) -> bool:
         """Go on in a run of the local database, which waits for the server; False if that fails.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import TYPE_CHECKING
+
+from pytest_armory.errors import TrackingError
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoreRun
@@ -42,6 +45,14 @@ class Location:
         return {**inherited, "armory.opened_in": self.run.run_id}
 
 
+def unknown_experiment(experiment_id: str, where: str) -> TrackingError:
+    """The error for an experiment given by its id, where ids are of another database by now."""
+    return TrackingError(
+        f"{where} has another database than before, in which the experiment {experiment_id} may be "
+        "somebody else's: nothing is stored there; give its name, as in --armory-experiment NAME"
+    )
+
+
 @dataclass(frozen=True)
 class LocalFallback:
     """The local run to open for an evaluation whose destination is unreachable.
@@ -68,6 +79,17 @@ class LocalFallback:
         experiment_id = self.local_experiment_id()
         store = open_store(self.local)
         return Location(store, store.create_run(experiment_id, self.name, {**self.tags, **tags}))
+
+    def open_again(self, first: Location) -> Location:
+        """Open a run again in a store that has lost it. Raises :class:`TrackingError`."""
+        experiments = first.store.experiments
+        experiments.forget()
+        if "armory.experiment_id" in self.tags:
+            raise unknown_experiment(self.tags["armory.experiment_id"], first.store.where)
+        tags = {k: v for k, v in first.run.tags.items() if k != "mlflow.parentRunId"}
+        tags["armory.key"] = token_hex(16)
+        experiment_id = experiments.id_of(self.experiment)
+        return Location(first.store, first.store.create_run(experiment_id, self.name, tags))
 
     def open_continuation(self, first: Location) -> Location:
         """Open the local run in which a run continues whose server became unreachable."""

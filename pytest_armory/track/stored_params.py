@@ -83,6 +83,10 @@ class StoredParams:
         self._recorded = strings
         return {key: value for key, value in strings.items() if before.get(key) != value}
 
+    def stored(self) -> dict[str, str]:
+        """Those that MLflow has stored, clipped to its limit."""
+        return {key: clip(value, PARAM_LIMIT) for key, value in self._stored.items()}
+
     def conflicts(self, params: Mapping[str, str]) -> list[str]:
         """The names of those that are stored already by this repeat, with another value."""
         found = [key for key, value in params.items() if self._stored.get(key, value) != value]

@@ -31,6 +31,7 @@ class RunWriter:
 
     def __init__(self, connection: RunConnection) -> None:
         self.connection = connection
+        connection.restore = self._restore
         self.params = StoredParams()
         self.metrics = LoggedMetrics()
         self.samples = KeptSamples(self.metrics)
@@ -98,6 +99,15 @@ class RunWriter:
             warnings.warn(text, ParameterWarning, stacklevel=2)
         else:
             self.connection.problems.append(text)
+
+    def _restore(self, location: Location) -> None:
+        """Write the last values of all that was stored to another run."""
+        location.store.log_batch(
+            location.run_id,
+            params=self.params.stored(),
+            metrics=[(name, value, 0) for name, value in self.metrics.values.items()],
+            tags=self.connection.tags,
+        )
 
     def known_params(self) -> dict[str, str]:
         """The last value of each parameter, those that are stored when the run ends among them."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import outages
@@ -15,7 +16,7 @@ from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from outages import status
-from servers import Fault, Proxy, free_port, proxied
+from servers import Fault, Proxy, free_port, proxied, served
 
 from pytest_armory.cli import main as commands
 from pytest_armory.store import open_store
@@ -353,6 +354,81 @@ def test_a_close_that_fails_is_one_attempt(
     forget_outage()
     assert commands.main(["recover", "--armory-tracking-uri", proxy.url]) == 0
     check_brought(evals, mlflow_server, name)
+
+
+REPLACED = """
+    import time, pytest
+    from pytest_armory import track_metrics
+    pytestmark = pytest.mark.evaluation(name="NAME")
+    def test_before(): track_metrics({"x": 1})
+    def test_during(evaluation_run):
+        track_metrics({"early": 1})
+        open("REPLACED", "w").close()
+        time.sleep(0.6)
+        track_metrics({"x": 2})
+    def test_after(): track_metrics({"x": 3})
+    def test_last(): track_metrics({"x": 4})
+"""
+
+
+@pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
+@pytest.mark.parametrize("silence", [0.5, 60.0], ids=["noticed", "unnoticed"])
+def test_a_server_that_is_restarted_with_an_empty_database(
+    evals: Evals,
+    mlflow_server: str,
+    emptied_server: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    way: tuple[str, ...],
+    silence: float,
+) -> None:
+    """What is recorded later goes to the experiment of that name, whatever its id was before."""
+    flag = evals.pytester.path / "replaced"
+    evals.pytester.makeconftest(f"""
+        import pytest_armory.store.connection as connection
+        connection.RESTART = {silence}
+    """)
+    monkeypatch.setattr("pytest_armory.store.connection.RESTART", silence)
+    evals.write(REPLACED.replace("NAME", name).replace("REPLACED", str(flag)))
+    with proxied(mlflow_server) as proxy:
+
+        def replace(_: str) -> None:
+            if flag.exists():
+                proxy.server = emptied_server
+
+        proxy.before = replace
+        result = evals.run("--armory-tracking-uri", proxy.url, *way)
+        result.assert_outcomes(passed=4)
+        text = result.stdout.str()
+    client = MlflowClient(emptied_server)
+    found = {e.name: client.search_runs([e.experiment_id]) for e in client.search_experiments()}
+    assert [named for named, runs in found.items() if runs and "somebody" in named] == []
+    mine = attempts(found[name])
+    by_name = {run.info.run_name: run for run in mine}
+    assert {*by_name} == {"test_after", "test_during", "test_last"}
+    assert by_name["test_during"].data.metrics.keys() >= {"early", "x"}
+    (session,) = [run for run in found[name] if run not in mine]
+    assert {run.data.tags["mlflow.parentRunId"] for run in mine} == {session.info.run_id}
+    assert session.data.metrics["passed"] == 4
+    assert "RUNNING" not in {run.info.status for run in found[name]}
+    assert "4 evaluations: 4 passed" in text
+    assert "not stored: 1 evaluation" in text  # it is gone
+    assert "opened again, without steps and artifacts stored before (test_during)" in text
+
+
+@pytest.fixture(scope="module")
+def emptied_server(
+    tmp_path_factory: pytest.TempPathFactory, database_template: Path, mlflow_server: str
+) -> Iterator[str]:
+    """Another server, where the next experiments of the first have ids that are somebody else's."""
+    folder = tmp_path_factory.mktemp("emptied")
+    shutil.copy(database_template, folder / "mlflow.db")
+    last = MlflowClient(mlflow_server).create_experiment(f"probe {time.monotonic_ns()}")
+    with served(folder) as url:
+        client = MlflowClient(url)
+        for number in range(int(last) + 20):
+            client.create_experiment(f"somebody's {number}")
+        yield url
 
 
 def test_a_secret_that_the_server_sends_back(
