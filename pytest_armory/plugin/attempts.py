@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -290,6 +291,22 @@ class Attempts:
         with suppress(Exception):  # what went wrong is among its problems already
             attempt.stack.close()
         return attempt.to_record(outcome_of(attempt.phases))
+
+    def interruption(self) -> tuple[EvaluationRecord | None, list[Callable[[], object]]]:
+        """The record of the attempt under way as interrupted, and the requests that close it."""
+        attempt = self.current
+        if attempt is None:
+            return None, []
+        outcome = Outcome.INTERRUPTED
+        location = attempt.run.connection.location
+        if location is None or not location.store.destination.is_remote:
+            return attempt.to_record(outcome), []
+        store, run_id = location.store, location.run_id
+        params = attempt.to_record().params
+        tags = {"armory.outcome": outcome.value}
+        write = partial(store.log_batch, run_id, params=params, tags=tags)
+        close = partial(store.close_run, run_id, outcome.status)
+        return attempt.to_record(outcome), [write, close]
 
     def interrupt(self) -> EvaluationRecord | None:
         """Close the run that is open, from another thread, before this process dies of a signal."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +14,13 @@ import pytest
 from pytest_armory.errors import TrackingError
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
+from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.files import write_text_file
 from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.ledger import Ledger
+from pytest_armory.session.session_runs import closing
+from pytest_armory.session.signals import GRACE
 
 
 class SessionEnd:
@@ -67,7 +72,7 @@ class SessionEnd:
         self.summary = self.ledger.finish(interrupted, self.process.notes)
         if self.summary is not None:
             del self.process.guard.problems[: len(unexpected)]  # the summary has them
-            self.summary = _write_summary(self.summary, self.settings)
+            self.summary = _write_summary(self.summary, self.settings, again=self._is_printed)
             self.summary = self._with_page(self.summary)
 
     def _with_page(self, summary: Summary) -> Summary:
@@ -98,10 +103,31 @@ class SessionEnd:
             failures.clear()
             self.summary = _write_summary(self.summary, self.settings)
 
+    def interrupt_early(self, current: EvaluationRecord | None) -> list[Callable[[], object]]:
+        """Print what is known of a session that is cut off; the requests that close its runs.
+
+        ``current`` is the attempt under way in this process, if any.
+        """
+        if self.summary is not None:
+            return []
+        where = self.ledger.where.display_uri
+        recover = shlex.join(["pytest-armory", "recover", "--armory-tracking-uri", where])
+        note = f"cut off: runs that are open in {GRACE:g} s are closed by `{recover}`"
+        summary = self.ledger.known(True, [*self.process.notes, note], current)
+        if summary is None:
+            return []
+        self.summary = _write_summary(summary, self.settings)
+        self._print_uncaptured()
+        self.summary = None  # it is made again of what the store holds, if there is time
+        return closing(self.ledger.runs, summary)
+
     def interrupt(self) -> None:
         """Close and print the session while a test runs."""
         if self.summary is None:
             self.finish(interrupted=True)
+        self._print_uncaptured()
+
+    def _print_uncaptured(self) -> None:
         capture = self.config.pluginmanager.get_plugin("capturemanager")
         # A test is running, so output would be captured as its own.
         with capture.global_and_fixture_disabled() if capture else nullcontext():
@@ -124,12 +150,15 @@ class SessionEnd:
         terminal.flush()  # this process may be about to end
 
 
-def _write_summary(summary: Summary, settings: Settings) -> Summary:
-    """Write the Markdown files; returns the summary, with what could not be written."""
+def _write_summary(summary: Summary, settings: Settings, again: bool = False) -> Summary:
+    """Write the Markdown files; returns the summary, with what could not be written.
+
+    ``again`` is whether this summary replaces an earlier one, so that it is not appended.
+    """
     step = os.environ.get("GITHUB_STEP_SUMMARY")
     problems = list(summary.problems)
     for path, append in ((settings.summary, False), (Path(step) if step else None, True)):
-        if path is None:
+        if path is None or (append and again):
             continue
         try:
             write_text_file(path, summary.text, append)

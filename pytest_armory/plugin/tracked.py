@@ -29,7 +29,7 @@ from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger
 from pytest_armory.session.reproduce import command_parts, describe_with
 from pytest_armory.session.session_runs import ParentRuns
-from pytest_armory.session.signals import before_dying
+from pytest_armory.session.signals import GRACE, before_dying, in_parallel
 from pytest_armory.values import redacting
 
 
@@ -151,6 +151,9 @@ def _shut_down(
     process: Process, reporting: ReportingHooks | None, running: RunningHooks | None
 ) -> None:
     """Close what is open. The main thread may continue, but not into a hook of the plugin."""
+    if process.where is not None and process.where.is_remote:
+        with process.guard.step():
+            _close_at_once(reporting, running)
     process.guard.busy.acquire()
     record = None
     with process.guard.step():
@@ -160,3 +163,14 @@ def _shut_down(
             reporting.interrupt(record)
         else:
             process.end(running is None or running.attempts.is_complete)
+
+
+def _close_at_once(reporting: ReportingHooks | None, running: RunningHooks | None) -> None:
+    """Print what is known, and close known runs in parallel: a server may take seconds for each.
+
+    A hook that is at work holds what else is to be closed; all is closed in order after that.
+    """
+    record, requests = running.attempts.interruption() if running is not None else (None, [])
+    if reporting is not None:
+        requests += reporting.ending.interrupt_early(record)
+    in_parallel(requests, GRACE)

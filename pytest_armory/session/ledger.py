@@ -64,7 +64,7 @@ class Ledger:
         self.describe = describe
         self.files: dict[str, str | bytes] = {}
         """The session runs' files, made before the first of these is opened."""
-        self.runs = SessionRuns(where, identity, self.problems, files=self.files)
+        self.runs = SessionRuns(where, identity, self.problems, files=self.files, local=local)
         self._waiting: SessionRuns | None = None
         self.planned: set[str] = set()
         """The node ids of the collected evaluations, as reported by the workers."""
@@ -164,11 +164,19 @@ class Ledger:
         self.end = job_end(interrupted, self.planned, records, never_run, problems)
         return self._close(summary, self.end)
 
-    def known(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
+    def known(
+        self,
+        interrupted: bool,
+        notes: Sequence[str] = (),
+        current: EvaluationRecord | None = None,
+    ) -> Summary | None:
         """The summary of what was reported, without a request to the store; None for nothing.
 
-        Of a session whose store cannot be read, or may not answer in time.
+        Of a session whose store cannot be read, or may not answer in time. ``current`` is the
+        attempt under way.
         """
+        if current is not None:
+            self._attempts.add(current)
         reported = self._attempts.records
         default = Outcome.INTERRUPTED if interrupted else None
         records = [replace(record, outcome=record.outcome or default) for record in reported]

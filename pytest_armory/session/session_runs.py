@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,14 @@ from pytest_armory.errors import TrackingError
 from pytest_armory.records.tags import PART, job_tags
 from pytest_armory.session.identity import Identity, process_tags
 from pytest_armory.session.reproduce import Files, for_another_job
-from pytest_armory.session.stored_records import close_session_run, first_session_run
+from pytest_armory.session.stored_records import (
+    close_session_run,
+    closing_requests,
+    first_session_run,
+)
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.pages import LOCAL_SERVER, run_page
-from pytest_armory.store.translation import GoneError
+from pytest_armory.store.translation import ArtifactError, GoneError
 
 if TYPE_CHECKING:
     from pytest_armory.report.summary import Summary
@@ -26,7 +31,8 @@ class SessionRuns:
     """The session runs in one store: opened with the first evaluation, closed at the end.
 
     ``waits_for`` is the display URI of the server, if these runs are recorded locally. Failures are
-    appended to ``problems``. ``files`` are stored with each of them.
+    appended to ``problems``. ``files`` are stored with each of them, in the database ``local`` if
+    the artifact storage of a server cannot be reached.
     """
 
     def __init__(
@@ -36,12 +42,14 @@ class SessionRuns:
         problems: list[str],
         waits_for: str = "",
         files: Files | None = None,
+        local: Destination | None = None,
     ) -> None:
         self.where = where
         self.identity = identity
         self.problems = problems
         self.waits_for = waits_for
         self._files = {} if files is None else files
+        self._local = local
         self.is_complete = True
         """Whether all writes have succeeded so far."""
         self._runs: dict[str, StoreRun | StoredRun | None] = {}
@@ -126,7 +134,24 @@ class SessionRuns:
 
     def _store_files(self, store: Store, run: StoreRun | StoredRun, files: Files) -> None:
         if files:
-            store.background.submit(lambda: store.log_files(run, files), self.note_failure)
+            failed = partial(self._files_failed, run)
+            store.background.submit(lambda: store.log_files(run, files), failed)
+
+    def _files_failed(self, run: StoreRun | StoredRun, error: TrackingError) -> None:
+        """Keep files for sync that the artifact storage has not taken."""
+        from pytest_armory.store import open_store
+        from pytest_armory.store.artifacts import keep_for_upload
+
+        if not isinstance(error, ArtifactError) or self._local is None:
+            self.note_failure(error)
+            return
+        try:
+            keep_for_upload(open_store(self._local), self.where.display_uri, run, error.files)
+        except TrackingError as second:
+            self.note_failure(error)
+            self.note_failure(second)
+        else:
+            self.problems.append(f"{error}; recorded locally, `pytest-armory sync` uploads it")
 
     def _of_others(self, store: Store, experiment_id: str) -> StoredRun | None:
         if not self.identity.shared:
@@ -205,7 +230,7 @@ class SessionRuns:
             try:
                 open_store(self.where).log_files(run, files)
             except TrackingError as error:
-                self.problems.append(str(error))
+                self._files_failed(run, error)
 
     def _close(
         self,
@@ -217,6 +242,8 @@ class SessionRuns:
     ) -> None:
         try:
             close_session_run(store, run, summary, tags=tags)
+        except ArtifactError as error:
+            self._files_failed(run, error)
         except GoneError as error:  # so are the evaluations that it had
             self.problems.append(f"{error}; the server may have been given another database")
             session = self.identity.session
@@ -279,6 +306,16 @@ class ParentRuns:
             return None
         self._parents[experiment_id] = first.run_id if first is not None else None
         return self._parents[experiment_id]
+
+
+def closing(runs: SessionRuns, summary: Summary) -> list[Callable[[], object]]:
+    """The requests that close every session run, to be sent at the same time."""
+    from pytest_armory.store import open_store
+
+    if not runs.where.is_remote or not runs.is_in_reach:
+        return []
+    store = open_store(runs.where)
+    return [request for run in runs._opened() for request in closing_requests(store, run, summary)]
 
 
 def generation_at(where: Destination) -> int:

@@ -10,8 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic
 from types import FrameType
+
+from pytest_armory.errors import TrackingError
 
 GRACE = 5.0
 """Seconds that closing may take; CI runners kill for good some 10 s after their first signal."""
@@ -51,6 +55,24 @@ def before_dying(work: Callable[[], None]) -> Callable[[], None]:
             signal.signal(number, end_after_work)
     _handlers.add(undo)
     return undo
+
+
+def in_parallel(requests: Sequence[Callable[[], object]], seconds: float) -> None:
+    """Send requests at the same time, and wait for them at most so long.
+
+    A failure is not reported: what is sent here is sent again afterwards.
+    """
+
+    def send(request: Callable[[], object]) -> None:
+        with suppress(TrackingError):
+            request()
+
+    threads = [threading.Thread(target=send, args=(one,), daemon=True) for one in requests]
+    deadline = monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - monotonic()))
 
 
 def _work_and_end(work: Callable[[], None], number: int) -> None:

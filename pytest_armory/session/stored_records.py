@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_armory.records import EvaluationRecord, Outcome
@@ -124,6 +125,25 @@ def _close_attempt(store: Store, run: StoredRun, outcome: Outcome, end: int | No
     store.close_run(run.run_id, outcome.status, end)
 
 
+NOTE = "mlflow.note.content"
+
+
+def closing_requests(
+    store: Store,
+    run: StoreRun | StoredRun,
+    summary: Summary,
+    end: int | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> list[Callable[[], None]]:
+    """The requests that write counts and tags to a session run, and close it."""
+    counts = [(name, value, 0) for name, value in outcome_counts(summary).items()]
+    noted = {NOTE: shortened(summary.text, TAG_LIMIT)} if tags is None else tags
+    return [
+        partial(store.log_batch, run.run_id, metrics=counts, tags=noted),
+        partial(store.close_run, run.run_id, summary.verdict.status, end),
+    ]
+
+
 def close_session_run(
     store: Store,
     run: StoreRun | StoredRun,
@@ -133,8 +153,7 @@ def close_session_run(
 ) -> None:
     """Write counts and summary to a session run and close it."""
     text = summary.text or to_markdown(summary)
-    counts = [(name, value, 0) for name, value in outcome_counts(summary).items()]
-    noted = {**(tags or {}), "mlflow.note.content": shortened(text, TAG_LIMIT)}
-    store.log_batch(run.run_id, metrics=counts, tags=noted)
-    store.close_run(run.run_id, summary.verdict.status, end)
+    noted = {**(tags or {}), NOTE: shortened(text, TAG_LIMIT)}
+    for request in closing_requests(store, run, summary, end, noted):
+        request()
     store.log_files(run, {"summary.md": text})  # last, since a store may have no space left

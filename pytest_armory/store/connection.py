@@ -36,6 +36,7 @@ class Connection:
         self.destination = destination
         self.where = destination.display_uri
         self.circuit = circuit_of(destination.display_uri)
+        self.artifact_circuit = circuit_of(f"{destination.display_uri} artifacts")
         self._warned_pids: set[int] = set()
         self._answered = monotonic()
         self.was_silent = False
@@ -64,23 +65,27 @@ class Connection:
             sys.stderr.write(f"armory: {text}\n")
         raise TrackingError(text)
 
-    def call(self, doing: str, work: Callable[[], T], size: int = 0) -> T:
+    def call(
+        self, doing: str, work: Callable[[], T], size: int = 0, circuit: Circuit | None = None
+    ) -> T:
         """Do one call, within its budget if it crosses a network; ``size`` bytes are uploaded.
 
+        ``circuit`` is that of the service which is called, by default the tracking server's.
         Raises :class:`TrackingError`; what ``doing`` says is in its text.
         """
         self._check_process()
+        circuit = circuit or self.circuit
         try:
             with translated(doing, self.where):
                 if not self.destination.is_remote:
-                    return self.circuit.watch(work)
-                deadline = monotonic() + self.circuit.budget
-                result = self.circuit.call(partial(_retry, work, deadline), size)
+                    return circuit.watch(work)
+                deadline = monotonic() + circuit.budget
+                result = circuit.call(partial(_retry, work, deadline), size)
                 self.was_silent, self._answered = self.may_be_replaced, monotonic()
                 return result
         except StoreUnreachableError as error:
-            if not self.circuit.is_open:
-                self.circuit.trip(str(error), for_good=isinstance(error, LoginRefusedError))
+            if not circuit.is_open:
+                circuit.trip(str(error), for_good=isinstance(error, LoginRefusedError))
             raise
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pytest_armory.errors import (
@@ -19,6 +20,17 @@ from pytest_armory.values import conceal, redact_text, without_concealed
 
 class GoneError(TrackingError):
     """The store has no run, or no experiment, of that ID: it may have been replaced by another."""
+
+
+class ArtifactError(TrackingError):
+    """The artifact storage cannot be reached, or is full; ``files`` are what it has not stored.
+
+    The tracking server may be well: artifacts are often stored by another service.
+    """
+
+    def __init__(self, text: str, files: Mapping[str, str | bytes | Path]) -> None:
+        super().__init__(text)
+        self.files = files
 
 
 @contextlib.contextmanager
@@ -72,6 +84,8 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     status = _status(error) or _status(cause)
     if 400 <= status < 500 and status not in _SERVER_STATUSES:
         return TrackingError, ""
+    if _status(error) >= 500:  # of an artifact storage
+        return StoreUnreachableError, ""
     if type(cause).__module__.startswith(("requests", "urllib3")):
         return StoreUnreachableError, _innermost_reason(cause)
     is_answer = hasattr(error, "json")  # MLflow's own; the page of a proxy has none

@@ -13,9 +13,11 @@ from pytest_armory.store.destination import Destination, resolve
 from pytest_armory.sync.tags import (
     SYNCED,
     WAITS_FOR,
+    is_only_files,
     links_of,
     sync_command,
     synced_tag,
+    waits_for,
     without_user_info,
 )
 from pytest_armory.values import REDACTED
@@ -122,7 +124,12 @@ def _upload_plan(
     refused: str = "",
 ) -> UploadPlan:
     tag = synced_tag(display_uri)
-    chosen = {run.run_id: run for run in runs if tag not in run.tags}
+    destination = without_user_info(display_uri)
+    chosen = {
+        run.run_id: run
+        for run in runs
+        if tag not in run.tags and (not is_only_files(run) or waits_for(run, destination))
+    }
     if chosen:
         _add_children(store, chosen, tag)
     parents = _add_parents(store, chosen, tag)

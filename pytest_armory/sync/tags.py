@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 
 from pytest_armory.store import StoredRun
+from pytest_armory.store.artifacts import WAITING_FILES
 
 KEY = "armory.key"
 """The tag that a run and its copies share."""
@@ -68,6 +69,11 @@ def key_of(run_id: str, tags: Mapping[str, str]) -> str:
 def waits_for(run: StoredRun, destination: str) -> bool:
     """Whether a run was recorded for a destination, which is given without user info."""
     return without_user_info(run.tags.get(WAITS_FOR, "")) == destination
+
+
+def is_only_files(run: StoredRun) -> bool:
+    """Whether a run only holds artifacts that another one at its destination lacks."""
+    return run.tags.get("armory.kind") == WAITING_FILES
 
 
 def links_of(run: StoredRun) -> list[str]:

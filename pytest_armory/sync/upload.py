@@ -22,9 +22,11 @@ from pytest_armory.sync.plan import UploadPlan
 from pytest_armory.sync.tags import (
     EXPERIMENT,
     RECOVERED,
+    REMOTE_RUN,
     SYNCED,
     WAITS_FOR,
     copied_tags,
+    is_only_files,
     links_of,
     sync_command,
     synced_tag,
@@ -171,6 +173,9 @@ class Uploader:
         """Upload one run, its status last; yields the progress, and adds to the notes."""
         run = self.source.read_run(stored.run_id)
         yield "looking for its copy"
+        if is_only_files(run):
+            yield from self._upload_files_of(run, notes)
+            return
         experiment_id = self._experiment_id(run)
         tags = {k: clip(v, TAG_LIMIT) for k, v in copied_tags(run, self._copy_ids).items()}
         copy, is_new = find_or_create_copy(
@@ -188,6 +193,18 @@ class Uploader:
         self._link_evaluations(run, copy, experiment_id)
         self._mark_as_uploaded(run, copy)
         self._urls[run.run_id] = self.target.store.run_url(experiment_id, copy.run_id)
+
+    def _upload_files_of(self, run: StoredRun, notes: list[str]) -> Iterator[str]:
+        """Upload artifacts to the run at the server that they belong to."""
+        owner = self.target.find_run(run.tags.get(REMOTE_RUN, ""))
+        if owner is None:
+            raise TrackingError(
+                f"the run {run.tags.get(REMOTE_RUN)} that they belong to is gone; they are in "
+                f"{run.artifact_uri}"
+            )
+        yield from upload_artifacts(self.source, run, self.target, owner, False, notes)
+        self._mark_as_uploaded(run, owner)
+        self._urls[run.run_id] = self.target.store.run_url(owner.experiment_id, owner.run_id)
 
     def _experiment_id(self, run: StoredRun) -> str:
         """The experiment of a run's copy: the one it was given by id, or that of the same name."""

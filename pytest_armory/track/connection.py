@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from pytest_armory.errors import StoreUnreachableError, TrackingError, TrackingWarning
 from pytest_armory.signals import alarm_paused
-from pytest_armory.store.translation import GoneError
+from pytest_armory.store.translation import ArtifactError, GoneError
 from pytest_armory.track.activation import Activation
 from pytest_armory.track.location import LocalFallback, Location
 
@@ -141,6 +141,9 @@ class RunConnection:
 
     def _recover(self, error: TrackingError, work: Work, location: Location) -> None:
         """Do in the local run what a server has not answered; report any other failure."""
+        if isinstance(error, ArtifactError):
+            self.attempt(partial(self._keep_files, error, location))
+            return
         if isinstance(error, GoneError):
             goes_on = self.location is not location or self._open_again(error)
         elif not isinstance(error, StoreUnreachableError):
@@ -151,6 +154,13 @@ class RunConnection:
         if goes_on:
             assert self.location is not None
             self.attempt(partial(work, self.location))
+
+    def _keep_files(self, error: ArtifactError, location: Location) -> None:
+        """Keep files for sync that the artifact storage has not taken; the run stays there."""
+        if self._fallback is None:
+            raise error
+        self._fallback.keep_files(location, error.files)
+        self.problems.append(f"{error}; recorded locally, `pytest-armory sync` uploads it")
 
     def _open_again(self, error: GoneError) -> bool:
         """Open the run again at a server that was restarted with another database."""

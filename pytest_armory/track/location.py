@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,14 @@ class LocalFallback:
         experiment_id = self.local_experiment_id()
         store = open_store(self.local)
         return Location(store, store.create_run(experiment_id, self.name, {**self.tags, **tags}))
+
+    def keep_files(self, owner: Location, files: Mapping[str, str | bytes | Path]) -> None:
+        """Keep artifacts of a run locally until they are uploaded."""
+        from pytest_armory.store import open_store
+        from pytest_armory.store.artifacts import keep_for_upload
+
+        where = self.tags["armory.destination"]
+        keep_for_upload(open_store(self.local), where, owner.run, files)
 
     def open_again(self, first: Location) -> Location:
         """Open a run again in a store that has lost it. Raises :class:`TrackingError`."""

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import Evals
 from faults import PATIENCE, Session
+from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from servers import Proxy
 
 from pytest_armory.cli import main as commands
 from pytest_armory.store.database import sqlite_uri
@@ -95,6 +97,63 @@ def test_a_signal_that_ends_the_job(
     off.wait_for("long")
     off.send(number)
     assert off.wait() == -number
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+@pytest.mark.parametrize("at", ["in-a-test", "in-a-request"])
+def test_a_signal_that_ends_the_job_of_a_slow_server(
+    evals: Evals, start: Start, proxy: Proxy, mlflow_server: str, way: tuple[str, ...], at: str
+) -> None:
+    """The summary is printed before the server has answered; what is known is closed at once."""
+    slow: list[str] = []
+
+    def wait(_: Proxy, handler: Handler) -> bool:
+        if slow:
+            slow.append(handler.path)
+            time.sleep(3)
+        return False
+
+    proxy.fault = wait
+    late = "stay(1)\n        track_metrics({'late': 1})\n        stay()"
+    evals.write(LONG if at == "in-a-test" else LONG.replace("stay()", late, 1))
+    name = f"slow {time.monotonic_ns()}"
+    uri = ("--armory-tracking-uri", proxy.url, "--armory-experiment", name)
+    session = start(*uri, *way)
+    session.wait_for("long")
+    client = MlflowClient(mlflow_server)
+
+    def runs() -> dict[str, Run]:
+        experiment = client.get_experiment_by_name(name)
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id])
+        return {str(run.info.run_name).partition(" ")[0]: run for run in found}
+
+    while "session" not in runs():
+        time.sleep(0.1)
+    slow.append("from now on")
+    if at == "in-a-request":
+        while len(slow) < 2:
+            time.sleep(0.02)
+    began = time.monotonic()
+    session.send(signal.SIGTERM)
+    while "= evaluations =" not in session.output:
+        assert time.monotonic() - began < 2.9, session.output
+        time.sleep(0.02)
+    assert session.wait() == -signal.SIGTERM
+    session.gone()
+    assert time.monotonic() - began < 8
+    assert "3 evaluations: 1 passed, 1 interrupted, 1 not run" in session.output
+    assert session.output.count("= evaluations =") == 1
+    assert f"pytest-armory recover --armory-tracking-uri {proxy.url}`" in session.output
+    slow.clear()
+    found = runs()
+    assert {run.info.status for run in found.values()} == {"FINISHED", "KILLED"}
+    assert found["test_long"].data.tags["armory.outcome"] == "interrupted"
+    assert found["test_long"].data.params["load.n"] == "1"
+    assert found["session"].data.metrics["interrupted"] == 1
+    assert commands.main(["recover", "--armory-tracking-uri", proxy.url]) == 0
+    assert runs().keys() == {"session", "test_done", "test_long"}
+    evals.check_accounted(0)
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
@@ -295,6 +354,42 @@ def test_a_killed_job_of_a_shared_session_is_summed_up(
     assert commands.main(["recover"]) == 0
     assert [run.to_dictionary() for run in evals.sessions()] == before
     assert leases(evals) == []
+
+
+@pytest.mark.parametrize("first", ["recover", "retry"])
+def test_a_killed_job_that_was_run_again_leaves_a_session_that_can_be_the_baseline(
+    evals: Evals, start: Start, first: str
+) -> None:
+    """Whether its runs are closed before the job is run again, or after that."""
+    evals.write("""
+        import pytest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation
+        def test_done(): track_metrics({"accuracy": 1})
+        def test_long(mark, stay):
+            track_metrics({"accuracy": 1})
+            mark("long")
+            if not (Path(__file__).parent / "again").exists(): stay()
+    """)
+    killed = start("--armory-session=shared", *ONE)
+    until_long(evals, killed, ONE)
+    killed.send(signal.SIGKILL)
+    killed.gone()
+    (evals.pytester.path / "again").touch()
+    if first == "recover":
+        assert commands.main(["recover"]) == 0
+        assert {run.info.status for run in evals.sessions()} == {"KILLED"}
+    evals.run("--armory-session=shared").assert_outcomes(passed=2)
+    if first == "retry":
+        assert commands.main(["recover"]) == 0
+    (session,) = evals.sessions()
+    counts = session.data.metrics
+    assert (session.info.status, counts["passed"], counts["running"]) == ("FINISHED", 2, 0)
+    assert counts["interrupted"] == 0
+    result = evals.run("--armory-baseline=latest")
+    result.stdout.fnmatch_lines(["baseline latest: session shared"])
+    evals.check_accounted(6)
 
 
 def test_tags_of_a_killed_session_that_cannot_be_read(

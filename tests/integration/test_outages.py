@@ -335,6 +335,53 @@ def test_a_file_that_is_refused_is_told(
     assert {one.info.status for one in there(mlflow_server, name)} == {"FINISHED", "FAILED"}
 
 
+STORAGES: dict[str, Fault] = {
+    "507": status(507, "full"),
+    "black-hole": outages.black_hole,
+    "reset": outages.reset,
+}
+
+
+@pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
+@pytest.mark.parametrize("storage", STORAGES)
+def test_an_artifact_storage_that_fails_while_the_server_is_well(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, way: tuple[str, ...], storage: str
+) -> None:
+    """Its files wait for sync by themselves, and a warning names each; everything else is there."""
+
+    def refuse(proxy: Proxy, handler: Handler) -> bool:
+        return "mlflow-artifacts" in handler.path and STORAGES[storage](proxy, handler)
+
+    proxy.fault = refuse
+    result = run(evals, proxy.url, name, *way)
+    result.stdout.fnmatch_lines(
+        [
+            "warning: storing artifacts failed at *; not there: failure.txt; recorded locally, "
+            "`pytest-armory sync` uploads it (test_a?2?)",
+        ]
+    )
+    result.stdout.fnmatch_lines(["warning: *; not there: *summary.md*; recorded locally, *"])
+    result.stdout.no_fnmatch_line("*waiting for*")
+    assert len(attempts(there(mlflow_server, name))) == 3
+    assert {one.info.status for one in there(mlflow_server, name)} == {"FINISHED", "FAILED"}
+    assert attempts(evals.read()) == []
+    before = {one.info.run_id: one.info.end_time for one in there(mlflow_server, name)}
+    forget_outage()
+    proxy.fault = None
+    assert commands.main(["sync"]) == 0
+    client = MlflowClient(mlflow_server)
+    stored = {
+        str(one.info.run_name): [file.path for file in client.list_artifacts(one.info.run_id)]
+        for one in there(mlflow_server, name)
+    }
+    assert "failure.txt" in stored["test_a[2]"]
+    assert [named for named, files in stored.items() if "summary.md" in files]
+    assert {one.info.run_id: one.info.end_time for one in there(mlflow_server, name)} == before
+    assert commands.main(["sync"]) == 0
+    assert len(there(mlflow_server, name)) == len(before)
+    evals.check_accounted(0)
+
+
 def test_a_close_that_fails_is_one_attempt(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str
 ) -> None:
