@@ -242,7 +242,7 @@ def text_of(run: Run, path: str) -> str:
 
 
 TOGETHER = {
-    "servers": ("test_faults", "test_outages", "test_sync"),
+    "servers": ("test_faults", "test_outages", "test_surroundings", "test_sync"),
     "logins": ("test_credentials", "test_http", "test_login"),
     "examples": ("test_example_evals",),
     "guests": ("test_guest",),
