@@ -78,7 +78,9 @@ class SessionRuns:
         """The id of an experiment's session run, opened if there is none; None if that failed."""
         from pytest_armory.store import open_store
 
-        self._drop_if_replaced()
+        generation = generation_at(self.where)
+        if generation != self._generation:  # those that are known are of a database that is gone
+            self._runs, self._generation = {}, generation
         if experiment_id not in self._runs:
             try:
                 self._runs[experiment_id] = self._open(open_store(self.where), experiment_id)
@@ -108,13 +110,6 @@ class SessionRuns:
         run_id = self.parent_of(experiment_id)
         if run_id is not None:
             store.log_batch(run_id, tags=dict(tags))
-
-    def _drop_if_replaced(self) -> None:
-        """Open others in place of the session runs of a database that is gone."""
-        generation = generation_at(self.where)
-        if generation != self._generation:
-            self._generation = generation
-            self._runs = {}
 
     def _open(self, store: Store, experiment_id: str) -> StoreRun | StoredRun:
         """Open a session run, or find the one that another job of the session has opened."""

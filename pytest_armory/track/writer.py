@@ -31,7 +31,7 @@ class RunWriter:
 
     def __init__(self, connection: RunConnection) -> None:
         self.connection = connection
-        connection.restore = self._restore
+        connection.restore = partial(_restore, self)
         self.params = StoredParams()
         self.metrics = LoggedMetrics()
         self.samples = KeptSamples(self.metrics)
@@ -99,15 +99,6 @@ class RunWriter:
             warnings.warn(text, ParameterWarning, stacklevel=2)
         else:
             self.connection.problems.append(text)
-
-    def _restore(self, location: Location) -> None:
-        """Write the last values of all that was stored to another run."""
-        location.store.log_batch(
-            location.run_id,
-            params=self.params.stored(),
-            metrics=[(name, value, 0) for name, value in self.metrics.values.items()],
-            tags=self.connection.tags,
-        )
 
     def known_params(self) -> dict[str, str]:
         """The last value of each parameter, those that are stored when the run ends among them."""
@@ -314,3 +305,13 @@ class RunWriter:
 def _array_file(name: str) -> str:
     """The artifact of an array; characters that MLflow does not quote over HTTP are replaced."""
     return f"metrics/{legal_key(name).replace(':', '_').replace(' ', '_')}.json"
+
+
+def _restore(writer: RunWriter, location: Location) -> None:
+    """Write the last values of all that was stored to another run."""
+    location.store.log_batch(
+        location.run_id,
+        params=writer.params.stored(),
+        metrics=[(name, value, 0) for name, value in writer.metrics.values.items()],
+        tags=writer.connection.tags,
+    )
