@@ -135,7 +135,7 @@ class SessionRuns:
     def _files_failed(self, run: StoreRun | StoredRun, error: TrackingError) -> None:
         """Keep files for sync that the artifact storage has not taken."""
         from pytest_armory.store import open_store
-        from pytest_armory.store.artifacts import keep_for_upload
+        from pytest_armory.store.waiting_files import keep_for_upload
 
         if not isinstance(error, ArtifactError) or self._local is None:
             self.note_failure(error)

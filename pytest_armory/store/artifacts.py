@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -15,10 +15,6 @@ from pytest_armory.environment import changed
 from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.store.connection import Connection
 from pytest_armory.store.translation import ArtifactError, translated
-
-if TYPE_CHECKING:
-    from pytest_armory.store.client import Store
-    from pytest_armory.store.runs import StoredRun, StoreRun
 
 _NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 """MLflow draws one on stderr for each file."""
@@ -53,27 +49,6 @@ def store_files(
     if waiting and connection.destination.is_remote:
         raise ArtifactError(text, waiting)
     raise TrackingError(text)
-
-
-def keep_for_upload(
-    store: Store, where: str, run: StoreRun | StoredRun, files: Mapping[str, str | bytes | Path]
-) -> None:
-    """Keep artifacts of a run at a server in the local database, until they are uploaded there."""
-    experiment_id = store.experiments.id_of("artifacts that wait")
-    origin = ("armory.session", "armory.shard", "armory.process", "armory.host")
-    tags = {name: run.tags[name] for name in origin if name in run.tags}
-    tags |= {
-        "armory.kind": WAITING_FILES,
-        "armory.destination": where,
-        "armory.remote_run_id": run.run_id,
-    }
-    kept = store.create_run(experiment_id, f"artifacts of {run.run_id}", tags)
-    store.log_files(kept, files)
-    store.close_run(kept.run_id, "FINISHED")
-
-
-WAITING_FILES = "artifacts"
-"""The tag ``armory.kind`` of a local run that only holds another's artifacts for their upload."""
 
 
 def has_files(artifact_uri: str) -> bool:

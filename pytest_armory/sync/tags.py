@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 
 from pytest_armory.store import StoredRun
-from pytest_armory.store.artifacts import WAITING_FILES
+from pytest_armory.store.waiting_files import WAITING_FILES
 
 KEY = "armory.key"
 """The tag that a run and its copies share."""

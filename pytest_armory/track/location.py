@@ -84,7 +84,7 @@ class LocalFallback:
     def keep_files(self, owner: Location, files: Mapping[str, str | bytes | Path]) -> None:
         """Keep artifacts of a run locally until they are uploaded."""
         from pytest_armory.store import open_store
-        from pytest_armory.store.artifacts import keep_for_upload
+        from pytest_armory.store.waiting_files import keep_for_upload
 
         where = self.tags["armory.destination"]
         keep_for_upload(open_store(self.local), where, owner.run, files)
