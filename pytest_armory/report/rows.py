@@ -117,11 +117,11 @@ class ShownMetric:
         return "".join(text for text, _ in self.parts)
 
 
-def shown_metrics(record: EvaluationRecord) -> list[ShownMetric]:
+def shown_metrics(record: EvaluationRecord, most: int = CHIEF) -> list[ShownMetric]:
     """An evaluation's chief metrics."""
     higher_is_worse = _directions(record)
     shown = []
-    for name, value in chief_of(record).items():
+    for name, value in chief_of(record, most).items():
         difference = change(value, record.baseline[name]) if name in record.baseline else ""
         colour = _change_colour(difference, higher_is_worse.get(name)) if difference else None
         spread = interval_text(record.metrics, name)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.rows import (
+    CHIEF,
     ROWS,
     Part,
     ShownMetric,
+    chief_of,
     file_of,
-    metric_text,
     outcome_text,
     run_on_several_workers,
     shown_metrics,
@@ -24,7 +26,7 @@ from pytest_armory.report.sentences import (
     gate_lines,
     resumed_lines,
 )
-from pytest_armory.report.summary import Summary, is_good, latest
+from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
 from pytest_armory.report.text import columns, pad, plural, printable, seconds, shorten
 
 _COLOURS = {"passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped": "yellow"}
@@ -49,6 +51,7 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
         *_counts(summary),
         *_comparison(summary),
         *(_line(printable(text)) for text in (*summary.open_with, *summary.notes)),
+        *_next(summary),
         *_unstored(summary),
         *_warnings(summary.problems, all_of_them=verbosity > 0),
     ]
@@ -77,6 +80,19 @@ def _comparison(summary: Summary) -> list[Line]:
     return [_line(printable(text)) for text in lines]
 
 
+def _next(summary: Summary) -> list[Line]:
+    """What to do about missed gates: since when, which one command tells."""
+    missed = missed_gates(latest(summary.records))
+    known = [(record, verdict) for record, verdict in missed if record.run_id]
+    if not known or summary.judged_again:
+        return []
+    record, verdict = known[0]
+    command = f"pytest-armory history {shlex.quote(record.nodeid)}"
+    if verdict.metric != next(iter(chief_of(record)), ""):
+        command += f" --metric {shlex.quote(verdict.metric)}"
+    return [_line(printable(f"next: `{command}` shows since when"), "bold")]
+
+
 def _unstored(summary: Summary) -> list[Line]:
     lines = []
     if summary.waiting:
@@ -98,6 +114,9 @@ def _warnings(problems: Sequence[str], all_of_them: bool) -> list[Line]:
 
 # The table
 
+WIDE = 120
+"""The columns of a terminal from which on more metrics are shown."""
+
 _HEADER = ("test", "outcome", "metrics", "duration")
 _Row = tuple[str, str, str, str]
 
@@ -106,21 +125,38 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
     records, all_rows = summary.records, verbosity > 0
     chosen = _by_file(records if all_rows else _most_telling(records))
     on_several_workers = run_on_several_workers(records)
-    rows = [_row(record, on_several_workers) for record in chosen]
+    most = CHIEF if width < WIDE else 2 * CHIEF
+    aligned = _aligned(chosen, most)
+    rows = [_row(r, on_several_workers, most, aligned[file_of(r)]) for r in chosen]
     widths = _widths([_HEADER, *rows], width)
-    lines = [_table_line(_HEADER, widths, None, [(pad(_HEADER[2], widths[2]), None)])]
-    file = None
+    lines = [_table_line(_HEADER, widths, None, [(pad(_HEADER[2], widths[2]), None)], "bold")]
+    file = ""
     for record, row in zip(chosen, rows, strict=True):
         if file_of(record) != file:
             file = file_of(record)
-            lines.append(_line(shorten(printable(file), width)))
+            lines.append(_line(shorten(printable(file), width), "bold"))
         name = record.outcome.value if record.outcome else ""
-        metrics = _fitted(shown_metrics(record), widths[2])
+        metrics = _fitted(shown_metrics(record, most), widths[2], aligned[file])
         lines.append(_table_line(row, widths, _COLOURS.get(name, "red"), metrics))
     hidden = len(records) - len(chosen)
     if hidden:
         lines.append(_line(f"… {hidden:,} more, all of them good; -v shows every one"))
     return lines
+
+
+def _aligned(records: Sequence[EvaluationRecord], most: int) -> dict[str, list[int]]:
+    """For each file the widths of its first metrics, as far as all its rows show the same ones."""
+    files: dict[str, list[list[ShownMetric]]] = {}
+    for record in records:
+        files.setdefault(file_of(record), []).append(shown_metrics(record, most))
+    return {
+        file: [
+            max(columns(metric.text) for metric in column)
+            for column in zip(*rows, strict=False)
+            if len({metric.name for metric in column}) == 1
+        ]
+        for file, rows in files.items()
+    }
 
 
 def _by_file(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
@@ -144,11 +180,15 @@ def _most_telling(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]
     return chosen
 
 
-def _row(record: EvaluationRecord, on_several_workers: Set[str]) -> _Row:
+def _row(
+    record: EvaluationRecord, on_several_workers: Set[str], most: int, aligned: Sequence[int]
+) -> _Row:
+    texts = [metric.text for metric in shown_metrics(record, most)]
+    padded = [pad(text, width) for text, width in zip(texts, aligned, strict=False)]
     return (
         "  " + title(record, on_several_workers).removeprefix(f"{printable(file_of(record))}::"),
         outcome_text(record),
-        metric_text(record),
+        "  ".join([*padded, *texts[len(padded) :]]).rstrip(),
         seconds(record.duration),
     )
 
@@ -166,31 +206,55 @@ def _widths(rows: Sequence[_Row], width: int) -> list[int]:
 
 
 def _table_line(
-    row: _Row, widths: Sequence[int], colour: str | None, metrics: Sequence[Part]
+    row: _Row,
+    widths: Sequence[int],
+    colour: str | None,
+    metrics: Sequence[Part],
+    other: str | None = None,
 ) -> Line:
     test = pad(shorten(row[0], widths[0]), widths[0])
     outcome = pad(row[1], widths[1])
-    start: list[Part] = [(f"{test}  ", None), (outcome, colour), ("  ", None)]
-    return Line([*start, *metrics, (f"  {row[3].rjust(widths[3])}", None)])
+    start: list[Part] = [(f"{test}  ", other), (outcome, colour or other), ("  ", None)]
+    shown = [(text, part or other) for text, part in metrics]
+    return Line([*start, *shown, (f"  {row[3].rjust(widths[3])}", other)])
 
 
-def _fitted(metrics: Sequence[ShownMetric], width: int) -> list[Part]:
-    """Metrics, padded to a width: those that fit in it as a whole, and an ellipsis for others."""
+def _fitted(metrics: Sequence[ShownMetric], width: int, aligned: Sequence[int] = ()) -> list[Part]:
+    """Metrics, padded to a width: those that fit in it as a whole, and an ellipsis for others.
+
+    Of the first one the interval is left out, then the change, before it is cut. ``aligned`` are
+    the widths of the first metrics in other rows, kept as far as there is room.
+    """
     fitted: list[Part] = []
     left = width
     for i, metric in enumerate(metrics):
         gap = "  " if i else ""
         size = columns(gap + metric.text)
         ellipsis = " …" if metrics[i + 1 :] else ""
-        if size + len(ellipsis) > left:
-            kept = " …" if i else _without_change(metric, left)
-            return [*fitted, (pad(kept, left), None)]
+        if i and size + len(ellipsis) > left:
+            return [*fitted, (pad(" …", left), None)]
+        if not i and size > left:
+            return _first(metric, left, ellipsis)
         fitted += [(gap, None), *metric.parts]
         left -= size
+        fill = aligned[i] - columns(metric.text) if i < len(aligned) else 0
+        following = columns(metrics[i + 1].text) + 2 if ellipsis else 0
+        following += 2 if metrics[i + 2 :] else 0
+        if 0 < fill <= left - following:
+            fitted.append((" " * fill, None))
+            left -= fill
+        elif ellipsis and left < len(ellipsis):
+            break
     return [*fitted, (" " * left, None)]
 
 
-def _without_change(metric: ShownMetric, width: int) -> str:
-    """A metric whose name is truncated so that its number fits, or an ellipsis."""
+def _first(metric: ShownMetric, width: int, ellipsis: str) -> list[Part]:
+    """As much of a metric as fits: without its interval, without its change, its name cut."""
+    for shown in (replace(metric, interval=""), replace(metric, interval="", change="")):
+        left = width - columns(shown.text)
+        if left >= 0:
+            rest = ellipsis if len(ellipsis) <= left else ""
+            return [*shown.parts, (pad(rest, left), None)]
     room = width - columns(metric.value) - 1
-    return f"{shorten(metric.name, room, keep_start=True)} {metric.value}" if room > 1 else "…"
+    cut = f"{shorten(metric.name, room, keep_start=True)} {metric.value}" if room > 1 else "…"
+    return [(pad(cut, width), None)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from summaries import many, records, summary
 
-from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.report.text import columns
@@ -61,6 +62,52 @@ def test_no_number_is_cut(width: int) -> None:
         words = metrics_shown(width, metrics=WIDE, **fields).replace("…", "").split()
         numbers = [word for word in words if word[0].isdigit()]
         assert numbers == ["2.345", "1.234", "0.051"][: len(numbers)]
+
+
+def test_metrics_stand_in_columns_where_rows_have_the_same() -> None:
+    values = ({"accuracy": 0.9764, "loss": 0.02}, {"accuracy": 0.97, "loss": 0.125})
+    given = [EvaluationRecord(f"t.py::t{i}", outcome=Outcome.PASSED, metrics=dict(v))
+             for i, v in enumerate(values)]  # fmt: skip
+    first, second = (line.text for line in terminal_lines(summary(given), 100, 0)[2:4])
+    assert first.index("loss") == second.index("loss")
+    other = replace(given[0], nodeid="t.py::u", metrics={"f1": 0.5, "loss": 0.2})
+    lines = [line.text for line in terminal_lines(summary([*given, other]), 100, 0)]
+    assert "accuracy 0.97  loss 0.125" in lines[3]  # they have not, so nothing is padded
+
+
+GATED = {
+    "metrics": {"accuracy": 0.9764, "accuracy/ci_low": 0.96, "accuracy/ci_high": 0.99, "z": 1.5},
+    "baseline": {"accuracy": 0.9864},
+    "verdicts": (Verdict("accuracy", "baseline -2%", "passed", 0.9764, 0.96, 0.9864),),
+}
+
+
+def test_of_the_chief_metric_the_interval_goes_first_then_the_change() -> None:
+    whole = "accuracy 0.9764 ±0.015 (↓0.01)"
+    assert metrics_shown(110, **GATED) == f"{whole}  z 1.5"
+    assert {metrics_shown(width, **GATED) for width in range(75, 110)} == {
+        f"{whole}  z 1.5", f"{whole} …", whole, "accuracy 0.9764 (↓0.01) …",
+        "accuracy 0.9764 (↓0.01)", "accuracy 0.9764 …",
+    }  # fmt: skip
+
+
+def test_a_wide_terminal_shows_more_metrics() -> None:
+    six = {f"m{i}": 0.5 for i in range(9)}
+    assert metrics_shown(119, metrics=six) == "m0 0.5  m1 0.5  m2 0.5"
+    assert metrics_shown(160, metrics=six).count("0.5") == 6
+
+
+def test_a_missed_gate_has_a_next_step() -> None:
+    missed = Verdict("loss", "at_most 0.1", "failed", 0.5, 0.1)
+    given = EvaluationRecord("t.py::it's", run_id="1", outcome=Outcome.FAILED,
+                             metrics={"accuracy": 0.5, "loss": 0.5}, verdicts=(missed,),
+                             chief=("accuracy",))  # fmt: skip
+    lines = [line.text for line in terminal_lines(summary([given]), 80, -1)]
+    step = "next: `pytest-armory history 't.py::it'\"'\"'s' --metric loss` shows since when"
+    assert step in lines
+    for other in (replace(given, run_id=None), replace(given, verdicts=())):
+        lines = [line.text for line in terminal_lines(summary([other]), 80, 1)]
+        assert not any(line.startswith("next: ") for line in lines)
 
 
 def test_metrics_are_left_out_whole() -> None:
