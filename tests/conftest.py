@@ -236,6 +236,12 @@ def artifacts_of(run: Run) -> dict[str, Path]:
     return {p.relative_to(root).as_posix(): p for p in sorted(root.rglob("*")) if p.is_file()}
 
 
+def counts_of(session: Run) -> dict[str, float]:
+    """A session run's counts of its experiment that are not 0."""
+    counts = session.data.metrics.items()
+    return {name: count for name, count in counts if count and "/" not in name}
+
+
 def text_of(run: Run, path: str) -> str:
     """A local text artifact."""
     return artifacts_of(run)[path].read_text(encoding="utf-8")

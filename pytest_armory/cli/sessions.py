@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from time import time
 
 from pytest_armory.cli.numbers import positive
 from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
 from pytest_armory.records import Outcome
-from pytest_armory.records.tags import decode_counts
+from pytest_armory.records.tags import decode_counts, decode_session_counts, has_session_counts
 from pytest_armory.report.text import age, table
 from pytest_armory.store import StoredRun, open_store
 from pytest_armory.store.destination import Destination
@@ -36,7 +37,6 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
 
 def _latest_sessions(where: Destination, most: int) -> dict[str, list[StoredRun]]:
     """The session runs of each session, the newest first."""
-    # A session has a run in each of its experiments, all with the same counts.
     sessions: dict[str, list[StoredRun]] = {}
     for run in open_store(where).search.latest_sessions(most * 10):
         sessions.setdefault(run.tags.get("armory.session", ""), []).append(run)
@@ -44,8 +44,7 @@ def _latest_sessions(where: Destination, most: int) -> dict[str, list[StoredRun]
 
 
 def _row(session: str, runs: Sequence[StoredRun]) -> tuple[str, ...]:
-    run = runs[0]
-    counts = decode_counts(run.metrics).numbers
+    run, counts = runs[0], _numbers([run.metrics for run in runs if run.metrics])
     return (
         session,
         "running" if counts.get("running") else _VERDICTS.get(run.status, run.status.lower()),
@@ -54,6 +53,17 @@ def _row(session: str, runs: Sequence[StoredRun]) -> tuple[str, ...]:
         run.tags.get("mlflow.source.git.branch", ""),
         age(time() - min(run.start for run in runs) / 1000),
     )
+
+
+def _numbers(metrics: Sequence[Mapping[str, float]]) -> Mapping[str, int]:
+    """The counts of a session, from those of its experiments."""
+    if not all(map(has_session_counts, metrics)):  # an earlier version's, all with the same counts
+        return decode_session_counts(metrics[0]).numbers
+    numbers = Counter[str]()
+    for one in metrics:
+        numbers.update(decode_counts(one).numbers)
+    never_run = (decode_session_counts(one).numbers.get("not_run", 0) for one in metrics)
+    return {**numbers, "not_run": max(never_run, default=0)}
 
 
 def _counts(counts: Mapping[str, int]) -> str:

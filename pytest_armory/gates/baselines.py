@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.parse import Reference
-from pytest_armory.records.tags import decode_attempt, decode_counts, origin_of
+from pytest_armory.records.tags import (
+    decode_attempt,
+    decode_counts,
+    decode_session_counts,
+    origin_of,
+)
 from pytest_armory.store.destination import Destination
 
 if TYPE_CHECKING:
@@ -140,8 +145,10 @@ def _latest_sessions(store: Store, experiments: list[str], own: str) -> dict[str
     """The last session that succeeded, with a passed evaluation, by the experiment's id."""
     latest: dict[str, str] = {}
     for run in store.search.runs(experiments, _SESSIONS, newest=True, most=SEARCH_LIMIT):
-        counts, session = decode_counts(run.metrics).numbers, origin_of(run.tags).session
-        if session not in (own, "") and counts.get("passed") and not counts.get("running"):
+        passed = decode_counts(run.metrics).numbers.get("passed")
+        running = decode_session_counts(run.metrics).numbers.get("running")
+        session = origin_of(run.tags).session
+        if session not in (own, "") and passed and not running:
             latest.setdefault(run.experiment_id, session)
     return latest
 

@@ -190,5 +190,6 @@ def with_run(record: EvaluationRecord, run: EvaluationRun) -> EvaluationRecord:
         parent_id=location.run.parent_id if location is not None else None,
         url=run.url,
         waiting=run.connection.is_waiting,
+        experiment=run.connection.experiment,
         problems=tuple(run.connection.problems),
     )

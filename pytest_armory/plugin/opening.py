@@ -72,7 +72,17 @@ class RunOpener:
                 run = EvaluationRun()
                 problems.append(unexpected_error(error))
         run.connection.collect_problems(problems)
+        if self._destination is not None:
+            run.connection.experiment = self._experiment_of(item)
         return run
+
+    def _experiment_of(self, item: pytest.Item) -> str:
+        """The name of its experiment; of one that is given by its id, the local fallback's."""
+        given = self._settings.experiment or f"experiment {self._settings.experiment_id}"
+        try:
+            return merged_mark(item).name or given
+        except Exception:  # noqa: BLE001 - a mark that was added late; opening the run has said so
+            return given
 
     def _open(
         self,

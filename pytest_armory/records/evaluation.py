@@ -83,7 +83,8 @@ class EvaluationRecord:
     is measured; ``problems`` are the sentences that say what of it was not stored, or could not be
     read from the store. ``chief`` names the metrics that tables show, none for the usual choice;
     ``baseline`` holds those of the run it is compared with. ``digests`` say which data its scores
-    are of, and ``changed`` names the scores whose data are not the baseline's.
+    are of, and ``changed`` names the scores whose data are not the baseline's. ``experiment`` is
+    the experiment's name, where it is known: the local database has other ids than a server.
     """
 
     nodeid: str
@@ -104,6 +105,7 @@ class EvaluationRecord:
     verdicts: tuple[Verdict, ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
+    experiment: str = ""
 
     @property
     def key(self) -> tuple[str, int, str]:

@@ -38,8 +38,14 @@ DURATION = "duration_seconds"
 
 _OUTCOMES = tuple(outcome.value for outcome in Outcome)
 
-COUNTS = ("evaluations", *_OUTCOMES, "not_run", "gates_missed", "running")
-"""The metrics of a session run."""
+COUNTS = ("evaluations", *_OUTCOMES, "gates_missed", "running")
+"""The metrics of a session run that count the evaluations of its experiment."""
+
+SESSION_COUNTS = (*COUNTS, "not_run")
+"""Those that count the evaluations of the session, under :func:`session_count`.
+
+What never ran has no run, and so no experiment.
+"""
 
 PART = "armory.part"
 _ENDED = "armory.ended."
@@ -234,11 +240,38 @@ class Journal:
     problems: tuple[str, ...] = ()
 
 
+def session_count(name: str) -> str:
+    """The metric of a session run that is a count over all of its session."""
+    return f"session/{name}"
+
+
+def has_session_counts(metrics: Mapping[str, float]) -> bool:
+    """Whether a session run's counts are of its own experiment, with its session's beside them."""
+    return any(session_count(name) in metrics for name in SESSION_COUNTS)
+
+
 def decode_counts(metrics: Mapping[str, float]) -> Counts:
-    """Decode the counts of a session run; a metric that is not in :data:`COUNTS` is ignored."""
+    """Decode the counts of a session run's own experiment; other metrics are ignored."""
+    return _counts(metrics, {name: name for name in COUNTS})
+
+
+def decode_session_counts(metrics: Mapping[str, float]) -> Counts:
+    """Decode a session run's counts over all of its session.
+
+    Before 0.2.0 a session run had no others, and no prefix to their names.
+    """
+    has_prefix = has_session_counts(metrics)
+    names = {name: session_count(name) if has_prefix else name for name in SESSION_COUNTS}
+    return _counts(metrics, names)
+
+
+def _counts(metrics: Mapping[str, float], names: Mapping[str, str]) -> Counts:
     problems: list[str] = []
-    given = {name: metrics[name] for name in COUNTS if name in metrics}
-    read = {n: _value(f"the metric {n}", fields.count, v, problems) for n, v in given.items()}
+    given = {name: metrics[key] for name, key in names.items() if key in metrics}
+    read = {
+        name: _value(f"the metric {names[name]}", fields.count, value, problems)
+        for name, value in given.items()
+    }
     return Counts({n: v for n, v in read.items() if v is not None}, tuple(problems))
 
 

@@ -77,6 +77,7 @@ read_record = fields.instance_of(
         "verdicts": fields.list_of(read_verdict),
         "digests": fields.mapping_of(fields.string),
         "changed": fields.list_of(fields.string),
+        "experiment": fields.string,
     },
 )
 """Reads a record from JSON's builtins; raises :class:`fields.UnreadableError`."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
+from pytest_armory.records.tags import session_count
 
 
 class SessionVerdict(enum.Enum):
@@ -112,17 +113,40 @@ def missed_gates(
     return [(r, v) for r in judged for v in r.verdicts if v.state == "failed"]
 
 
-def outcome_counts(summary: Summary) -> dict[str, float]:
-    """A session run's metrics: how many evaluations there were and how each ended."""
+def outcome_counts(summary: Summary, experiment_id: str, waiting: bool = False) -> dict[str, float]:
+    """A session run's metrics: how many evaluations there were and how each ended.
+
+    Those of its experiment, then those of the session. ``waiting`` says whether the experiment is
+    that of the local database, where others have the ids.
+    """
     summary = summary.of_all_jobs()
     last = latest(summary.records)
-    counts = {
-        **dict.fromkeys((outcome.value for outcome in Outcome), 0),
-        **count_outcomes(last),
-        "not_run": summary.not_run,
-        "gates_missed": len(missed_gates(last)),
-    }
-    if summary.records_of_all_jobs:  # another job may be running
-        counts["running"] = sum(record.outcome is None for record in last)
-    totals = {"evaluations": len(last) + summary.not_run, **counts}
+    is_shared = bool(summary.records_of_all_jobs)  # another job may be running
+    own = _counts(_of_experiment(last, experiment_id, waiting), is_shared)
+    whole = {**_counts(last, is_shared), "not_run": summary.not_run}
+    whole["evaluations"] += summary.not_run
+    totals = {**own, **{session_count(name): count for name, count in whole.items()}}
     return {name: float(count) for name, count in totals.items()}
+
+
+def _counts(records: Sequence[EvaluationRecord], is_shared: bool) -> dict[str, int]:
+    running = {"running": sum(record.outcome is None for record in records)} if is_shared else {}
+    return {
+        "evaluations": len(records),
+        **dict.fromkeys((outcome.value for outcome in Outcome), 0),
+        **count_outcomes(records),
+        "gates_missed": len(missed_gates(records)),
+        **running,
+    }
+
+
+def _of_experiment(
+    records: Sequence[EvaluationRecord], experiment_id: str, waiting: bool
+) -> list[EvaluationRecord]:
+    """The records of one experiment, both at a server and in the local database."""
+
+    def is_here(record: EvaluationRecord) -> bool:
+        return (record.experiment_id, record.waiting) == (experiment_id, waiting)
+
+    names = {record.experiment for record in records if is_here(record)} - {""}
+    return [record for record in records if is_here(record) or record.experiment in names]

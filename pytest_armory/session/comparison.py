@@ -9,7 +9,7 @@ from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import judge_again
 from pytest_armory.records import EvaluationRecord
-from pytest_armory.records.tags import decode_counts
+from pytest_armory.records.tags import decode_session_counts
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.stored_records import is_attempt, is_session, summary_of
 from pytest_armory.store import Store, StoredRun
@@ -26,7 +26,7 @@ def compare_session(
     session_runs = [run for run in runs if is_session(run)]
     summary = summary_of(store, session, attempts)
     records = [_compared(record, baseline) for record in summary.records]
-    not_run = (decode_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs)
+    not_run = (decode_session_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs)
     return replace(
         summary,
         records=records,

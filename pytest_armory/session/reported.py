@@ -79,4 +79,5 @@ class ReportedAttempts:
             verdicts=reported.verdicts,
             baseline=reported.baseline,
             chief=reported.chief,
+            experiment=reported.experiment,
         )

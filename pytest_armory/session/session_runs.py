@@ -236,7 +236,7 @@ class SessionRuns:
         tags: Mapping[str, str],
     ) -> None:
         try:
-            close_session_run(store, run, summary, tags=tags)
+            close_session_run(store, run, summary, tags=tags, waiting=self.is_waiting)
         except ArtifactError as error:
             self._files_failed(run, error)
         except GoneError as error:  # so are the evaluations that it had
@@ -248,7 +248,7 @@ class SessionRuns:
                 again = self._runs[experiment_id] = self._open(store, experiment_id)
                 for one in own:
                     store.log_batch(one.run_id, tags={"mlflow.parentRunId": again.run_id})
-                close_session_run(store, again, summary, tags=tags)
+                close_session_run(store, again, summary, tags=tags, waiting=self.is_waiting)
 
     def open_with(self) -> list[str]:
         """How to view the session: its pages on the server, or the command that serves them."""
@@ -310,7 +310,11 @@ def closing(runs: SessionRuns, summary: Summary) -> list[Callable[[], object]]:
     if not runs.where.is_remote or not runs.is_in_reach:
         return []
     store = open_store(runs.where)
-    return [request for run in runs._opened() for request in closing_requests(store, run, summary)]
+    return [
+        request
+        for run in runs._opened()
+        for request in closing_requests(store, run, summary, waiting=runs.is_waiting)
+    ]
 
 
 def generation_at(where: Destination) -> int:

@@ -134,12 +134,17 @@ def closing_requests(
     summary: Summary,
     end: int | None = None,
     tags: Mapping[str, str] | None = None,
+    waiting: bool = False,
 ) -> list[Callable[[], None]]:
-    """The requests that write counts and tags to a session run, and close it."""
-    counts = [(name, value, 0) for name, value in outcome_counts(summary).items()]
+    """The requests that write counts and tags to a session run, and close it.
+
+    ``waiting`` says that it waits for sync.
+    """
+    counts = outcome_counts(summary, run.experiment_id, waiting)
+    metrics = [(name, value, 0) for name, value in counts.items()]
     noted = {NOTE: shortened(summary.text, TAG_LIMIT)} if tags is None else tags
     return [
-        partial(store.log_batch, run.run_id, metrics=counts, tags=noted),
+        partial(store.log_batch, run.run_id, metrics=metrics, tags=noted),
         partial(store.close_run, run.run_id, summary.verdict.status, end),
     ]
 
@@ -150,10 +155,11 @@ def close_session_run(
     summary: Summary,
     end: int | None = None,
     tags: Mapping[str, str] | None = None,
+    waiting: bool = False,
 ) -> None:
     """Write counts and summary to a session run and close it."""
     text = summary.text or to_markdown(summary)
     noted = {**(tags or {}), NOTE: shortened(text, TAG_LIMIT)}
-    for request in closing_requests(store, run, summary, end, noted):
+    for request in closing_requests(store, run, summary, end, noted, waiting):
         request()
     store.log_files(run, {"summary.md": text})  # last, since a store may have no space left

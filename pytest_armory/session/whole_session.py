@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import time
 
-from pytest_armory.records.tags import decode_counts
+from pytest_armory.records.tags import decode_session_counts
 from pytest_armory.report.rows import title
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import SessionVerdict, Summary, latest
@@ -75,7 +75,7 @@ def _summary(
     summary = summary_of(store, session, runs)
     ends = ends_of(runs).ends
     summary = with_other_jobs(summary, ends, any(run.status == "KILLED" for run in session_runs))
-    counts = [decode_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs]
+    counts = [decode_session_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs]
     pages = [store.run_url(run.experiment_id, run.run_id) for run in session_runs]
     return replace(
         summary.of_all_jobs(),

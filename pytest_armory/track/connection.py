@@ -35,6 +35,8 @@ class RunConnection:
         self.location = location
         self.is_waiting = is_waiting
         """Whether the run is recorded locally, until `pytest-armory sync` uploads it."""
+        self.experiment = ""
+        """The experiment's name at a server and in the local database; empty if not known."""
         self.tags: dict[str, str] = {}
         """All that were written, for the local run that it may go on in."""
         self.request_seconds = 0.0

@@ -297,12 +297,12 @@ def test_a_job_that_was_cut_short_stays_so(evals: Evals, leave: str) -> None:
     (session,) = evals.sessions()
     interrupted = leave != "assert 0"
     assert session.info.status == ("KILLED" if interrupted else "FINISHED")
-    assert session.data.metrics["not_run"] == 1
+    assert session.data.metrics["session/not_run"] == 1
     sign = "🛑" if interrupted else "✅"
     assert text_of(session, "summary.md").startswith(f"## {sign} 3 evaluations: 2 passed, 1 not")
     evals.run("--armory-session=cut", "test_it.py", "-k", "not plain")  # the job is retried
     (session,) = evals.sessions()
-    assert (session.info.status, session.data.metrics["not_run"]) == ("FINISHED", 0)
+    assert (session.info.status, session.data.metrics["session/not_run"]) == ("FINISHED", 0)
 
 
 def test_a_body_that_failed_is_not_judged(evals: Evals) -> None:

@@ -89,7 +89,7 @@ def test_a_signal_that_ends_the_job(
     assert evals.run_of("test_long").data.metrics["seen"] == 1
     (sum_of_all,) = evals.sessions()
     assert sum_of_all.info.status == "KILLED"
-    assert sum_of_all.data.metrics["not_run"] == (1 if way == ONE else 0)
+    assert sum_of_all.data.metrics["session/not_run"] == (1 if way == ONE else 0)
     assert "1 passed, " in session.output
     assert leases(evals) == []
     evals.check_accounted(2 if way == ONE else 3)
@@ -564,7 +564,7 @@ def test_crash_loops(evals: Evals, args: tuple[str, ...]) -> None:
     started = {run.data.tags["armory.nodeid"] for run in found}
     (session,) = evals.sessions()
     assert session.data.metrics["evaluations"] == 6
-    assert session.data.metrics["not_run"] == 6 - len(started)
+    assert session.data.metrics["session/not_run"] == 6 - len(started)
     if len(started) < 6:
         result.stdout.fnmatch_lines([f"*6 evaluations: *, {6 - len(started)} not run*"])
     assert session.info.status == "FAILED"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import outages
 import pytest
-from conftest import Evals
+from conftest import Evals, counts_of
 from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -252,6 +253,47 @@ def test_a_run_inside_another_in_another_experiment_waits_too(
     (inner,) = there(mlflow_server, f"{name} other")
     (mine,) = attempts(there(mlflow_server, name))
     assert inner.data.tags["mlflow.parentRunId"] == mine.info.run_id
+
+
+def test_counts_are_of_the_experiment_wherever_its_evaluations_are(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some of them at the server, and some recorded locally until it is back."""
+    proxy.fault = outages.after(20, outages.reset)
+    evals.pytester.makeini("[pytest]\narmory_budget = 2")
+    evals.write(f"""
+        import pytest
+        @pytest.mark.evaluation(name="{name}")
+        def test_first(): pass
+        @pytest.mark.evaluation(name="{name} other")
+        def test_second(): pass
+        @pytest.mark.evaluation(name="{name}")
+        @pytest.mark.parametrize("i", range(3))
+        def test_third(i): assert i != 2
+        @pytest.mark.evaluation(name="{name} other")
+        def test_last(): pass
+    """)
+    result = evals.run("--armory-tracking-uri", proxy.url)
+    result.assert_outcomes(passed=5, failed=1)
+    waiting = int(re.search(r"waiting for .*: (\d) evaluation", result.stdout.str())[1])
+    assert 0 < waiting < 6
+    proxy.fault = None
+    forget_outage()
+    assert commands.main(["sync", "--armory-tracking-uri", proxy.url]) == 0
+    found = {}
+    for experiment in (name, f"{name} other"):
+        runs = there(mlflow_server, experiment)
+        (session,) = [run for run in runs if run.data.tags.get("armory.kind") == "session"]
+        found[experiment] = counts_of(session)
+        assert session.data.metrics["session/evaluations"] == 6
+        assert session.data.metrics["session/failed"] == 1
+    assert found == {
+        name: {"evaluations": 4, "passed": 3, "failed": 1},
+        f"{name} other": {"evaluations": 2, "passed": 2},
+    }
+    capsys.readouterr()
+    assert commands.main(["sessions", "--armory-tracking-uri", mlflow_server]) == 0
+    assert "5 passed, 1 failed" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_nobody_listens(evals: Evals, mlflow_server: str, name: str) -> None:

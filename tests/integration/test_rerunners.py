@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from conftest import Evals, text_of, verdicts
+from conftest import Evals, counts_of, text_of, verdicts
 
 Row = tuple[str, str, str, str]
 
@@ -87,8 +87,7 @@ def check_attempts(evals: Evals) -> None:
         assert f"no, {n}" in text_of(runs["test_flaky", n], "failure.txt")
         assert "never" in text_of(runs["test_hopeless", n], "failure.txt")
     (session,) = evals.sessions()
-    counts = {name: n for name, n in session.data.metrics.items() if n}
-    assert counts == {"evaluations": 3, "passed": 2, "failed": 1}
+    assert counts_of(session) == {"evaluations": 3, "passed": 2, "failed": 1}
 
 
 SET_BACK = """
@@ -320,8 +319,7 @@ def test_copies_of_a_test_are_evaluations(evals: Evals, each_way: Sequence[str])
     ]
     assert all(seconds(evals))
     (session,) = evals.sessions()
-    counts = {name: n for name, n in session.data.metrics.items() if n}
-    assert counts == {"evaluations": 3, "passed": 2, "failed": 1}
+    assert counts_of(session) == {"evaluations": 3, "passed": 2, "failed": 1}
     check(evals, result, *args)
 
 

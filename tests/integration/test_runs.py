@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from conftest import Evals, artifacts_of, text_of
+from conftest import Evals, artifacts_of, counts_of, text_of
 
 OUTCOMES = """
 import pytest
@@ -77,8 +77,7 @@ def test_the_session_run_is_the_parent_and_counts(evals: Evals, each_way: Sequen
         session.info.run_id
     }
     assert session.info.status == "FAILED"
-    counts = {name: count for name, count in session.data.metrics.items() if count}
-    assert counts == {
+    assert counts_of(session) == {
         "evaluations": 10, "passed": 1, "failed": 2, "error": 2, "skipped": 2, "xfailed": 2,
         "xpassed": 1,
     }  # fmt: skip

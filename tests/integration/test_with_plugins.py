@@ -8,7 +8,7 @@ from itertools import groupby
 from xml.etree import ElementTree
 
 import pytest
-from conftest import Evals, text_of, verdicts
+from conftest import Evals, counts_of, text_of, verdicts
 
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.session.recovery import recover
@@ -45,7 +45,7 @@ def history(evals: Evals) -> list[Row]:
 def session_run(evals: Evals) -> tuple[str, dict[str, float]]:
     """The one session run's status, and its counts that are not 0."""
     (session,) = evals.sessions()
-    return session.info.status, {name: n for name, n in session.data.metrics.items() if n}
+    return session.info.status, counts_of(session)
 
 
 # pytest-rerunfailures
@@ -263,8 +263,7 @@ def test_what_a_time_limit_by_thread_left_is_closed_later(evals: Evals, by: str)
     }  # fmt: skip
     assert names["test_slow"].data.tags["armory.outcome"] == "interrupted"
     assert names["test_slow"].data.metrics["seen"] == 1
-    counts = {name: n for name, n in names["session"].data.metrics.items() if n}
-    assert counts == {"evaluations": 2, "passed": 1, "interrupted": 1}
+    assert counts_of(names["session"]) == {"evaluations": 2, "passed": 1, "interrupted": 1}
 
 
 @pytest.mark.parametrize("step", ["open", "describe", "finish"])

@@ -17,7 +17,7 @@ from pytest_armory.cli import main as commands
 from pytest_armory.engine import Progress
 from pytest_armory.plugin import hooks as plugin
 from pytest_armory.plugin import marker, options
-from pytest_armory.records.tags import COUNTS
+from pytest_armory.records.tags import COUNTS, session_count
 
 PACKAGE = Path(pytest_armory.__file__).parent
 SOURCE = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
@@ -153,7 +153,8 @@ def test_the_tags() -> None:
 
 
 def test_the_metrics_of_a_session_run() -> None:
-    assert set(COUNTS) <= names(section("Metrics, parameters and artifacts"))
+    listed = names(section("Metrics, parameters and artifacts"), r"[\w/]+")
+    assert {*COUNTS, "session/", session_count("not_run")} <= listed
 
 
 def test_the_page_of_options_explains_every_tag() -> None:

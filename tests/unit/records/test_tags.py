@@ -16,6 +16,7 @@ from test_records import records, verdicts
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, Verdict, from_wire, to_wire
 from pytest_armory.records.tags import (
     COUNTS,
+    SESSION_COUNTS,
     AttemptTags,
     Kind,
     decode_attempt,
@@ -23,6 +24,7 @@ from pytest_armory.records.tags import (
     decode_job_ends,
     decode_journal,
     decode_outcome,
+    decode_session_counts,
     display_tags,
     gate_tags,
     job_end_tag,
@@ -189,7 +191,7 @@ def test_reports_take_whatever_was_read(tags: dict[str, str], metrics: dict[str,
     summary = Summary("s", "w", [record], others_not_run=1)
     assert to_markdown(summary)
     assert terminal_lines(summary, 100, 1)
-    assert all(math.isfinite(value) for value in outcome_counts(summary).values())
+    assert all(math.isfinite(value) for value in outcome_counts(summary, "1").values())
 
 
 @settings(max_examples=300, deadline=None)
@@ -204,13 +206,16 @@ def test_any_tags_of_a_session(tags: dict[str, str], but: str) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from([*COUNTS, "loss"]), st.floats() | st.integers()))
+@given(st.dictionaries(st.sampled_from([*SESSION_COUNTS, "loss"]), st.floats() | st.integers()))
 def test_any_metrics_of_a_session(metrics: dict[str, float]) -> None:
     read = decode_counts(metrics)
     assert all(type(value) is int and 0 <= value <= 2**53 for value in read.numbers.values())
     assert {*read.numbers} <= {*COUNTS} & {*metrics}
     assert len(read.numbers) + len(read.problems) == len({*COUNTS} & {*metrics})
     check_sentences(read.problems)
+    for prefix in ("", "session/"):  # an earlier version's, this one's
+        whole = decode_session_counts({f"{prefix}{name}": v for name, v in metrics.items()})
+        assert {k: v for k, v in whole.numbers.items() if k != "not_run"} == read.numbers
 
 
 @settings(max_examples=400, deadline=None)
