@@ -35,7 +35,7 @@ def load_table(*, loader, test_size, seed):
     return Split(*train_test_split(inputs, targets, test_size=test_size, random_state=seed))
 
 
-def train_classifier(*, kind, digits, defence=None, **settings):
+def train_classifier(digits, *, kind, defence=None, **settings):
     # Not at module level, where every process would import ART: that takes seconds.
     from art.estimators.classification import SklearnClassifier
 
@@ -52,14 +52,14 @@ def digits(track_call):
 
 @pytest.fixture(scope="session", params=[LogisticRegression, LinearSVC], ids=["logistic", "svm"])
 def classifier(request, track_call, digits):
-    return track_call(train_classifier, kind=request.param, digits=digits, C=0.1)
+    return track_call(train_classifier, digits, kind=request.param, C=0.1)
 
 
 # The prefixes keep their parameters distinct in a test that uses both.
 @pytest.fixture(scope="session")
 def undefended(digits):
     train = track_params(train_classifier, prefix="undefended")
-    return train(kind=LogisticRegression, digits=digits, C=1.0)
+    return train(digits, kind=LogisticRegression, C=1.0)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +68,7 @@ def defended(track_call, digits):
 
     squeezing = track_call(FeatureSqueezing, bit_depth=1, clip_values=(0, 1))
     train = track_params(train_classifier, prefix="defended")
-    return train(kind=LogisticRegression, digits=digits, C=1.0, defence=squeezing)
+    return train(digits, kind=LogisticRegression, C=1.0, defence=squeezing)
 
 
 @pytest.fixture(scope="session")

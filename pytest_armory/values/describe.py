@@ -42,7 +42,7 @@ def _describe(value: object, depth: int) -> str:
                 return text
         text = str.__str__(repr(value))
         if len(text) <= _REPR_LIMIT and " at 0x" not in text and " id='" not in text:
-            return text
+            return " ".join(map(str.strip, text.splitlines())) if "\n" in text else text
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - a foreign repr or property may raise anything

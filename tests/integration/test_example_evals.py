@@ -131,7 +131,7 @@ def test_parameters_of_session_fixtures_are_on_every_run_that_uses_them(tracked:
         if name.startswith("digits-robustness"):
             assert params["train_classifier.kind"] == params["classifier"]
             assert params["train_classifier.C"] == "0.1"
-            assert params["train_classifier.digits.x_train"].startswith("numpy.ndarray(shape=")
+            assert not any(name.startswith("train_classifier.digits") for name in params)
         if name.startswith("digits-defence"):
             assert params["FeatureSqueezing.bit_depth"] == "1"
             assert {"undefended.C", "defended.C", "defended.defence"} <= set(params)

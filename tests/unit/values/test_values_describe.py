@@ -181,3 +181,15 @@ def test_clip() -> None:
 @given(st.text(max_size=200), st.integers(0, 100))
 def test_any_clip(text: str, limit: int) -> None:
     assert len(clip(text, limit)) <= limit
+
+
+class Optimizer:
+    def __repr__(self) -> str:
+        return "SGD (\nParameter Group 0\n    lr: 0.1\n    momentum: 0  \n)"
+
+
+def test_a_repr_of_several_lines_is_one_line_but_a_string_is_kept() -> None:
+    line = "SGD ( Parameter Group 0 lr: 0.1 momentum: 0 )"
+    assert describe(Optimizer()) == line
+    assert describe([Optimizer(), {"by": Optimizer()}]) == f"[{line}, {{'by': {line}}}]"
+    assert describe("a\n b") == "a\n b"
