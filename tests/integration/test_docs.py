@@ -150,12 +150,15 @@ def _section(title: str, output: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))])
-def test_the_examples_of_a_page_run(page: str, evals: Evals) -> None:
+def test_the_examples_of_a_page_run(
+    page: str, evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for library in LIBRARIES.get(page, ()):
         pytest.importorskip(library)
     for library in ("sklearn.datasets", "sklearn.linear_model", "sklearn.neighbors"):
         pytest.importorskip(library)  # here, for the inner sessions forget what they imported
     for _ in range(2 if page in TWICE else 1):
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # set by a page's own Python
         reader = Reader(page, evals)
         for block in blocks(page, "python", "console"):
             reader.read(block)
