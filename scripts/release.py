@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 HOME = "https://github.com/pytest-armory/pytest-armory"
 NOT_COPIED = shutil.ignore_patterns(
-    ".*", "__pycache__", "*.egg-info", "build", "dist", "mlruns", "*.db", "_site"
+    ".*", "__pycache__", "*.egg-info", "build", "dist", "mlruns", "*.db", "_build"
 )
 
 

@@ -54,6 +54,7 @@ def test_the_wheel_holds_the_plugin_and_nothing_else(wheel: Path) -> None:
     sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "pytest_armory").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
     assert "pytest_armory/py.typed" in names
+    assert "pytest_armory/report/templates/report.html.j2" in names
     assert any(name.startswith(f"{info}/") and name.endswith("/LICENSE") for name in names)
     assert dict(entry_points["pytest11"]) == {"armory": "pytest_armory.plugin"}
     assert dict(entry_points["console_scripts"]) == {
