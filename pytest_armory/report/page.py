@@ -134,11 +134,13 @@ def _gates(last: Sequence[EvaluationRecord]) -> list[_Gate]:
 
 
 def _gate(record: EvaluationRecord, verdict: Verdict, state: str) -> _Gate:
+    sentence = missed_text(verdict)
+    evidence = ": ".join(filter(None, (verdict.verdict, verdict.evidence)))
     return _Gate(
         printable(record.nodeid),
         web_link(record.url),
-        printable(missed_text(verdict)),
-        printable(": ".join(filter(None, (verdict.verdict, verdict.evidence)))),
+        printable(sentence),
+        printable(evidence) if evidence not in sentence else "",
         state,
     )
 
