@@ -23,23 +23,25 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # and some cannot be imported twice.
 import execnet.gateway_io  # noqa: E402
 import mlflow  # noqa: E402
-from forked import Command, forking, worker  # noqa: E402
+from forked import Command, forking, remember_revision, worker  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
 
 import pytest_armory.engine  # noqa: E402
 import pytest_armory.plugin.tracked  # noqa: E402, F401
-from pytest_armory.store import active_run, in_force, open_store  # noqa: E402
+from pytest_armory.store import active_run, open_store  # noqa: E402
 from pytest_armory.store.circuit import _circuits  # noqa: E402
 from pytest_armory.store.database import (  # noqa: E402
     ensure_database,
     import_database_store,
     sqlite_uri,
 )
+from pytest_armory.store.in_force import in_force  # noqa: E402
 from pytest_armory.track import context  # noqa: E402
 
 import_database_store()
+remember_revision()
 gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
 
 # Plugins that are here to be tested with: each is on where a test asks for it.
@@ -82,9 +84,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     context._open[:] = [scope for scope in contexts if scope.is_open]
     mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
     mlflow_fluent._active_experiment_id = None
-    in_force._chosen.clear()
-    in_force._users = in_force._written = in_force._changed = in_force.Settings(None, None)
-    in_force._ours, in_force._is_ours, in_force._seen = "", False, (None, None)
+    in_force.__init__()
     active_run._active.clear()
     mlflow.set_tracking_uri(None)
     open_store.cache_clear()

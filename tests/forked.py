@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import atexit
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -22,6 +23,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 START = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's
@@ -55,6 +57,23 @@ class Command:
                 self._told.close()
                 self._connection.close()
             return self.returncode
+
+
+def preload(address: str, *modules: str) -> None:
+    """Have modules imported by who forks, so that what is forked from now on has them.
+
+    ``module:function`` calls a function too, which imports more.
+    """
+    with socket.socket(socket.AF_UNIX) as connection, open(os.devnull) as nothing:
+        _ask(connection, address, (nothing.fileno(),) * 3, Path.cwd(), ("import", *modules))
+        connection.recv(1)  # nothing, when it is done
+
+
+def remember_revision() -> None:
+    """Let MLflow look up its newest schema once: it reads fifty files for each store it opens."""
+    from mlflow.store.db import utils
+
+    utils._get_latest_schema_revision = lru_cache(utils._get_latest_schema_revision)
 
 
 def launch(address: str) -> None:
@@ -91,6 +110,7 @@ def serve(address: str) -> None:
     from pytest_armory.store.database import import_database_store
 
     import_database_store()
+    remember_revision()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     with socket.socket(socket.AF_UNIX) as listening:
@@ -103,12 +123,24 @@ def serve(address: str) -> None:
             request = b""
             while len(request) < int.from_bytes(head, "big"):
                 request += connection.recv(65536)
-            if os.fork() == 0:
+            wish = json.loads(request)
+            if wish["argv"][:1] == ["import"]:
+                for name in wish["argv"][1:]:
+                    _load(*name.split(":"))
+                gc.freeze()
+            elif os.fork() == 0:
                 listening.close()
-                return _become(address, connection, json.loads(request), files)
+                return _become(address, connection, wish, files)
             for file in files:
                 os.close(file)
             connection.close()
+
+
+def _load(module: str, *functions: str) -> None:
+    """Import a module, and call functions of it that import more."""
+    loaded = importlib.import_module(module)
+    for function in functions:
+        getattr(loaded, function)()
 
 
 def _become(address: str, connection: socket.socket, request: dict, files: list[int]) -> None:  # type: ignore[type-arg]

@@ -28,7 +28,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import FOREIGN, Evals
-from forked import Command
+from forked import Command, preload
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
@@ -134,16 +134,15 @@ class Group:
     ways: Sequence[str] = ("alone", "n2")
     apart: bool = False
     """Whether a tracking URI that a file has left in force is no matter of the next one's."""
-    each: bool = False
-    """Whether a session of several workers leaves more than one of one process."""
+    preloaded: Sequence[str] = ()
+    """Modules that take seconds to import, for all its sessions once."""
 
 
 WAYS: dict[str, Sequence[str]] = {
+    "off": ("-p", "no:xdist"),
     "alone": ("-p", "no:xdist"),
     "n2": ("-n2", "--dist=loadfile"),
-    "n4": ("-n4",),
     "http": ("-p", "no:xdist"),
-    "http-n2": ("-n2", "--dist=loadfile"),
     "inactive": ("-p", "no:xdist", "-o", "armory_activate=false"),
 }
 
@@ -213,13 +212,13 @@ class Suites:
             self._left[group.name, way] = self._run(group, way)
         return self._left[group.name, way]
 
-    def untracked(self, group: Group, way: str) -> Outcome:
-        """The session that one of that way is compared with."""
-        return self.run(group, f"off {way}" if group.each else "off alone")
+    def untracked(self, group: Group) -> Outcome:
+        """The session that the others are compared with."""
+        return self.run(group, "off")
 
     def _run(self, group: Group, way: str) -> Outcome:
-        off, way = way.startswith("off "), way.removeprefix("off ")
-        root = self._folder / group.name / (f"off-{way}" if off else way)
+        off = way == "off"
+        root = self._folder / group.name / way
         home = root / "home"
         (home / "mlruns").mkdir(parents=True)
         for path in (home / "mlruns" / "mlflow.db", *(root / name for name in AROUND)):
@@ -231,7 +230,11 @@ class Suites:
         conftest = BETWEEN.replace("{reset}", reset) + HEADER + textwrap.dedent(group.conftest)
         (root / "conftest.py").write_text(conftest)
         (root / "pytest.ini").write_text("[pytest]\n")
-        args = [*WAYS[way], *group.args, "--junitxml=report.xml", f"--basetemp={root}/tmp"]
+        if group.preloaded:
+            preload(self._fork_server(), *group.preloaded)
+        # In the other modes each folder is a place more where Python looks for missing modules.
+        args = [*WAYS[way], "--import-mode=importlib", "--junitxml=report.xml"]
+        args += [*group.args, f"--basetemp={root}/tmp"]
         uri = sqlite_uri(home / "mlruns" / "mlflow.db")
         if way.startswith("http") and not off:
             uri = self._server()
@@ -439,6 +442,8 @@ def _around(
 ) -> Described:
     """An entity in a store that may be ours: without what it owes to our run being active."""
     told = {k: v for k, v in one.items() if k not in ("id", "armory", "nodeid", "run")}
+    if "metrics" in told and one["kind"] == "run":
+        told["metrics"] = {k: v for k, v in one["metrics"].items() if not k.startswith("system/")}
     outside = one["name"].endswith(" outside")
     if outside:
         told["where"] = where

@@ -141,13 +141,11 @@ class Attempts:
         """Make an attempt's run MLflow's active run, unless that is unasked for."""
         if self._mlflow is None:
             return running(attempt.run)
-        from pytest_armory.store.in_force import uri_in_force
-
         activate = merged_mark(attempt.item).activate
         return running(
             attempt.run,
             activate=self.settings.activate if activate is None else activate,
-            keep_uri=self._mlflow.has_set(uri_in_force()),
+            keep_uri=self._mlflow.keep_uri(),
         )
 
     def end_body(self, item: pytest.Item, error: BaseException | None = None) -> None:
@@ -332,6 +330,7 @@ class Attempts:
             try:
                 store = open_store(self.destination)
                 self.problems += store.close_left_open(self._left_open)
+                self.problems += self._mlflow.settle() if self._mlflow is not None else []
                 store.flush()
                 store.background.drain()
             except TrackingError as error:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from pytest_armory.plugin.guard import Guard
-from pytest_armory.store.active_run import ActiveRun, restore, used_by_ending_fixture
-from pytest_armory.store.in_force import uri_in_force
+from pytest_armory.store import active_run
+from pytest_armory.store.active_run import ActiveRun, used_by_ending_fixture
+from pytest_armory.store.in_force import in_force
 
 
 class MlflowFixtures:
@@ -25,13 +26,17 @@ class MlflowFixtures:
         self._guard = guard
         self._uris: dict[pytest.FixtureDef[Any], str] = {}
 
-    def has_set(self, uri: str | None) -> bool:
-        """Whether a fixture that has not ended yet has set this tracking URI."""
-        return uri in self._uris.values()
+    def keep_uri(self) -> bool:
+        """Whether a fixture that has not ended yet has set the tracking URI in force."""
+        return in_force.uri() in self._uris.values()
 
     def restore(self) -> None:
         """Put the user's own MLflow settings back: a wide fixture may end with any test."""
-        restore()
+        active_run.restore()
+
+    def settle(self) -> list[str]:
+        """Wait for traces of evaluations; what was lost of those that are over."""
+        return active_run.settle()
 
     @contextmanager
     def setting_up(
@@ -44,11 +49,11 @@ class MlflowFixtures:
             with used:
                 yield
             return
-        before, ending = uri_in_force(), ExitStack()
+        before, ending = in_force.uri(), ExitStack()
         fixturedef.addfinalizer(self._guarded(lambda: self._ended(fixturedef, ending)))
         with used:
             yield
-        after = uri_in_force()
+        after = in_force.uri()
         if after and after != before and not (active and after == active.uri):
             self._uris[fixturedef] = after
         # The finalizer that was added last is called first.
@@ -59,7 +64,7 @@ class MlflowFixtures:
     def _ended(self, fixturedef: pytest.FixtureDef[Any], ending: ExitStack) -> None:
         ending.close()
         self._uris.pop(fixturedef, None)
-        restore()
+        self.restore()
 
     def _guarded(self, work: Callable[[], object]) -> Callable[[], None]:
         def finalizer() -> None:

@@ -28,15 +28,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from json import dumps
 from typing import Any
 
-from pytest_armory.environment import put
-from pytest_armory.store import in_force, patches, tracing
+from pytest_armory.store import patches, tracing
 from pytest_armory.store._mlflow import import_mlflow
 from pytest_armory.store.active_model import active_model, set_active_model
-from pytest_armory.store.in_force import uri_in_force
-from pytest_armory.store.inherited import VARIABLE
+from pytest_armory.store.handed_down import hand_down
+from pytest_armory.store.in_force import State, in_force
 from pytest_armory.store.stack import current_stack, fluent_api, last_ended, stack_of
 from pytest_armory.store.translation import as_tracking_error
 
@@ -59,7 +57,8 @@ class ActiveRun:
     last_ended: str | None
     model: Any
     model_before: Any
-    own_around: in_force.Settings | None
+    own_around: State | None
+    place: tracing.Place
     thread: int = field(default_factory=threading.get_ident)
     set_aside: list[Any] = field(default_factory=list)
     """Runs of other stores that were on the stack, while ours is in force."""
@@ -85,8 +84,9 @@ class ActiveRun:
         stack = stack_of(self.thread)
         entry = fluent_api().ActiveRun(run)
         stack[:] = [entry if one is self.entry else one for one in stack]
-        was_in_force = uri_in_force() == self.uri
+        was_in_force = in_force.uri() == self.uri
         self.entry, self.uri, self.tags = entry, uri, tags
+        self.place = tracing.Place(uri, self.problems.append)
         if was_in_force:
             in_force.put_ours(uri)
         self._tell_inside()
@@ -147,7 +147,7 @@ class ActiveRun:
         """Tell this process's threads and its children where the runs belong that they open."""
         tags = {k: v for k, v in self.tags.items() if not (self.wider and k == _OPENED_IN)}
         known = {"uri": self.uri, "experiment_id": self.entry.info.experiment_id, "tags": tags}
-        put({VARIABLE: dumps(known)})
+        hand_down({**known, **in_force.instead_of()})
 
     def close(self) -> list[str]:
         """Take it off its stack, and put the user's settings back.
@@ -155,11 +155,12 @@ class ActiveRun:
         Returns the ids of the runs in our store that the test's own code has left open.
         """
         tracing.settle()
+        self.place.report = _late.append
         stack = stack_of(self.thread)
         _synchronize(self.thread)
         above = stack[stack.index(self.entry) + 1 :] if self.is_shown else stack[self.index :]
         own = (self.uri, False)
-        unknown = (uri_in_force(), False)
+        unknown = (in_force.uri(), False)
         left = [one.info.run_id for one in above if _opened.get(_id(one), unknown) == own]
         stack[:] = [*self.set_aside, *(one for one in stack if one is not self.entry)]
         is_last = _active[-1] is self
@@ -167,7 +168,7 @@ class ActiveRun:
         if self.thread == threading.get_ident():
             set_active_model(self.model)
         if _active:
-            if uri_in_force() != self.uri:
+            if in_force.uri() != self.uri:
                 pass
             elif is_last and self.own_around is not None:
                 in_force.put_back(self.own_around)
@@ -175,7 +176,7 @@ class ActiveRun:
                 in_force.put_ours(_active[-1].uri)
             _active[-1]._tell_inside()
         else:
-            put({VARIABLE: None})
+            hand_down(None)
             restore()
         ours = {one.run_id for one in _active}
         return [run_id for run_id in left if run_id not in ours]
@@ -185,6 +186,9 @@ _OPENED_IN = "armory.opened_in"
 
 _active: list[ActiveRun] = []
 """Our active runs of all threads, in the order in which they were activated."""
+
+_late: list[str] = []
+"""What was lost of runs that are closed."""
 
 _opened: dict[str, tuple[str | None, bool]] = {}
 """Runs that code opened meanwhile: the URI in force then, and whether it was wider code."""
@@ -202,16 +206,20 @@ def activate(
     stack = current_stack()
     entry = fluent_api().ActiveRun(run)
     model = active_model()
-    is_in_own = bool(_active) and uri_in_force() not in {one.uri for one in _active}
-    own_around = in_force.settings() if is_in_own else None
+    is_in_own = bool(_active) and in_force.uri() not in {one.uri for one in _active}
+    own_around = in_force.state() if is_in_own else None
     thread = threading.get_ident()
     hidden = [one for one in _active if one.thread == thread and not one.is_shown]
     index = len(stack) + len(hidden)  # above those that come back with it
-    active = ActiveRun(entry, uri, tags, problems, index, last_ended(), model, model, own_around)
+    place = tracing.Place(uri, problems.append)
+    last = last_ended()
+    active = ActiveRun(entry, uri, tags, problems, index, last, model, model, own_around, place)
     patches.watch_stack(_bring_up_to_date, _of_tests)
     patches.watch_start_run(_opening_run)
+    patches.watch_variable(in_force.environment)
+    patches.watch_traces(_trace_begins)
     _active.append(active)
-    tracing.remember_destination(uri_in_force())
+    tracing.remember_destination(in_force.uri())
     if not keep_uri:
         in_force.put_ours(uri)
     active._tell_inside()
@@ -229,19 +237,25 @@ def restore() -> None:
         return
     stack = stack_of(threading.get_ident())
     origin, _ = _opened.get(_id(stack[-1]), ("", False)) if stack else ("", False)
-    if origin != uri_in_force():
+    if origin != in_force.uri():
         in_force.put_users()
-        tracing.point_home(in_force.resolved_users_uri)
+
+
+def settle() -> list[str]:
+    """Wait until all traces that have ended are sent; what was lost of runs that are closed."""
+    tracing.settle()
+    told, _late[:] = list(dict.fromkeys(_late)), []
+    return told
 
 
 @contextmanager
 def used_by_ending_fixture(uri: str | None) -> Iterator[None]:
     """While a wide fixture ends: the URI that was in force when it began, and its runs on top."""
     active = _innermost()
-    if active is not None and uri == active.uri == uri_in_force():
+    if active is not None and uri == active.uri == in_force.uri():
         with active.used_by(wider=True):
             yield
-    elif uri == uri_in_force():
+    elif uri == in_force.uri():
         yield
     else:
         with in_force.exchanged(uri):
@@ -254,7 +268,7 @@ def used_by_ending_fixture(uri: str | None) -> Iterator[None]:
 
 def _synchronize(thread: int) -> None:
     """Have a thread's stack hold our runs exactly while their URI is in force."""
-    uri, stack = uri_in_force(), stack_of(thread)
+    uri, stack = in_force.uri(), stack_of(thread)
     _set_aside(thread, stack, uri)
     for active in [one for one in _active if one.thread == thread]:
         is_there = any(entry is active.entry for entry in stack)
@@ -292,10 +306,26 @@ def _is_of(entry: Any, uri: str | None) -> bool:
 
 
 def _bring_up_to_date() -> None:
-    """Have the stacks, the URI in force and the exporter agree; what fails is a problem of ours."""
-    try:
+    """Have the stacks and the URI in force agree."""
+    with _in_a_call_of_the_tests():
         _update()
-    except Exception as error:  # noqa: BLE001 - it stands in the middle of the test's own call
+
+
+def _trace_begins(trace_id: str) -> None:
+    """Note where a trace belongs."""
+    with _in_a_call_of_the_tests():
+        _update()
+        active = _innermost()
+        place = active.place if active is not None and in_force.uri() == active.uri else None
+        tracing.begin(trace_id, place, in_force.resolved_users)
+
+
+@contextmanager
+def _in_a_call_of_the_tests() -> Iterator[None]:
+    """What fails meanwhile is a problem of ours."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - see above
         text = f"MLflow's active run could not be kept: {as_tracking_error(error)}"
         for active in _active[-1:]:
             if text not in active.problems:
@@ -307,14 +337,9 @@ def _update() -> None:
     if not _active:
         restore()
         return
-    in_force.keep_ours()
     for thread in {one.thread for one in _active}:
         _synchronize(thread)
-    active = _innermost()
-    if active is not None and uri_in_force() == active.uri:
-        tracing.point_to(active.uri, active.problems.append, users=in_force.resolved_users_uri)
-    else:
-        tracing.point_home(in_force.resolved_users_uri)
+    tracing.remember_destination(in_force.uri())
 
 
 def _of_tests(stacks: dict[int, list[Any]]) -> dict[int, list[Any]]:
@@ -336,7 +361,7 @@ def _opening_run(given: inspect.BoundArguments) -> Iterator[Callable[[Any], None
         return
 
     def note(run: Any) -> None:
-        _opened[_id(run)] = uri_in_force(), active.wider
+        _opened[_id(run)] = in_force.uri(), active.wider
 
     with _place_for(given, active):
         yield note
@@ -345,7 +370,7 @@ def _opening_run(given: inspect.BoundArguments) -> Iterator[Callable[[Any], None
 @contextmanager
 def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[None]:
     """Where a run belongs that code opens without saying so."""
-    if uri_in_force() == active.uri:
+    if in_force.uri() == active.uri:
         chosen = given.arguments.get("experiment_id") is not None
         if not chosen and not in_force.has_chosen_experiment():
             given.arguments["experiment_id"] = active.entry.info.experiment_id

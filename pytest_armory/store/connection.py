@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from os import getpid
-from random import uniform
-from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
@@ -21,6 +19,7 @@ from pytest_armory.store.database import (
     tune,
 )
 from pytest_armory.store.destination import Destination
+from pytest_armory.store.retrying import retried
 from pytest_armory.store.translation import retries_exhausted, translated
 
 T = TypeVar("T")
@@ -79,8 +78,8 @@ class Connection:
             with translated(doing, self.where):
                 if not self.destination.is_remote:
                     return circuit.watch(work)
-                deadline = monotonic() + circuit.budget
-                result = circuit.call(partial(_retry, work, deadline), size)
+                again = partial(retried, work, retries_exhausted, circuit.budget, (0.2, 0.6))
+                result = circuit.call(again, size)
                 self.was_silent, self._answered = self.may_be_replaced, monotonic()
                 return result
         except StoreUnreachableError as error:
@@ -123,14 +122,3 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
     explain_faults(database)
     tune(database, circuit)
     return uri, MlflowClient(uri)
-
-
-def _retry(work: Callable[[], T], deadline: float) -> T:
-    """Retry work until the deadline, as long as the server responds with server errors."""
-    while True:
-        try:
-            return work()
-        except Exception as error:
-            if not retries_exhausted(error) or monotonic() > deadline:
-                raise
-        sleep(uniform(0.2, 0.6))

@@ -1,8 +1,10 @@
 """Which tracking URI is in force in this process: the user's own, or that of our active run.
 
 ``mlflow.set_tracking_uri`` throws away what the user has set up of MLflow's tracing: switched it
-off, say, or had secrets masked. So our URI is put where his own stands, in the environment, and in
-MLflow's variable if he has set that; and what was there is put back where it still is ours.
+off, say, or had secrets masked; and ``MLFLOW_TRACKING_URI`` in ``os.environ`` is read by code that
+decides by it. So neither is touched. Ours stands in MLflow's variable if the user has set that; and
+where MLflow asks for the environment's, it is told ours for as long as that is as it was when ours
+was put in force. What code sets meanwhile is the user's own.
 
 The variable and the experiment that was chosen are private to MLflow: the CI matrix runs the oldest
 and the newest supported version against this.
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from pytest_armory.environment import put
+from pytest_armory.store.handed_down import handed_down
 
 _URI = "MLFLOW_TRACKING_URI"
 _EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
@@ -34,183 +37,203 @@ class Settings:
         """The URI that is in force by these, or None: the default that MLflow then takes."""
         return self.variable if self.variable is not None else self.environment or None
 
-    def without(self, uri: str, other: Settings) -> Settings:
-        """These, but what the other ones say in the place of ``uri``."""
-        return Settings(
-            other.variable if self.variable == uri else self.variable,
-            other.environment if self.environment == uri else self.environment,
-        )
+
+@dataclass(frozen=True)
+class Shown:
+    """What MLflow is told for ``MLFLOW_TRACKING_URI`` while that is as it was."""
+
+    uri: str | None
+    instead_of: str | None
 
 
-_users = Settings(None, None)
-"""What the user has set."""
-_ours = ""
-"""The URI of ours that stands in its place, or stood there last; empty before the first."""
-_is_ours = False
-"""Whether it is to stand there at the moment."""
-_is_exchanged = False
-"""Whether other settings are in force for a while."""
-_written = Settings(None, None)
-"""What we have set to put it there."""
-_changed = Settings(None, None)
-"""Ours, where code had changed it when it was to go: it may yet put back what it had found."""
+State = tuple[str | None, "Shown | None"]
+"""MLflow's variable, and what it is told for the environment's."""
 
-_Chosen = tuple[str | None, str | None]
+Chosen = tuple[str | None, str | None]
 """The experiment's id that ``mlflow.set_experiment`` keeps, and that in the environment."""
-_chosen: dict[str | None, _Chosen] = {}
-"""The experiment that was chosen in each store, by its URI."""
-_seen: _Chosen = (None, None)
-_variables_before: tuple[str | None, ...] = (None, None)
-"""The experiment's variables when ours was put in force."""
+
+NONE = Settings(None, None)
 
 
-def uri_in_force() -> str | None:
-    """The tracking URI that was set, or None: the default that MLflow then takes is no one's."""
-    return _now().uri
+class InForce:
+    """The tracking URI in force in this process, and the experiments chosen in each store."""
 
+    def __init__(self) -> None:
+        self._users = NONE
+        """What the user has set."""
+        self._ours: str | None = None
+        """Ours, that is to stand in its place or stood there last."""
+        self._is_ours = False
+        """Whether it is to stand there at the moment."""
+        self._outer = _from_parent()
+        """That of an evaluation that this process is a child of."""
+        self._shown = self._outer
+        self._written: str | None = None
+        """What was written to MLflow's variable to put ours in force."""
+        self._changed = (False, False)
+        """Where code had changed ours when it was to go: it may yet put back what it had found."""
+        self._chosen: dict[str | None, Chosen] = {}
+        """The experiment that was chosen in each store, by its URI."""
+        self._seen: Chosen = (None, None)
+        self._variables_before: tuple[str | None, ...] = (None, None)
+        """The experiment's variables when ours was put in force."""
 
-def given_uri() -> str | None:
-    """``MLFLOW_TRACKING_URI`` as the user has given it, not as our active run has put it."""
-    given = os.environ.get(_URI) or None
-    return (_users.environment or None) if _is_ours and given == _ours else given
+    def uri(self) -> str | None:
+        """The tracking URI that was set, or None: the default that MLflow then takes."""
+        return self._now().uri
 
+    def given(self) -> str | None:
+        """``MLFLOW_TRACKING_URI`` as the user has given it, by whatever means ours got there."""
+        given = os.environ.get(_URI)
+        if self._is_ours and given == self._ours:
+            given = self._users.environment
+        return _read(self._outer, given) or None
 
-def put_ours(uri: str) -> None:
-    """Put ``uri`` in force, in the place of what the user has set."""
-    global _users, _ours, _is_ours, _written, _variables_before
-    if not _is_ours:
-        put_users()
-        _users = _now()
-    _switch_experiment(uri)
-    _ours, _is_ours = uri, True
-    _written = settings_for(uri)
-    _write(_written)
-    _variables_before = _variables()
+    def environment(self) -> str | None:
+        """What MLflow is to read as ``MLFLOW_TRACKING_URI``."""
+        return _read(self._shown, os.environ.get(_URI))
 
+    def instead_of(self) -> dict[str, str | None]:
+        """For child processes: what ours stands in the place of, if it does."""
+        return {"instead_of": self._users.environment} if self._is_ours else {}
 
-def settings() -> Settings:
-    """What is in force now."""
-    return _now()
+    def put_ours(self, uri: str) -> None:
+        """Put ``uri`` in force, in the place of what the user has set."""
+        if not self._is_ours:
+            self.put_users()
+            self._users = Settings(_variable(), os.environ.get(_URI))
+        self._switch_experiment(uri)
+        self._ours, self._is_ours = uri, True
+        self._show(uri)
+        self._written = _variable()
+        self._variables_before = _experiment_variables()
 
+    def state(self) -> State:
+        """What is in force now, for :meth:`put_back`."""
+        return _variable(), self._shown
 
-def put_back(before: Settings) -> None:
-    """Put in force again what an evaluation inside another had replaced."""
-    _switch_experiment(before.uri)
-    _write(before)
+    def put_back(self, before: State) -> None:
+        """Put in force again what an evaluation inside another had replaced."""
+        self._switch_experiment(_settings(before).uri)
+        self._write(before)
 
+    def resolved_users(self) -> str:
+        """The tracking URI that would be in force without us; MLflow's default if none is set."""
+        before = self.state()
+        users = self._now()
+        if self._is_ours and users.uri == self._ours:
+            environment = _read(self._outer, self._users.environment)
+            users = Settings(self._users.variable, environment)
+        if users.uri is not None:
+            return users.uri
+        self._write((None, Shown(None, os.environ.get(_URI))))
+        try:
+            uri: str = _tracking().get_tracking_uri()
+            return uri
+        finally:
+            self._write(before)
 
-def keep_ours() -> None:
-    """Put ours back where code has taken its own away again, and the user has set none."""
-    if _is_ours and not _is_exchanged and _users.uri is None and uri_in_force() is None:
-        put_ours(_ours)
-
-
-def resolved_users_uri() -> str:
-    """The tracking URI that would be in force without us; MLflow's default if the user set none."""
-    now = _now()
-    users = _users if _is_ours and now.uri == _ours else now
-    if users.uri is not None:
-        return users.uri
-    _write(users)
-    try:
-        uri: str = _tracking().get_tracking_uri()
-        return uri
-    finally:
-        _write(now)
-
-
-def put_users() -> None:
-    """Put back what the user had set, where what stands there is ours, now or after all."""
-    global _is_ours, _changed
-    now, back = _now(), _now().without(_ours, _users) if _is_ours else None
-    if back is None:
-        back = Settings(
-            _put_back(now.variable, _changed.variable, _users.variable),
-            _put_back(now.environment, _changed.environment, _users.environment),
+    def put_users(self) -> None:
+        """Put back what the user had set, where what stands there is ours, now or after all."""
+        variable, environment = _variable(), os.environ.get(_URI)
+        if self._is_ours:
+            at = self._shown.instead_of if self._shown is not None else None
+            self._changed = (variable != self._written, environment != at)
+            back = (variable == self._ours, environment == self._ours)
+        else:
+            back = (
+                self._changed[0] and variable == self._ours,
+                self._changed[1] and environment == self._ours,
+            )
+            self._changed = (
+                self._changed[0] and not back[0],
+                self._changed[1] and not back[1],
+            )
+        was_ours, self._is_ours = self._is_ours, False
+        if not (was_ours or any(back)):
+            return
+        users = Settings(
+            self._users.variable if back[0] else variable,
+            self._users.environment if back[1] else environment,
         )
-        _changed = Settings(
-            _changed.variable if back.variable == now.variable else None,
-            _changed.environment if back.environment == now.environment else None,
-        )
-    else:
-        _is_ours = False
-        _changed = Settings(
-            _ours if now.variable != _written.variable else None,
-            _ours if now.environment != _written.environment else None,
-        )
-    if back != now:
-        _switch_experiment(back.uri)
-        _write(back)
+        uri = Settings(users.variable, _read(self._outer, users.environment)).uri
+        self._switch_experiment(uri)
+        self._write((users.variable, self._outer))
+        if back[1]:
+            put({_URI: users.environment})
+
+    @contextmanager
+    def exchanged(self, uri: str | None) -> Iterator[None]:
+        """Have another URI in force meanwhile, or none; what code sets itself meanwhile stands."""
+        before = self.state()
+        self._switch_experiment(uri)
+        self._show(uri)
+        put_there = self.state()
+        try:
+            yield
+        finally:
+            if self.state() == put_there and self.uri() == uri:
+                self.put_back(before)
+
+    def has_chosen_experiment(self) -> bool:
+        """Whether code has chosen an experiment in the store in force, or by its own variables."""
+        self.remember_experiment()
+        chosen = _experiment()[0] is not None
+        return chosen or _experiment_variables() != self._variables_before
+
+    def remember_experiment(self) -> None:
+        """Note an experiment that was chosen since the last look: it is one of the store there."""
+        now = _experiment()
+        if now != self._seen:
+            self._chosen[self.uri()] = self._seen = now
+
+    def _switch_experiment(self, uri: str | None) -> None:
+        """Choose what was chosen in that store: by the same id another has a stranger's."""
+        self.remember_experiment()
+        if uri == self.uri():
+            return
+        self._chosen.setdefault(self.uri(), self._seen)
+        self._seen = self._chosen.get(uri, (None, None))
+        if self._seen != _experiment():
+            _fluent()._active_experiment_id = self._seen[0]  # type: ignore[attr-defined] # MLflow's
+            put({_EXPERIMENT_ID: self._seen[1]})
+
+    def _show(self, uri: str | None) -> None:
+        variable = None if _variable() is None else uri
+        self._write((variable, Shown(uri, os.environ.get(_URI))))
+
+    def _write(self, state: State) -> None:
+        _tracking()._tracking_uri, self._shown = state  # type: ignore[attr-defined] # MLflow's own
+
+    def _now(self) -> Settings:
+        return _settings(self.state())
 
 
-def _put_back(now: str | None, ours: str | None, users: str | None) -> str | None:
-    return users if ours is not None and now == ours else now
+def _from_parent() -> Shown | None:
+    known = handed_down()
+    return Shown(str(known["uri"]), known["instead_of"]) if "instead_of" in known else None
 
 
-@contextmanager
-def exchanged(uri: str | None) -> Iterator[None]:
-    """Have another URI in force meanwhile, or none; what code sets itself meanwhile stands."""
-    global _is_exchanged
-    before, settings, was_exchanged = _now(), settings_for(uri), _is_exchanged
-    _switch_experiment(uri)
-    _write(settings)
-    _is_exchanged = True
-    try:
-        yield
-    finally:
-        _is_exchanged = was_exchanged
-        if _now() == settings:
-            _switch_experiment(before.uri)
-            _write(before)
+def _read(shown: Shown | None, given: str | None) -> str | None:
+    return shown.uri if shown is not None and given == shown.instead_of else given
 
 
-def settings_for(uri: str | None) -> Settings:
-    """Settings by which ``uri`` is in force, and MLflow's variable is set only if it is now."""
-    return Settings(uri if _now().variable is not None else None, uri)
+def _settings(state: State) -> Settings:
+    variable, shown = state
+    return Settings(variable, _read(shown, os.environ.get(_URI)))
 
 
-def has_chosen_experiment() -> bool:
-    """Whether code has chosen an experiment in the store in force, or by its own variables."""
-    remember_experiment()
-    return _experiment()[0] is not None or _variables() != _variables_before
-
-
-def remember_experiment() -> None:
-    """Note an experiment that was chosen since the last look: it is one of the store in force."""
-    global _seen
-    now = _experiment()
-    if now != _seen:
-        _chosen[uri_in_force()] = _seen = now
-
-
-def _switch_experiment(uri: str | None) -> None:
-    """Choose what was chosen in the store of ``uri``: by the same id another has a stranger's."""
-    global _seen
-    remember_experiment()
-    if uri == uri_in_force():
-        return
-    _chosen.setdefault(uri_in_force(), _seen)
-    _seen = _chosen.get(uri, (None, None))
-    if _seen != _experiment():
-        _fluent()._active_experiment_id = _seen[0]  # type: ignore[attr-defined] # MLflow's own
-        put({_EXPERIMENT_ID: _seen[1]})
-
-
-def _variables() -> tuple[str | None, ...]:
+def _experiment_variables() -> tuple[str | None, ...]:
     return tuple(os.environ.get(name) for name in (_EXPERIMENT_ID, "MLFLOW_EXPERIMENT_NAME"))
 
 
-def _experiment() -> _Chosen:
+def _experiment() -> Chosen:
     return vars(_fluent())["_active_experiment_id"], os.environ.get(_EXPERIMENT_ID)
 
 
-def _now() -> Settings:
-    return Settings(vars(_tracking())["_tracking_uri"], os.environ.get(_URI))
-
-
-def _write(settings: Settings) -> None:
-    _tracking()._tracking_uri = settings.variable  # type: ignore[attr-defined] # MLflow's own
-    put({_URI: settings.environment})
+def _variable() -> str | None:
+    found: str | None = vars(_tracking())["_tracking_uri"]
+    return found
 
 
 def _tracking() -> ModuleType:
@@ -225,3 +248,7 @@ def _fluent() -> ModuleType:
 
     module: ModuleType = fluent
     return module
+
+
+in_force = InForce()
+"""That of this process."""

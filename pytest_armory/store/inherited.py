@@ -5,17 +5,15 @@ them. These answer from an environment variable, which child processes inherit, 
 tracking URI in force is the one that it names: in a store of the test's own an experiment's ID
 would mean nothing, or a stranger's.
 
-MLflow's entry points import this wherever ``mlflow`` is imported, so it imports nothing itself.
+MLflow's entry points import this wherever ``mlflow`` is imported, so it imports next to nothing. In
+a child process of a tracked test that is when MLflow is told the tracking URI.
 """
 
 from __future__ import annotations
 
-import os
-from json import loads
 from typing import Any
 
-VARIABLE = "ARMORY_ACTIVE_RUN"
-"""JSON: ``uri``, ``experiment_id`` and ``tags`` of the evaluation that is running."""
+from pytest_armory.store.handed_down import handed_down
 
 
 class ExperimentProvider:
@@ -45,14 +43,20 @@ class ContextProvider:
 
 
 def _inherited() -> dict[str, Any]:
-    text = os.environ.get(VARIABLE)
-    if not text:
+    known = handed_down()
+    if not known:
         return {}
     from mlflow.tracking import get_tracking_uri
 
-    try:
-        known = loads(text)
-    except ValueError:  # anybody can set a variable
-        return {}
-    is_in_force = isinstance(known, dict) and known.get("uri") == get_tracking_uri()
-    return known if is_in_force else {}
+    return known if known.get("uri") == get_tracking_uri() else {}
+
+
+def _take_over() -> None:
+    from pytest_armory.store.in_force import in_force
+    from pytest_armory.store.patches import watch_variable
+
+    watch_variable(in_force.environment)
+
+
+if handed_down():
+    _take_over()

@@ -1,6 +1,7 @@
-"""The two places where MLflow's own code is made to ask us: its stack, and ``start_run``.
+"""The places where MLflow's own code is made to ask us.
 
-Both stay for the life of the process, and do nothing while no run of ours is active.
+Its stack, ``start_run``, its reading of ``MLFLOW_TRACKING_URI``, and the beginning of a trace. They
+stay for the life of the process, and do nothing while no run of ours is active.
 """
 
 from __future__ import annotations
@@ -38,6 +39,29 @@ def watch_stack(bring_up_to_date: Callable[[], None], shown: Callable[[Stacks], 
 
     up_to_date.by_armory = True  # type: ignore[attr-defined] # a mark
     variable.get, variable.get_all_thread_values = up_to_date, of_all_threads
+
+
+def watch_variable(read: Callable[[], str | None]) -> None:
+    """Have MLflow read ``MLFLOW_TRACKING_URI`` by ``read``."""
+    from mlflow.environment_variables import MLFLOW_TRACKING_URI
+
+    MLFLOW_TRACKING_URI.get_raw = read
+
+
+def watch_traces(begins: Callable[[str], None]) -> None:
+    """Call ``begins`` with the id of each trace whose first span has begun; it may not raise."""
+    from mlflow.tracing.trace_manager import InMemoryTraceManager
+
+    register = InMemoryTraceManager.register_trace
+    if hasattr(register, "by_armory"):
+        return
+
+    def register_trace(manager: Any, otel_trace_id: int, trace_info: Any, **kwargs: Any) -> Any:
+        begins(trace_info.trace_id)
+        return register(manager, otel_trace_id, trace_info, **kwargs)
+
+    register_trace.by_armory = True  # type: ignore[attr-defined] # a mark
+    InMemoryTraceManager.register_trace = register_trace
 
 
 Opening = Callable[[inspect.BoundArguments], AbstractContextManager[Callable[[Any], None]]]

@@ -1,41 +1,130 @@
-"""Where MLflow's traces go: nothing of its tracing is set up anew, but its processor's exporter.
+"""Where MLflow's traces go: each to the store that was in force when its first span began.
 
 MLflow makes its exporter for one tracking URI, when the first span begins, and makes it again only
 where ``mlflow.set_tracking_uri`` resets all of tracing, what the user has configured included. So
-its span processor is given another exporter meanwhile, and its own one back; what waits to be sent
-goes on where it belongs, with the exporter that it was given to.
+the exporter stays, with its queue and its settings, and gets another client: one that knows of each
+trace where it began, and sends it there by whichever client that takes. A trace of an evaluation
+may end when its run is long closed, or in another store.
 
-The client of that exporter reports what could not be sent, which MLflow only logs, and tries again
-while another process holds the lock of the database.
+What could not be sent is reported, which MLflow only logs, and tried again while another process
+holds the lock of the database.
 """
 
 from __future__ import annotations
 
-import atexit
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from copy import copy
-from functools import lru_cache
-from random import uniform
-from time import monotonic, sleep
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache, partial
+from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 from filelock import FileLock, Timeout
 
 from pytest_armory.store.circuit import Circuit
+from pytest_armory.store.retrying import retried
 from pytest_armory.store.translation import as_tracking_error
+
+
+class Place:
+    """Where traces of one of our runs go; ``report`` takes a sentence for what was lost."""
+
+    def __init__(self, uri: str, report: Callable[[str], None]) -> None:
+        self.uri = uri
+        self.report = report
+        _our_uris.add(uri)
+        self._lost: dict[str, str] = {}
+
+    def send(self, method: str, trace_ids: Sequence[str], *arguments: Any) -> Any:
+        """Call a method of MLflow's client for traces, again while the database is locked."""
+        work = partial(self._send_in_turn, getattr(_client_of(self.uri), method), *arguments)
+        try:
+            sent = retried(work, _is_locked, Circuit.budget, (0.01, 0.1))
+        except NotImplementedError:  # the store keeps spans with the trace's data
+            raise
+        except Exception as error:
+            self._lost.update(dict.fromkeys(trace_ids, str(as_tracking_error(error))))
+            raise
+        if method == "_upload_trace_data":  # its spans are in there
+            self._lost.pop(trace_ids[0], None)
+        return sent
+
+    def _send_in_turn(self, send: Callable[..., Any], *arguments: Any) -> Any:
+        with _turn(_database_of(self.uri)):
+            return send(*arguments)
+
+    def report_lost(self) -> None:
+        """Tell of the traces that were not stored whole."""
+        reasons: dict[str, int] = {}
+        while self._lost:
+            _, reason = self._lost.popitem()
+            reasons[reason] = reasons.get(reason, 0) + 1
+        for reason, count in reasons.items():
+            self.report(f"{count:,} trace{'s' * (count != 1)} could not be sent: {reason}")
+
+
+class _Dispatcher:
+    """In the place of an exporter's client: sends each trace where it began.
+
+    ``own`` is the user's client, for all traces that did not begin in a run of ours.
+    """
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def start_trace(self, trace_info: Any) -> Any:
+        if trace_info.trace_id in _began:
+            _ended.add(trace_info.trace_id)
+        return self._send("start_trace", [trace_info.trace_id], trace_info)
+
+    def log_spans(self, location: str, spans: Sequence[Any]) -> Any:
+        by_place: dict[Place | None, list[Any]] = {}
+        for span in spans:
+            by_place.setdefault(_began.get(span.trace_id), []).append(span)
+        sent: list[Any] = []
+        for some in by_place.values():
+            ids = [span.trace_id for span in some]
+            sent += self._send("log_spans", ids, location, some) or []
+        return sent
+
+    def link_prompt_versions_to_trace(self, trace_id: str, prompts: Any) -> Any:
+        return self._send("link_prompt_versions_to_trace", [trace_id], trace_id, prompts)
+
+    def _upload_trace_data(self, trace_info: Any, trace_data: Any) -> Any:
+        return self._send("_upload_trace_data", [trace_info.trace_id], trace_info, trace_data)
+
+    def _upload_attachments(self, trace_info: Any, attachments: Any) -> Any:
+        return self._send("_upload_attachments", [trace_info.trace_id], trace_info, attachments)
+
+    def _send(self, method: str, trace_ids: Sequence[str], *arguments: Any) -> Any:
+        place = _began.get(trace_ids[0])
+        if place is None:
+            return getattr(self._own, method)(*arguments)
+        return place.send(method, trace_ids, *arguments)
+
+
+_began: dict[str, Place] = {}
+"""The traces that began in a run of ours, and may not be sent yet."""
+
+_ended: set[str] = set()
+"""Those of them that their exporter has begun to send since the last look."""
+
+_ended_before: set[str] = set()
+"""Those it had begun to send by then."""
+
+_our_uris: set[str] = set()
+"""The tracking URIs that were in force for runs of ours."""
+
+_exporters: WeakSet[Any] = WeakSet()
+"""The exporters that have a dispatcher."""
 
 _destination: tuple[Any, str | None] = (None, None)
 """What the user has set as the destination of traces, and the tracking URI in force then."""
-
-_homes: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-"""Each span processor's own exporter, where we have given it another."""
-
-_ours: list[Any] = []
-"""Our exporters that may still hold something, and the one in use."""
 
 
 def remember_destination(uri: str | None) -> None:
@@ -46,95 +135,59 @@ def remember_destination(uri: str | None) -> None:
         _destination = now, uri
 
 
-def point_to(uri: str, report: Callable[[str], None], users: Callable[[], str]) -> None:
-    """Have traces sent to ``uri``; ``report`` is told what could not be sent.
+def begin(trace_id: str, place: Place | None, users: Callable[[], str]) -> None:
+    """Note where a trace begins: in a run of ours, or (None) in the user's own code.
 
-    Traces for which the user has named an experiment of another store, by
-    ``mlflow.tracing.set_destination``, go there: by the same id this one has a stranger's.
-    ``users`` gives the tracking URI that the user has set.
+    One for which the user has named an experiment of another store, by
+    ``mlflow.tracing.set_destination``, goes there: by the same id ours has a stranger's. ``users``
+    gives the tracking URI that the user has set.
     """
-    remember_destination(uri)
-    processor = _processor()
-    if processor is None:
+    _dispatch(users)
+    if place is None:
         return
-    exporter = processor.span_exporter
-    if _destination[0] is not None and _destination[1] != uri:
-        if exporter._client.tracking_uri == uri:  # made by MLflow since ours is in force
-            _use(processor, _copy(exporter, _client_of(users())))
+    remember_destination(place.uri)
+    if _destination[0] is None or _destination[1] == place.uri:
+        _began[trace_id] = place
+
+
+def _dispatch(users: Callable[[], str]) -> None:
+    """Give the exporter in use a dispatcher, if it has none."""
+    exporter = getattr(_processor(), "span_exporter", None)
+    if exporter is None or isinstance(exporter._client, _Dispatcher):
         return
-    if not isinstance(exporter._client, _client_class()):
-        _homes[processor] = exporter
-        known = [one for one in _ours if one._client.tracking_uri == uri]
-        if not known:
-            _ours.append(_copy(exporter, _client_class()(uri)))
-        exporter = known[-1] if known else _ours[-1]
-        _use(processor, exporter)
-    exporter._client.report = report
+    client = exporter._client
+    # MLflow may have made it while a URI of ours was in force.
+    own = _client_of(users()) if client.tracking_uri in _our_uris else client
+    exporter._client = _Dispatcher(own)
+    _exporters.add(exporter)
 
 
-def point_home(users: Callable[[], str]) -> None:
-    """Have traces sent where the user's tracking URI says, by MLflow's own exporter if so.
+def settle() -> None:
+    """Wait until all that has ended is sent, as long as that gets on, and report what was lost.
 
-    ``users`` gives that URI.
+    An exporter that gets on with nothing for the budget of a call is not waited for.
     """
-    processor = _processor()
-    if processor is None or processor not in _homes:
-        return
-    home, uri = _homes.pop(processor), users()
-    _use(processor, home if home._client.tracking_uri == uri else _copy(home, _client_of(uri)))
-
-
-def _use(processor: Any, exporter: Any) -> None:
-    """Give a span processor another exporter; spans that wait in it go to the one before."""
     _flush_batches()
-    batches = getattr(processor, "_batch_delegate", None)
-    if batches is not None:
-        vars(getattr(batches, "_batch_processor", batches)).update(_exporter=exporter)
-    processor.span_exporter = exporter
+    slow = [exporter for exporter in list(_exporters) if not _is_sent(exporter)]
+    places = set(_began.values())
+    for place in places:
+        if slow:
+            place.report(
+                f"traces are still being sent after {Circuit.budget:g} s; they may be lost"
+            )
+        place.report_lost()
+    if not slow:
+        for trace_id in _ended_before:
+            _began.pop(trace_id, None)
+        _ended_before.clear()
+        _ended_before.update(_ended)
+        _ended.clear()
 
 
 def _flush_batches() -> None:
     batches = getattr(_processor(), "_batch_delegate", None)
     if batches is not None:
         batches.force_flush(int(Circuit.budget * 1000))
-
-
-def _copy(exporter: Any, client: Any) -> Any:
-    """An exporter with the same settings, and a client and a queue of its own."""
-    other = copy(exporter)
-    other._client = client
-    if hasattr(exporter, "_async_queue"):
-        other._async_queue = type(exporter._async_queue)()
-        # It waits for its own tasks at exit, and would do so before the spans in batches come.
-        atexit.unregister(_flush_batches)
-        atexit.register(_flush_batches)
-    if hasattr(exporter, "_deferred_root_spans"):
-        other._deferred_root_spans, other._deferred_lock = {}, threading.Lock()
-    return other
-
-
-def _client_of(uri: str) -> Any:
-    # Not by its constructor, which opens the store: nobody may ever need it.
-    client = object.__new__(_plain_class())
-    client.tracking_uri = uri
-    return client
-
-
-def settle() -> None:
-    """Wait until what our exporters hold is sent, as long as they get on, and report what was lost.
-
-    An exporter that gets on with nothing for the budget of a call is not waited for.
-    """
-    processor = _processor()
-    _flush_batches()
-    for exporter in list(_ours):
-        if not _is_sent(exporter):
-            exporter._client.report(
-                f"traces are still being sent after {Circuit.budget:g} s; they may be lost"
-            )
-        elif processor is None or exporter is not processor.span_exporter:
-            _ours.remove(exporter)
-        exporter._client.report_lost()
 
 
 def _is_sent(exporter: Any) -> bool:
@@ -175,82 +228,41 @@ def _users_destination() -> Any:
     return destination if getattr(destination, "experiment_id", None) else None
 
 
-@lru_cache(maxsize=1)
-def _plain_class() -> Any:
+@lru_cache(maxsize=64)
+def _client_of(uri: str) -> Any:
     from mlflow.tracing.client import TracingClient
 
-    return TracingClient
+    # Not by its constructor, which opens the store: nobody may ever need it.
+    client = object.__new__(TracingClient)
+    client.tracking_uri = uri
+    return client
+
+
+@lru_cache(maxsize=64)
+def _database_of(uri: str) -> str | None:
+    """The file of a SQLite database."""
+    from sqlalchemy.engine import make_url
+
+    return make_url(uri).database if uri.startswith("sqlite") else None
 
 
 _threads = threading.Lock()
 
 
-def _turns(uri: str) -> Callable[[], AbstractContextManager[object]]:
-    """What has the exporters of all processes take turns in a SQLite database; else nothing.
+@contextmanager
+def _turn(database: str | None) -> Iterator[None]:
+    """Have the exporters of all processes take turns in a SQLite database.
 
     MLflow sends from ten threads. Each reads before it writes, and SQLite lets only one of those go
     on that have read the same: the others fail at once, however long they would wait.
     """
-    from sqlalchemy.engine import make_url
-
-    database = make_url(uri).database if uri.startswith("sqlite") else None
-    if not database:
-        return nullcontext
-
-    @contextmanager
-    def turn() -> Iterator[None]:
-        with _threads, suppress(Timeout), FileLock(f"{database}.traces.lock", Circuit.budget):
-            yield
-
-    return turn
+    with ExitStack() as held:
+        if database:
+            held.enter_context(_threads)
+            with suppress(Timeout):  # it may go well without
+                held.enter_context(FileLock(f"{database}.traces.lock", Circuit.budget))
+        yield
 
 
-@lru_cache(maxsize=1)
-def _client_class() -> Any:
-    """A client that reports what it could not send, and waits for a database's lock."""
-
-    class ReportingClient(_plain_class()):  # type: ignore[misc] # MLflow's class has no types
-        def __init__(self, uri: str) -> None:
-            self.tracking_uri = uri
-            self.report: Callable[[str], None] = lambda _: None
-            self._lost: dict[str, str] = {}
-            self._turns = _turns(uri)
-
-        def start_trace(self, trace_info: Any) -> Any:
-            return self._sent(trace_info.trace_id, super().start_trace, trace_info)
-
-        def log_spans(self, location: str, spans: list[Any]) -> Any:
-            ids = [span.trace_id for span in spans[:1]]
-            return self._sent(ids[0] if ids else "", super().log_spans, location, spans)
-
-        def _upload_trace_data(self, trace_info: Any, trace_data: Any) -> Any:
-            sent = self._sent(
-                trace_info.trace_id, super()._upload_trace_data, trace_info, trace_data
-            )
-            self._lost.pop(trace_info.trace_id, None)  # its spans are in there
-            return sent
-
-        def _sent(self, trace_id: str, send: Callable[..., Any], *arguments: Any) -> Any:
-            deadline = monotonic() + Circuit.budget
-            while True:
-                try:
-                    with self._turns():
-                        return send(*arguments)
-                except NotImplementedError:  # the store keeps spans with the trace's data
-                    raise
-                except Exception as error:
-                    if "database is locked" not in str(error) or monotonic() > deadline:
-                        self._lost[trace_id] = str(as_tracking_error(error))
-                        raise
-                sleep(uniform(0.01, 0.1))
-
-        def report_lost(self) -> None:
-            """Tell of the traces that were not stored whole."""
-            reasons: dict[str, int] = {}
-            while self._lost:
-                _, reason = self._lost.popitem()
-                reasons[reason] = reasons.get(reason, 0) + 1
-            for reason, count in reasons.items():
-                self.report(f"{count:,} trace{'s' * (count != 1)} could not be sent: {reason}")
-
-    return ReportingClient
+def _is_locked(error: Exception) -> bool:
+    return "database is locked" in str(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError, TrackingWarning
 from pytest_armory.store import destination
-from pytest_armory.store.in_force import given_uri
+from pytest_armory.store.in_force import in_force
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.context import Scope, enclosing_scope, entered
 from pytest_armory.track.location import LocalFallback, Location
@@ -170,7 +170,7 @@ def _destination(uri: str | Path | None, outer: EvaluationRun | None) -> destina
     """Armory's precedence: the environment, then the argument, then the local database."""
     if outer is not None and outer.destination is not None:
         return outer.destination  # that of its parent
-    return destination.resolve(given_uri() or (None if uri is None else str(uri)))
+    return destination.resolve(in_force.given() or (None if uri is None else str(uri)))
 
 
 def _test_file() -> str:

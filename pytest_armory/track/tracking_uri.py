@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pytest_armory.store import destination
-from pytest_armory.store.in_force import given_uri
+from pytest_armory.store.in_force import in_force
 
 _initialized: set[str] = set()
 """The URIs that :func:`init_tracking_uri` has set, not the user's environment."""
@@ -22,7 +22,7 @@ def init_tracking_uri(armory_home: str | Path | None = None) -> str:
     environ = dict(os.environ)
     if armory_home is not None:
         environ["ARMORY_HOME"] = str(armory_home)
-    given = given_uri()
+    given = in_force.given()
     if given in _initialized:  # by an earlier call of this function
         given = None
     uri = open_store(destination.resolve(given, environ)).uri
@@ -44,10 +44,10 @@ def init_tracking(uri: str | None = None) -> str:
     """
     from pytest_armory.store import fluent, login
 
-    given = uri or given_uri()
+    given = uri or in_force.given()
     resolved = destination.resolve(given).uri if given else None
     if resolved is None:
         return init_tracking_uri()
-    in_force = login.init_tracking(resolved)
-    fluent.use_tracking_uri(in_force)
-    return in_force
+    tracked = login.init_tracking(resolved)
+    fluent.use_tracking_uri(tracked)
+    return tracked

@@ -23,18 +23,33 @@ TRACED = """
 """
 
 
+LATE = """
+    import mlflow, pytest
+    spans = []
+    @pytest.mark.evaluation
+    def test_a(): spans.append(mlflow.start_span_no_context("late"))
+    def test_b(): spans.pop().end()
+    def test_c(): pass
+"""
+"""A trace that ends when the run is closed that it began in."""
+
+
 def refuse_traces(proxy: Proxy, handler: Handler) -> bool:
     """Answer what stores traces with an error that no retry would change."""
     is_trace = "/traces" in handler.path and handler.command == "POST"
     return is_trace and status(400, "no traces here")(proxy, handler)
 
 
-@pytest.mark.parametrize("way", [(), ("-n2",)], ids=["one", "n2"])
+@pytest.mark.parametrize(
+    ("source", "way"),
+    [(TRACED, ()), (LATE, ()), (LATE, ("-n2", "--dist=loadfile"))],
+    ids=["one", "late", "late-n2"],
+)
 def test_traces_that_cannot_be_sent_are_told_and_fail_a_strict_session(
-    evals: Evals, proxy: Proxy, way: tuple[str, ...]
+    evals: Evals, proxy: Proxy, source: str, way: tuple[str, ...]
 ) -> None:
     proxy.fault = refuse_traces
-    evals.write(TRACED)
+    evals.write(source)
     result = evals.run("--armory-tracking-uri", proxy.url, *way, subprocess=True)
     result.assert_outcomes(passed=3)
     assert result.ret == 0
@@ -55,7 +70,7 @@ def test_all_traces_of_many_threads_and_workers_are_stored(evals: Evals, armory_
         @pytest.mark.parametrize("x", range(8))
         def test_a(x):
             with ThreadPoolExecutor(8) as pool:
-                assert sum(pool.map(answer, range(40))) == 820
+                assert sum(pool.map(answer, range(12))) == 78
     """)
     result = evals.run("-n4", "--armory-strict", subprocess=True)
     result.assert_outcomes(passed=8)
@@ -65,7 +80,7 @@ def test_all_traces_of_many_threads_and_workers_are_stored(evals: Evals, armory_
     assert experiment is not None
     locations = [experiment.experiment_id]
     found = client.search_traces(locations=locations, max_results=500)
-    assert len(found) == 320
+    assert len(found) == 96
     assert {len(trace.data.spans) for trace in found} == {1}
     runs = {run.info.run_id for run in evals.runs().values()}
     assert {trace.info.trace_metadata["mlflow.sourceRun"] for trace in found} == runs

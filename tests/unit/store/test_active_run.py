@@ -11,10 +11,10 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from pytest_armory.store import in_force
 from pytest_armory.store.active_run import ActiveRun, activate, restore, used_by_ending_fixture
 from pytest_armory.store.database import sqlite_uri
-from pytest_armory.store.inherited import VARIABLE
+from pytest_armory.store.handed_down import VARIABLE
+from pytest_armory.store.in_force import in_force
 
 Open = Callable[[], ActiveRun]
 
@@ -77,7 +77,7 @@ def test_it_is_the_active_run_while_its_uri_is_in_force(opened: Open, ours: str,
     mlflow.set_tracking_uri(ours)
     assert current() == active.run_id
     assert active.close() == []
-    assert (current(), in_force.uri_in_force()) == (None, None)
+    assert (current(), in_force.uri()) == (None, None)
 
 
 def test_a_uri_of_the_environment_is_the_users_too(
@@ -119,10 +119,10 @@ def test_ours_that_code_puts_back_late_is_replaced(opened: Open, own: str, ours:
     active.close()
     mlflow.set_tracking_uri(found)
     restore()
-    assert in_force.uri_in_force() is None
+    assert in_force.uri() is None
     mlflow.set_tracking_uri(ours)  # of the user's own will
     restore()
-    assert in_force.uri_in_force() == ours
+    assert in_force.uri() == ours
 
 
 def test_a_run_of_wider_code_is_its_own(opened: Open, ours: str) -> None:
@@ -144,7 +144,7 @@ def test_a_run_of_wider_code_is_its_own(opened: Open, ours: str) -> None:
         mlflow.end_run()
     assert current() == second.run_id
     second.close()
-    assert (current(), in_force.uri_in_force()) == (None, None)
+    assert (current(), in_force.uri()) == (None, None)
 
 
 def test_runs_of_the_tests_own_code_are_children_and_left_ones_are_named(opened: Open) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -91,18 +93,35 @@ def test_two_arguments_at_once_in_a_pool(database: str, read_runs: Read) -> None
 
 
 @pytest.mark.parametrize("given", [None, "http://127.0.0.1:1"])
-def test_child_processes_find_the_store_meanwhile(
+def test_the_variable_of_the_tracking_uri_is_the_users(
     given: str | None, armory_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = sqlite_uri(armory_home / "mlruns" / "mlflow.db")
-    for _ in range(2):  # MLflow itself sets it only when it changes
-        with track_evaluation("digits"):
-            assert os.environ["MLFLOW_TRACKING_URI"] == uri
+    with track_evaluation("digits"):
         assert "MLFLOW_TRACKING_URI" not in os.environ
-    if given:
-        with track_evaluation("digits"):
+        assert mlflow.get_tracking_uri() == uri
+        if given:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-        assert os.environ["MLFLOW_TRACKING_URI"] == given
+            assert mlflow.get_tracking_uri() == given
+    assert os.environ.get("MLFLOW_TRACKING_URI") == given
+
+
+def asked(code: str, **variables: str) -> str:
+    """What a child process prints that has a copy of our environment."""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, **variables}
+    return subprocess.check_output(command, env=environment, text=True).strip()
+
+
+def test_child_processes_find_the_store_meanwhile(armory_home: Path) -> None:
+    uri = sqlite_uri(armory_home / "mlruns" / "mlflow.db")
+    read = "from pytest_armory.store.in_force import in_force; print(in_force.environment())"
+    with track_evaluation("digits"):
+        assert asked("import mlflow; print(mlflow.get_tracking_uri())") == uri
+        assert asked(read) == uri
+        assert asked(read, MLFLOW_TRACKING_URI="sqlite:///own.db") == "sqlite:///own.db"
+        assert asked(read.replace("environment", "given")) == uri
+    assert asked(read) == "None"
 
 
 def test_mlflows_own_calls_land_in_the_run(tmp_path: Path, only: Callable[..., Run]) -> None:

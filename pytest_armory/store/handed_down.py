@@ -1,0 +1,34 @@
+"""What a tracked test hands down to threads and child processes, by an environment variable."""
+
+from __future__ import annotations
+
+import os
+from json import dumps, loads
+from typing import Any
+
+VARIABLE = "ARMORY_ACTIVE_RUN"
+"""JSON: ``uri``, ``experiment_id`` and ``tags`` of the evaluation that is running.
+
+``instead_of`` is there too if that URI stands in the place of ``MLFLOW_TRACKING_URI``, which is as
+the user has set it: a child process in which it is the same takes the other.
+"""
+
+
+def handed_down() -> dict[str, Any]:
+    """What is known of the evaluation that is running, if one is."""
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return {}
+    try:
+        known = loads(text)
+    except ValueError:  # anybody can set a variable
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def hand_down(known: dict[str, Any] | None) -> None:
+    """Tell it, or nothing any more."""
+    if known is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = dumps(known)
