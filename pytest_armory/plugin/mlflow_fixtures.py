@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_armory.plugin.guard import Guard
-from pytest_armory.store import active_run
+from pytest_armory.store import active_run, tracing
 from pytest_armory.store.active_run import ActiveRun, used_by_ending_fixture
 from pytest_armory.store.in_force import in_force
 
@@ -36,7 +36,8 @@ class MlflowFixtures:
 
     def settle(self) -> list[str]:
         """Wait for traces of evaluations; what was lost of those that are over."""
-        return active_run.settle()
+        tracing.settle()
+        return tracing.take_late()
 
     @contextmanager
     def setting_up(

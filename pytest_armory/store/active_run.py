@@ -155,7 +155,7 @@ class ActiveRun:
         Returns the ids of the runs in our store that the test's own code has left open.
         """
         tracing.settle()
-        self.place.report = _late.append
+        self.place.close()
         stack = stack_of(self.thread)
         _synchronize(self.thread)
         above = stack[stack.index(self.entry) + 1 :] if self.is_shown else stack[self.index :]
@@ -186,9 +186,6 @@ _OPENED_IN = "armory.opened_in"
 
 _active: list[ActiveRun] = []
 """Our active runs of all threads, in the order in which they were activated."""
-
-_late: list[str] = []
-"""What was lost of runs that are closed."""
 
 _opened: dict[str, tuple[str | None, bool]] = {}
 """Runs that code opened meanwhile: the URI in force then, and whether it was wider code."""
@@ -239,13 +236,6 @@ def restore() -> None:
     origin, _ = _opened.get(_id(stack[-1]), ("", False)) if stack else ("", False)
     if origin != in_force.uri():
         in_force.put_users()
-
-
-def settle() -> list[str]:
-    """Wait until all traces that have ended are sent; what was lost of runs that are closed."""
-    tracing.settle()
-    told, _late[:] = list(dict.fromkeys(_late)), []
-    return told
 
 
 @contextmanager
@@ -306,13 +296,11 @@ def _is_of(entry: Any, uri: str | None) -> bool:
 
 
 def _bring_up_to_date() -> None:
-    """Have the stacks and the URI in force agree."""
     with _in_a_call_of_the_tests():
         _update()
 
 
 def _trace_begins(trace_id: str) -> None:
-    """Note where a trace belongs."""
     with _in_a_call_of_the_tests():
         _update()
         active = _innermost()
@@ -333,6 +321,7 @@ def _in_a_call_of_the_tests() -> Iterator[None]:
 
 
 def _update() -> None:
+    """Have the stacks and the URI in force agree."""
     in_force.remember_experiment()
     if not _active:
         restore()

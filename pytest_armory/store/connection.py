@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from os import getpid
+from time import monotonic
 from typing import Any, TypeVar
 
 from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError

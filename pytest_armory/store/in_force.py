@@ -13,6 +13,7 @@ and the newest supported version against this.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class InForce:
         self._outer = _from_parent()
         """That of an evaluation that this process is a child of."""
         self._shown = self._outer
+        self._users_default = threading.local()
+        """Set while a thread asks for what is in force without any setting; no other may see it."""
         self._written: str | None = None
         """What was written to MLflow's variable to put ours in force."""
         self._changed = (False, False)
@@ -91,6 +94,8 @@ class InForce:
 
     def environment(self) -> str | None:
         """What MLflow is to read as ``MLFLOW_TRACKING_URI``."""
+        if getattr(self._users_default, "is_asked", False):
+            return None
         return _read(self._shown, os.environ.get(_URI))
 
     def instead_of(self) -> dict[str, str | None]:
@@ -119,19 +124,18 @@ class InForce:
 
     def resolved_users(self) -> str:
         """The tracking URI that would be in force without us; MLflow's default if none is set."""
-        before = self.state()
         users = self._now()
         if self._is_ours and users.uri == self._ours:
             environment = _read(self._outer, self._users.environment)
             users = Settings(self._users.variable, environment)
         if users.uri is not None:
             return users.uri
-        self._write((None, Shown(None, os.environ.get(_URI))))
+        self._users_default.is_asked = True
         try:
             uri: str = _tracking().get_tracking_uri()
             return uri
         finally:
-            self._write(before)
+            self._users_default.is_asked = False
 
     def put_users(self) -> None:
         """Put back what the user had set, where what stands there is ours, now or after all."""

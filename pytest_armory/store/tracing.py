@@ -37,6 +37,10 @@ class Place:
         _our_uris.add(uri)
         self._lost: dict[str, str] = {}
 
+    def close(self) -> None:
+        """What is lost from now on is none of the run's problems."""
+        self.report = _late.append
+
     def send(self, method: str, trace_ids: Sequence[str], *arguments: Any) -> Any:
         """Call a method of MLflow's client for traces, again while the database is locked."""
         work = partial(self._send_in_turn, getattr(_client_of(self.uri), method), *arguments)
@@ -117,6 +121,9 @@ _ended: set[str] = set()
 _ended_before: set[str] = set()
 """Those it had begun to send by then."""
 
+_late: list[str] = []
+"""What was lost of runs that are closed."""
+
 _our_uris: set[str] = set()
 """The tracking URIs that were in force for runs of ours."""
 
@@ -182,6 +189,12 @@ def settle() -> None:
         _ended_before.clear()
         _ended_before.update(_ended)
         _ended.clear()
+
+
+def take_late() -> list[str]:
+    """What was lost of runs that were closed by then, told once."""
+    told, _late[:] = list(dict.fromkeys(_late)), []
+    return told
 
 
 def _flush_batches() -> None:

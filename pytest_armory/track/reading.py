@@ -8,7 +8,7 @@ from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.records.sample_tag import SAMPLES
 from pytest_armory.store import destination
 from pytest_armory.store.destination import Destination
-from pytest_armory.store.in_force import given_uri
+from pytest_armory.store.in_force import in_force
 from pytest_armory.tables import SampleTable
 from pytest_armory.tables.arrow import to_frame
 from pytest_armory.tables.files import PARQUET, read_parquet
@@ -34,7 +34,7 @@ def samples(run: str | EvaluationRun, /) -> Any:
         raise ArmoryUsageError(
             f"samples: got {type(run).__name__}; give the id of a run, or an EvaluationRun"
         )
-    where = destination.resolve(given_uri())
+    where = destination.resolve(in_force.given())
     return to_frame(read_samples(where, find_run(where, run)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -74,8 +73,8 @@ def test_any_character_in_the_home(
     with track_evaluation("digits") as run:
         run.log_dict({}, "ours.json")
         mlflow.log_dict({}, "fluent.json")
-        uri = os.environ["MLFLOW_TRACKING_URI"]
-    assert destination.resolve(uri).database == path  # as a child process will
+        uri = mlflow.get_tracking_uri()
+    assert destination.resolve(uri).database == path
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,)
     connection.close()
