@@ -4,7 +4,7 @@ import pytest
 from attacks import hop_skip_jump, pgd
 from sklearn.metrics import accuracy_score
 
-from pytest_armory import Engine, Evaluation, l2
+from pytest_armory import Engine, Evaluation, correct, l2
 
 pytestmark = pytest.mark.evaluation(name="digits-defence", tags={"dataset": "digits"})
 
@@ -21,7 +21,7 @@ def measure(name, classifier, attack, images, labels):
         model=labelled_by(classifier),
         perturbations={"attack": attack},
         # One test, one run: the names distinguish the two models' metrics.
-        metrics={f"{name}/accuracy": accuracy_score},
+        sample_metrics={f"{name}/accuracy": correct},
         perturbation_metrics={f"{name}/l2": l2},
     )
     return Engine(evaluation).run().metrics

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.metrics import (
@@ -17,7 +18,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from pytest_armory import Engine, Evaluation
+from pytest_armory import Engine, Evaluation, absolute_error, correct, samples
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,8 @@ def test_diabetes(diabetes, regressor, error):
         dataset=(diabetes.x_test, diabetes.y_test),
         model=regressor,
         perturbations={"mismeasure": mismeasure},
-        metrics={"mae": mean_absolute_error, "r2": r2_score},
+        sample_metrics={"mae": absolute_error},
+        metrics={"r2": r2_score},
         batch_size=50,
     )
     results = Engine(evaluation).run()
@@ -53,13 +55,24 @@ def test_diabetes(diabetes, regressor, error):
     assert results.metrics["mae"] < 0.9 * mean_absolute_error(diabetes.y_test, guess)
 
 
+def deviations(data, index):
+    """A figure of one patient's measurements: how far each is from the mean of all."""
+    spread = data.x_train.std(axis=0)
+    figure = Figure()  # pyplot's would stay in memory, and may ask for a display
+    axes = figure.subplots()
+    axes.bar(range(len(spread)), (data.x_test[index] - data.x_train.mean(axis=0)) / spread)
+    axes.set(xlabel="measurement", ylabel="standard deviations", title=f"sample {index}")
+    return figure
+
+
 @pytest.mark.evaluation(description="Breast cancer found in measurements of cells, class by class")
-def test_breast_cancer(breast_cancer, forest):
+def test_breast_cancer(breast_cancer, forest, evaluation_run):
     classes = ["malignant", "benign"]
     evaluation = Evaluation(
         name="breast-cancer",
         dataset=(breast_cancer.x_test, breast_cancer.y_test),
         model=forest,
+        sample_metrics={"accuracy": correct},
         metrics={
             "malignant_found": partial(recall_score, pos_label=0),
             "report": partial(classification_report, target_names=classes, output_dict=True),
@@ -67,6 +80,10 @@ def test_breast_cancer(breast_cancer, forest):
         },
     )
     results = Engine(evaluation).run()
+
+    rows = samples(evaluation_run)
+    missed = int(rows.sort_values("accuracy")["sample"].iloc[0])
+    evaluation_run.log_figure(deviations(breast_cancer, missed), f"missed/sample_{missed}.png")
 
     assert results.metrics["malignant_found"] > 0.9
     assert results.metrics["report/benign/precision"] > 0.9

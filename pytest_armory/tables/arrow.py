@@ -193,7 +193,24 @@ def _by_presence(found: Any, scores: Sequence[str]) -> list[tuple[list[str], Any
         present = found[name].is_valid().combine_chunks()
         key = import_module("numpy").packbits(present.to_numpy(zero_copy_only=False)).tobytes()
         groups.setdefault(key, ([], present))[0].append(name)
-    return [(names, found.filter(present)) for names, present in groups.values()]
+    return [(names, _present(found, present)) for names, present in groups.values()]
+
+
+def _present(found: Any, present: Any) -> Any:
+    rows = present.to_numpy(zero_copy_only=False)
+    return found if rows.all() else taken(found, rows.nonzero()[0])
+
+
+def taken(found: Any, rows: Any) -> Any:
+    """The rows of an Arrow table at these positions; its own `take` starts threads."""
+    pyarrow = import_module("pyarrow")
+    rows = pyarrow.array(rows)
+    columns = [_one_chunk(found[name]).take(rows) for name in found.column_names]
+    return pyarrow.table(columns, schema=found.schema)
+
+
+def _one_chunk(column: Any) -> Any:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _fill(part: SampleRows, rows: Any, scores: set[str]) -> None:
@@ -220,6 +237,6 @@ def _column_of(values: Any) -> Column:
 
 def to_frame(table: SampleTable) -> Any:
     """The samples as a ``pandas.DataFrame``, with ``scores`` and ``partial`` in its ``attrs``."""
-    frame = to_arrow(table).to_pandas()
+    frame = to_arrow(table).to_pandas(use_threads=False)
     frame.attrs.update(scores=table.names, partial=table.is_partial)
     return frame

@@ -9,7 +9,7 @@ from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
-from pytest_armory.tables.arrow import ABOUT, SAMPLE, from_arrow, to_arrow
+from pytest_armory.tables.arrow import ABOUT, SAMPLE, from_arrow, taken, to_arrow
 from pytest_armory.tables.table import SampleTable
 
 PARQUET, JSON = "samples.parquet", "samples.json"
@@ -61,7 +61,8 @@ def read_parquet(content: bytes) -> SampleTable:
     pyarrow = import_module("pyarrow")
     parquet = import_module("pyarrow.parquet")
     try:
-        return from_arrow(parquet.read_table(io.BytesIO(content)))
+        # Arrow's threads may abort a process that ends soon after.
+        return from_arrow(parquet.ParquetFile(io.BytesIO(content)).read(use_threads=False))
     except (pyarrow.ArrowException, KeyError) as error:
         raise ValueError(f"it is no file of samples: {error}") from None
 
@@ -86,7 +87,7 @@ def worst(found: Any, most: int) -> Any:
         first = numpy.partition(keys[0], most - 1)[most - 1]
         rows = numpy.nonzero(keys[0] <= first)[0]
     order = numpy.lexsort([key[rows] for key in reversed(keys)])
-    return found.take(rows[order[:most]])
+    return taken(found, rows[order[:most]])
 
 
 def table_json(found: Any) -> str:

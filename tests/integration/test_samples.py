@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 from conftest import Evals, artifacts_of, text_of
+from mlflow import MlflowClient
 from mlflow.entities import Run
+from servers import Proxy
 
 from pytest_armory import samples, track_samples
 from pytest_armory.cli.main import main
 from pytest_armory.engine import Engine, Evaluation, correct
 from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.store import open_store
+from pytest_armory.store.circuit import _circuits
 from pytest_armory.track import kept_samples, track_evaluation
 
 SOURCE = """
@@ -104,7 +108,9 @@ def _check_command(evals: Evals, run: Run, capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
     for name in (run.info.run_id, "test_engine", "test_it.py::test_engine"):
         assert main(["samples", name, "--worst", "2", "--csv", "all.csv"]) == 0
-        lines = capsys.readouterr().out.splitlines()
+        printed = capsys.readouterr()
+        lines = printed.out.splitlines()
+        assert printed.err == ""
         assert lines[0] == "test_it.py::test_engine: 200 samples; accuracy 0.99, linf 0.25"
         assert [line.split() for line in lines[1:]] == [
             ["sample", "accuracy", "linf", "target", "prediction"],
@@ -289,3 +295,73 @@ def test_rows_of_a_loop_are_stored_on_the_way() -> None:
         stored = samples(run.run_id or "")
         assert (len(stored) >= 4, stored.attrs["partial"]) == (True, True)
     assert samples(run.run_id or "").attrs["partial"] is False
+
+
+REMOTE = """
+import pytest
+from pytest_armory import track_samples
+
+@pytest.mark.evaluation(name="samples {salt}")
+@pytest.mark.parametrize("i", range(2))
+def test_it(i):
+    track_samples({{"a": [1, 0, i]}}, ids=["x", "y", "z"], target=[1, 2, 3])
+"""
+
+
+def check_remote(server: str, salt: int) -> None:
+    """Both runs have all that belongs to their samples."""
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name(f"samples {salt}")
+    found = client.search_runs([experiment.experiment_id], "tags.`armory.kind` = 'evaluation'")
+    runs = {run.info.run_name: run for run in found}
+    assert runs.keys() == {"test_it[0]", "test_it[1]"}
+    for i, run in enumerate(runs[name] for name in sorted(runs)):
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
+            "samples.json",
+            "samples.parquet",
+        }
+        assert run.data.metrics["a"] == (1 + i) / 3
+        assert 0 < run.data.metrics["a/ci_low"] < run.data.metrics["a/ci_high"] < 1
+        assert "samples.json" in run.data.tags["mlflow.loggedArtifacts"]
+        read = client.get_run(run.info.run_id)
+        assert inputs_of(read).keys() == {f"test_it[{i}]"}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", server)
+            assert samples(run.info.run_id)["a"].tolist() == [1, 0, i]
+
+
+def test_over_http_files_and_data_are_sent_off_the_tests_way(
+    evals: Evals, proxy: Proxy, mlflow_server: str
+) -> None:
+    evals.write(REMOTE.format(salt=id(proxy)))
+    result = evals.run("--armory-tracking-uri", proxy.url)
+    result.assert_outcomes(passed=2)
+    check_remote(mlflow_server, id(proxy))
+    files = [one for one in proxy.seen if one.startswith("PUT") and "/samples." in one]
+    assert len(files) == 4
+    assert proxy.count("runs/log-inputs") == 2
+    # One with the outcome, and one for MLflow's page, which is told of the table.
+    assert proxy.count("runs/log-batch") - 1 == 2 * 2
+
+
+def test_an_outage_while_samples_are_stored(evals: Evals, proxy: Proxy, mlflow_server: str) -> None:
+    down: list[str] = []
+
+    def goes_down(_: Proxy, handler: Any) -> bool:
+        if handler.command == "PUT" and "samples.json" in handler.path:
+            down.append(handler.path)
+        if down:
+            handler.give(502, b"gone")
+        return bool(down)
+
+    proxy.fault = goes_down
+    evals.pytester.makeini("[pytest]\narmory_budget = 2")
+    evals.write(REMOTE.format(salt=id(proxy)))
+    result = evals.run("--armory-tracking-uri", proxy.url)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["waiting for *"])
+    open_store.cache_clear()
+    _circuits.clear()
+    proxy.fault = None
+    assert main(["sync", "--to", proxy.url]) == 0
+    check_remote(mlflow_server, id(proxy))

@@ -1,0 +1,159 @@
+"""What samples cost: python benchmarks/samples.py
+
+CPU seconds of one process, medians; for the engine and the run of 1,000 samples the difference of
+the same evaluation with and without them.
+"""
+
+# ruff: noqa: ARG005 - the functions take what the engine gives them.
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Mapping
+from time import process_time
+from typing import Any
+
+MANY, FEW, ROUNDS = 1_000_000, 1_000, 5
+
+
+def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """The median CPU time of a call."""
+    taken = []
+    for _ in range(rounds):
+        begun = process_time()
+        work()
+        taken.append(process_time() - begun)
+    return statistics.median(taken)
+
+
+def engine_run(metrics: Mapping[str, Any]) -> Any:
+    """An evaluation of a million samples in batches of a thousand, in a run in memory."""
+    import numpy as np
+
+    from pytest_armory.engine import Engine, Evaluation
+    from pytest_armory.track.evaluation import running
+    from pytest_armory.track.run import EvaluationRun
+
+    inputs, targets = np.zeros(MANY), np.arange(MANY) % 10
+    run = EvaluationRun()
+    with running(run):
+        Engine(
+            Evaluation(
+                name="many",
+                dataset=(inputs, targets),
+                batch_size=1000,
+                model=lambda batch: np.zeros(len(batch), "int64"),
+                sample_metrics=metrics,
+            ),
+            progress=False,
+        ).run()
+    return run
+
+
+def three_scores() -> dict[str, Callable[..., Any]]:
+    """Functions that cost next to nothing themselves."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    right, far, near = rng.random(1000) < 0.9, rng.random(1000, "float32"), np.zeros(1000)
+    return {
+        "right": lambda targets, predictions: right,
+        "far": lambda targets, predictions: far,
+        "near": lambda targets, predictions: near,
+    }
+
+
+def of_the_engine() -> None:
+    """Own time and memory of a million samples with three scores."""
+    without = seconds(lambda: engine_run({}))
+    with_them = seconds(lambda: engine_run(three_scores()))
+    each = (with_them - without) / MANY * 1e6
+    print(f"engine, own time for each of {MANY:,} samples, three scores: {each:.2f} µs (goal: 1)")
+    (rows,) = engine_run(three_scores()).writer.samples.table.parts
+    held = [*rows.scores.values(), *(column.values for column in rows.columns.values())]
+    size = sum(map(sys.getsizeof, held)) / 1e6
+    print(f"memory of these, with targets and predictions: {size:.0f} MB (goal: 100)")
+
+
+def of_files() -> None:
+    """Time and size of the files of a million rows, and the time to read them."""
+    import numpy as np
+
+    from pytest_armory.tables import SampleTable
+    from pytest_armory.tables.arrow import to_arrow
+    from pytest_armory.tables.files import read_parquet, table_json, worst, write_parquet
+
+    rng = np.random.default_rng(0)
+    right = rng.random(MANY) < 0.94
+    targets = rng.integers(0, 10, MANY)
+    table = SampleTable()
+    rows = table.rows_of("many", ["right", "far"])
+    scores = {
+        "right": right.astype("float64"),
+        "far": rng.random(MANY, "float32").astype("float64"),
+    }
+    rows.add(
+        {name: array("d", values.tobytes()) for name, values in scores.items()},
+        columns={"target": targets, "prediction": np.where(right, targets, (targets + 1) % 10)},
+    )
+    found = to_arrow(table)
+    content = write_parquet(found)
+    print(f"Parquet of {MANY:,} rows: {len(content) / 1e6:.1f} MB (goal: 10)")
+    print(f"  written: {seconds(lambda: write_parquet(to_arrow(table))):.2f} s (goal: 0.3)")
+    print(f"  read: {seconds(lambda: read_parquet(content)):.2f} s")
+    print(f"  the worst 1,000: {seconds(lambda: table_json(worst(found, 1000))):.2f} s")
+    print(f"  digest: {seconds(lambda: rows.score('right').digest):.2f} s")
+
+
+def of_a_run() -> None:
+    """What a tracked evaluation of 1,000 samples pays for them, with the local database."""
+    import numpy as np
+
+    from pytest_armory import Engine, Evaluation, correct, track_evaluation
+
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.random(FEW), rng.integers(0, 2, FEW)
+
+    def evaluate(**given: Any) -> None:
+        with track_evaluation("samples"):
+            Engine(
+                Evaluation(
+                    name="few",
+                    dataset=(inputs, targets),
+                    batch_size=100,
+                    model=lambda batch: (batch > 0.5) * 1,
+                    **given,
+                ),
+                progress=False,
+            ).run()
+
+    plain = {"metrics": {"accuracy": lambda targets, found: float((targets == found).mean())}}
+    sampled = {"sample_metrics": {"accuracy": correct}}
+    for given in (plain, sampled):  # what is imported is no part of it
+        evaluate(**given)
+    taken: dict[str, list[float]] = {"plain": [], "sampled": []}
+    for _ in range(20):
+        taken["plain"].append(seconds(lambda: evaluate(**plain), 1))
+        taken["sampled"].append(seconds(lambda: evaluate(**sampled), 1))
+    without, with_them = (statistics.median(values) for values in taken.values())
+    print(
+        f"a script's run of {FEW:,} samples: {(with_them - without) * 1e3:.1f} ms more than the "
+        f"{without * 1e3:.1f} ms without (goal: 10)"
+    )
+
+
+def main() -> None:
+    """Measure, and print."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(ARMORY_HOME=home, MLFLOW_DISABLE_TELEMETRY="true")
+        of_the_engine()
+        of_files()
+        of_a_run()
+
+
+if __name__ == "__main__":
+    main()
