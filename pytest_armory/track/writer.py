@@ -213,14 +213,14 @@ class RunWriter:
         files = sample_files(self.samples.table, is_partial=bool(tags))
         self.connection.tags.update(tags or {})
 
-        def send(location: Location) -> None:
-            location.store.log_files(location.run, files)
+        def describe(location: Location) -> None:
             new = {**(tags or {}), **self._table_tag(JSON, location)}
             if new:
                 location.store.log_batch(location.run_id, tags=new)
             location.store.log_datasets(location.run, datasets)
 
-        self.connection.do_later(send)
+        self.connection.do_later(describe)
+        self.store_files(files)
 
     def _table_tag(self, name: str, location: Location | None) -> dict[str, str]:
         """The tag by which MLflow's page finds a table, unless the run has it.
