@@ -67,6 +67,6 @@ def _of(where: Destination, reference: Reference) -> Mapping[str, float]:
     baseline = baselines.find(where, reference)
     if baseline.problem:
         raise ArmoryUsageError(baseline.problem)
-    every = (item for evaluations in baseline.metrics.values() for item in evaluations.items())
-    seconds = ((nodeid, metrics.get("duration_seconds")) for nodeid, metrics in every)
+    every = (item for evaluations in baseline.runs.values() for item in evaluations.items())
+    seconds = ((nodeid, runs[0].metrics.get("duration_seconds")) for nodeid, runs in every)
     return {nodeid: value for nodeid, value in seconds if value is not None}

@@ -69,6 +69,12 @@ class Meters:
         return {**self._scores, **each}
 
     @property
+    def functions(self) -> dict[str, Callable[[Any, Any], object]]:
+        """The metrics that are functions of all targets and predictions, by name."""
+        measures = [(n, m) for _, n, m in self._measures if isinstance(m, FunctionMetric)]
+        return {n: m.function for n, m in measures if m.is_of_pairs}
+
+    @property
     def need_clean_inputs(self) -> bool:
         """Whether one of them is given the inputs as they were before perturbations."""
         wanting = [*self._scores.values(), *(meter for _, _, meter in self._measures)]

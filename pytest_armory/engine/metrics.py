@@ -118,6 +118,11 @@ class FunctionMetric:
         self.wants_inputs = not is_evaluate(function) and _has_parameter(function, "inputs")
         collected.wants_inputs |= self.wants_inputs
 
+    @property
+    def is_of_pairs(self) -> bool:
+        """Whether it is `f(targets, predictions)` and nothing else."""
+        return not (self.wants_inputs or is_evaluate(self.function))
+
     def results(self, name: str) -> dict[str, object]:
         targets, predictions = (
             self.collected.joined("targets"),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pytest_armory.engine.answers import Batch
 from pytest_armory.engine.arrays import RefusedError, describe, rows, samples
 from pytest_armory.engine.evaluation import Evaluation
-from pytest_armory.engine.metrics import PerSampleMetric
+from pytest_armory.engine.metrics import PerSampleMetric, is_incremental
 from pytest_armory.engine.scores import HIGHER_IS_WORSE, classes, correct
 from pytest_armory.errors import ArmoryUsageError
 
@@ -54,6 +54,7 @@ class SampleRecorder:
         self.ids, self.meters = evaluation.ids, meters
         functions = evaluation.sample_metrics
         self.as_classes = correct in functions.values()
+        self.keeps_classes = any(not is_incremental(m) for m in evaluation.metrics.values())
         self.count = 0
         self.log: SampleLog | None = None
         if opener is not None and meters:
@@ -75,11 +76,14 @@ class SampleRecorder:
             "target": _scalars(batch.targets, self.as_classes),
             "prediction": _scalars(predictions, self.as_classes or _are_classes(batch.targets)),
         }
+        if self.keeps_classes:
+            columns |= _class_columns(predictions)
         scores: dict[str, Any] = {name: meter.batch for name, meter in self.meters.items()}
         if errors:
             scores = {name: _spread(v, good, count, math.nan) for name, v in scores.items()}
             scores = {name: array("d", values) for name, values in scores.items()}
-            columns["prediction"] = _spread(columns["prediction"], good, count, None)
+            kept = {name: v for name, v in columns.items() if name.startswith("prediction")}
+            columns |= {name: _spread(v, good, count, None) for name, v in kept.items()}
             columns["error"] = [errors.get(position) for position in range(count)]
         try:
             self.log.add(
@@ -148,6 +152,18 @@ def _scalars(values: Any, as_classes: bool) -> Any:
         return None
     plain = all(v is None or isinstance(v, (Number, str)) or _is_scalar(v) for v in values)
     return values if plain else None
+
+
+CLASSES = 16
+"""The most classes of which the scores are kept, which functions such as AUC need."""
+
+
+def _class_columns(predictions: Any) -> dict[str, Any]:
+    """The scores of each class, where they are few: ``prediction[0]`` and so on."""
+    shape: tuple[int, ...] = tuple(getattr(predictions, "shape", ()))
+    if len(shape) != 2 or not 2 <= shape[1] <= CLASSES:
+        return {}
+    return {f"prediction[{i}]": predictions[:, i] for i in range(shape[1])}
 
 
 def _is_scalar(value: object) -> bool:

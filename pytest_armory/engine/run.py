@@ -47,8 +47,12 @@ class ResultLog(StepLog, SampleOpener, Protocol):
         numbers: Mapping[str, float],
         arrays: Mapping[str, object],
         names: Mapping[str, str],
+        functions: Mapping[str, Callable[[Any, Any], object]],
     ) -> Mapping[str, str]:
-        """Write what an evaluation measured; returns which metrics another one had, and which."""
+        """Write what an evaluation measured; returns which metrics another one had, and which.
+
+        ``functions`` are the metrics that are functions of all predictions.
+        """
 
     def log_results(self, numbers: Mapping[str, float], arrays: Mapping[str, object]) -> None:
         """Write metrics and arrays."""
@@ -160,7 +164,9 @@ class Engine:
         values = metric_values({**walk.measured, **own}, convert=_track().convert_result)
         shared: Mapping[str, str] = {}
         if log is not None:
-            taken = log.log_evaluation(name, values.numbers, values.arrays, values.names)
+            taken = log.log_evaluation(
+                name, values.numbers, values.arrays, values.names, walk.meters.functions
+            )
             shared = {k: v for k, v in taken.items() if values.names.get(k) not in own}
         if shared:
             metric, first = next(iter(shared.items()))

@@ -1,4 +1,4 @@
-"""Baselines: which earlier run an evaluation is compared with, looked up once for a session.
+"""Baselines: which earlier runs an evaluation is compared with, looked up once for a session.
 
 The controller of xdist looks them up, and sends the result to its workers as builtins.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_armory.errors import TrackingError
+from pytest_armory.gates.evidence import MOST_SESSIONS
 from pytest_armory.gates.parse import Reference
-from pytest_armory.records.tags import (
-    decode_attempt,
-    decode_counts,
-    decode_session_counts,
-    origin_of,
+from pytest_armory.gates.past_runs import (
+    PastRun,
+    from_wire,
+    has_passed_body,
+    history_of,
+    past_run,
+    pooled_metrics,
 )
+from pytest_armory.records.tags import GATES, decode_counts, decode_session_counts, origin_of
 from pytest_armory.store.destination import Destination
 
 if TYPE_CHECKING:
@@ -26,30 +30,60 @@ if TYPE_CHECKING:
 SEARCH_LIMIT = 5000
 """How many passed runs of a branch or commit are searched, the newest first."""
 
+HISTORY_LIMIT = 25_000
+"""How many runs of earlier sessions are searched: 20 of 1,000 evaluations, and some that failed."""
+
+_Runs = Mapping[str, Mapping[str, Sequence[PastRun]]]
+"""Runs by experiment id and node id, the newest first."""
+
 
 @dataclass(frozen=True)
 class Baseline:
-    """The runs that a reference names: their metrics by experiment id and node id; a description.
+    """The runs that a reference names, by experiment id and node id; a description.
 
-    ``digests`` has in the same way which data each score was of.
-
-    ``sessions`` are the sessions these runs are of, the newest first, with the ids of their
-    experiments; ``problem`` says why there are none.
+    Several runs of one evaluation are pooled: its metrics are their means. ``history`` are the runs
+    of the sessions before. ``sessions`` are those of the baseline, the newest first, with the ids
+    of their experiments; ``problem`` says why there are none.
     """
 
     reference: str
     sessions: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    metrics: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    runs: _Runs = field(default_factory=dict)
+    history: _Runs = field(default_factory=dict)
     problem: str = ""
-    digests: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
 
-    def of(self, experiment_id: str | None, nodeid: str) -> Mapping[str, float] | None:
-        """The metrics of the run to compare with, or None."""
-        return self.metrics.get(experiment_id or "", {}).get(nodeid)
+    def runs_of(
+        self, experiment_id: str | None, nodeid: str, version: str = ""
+    ) -> Sequence[PastRun]:
+        """The runs to compare with: none of another version of the evaluation."""
+        found = self.runs.get(experiment_id or "", {}).get(nodeid, ())
+        return [run for run in found if run.version == version]
 
-    def digests_of(self, experiment_id: str | None, nodeid: str) -> Mapping[str, str]:
-        """The digest of each score's data in the run to compare with."""
-        return self.digests.get(experiment_id or "", {}).get(nodeid, {})
+    def of(
+        self, experiment_id: str | None, nodeid: str, version: str = ""
+    ) -> Mapping[str, float] | None:
+        """The metrics to compare with, or None."""
+        runs = self.runs_of(experiment_id, nodeid, version)
+        return pooled_metrics(runs) if runs else None
+
+    def history_of(
+        self,
+        experiment_id: str | None,
+        nodeid: str,
+        metric: str,
+        version: str = "",
+        digests: Mapping[str, str] | None = None,
+    ) -> list[float]:
+        """A metric's values in earlier sessions: see :func:`.past_runs.history_of`."""
+        found = self.history.get(experiment_id or "", {}).get(nodeid, ())
+        return history_of(found, metric, version, digests or {}, MOST_SESSIONS)
+
+    def digests_of(
+        self, experiment_id: str | None, nodeid: str, version: str = ""
+    ) -> Mapping[str, str]:
+        """The digest of each score's data in the newest run to compare with."""
+        runs = self.runs_of(experiment_id, nodeid, version)
+        return runs[0].digests if runs else {}
 
     def describe(self, experiments: Collection[str | None]) -> str:
         """The baseline of a session in these experiments (their ids; None: unknown), in words."""
@@ -65,7 +99,32 @@ class Baseline:
         return f"baseline {self.reference}: {word} {some}"
 
 
-def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
+def baseline_from_wire(members: Mapping[str, Any]) -> Baseline:
+    """A baseline from what ``asdict`` and JSON made of it."""
+    runs = {name: from_wire(members[name]) for name in ("runs", "history")}
+    return Baseline(**{**members, **runs})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of a reference is looked up.
+
+    ``pooled`` is of how many sessions the baseline is the mean; ``sessions`` are those that another
+    job of the session has found, or none; ``history`` says that gates need earlier sessions
+    whatever the baseline's runs hold.
+    """
+
+    pooled: int = 1
+    sessions: Collection[str] = ()
+    history: bool = False
+
+
+def find(
+    where: Destination,
+    reference: Reference,
+    own: str = "",
+    wanted: Wanted = Wanted(),
+) -> Baseline:
     """Look a reference up; if nothing is found, returns a :class:`Baseline` with a ``problem``.
 
     For ``latest`` it is, in each experiment, the last session that finished well and in which an
@@ -76,44 +135,58 @@ def find(where: Destination, reference: Reference, own: str = "") -> Baseline:
     if where.database is not None and not where.database.exists():
         return Baseline(name, problem=f"there is no session at {where.display_uri} yet")
     try:
-        runs = _passed_runs(where, reference, own)
+        runs = _passed_runs(where, reference, own, wanted)
+        if not runs:
+            what = "session that finished well" if name == "latest" else "passed evaluation of it"
+            text = f"no {what} is at {where.display_uri}{_advice(reference)}"
+            return Baseline(name, problem=text)
+        chosen = _newest_of_each(runs, wanted.pooled if reference.is_moving else 1)
+        history = _history(where, reference, own, chosen, wanted.history)
     except TrackingError as error:
         return Baseline(name, problem=str(error))
-    if not runs:
-        what = "session that finished well" if name == "latest" else "passed evaluation of it"
-        return Baseline(name, problem=f"no {what} is at {where.display_uri}{_advice(reference)}")
-    return _newest_of_each(name, runs)
+    sessions: dict[str, set[str]] = {}
+    for run in sorted(chosen, key=lambda run: -run.start):
+        sessions.setdefault(origin_of(run.tags).session, set()).add(run.experiment_id)
+    by_session = {session: sorted(ids) for session, ids in sessions.items()}
+    return Baseline(name, by_session, _by_evaluation(chosen), history)
 
 
-def _passed_runs(where: Destination, reference: Reference, own: str) -> list[StoredRun]:
+def _passed_runs(
+    where: Destination, reference: Reference, own: str, wanted: Wanted
+) -> list[StoredRun]:
     from pytest_armory.store import open_store
 
     most = SEARCH_LIMIT if reference.kind in ("branch", "commit") else None
     store = open_store(where)
     return [
         run
-        for ids, condition in _searches(store, reference, own)
+        for ids, condition in _searches(store, reference, own, wanted)
         for run in store.search.runs(ids, f"{_PASSED} AND {condition}", newest=True, most=most)
         if run.tags.get("armory.session") != own
+        and (not wanted.sessions or run.tags.get("armory.session") in wanted.sessions)
     ]
 
 
-def _newest_of_each(name: str, runs: Iterable[StoredRun]) -> Baseline:
-    """The newest of the runs for each evaluation."""
-    metrics: dict[str, dict[str, Mapping[str, float]]] = {}
-    digests: dict[str, dict[str, Mapping[str, str]]] = {}
-    sessions: dict[str, set[str]] = {}
+def _newest_of_each(runs: Iterable[StoredRun], most: int) -> list[StoredRun]:
+    """The newest run of each evaluation, in so many sessions."""
+    found: dict[tuple[str, str], dict[str, StoredRun]] = {}
     for run in sorted(runs, key=lambda run: -run.start):
-        evaluations = metrics.setdefault(run.experiment_id, {})
-        nodeid = run.tags.get("armory.nodeid", "")
-        if nodeid not in evaluations:
-            evaluations[nodeid] = run.metrics
-            known = decode_attempt(run.tags, {}).digests
-            if known:
-                digests.setdefault(run.experiment_id, {})[nodeid] = known
-            sessions.setdefault(run.tags.get("armory.session", ""), set()).add(run.experiment_id)
-    by_session = {session: sorted(ids) for session, ids in sessions.items()}
-    return Baseline(name, by_session, metrics, digests=digests)
+        by_session = found.setdefault((run.experiment_id, _nodeid(run)), {})
+        if len(by_session) < most:
+            by_session.setdefault(origin_of(run.tags).session, run)
+    return [run for by_session in found.values() for run in by_session.values()]
+
+
+def _by_evaluation(runs: Iterable[StoredRun]) -> dict[str, dict[str, list[PastRun]]]:
+    found: dict[str, dict[str, list[PastRun]]] = {}
+    for run in runs:
+        evaluations = found.setdefault(run.experiment_id, {})
+        evaluations.setdefault(_nodeid(run), []).append(past_run(run))
+    return found
+
+
+def _nodeid(run: StoredRun) -> str:
+    return run.tags.get("armory.nodeid", "")
 
 
 def _advice(reference: Reference) -> str:
@@ -124,39 +197,98 @@ def _advice(reference: Reference) -> str:
     return f"; for a {kind} write {kind}:{reference.value}"
 
 
-def _searches(store: Store, reference: Reference, own: str) -> Iterator[tuple[list[str], str]]:
+def _searches(
+    store: Store, reference: Reference, own: str, wanted: Wanted
+) -> Iterator[tuple[list[str], str]]:
     """The experiments and the condition of each search that a reference takes."""
     experiments = store.experiments.ids()
     if reference.kind == "session":
         yield experiments, f"tags.`armory.session` = {_quoted(reference.value)}"
+    elif reference.kind == "latest" and wanted.sessions:
+        for session in wanted.sessions:
+            yield experiments, f"tags.`armory.session` = {_quoted(session)}"
     elif reference.kind == "latest":
-        latest = _latest_sessions(store, experiments, own)
-        for session in dict.fromkeys(latest.values()):
-            ids = [experiment_id for experiment_id in latest if latest[experiment_id] == session]
+        latest = _latest_sessions(store, experiments, own, wanted.pooled)
+        for session in dict.fromkeys(name for names in latest.values() for name in names):
+            ids = [experiment_id for experiment_id in latest if session in latest[experiment_id]]
             yield ids, f"tags.`armory.session` = {_quoted(session)}"
     elif reference.kind == "branch":
-        # Not `armory.ci.ref`: for a pull request from a fork that may be `main` as well.
-        yield experiments, f"tags.`mlflow.source.git.branch` = {_quoted(reference.value)}"
+        yield experiments, _on_branch(reference)
     else:
         yield experiments, f"tags.`mlflow.source.git.commit` LIKE '{reference.value}%'"
 
 
-def _latest_sessions(store: Store, experiments: list[str], own: str) -> dict[str, str]:
-    """The last session that succeeded, with a passed evaluation, by the experiment's id."""
-    latest: dict[str, str] = {}
+def _on_branch(reference: Reference) -> str:
+    # Not `armory.ci.ref`: for a pull request from a fork that may be `main` as well.
+    return f"tags.`mlflow.source.git.branch` = {_quoted(reference.value)}"
+
+
+def _latest_sessions(
+    store: Store, experiments: list[str], own: str, most: int
+) -> dict[str, list[str]]:
+    """The last sessions that succeeded, with a passed evaluation, by the experiment's id."""
+    latest: dict[str, list[str]] = {}
     for run in store.search.runs(experiments, _SESSIONS, newest=True, most=SEARCH_LIMIT):
         passed = decode_counts(run.metrics).numbers.get("passed")
         running = decode_session_counts(run.metrics).numbers.get("running")
         session = origin_of(run.tags).session
         if session not in (own, "") and passed and not running:
-            latest.setdefault(run.experiment_id, session)
+            found = latest.setdefault(run.experiment_id, [])
+            if session not in found and len(found) < most:
+                found.append(session)
     return latest
 
 
 _SESSIONS = "tags.`armory.kind` = 'session' AND attributes.status = 'FINISHED'"
-_PASSED = "tags.`armory.kind` = 'evaluation' AND tags.`armory.outcome` = 'passed'"
+_EVALUATIONS = "tags.`armory.kind` = 'evaluation'"
+_PASSED = f"{_EVALUATIONS} AND tags.`armory.outcome` = 'passed'"
 
 
 def _quoted(text: str) -> str:
     """A value in MLflow's filter strings, which have no escapes."""
     return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+# Earlier sessions
+
+
+def _history(
+    where: Destination,
+    reference: Reference,
+    own: str,
+    chosen: Sequence[StoredRun],
+    is_needed: bool,
+) -> dict[str, dict[str, list[PastRun]]]:
+    """The runs of earlier sessions, of the evaluations that may need them: one search.
+
+    Those are all where ``is_needed``, else those whose baseline run has samples, or a gate on what
+    earlier sessions scatter.
+    """
+    from pytest_armory.store import open_store
+
+    keys = {(r.experiment_id, _nodeid(r)) for r in chosen if is_needed or _may_need_history(r)}
+    if not keys:
+        return {}
+    condition = _EVALUATIONS
+    if reference.kind == "branch":
+        condition += f" AND {_on_branch(reference)}"
+    elif not reference.is_moving:
+        condition += f" AND attributes.start_time < {min(run.start for run in chosen)}"
+    found: dict[str, dict[str, list[PastRun]]] = {}
+    seen: dict[tuple[str, str], set[str]] = {key: set() for key in keys}
+    experiments = sorted({experiment_id for experiment_id, _ in keys})
+    search = open_store(where).search
+    for run in search.each(experiments, condition, newest=True, most=HISTORY_LIMIT):
+        key, session = (run.experiment_id, _nodeid(run)), origin_of(run.tags).session
+        if key not in keys or session in ("", own) or not has_passed_body(run):
+            continue
+        if len(seen[key]) < MOST_SESSIONS or session in seen[key]:
+            seen[key].add(session)
+            found.setdefault(key[0], {}).setdefault(key[1], []).append(past_run(run))
+        elif all(len(sessions) >= MOST_SESSIONS for sessions in seen.values()):
+            break
+    return found
+
+
+def _may_need_history(run: StoredRun) -> bool:
+    return "armory.samples" in run.tags or "noise" in run.tags.get(GATES, "")

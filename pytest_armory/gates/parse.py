@@ -58,6 +58,11 @@ class Reference:
     kind: str
     value: str = ""
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether later sessions change what it names: ``latest`` and a branch's."""
+        return self.kind in ("latest", "branch")
+
     def __str__(self) -> str:
         if self.kind in _PREFIXED_KINDS:
             return f"{self.kind}:{self.value}"

@@ -89,19 +89,40 @@ def _missed(verdict: Verdict, text: str) -> Verdict:
     return replace(verdict, state="failed", text=text)
 
 
-def judge_again(record: EvaluationRecord, baseline: Mapping[str, float] | None) -> EvaluationRecord:
+def judge_again(
+    record: EvaluationRecord,
+    baseline: Mapping[str, float] | None,
+    known: Mapping[str, Known] | None = None,
+    terms: Terms = Terms(),  # noqa: B008 - it is frozen
+) -> EvaluationRecord:
     """The record with another baseline run's metrics, and its gates on that judged by them.
 
-    The tolerances are those of its verdicts; the verdicts of its bounds stay as they are.
+    The tolerances are those of its verdicts, and what an unclear one does; the verdicts of its
+    bounds stay as they are.
     """
     kept = [v for v in record.verdicts if not _depends_on_baseline(v)]
-    tolerances = {
+    policies = {v.metric: v.unclear or "pass" for v in record.verdicts if _depends_on_baseline(v)}
+    compared = [
+        verdict
+        for metric, tolerance in tolerances_of(record).items()
+        for verdict in judge(
+            record.metrics,
+            tolerances={metric: tolerance},
+            baseline=baseline,
+            known=known,
+            terms=replace(terms, unclear=policies[metric]),
+        )
+    ]
+    return replace(record, baseline=dict(baseline or {}), verdicts=(*kept, *compared))
+
+
+def tolerances_of(record: EvaluationRecord) -> dict[str, Tolerance]:
+    """The tolerances that a record's gates were, by metric."""
+    return {
         verdict.metric: parse_tolerance(verdict.rule.removeprefix(_BASELINE_RULE))
         for verdict in record.verdicts
         if _depends_on_baseline(verdict)
     }
-    compared = judge(record.metrics, tolerances=tolerances, baseline=baseline)
-    return replace(record, baseline=dict(baseline or {}), verdicts=(*kept, *compared))
 
 
 def _depends_on_baseline(verdict: Verdict) -> bool:
@@ -169,6 +190,7 @@ def _judge_tolerance(
     terms: Terms,
 ) -> Verdict:
     value, base = _number_of(metrics, metric), _number_of(baseline or {}, metric)
+    unclear = "" if terms.unclear == "pass" else terms.unclear
     if base is None:
         text = "is not in the baseline run" if baseline is not None else "has no baseline run"
         missing = f", and {_never_logged(metric, metrics)}" if value is None else ""
@@ -176,11 +198,14 @@ def _judge_tolerance(
     elif value is None:
         found = _Finding("failed", _never_logged(metric, metrics))
     elif tolerance.noise:
-        return _judge_noise(metric, value, base, tolerance, known, terms)
+        judged = _judge_noise(metric, value, base, tolerance, known, terms)
+        return replace(judged, unclear=unclear)
     else:
         found = _check_change(value, base, tolerance)
     rule, higher = f"{_BASELINE_RULE}{tolerance}", tolerance.higher_is_worse
-    verdict = Verdict(metric, rule, found.state, value, found.limit, base, found.text, higher)
+    verdict = Verdict(
+        metric, rule, found.state, value, found.limit, base, found.text, higher, unclear=unclear
+    )
     return _with_evidence(verdict, tolerance, known, terms)
 
 

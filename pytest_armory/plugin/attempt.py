@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, time
@@ -37,6 +37,7 @@ class Attempt:
         self.phase_seconds: dict[str, float] = {}
         self.opening_seconds = 0.0
         self.request_seconds = 0.0
+        self.judging_seconds = 0.0
         self.sources: list[Source] = []
         self.described: dict[str, str] = {}
         """Parameters that are known since setup, and are written when the test ends."""
@@ -44,6 +45,8 @@ class Attempt:
         self.captured: dict[str, str] = {}
         self.verdicts: list[Verdict] = []
         self.baseline: Mapping[str, float] | None = None
+        self.has_stored_baseline = False
+        """Whether that is an earlier session's, and not a hook's."""
         self.own_metrics: Mapping[str, float] = {}
         """What the test has logged by ``mlflow.*`` itself, if a gate needed it."""
         self.chief: tuple[str, ...] = ()
@@ -59,7 +62,18 @@ class Attempt:
     def seconds(self) -> float:
         """The test's own time, over all phases: without the requests to the store meanwhile."""
         total = sum(self.phase_seconds.values())
-        return max(0.0, total - self.opening_seconds - self.request_seconds)
+        return max(0.0, total - self.opening_seconds - self.judging_seconds - self.request_seconds)
+
+    @contextmanager
+    def being_judged(self) -> Iterator[None]:
+        """Count the time of judging apart: it is not the test's own."""
+        connection = self.run.connection
+        started, requests = perf_counter(), connection.request_seconds
+        try:
+            yield
+        finally:
+            spent = perf_counter() - started - (connection.request_seconds - requests)
+            self.judging_seconds += max(0.0, spent)
 
     @property
     def elapsed(self) -> float:

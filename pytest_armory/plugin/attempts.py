@@ -64,6 +64,7 @@ class Attempts:
         self.destination = destination
         self.fixtures = FixtureParams(at_once=destination is not None)
         self.baseline = Baseline("none")
+        self.judging = judging.wanted_judging(settings)
         self.current: Attempt | None = None
         self.problems: list[str] = []
         self._opener = RunOpener(
@@ -226,7 +227,9 @@ class Attempts:
         if not judging.has_gates(mark, self.settings):
             return ""
         try:
-            return judging.judge_attempt(attempt, mark, self.settings, self.baseline)
+            with attempt.being_judged():
+                session = judging.Compared(self.baseline, self.judging, self.destination)
+                return judging.judge_attempt(attempt, mark, self.settings, session)
         except Exception as error:  # noqa: BLE001 - see `unexpected_error`
             attempt.problems.append(f"its gates are not judged: {unexpected_error(error)}")
             return ""

@@ -105,6 +105,8 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, object, None]:
     """Refuse markers that cannot be used, before the first test runs."""
+    if config.stash[_settings].track:
+        _note_collected(config, items)
     yield
     errors = _marker_errors(config, items)
     if errors:
@@ -122,6 +124,14 @@ def _marker_errors(config: pytest.Config, items: list[pytest.Item]) -> list[str]
         errors = marker.marker_errors(items)
         remark(config, marker.marker_remarks(items))
     return errors
+
+
+def _note_collected(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note the gates of the whole collection, before any is deselected."""
+    from pytest_armory.plugin import gate_count
+
+    with guard_of(config).step():
+        gate_count.note_collected(config, items)
 
 
 def _judge_in_memory(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.evidence import Terms
 from pytest_armory.gates.parse import parse_tolerance
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.attempt import Attempt
-from pytest_armory.plugin.marker import Mark
+from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
 from pytest_armory.records import Verdict
+from pytest_armory.records.judging_tag import Judging
+from pytest_armory.store.destination import Destination
 from pytest_armory.values import legal_key
+
+if TYPE_CHECKING:
+    from pytest_armory.gates.known import Sources
 
 T = TypeVar("T")
 
@@ -27,24 +33,73 @@ def has_gates(mark: Mark, settings: Settings) -> bool:
     return bool(mark.at_least or mark.at_most or mark.baseline or settings.tolerances)
 
 
-def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Baseline) -> str:
+def wanted_judging(settings: Settings) -> Judging:
+    """What verdicts depend on, as this job was given it."""
+    return Judging(
+        reference=str(settings.baseline) if settings.baseline else "",
+        confidence=settings.confidence,
+        unclear=settings.verdicts.unclear,
+        overrides=settings.verdicts.overrides,
+        pooled=settings.verdicts.sessions,
+    )
+
+
+def prepare(baseline: Baseline) -> None:
+    """Import before the first test what judging its samples takes, if the baseline has some."""
+    every = (runs for found in baseline.runs.values() for runs in found.values())
+    if any(run.has_samples for runs in every for run in runs):
+        from pytest_armory.statistics.numeric import preload
+        from pytest_armory.tables.files import preload as preload_files
+
+        preload()
+        preload_files()
+
+
+def terms_of(judging: Judging, mark: Mark) -> Terms:
+    """What the gates of a test are judged by: the command line wins over its markers."""
+    unclear = judging.unclear if judging.overrides else mark.unclear or judging.unclear
+    return Terms(judging.confidence, judging.gates, unclear)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a session's evaluations are compared with, and by which terms.
+
+    ``where`` is None in a session that is not tracked.
+    """
+
+    baseline: Baseline
+    judging: Judging
+    where: Destination | None
+
+
+def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Compared) -> str:
     """Judge an attempt by its gates; returns the text that it fails with, or ""."""
-    attempt.baseline = baseline_of(attempt, session)
+    attempt.baseline = baseline_of(attempt, session.baseline)
     _note_intervals(attempt, mark, settings)
     own = _own_metrics(attempt)
     attempt.own_metrics = own or {}
     metrics = {"duration_seconds": attempt.elapsed, **attempt.run.metrics, **attempt.own_metrics}
     key_of = attempt.run.writer.metrics.key_of
-    tolerances = _by_key(mark.baseline, key_of)
+    by_key = _by_key(metrics, legal_key)
+    own_tolerances = _by_key(mark.baseline, key_of)
+    tolerances = {name: parse_tolerance(text) for name, text in own_tolerances.items()}
+    lines = _by_key(settings.tolerances, key_of)
+    terms = terms_of(session.judging, mark)
+    sources = _sources(attempt, session, terms)
     verdicts = judge(
-        _by_key(metrics, legal_key),
+        by_key,
         at_least=_by_key(mark.at_least, key_of),
         at_most=_by_key(mark.at_most, key_of),
-        tolerances={name: parse_tolerance(text) for name, text in tolerances.items()},
-        session_tolerances=_by_key(settings.tolerances, key_of),
+        tolerances=tolerances,
+        session_tolerances=lines,
         baseline=attempt.baseline,
         sequences=_sequences(attempt, metrics),
+        known=sources.of({**lines, **tolerances}, by_key) if sources is not None else None,
+        terms=terms,
     )
+    if sources is not None:
+        verdicts = [_with_flips(verdict, sources) for verdict in verdicts]
     verdicts = [_naming_evaluations(verdict, attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
@@ -55,6 +110,44 @@ def _note_intervals(attempt: Attempt, mark: Mark, settings: Settings) -> None:
     gates = (mark.at_least, mark.at_most, mark.baseline, settings.tolerances)
     if any(name.endswith(("/ci_low", "/ci_high")) for gate in gates for name in gate or ()):
         attempt.run.writer.samples.results()
+
+
+def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | None:
+    """What is known of chance; None where nothing is tracked, or a hook gave the baseline."""
+    where, experiment, nodeid = session.where, attempt.run.experiment_id, attempt.record.nodeid
+    version = version_of(attempt)
+    runs = session.baseline.runs_of(experiment, nodeid, version)
+    if where is None or not runs or not attempt.has_stored_baseline:
+        return None
+    from pytest_armory.gates.known import Sources, samples_at
+
+    samples = attempt.run.writer.samples
+    digests = samples.digests_so_far()
+    return Sources(
+        own=samples.table,
+        runs=runs,
+        read=lambda run: samples_at(where, run.run_id, run.artifact_uri),
+        history=lambda metric: session.baseline.history_of(
+            experiment, nodeid, metric, version, digests
+        ),
+        problems=attempt.problems,
+        functions=attempt.run.writer.samples.functions,
+        alpha=terms.alpha,
+    )
+
+
+def _with_flips(verdict: Verdict, sources: Sources) -> Verdict:
+    """A verdict on a missed gate with the samples that changed."""
+    if verdict.state != "failed" or not verdict.verdict:
+        return verdict
+    found = sources.flips(verdict.metric, bool(verdict.higher_is_worse))
+    return replace(verdict, flips=tuple(found))
+
+
+def version_of(attempt: Attempt) -> str:
+    """The version of an evaluation, by its markers; empty for none."""
+    version = merged_mark(attempt.item).version
+    return "" if version is None else str(version)
 
 
 def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:
@@ -75,13 +168,17 @@ def _sequences(attempt: Attempt, metrics: Mapping[str, float]) -> set[str]:
 
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:
     """The metrics to compare an attempt with: a hook's, else those of an earlier session."""
-    stored = session.of(attempt.run.experiment_id, attempt.record.nodeid)
-    return user_hooks.baseline_of(attempt.item, stored, attempt.problems)
+    experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
+    stored = session.of(experiment, nodeid, version_of(attempt))
+    found = user_hooks.baseline_of(attempt.item, stored, attempt.problems)
+    attempt.has_stored_baseline = found is stored
+    return found
 
 
 def changed_data_of(attempt: Attempt, session: Baseline) -> tuple[str, ...]:
     """The scores of an attempt whose data are not those of the run it is compared with."""
-    known = session.digests_of(attempt.run.experiment_id, attempt.record.nodeid)
+    experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
+    known = session.digests_of(experiment, nodeid, version_of(attempt))
     return changed_data(attempt.run.writer.samples.digests, known)
 
 

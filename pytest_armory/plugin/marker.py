@@ -13,18 +13,22 @@ import pytest
 
 from pytest_armory.plugin.job_options import MOST_REPEATS
 from pytest_armory.plugin.options import INI_MARKER, NAME_LIMIT
+from pytest_armory.plugin.verdict_options import UNCLEAR
 
 MARKER = "evaluation"
 
 MARKER_HELP = (
     "evaluation(*, name=None, description=None, tags=None, at_least=None, at_most=None, "
-    "baseline=None, repeats=1, activate=True): with --armory-track this test is tracked as one "
-    "MLflow run. name: the MLflow experiment, the same between runs; description: the run's note; "
-    "tags: a mapping of extra tags; at_least, at_most: {metric: number}, bounds that the test "
-    'fails outside of; baseline: {metric: "-2%"}, the worst change against --armory-baseline that '
-    "still passes; repeats: how often the body runs, judged by the means of its metrics; activate: "
-    "False leaves MLflow's own state alone, so that mlflow.log_* does not land in the run. Markers "
-    "on function, class and module merge, the closest wins key by key."
+    "baseline=None, unclear=None, version=None, repeats=1, activate=True): with --armory-track "
+    "this test is tracked as one MLflow run. name: the MLflow experiment, the same between runs; "
+    "description: the run's note; tags: a mapping of extra tags; at_least, at_most: {metric: "
+    'number}, bounds that the test fails outside of; baseline: {metric: "-2%"}, the worst change '
+    "against --armory-baseline that still passes; unclear: pass, fail or measured, what a gate "
+    "does of which samples do not tell whether it is worse; version: with a changed one the "
+    "evaluation has neither baseline nor history; repeats: how often the body runs, judged by the "
+    "means of its metrics; activate: False leaves MLflow's own state alone, so that mlflow.log_* "
+    "does not land in the run. Markers on function, class and module merge, the closest wins key "
+    "by key."
 )
 
 
@@ -38,20 +42,23 @@ class Mark:
     at_least: Mapping[str, float] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
     baseline: Mapping[str, str] = field(default_factory=dict)
+    unclear: str | None = None
+    version: str | int | None = None
     activate: bool | None = None
     repeats: int | None = None
 
 
-_TYPES: dict[str, tuple[type, str]] = {
+_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "name": (str, 'a string, as in name="digits-robustness"'),
     "description": (str, 'a string, as in description="PGD on logistic regression"'),
     "tags": (Mapping, 'a mapping, as in tags={"team": "vision"}'),
+    "version": ((str, int), "a string or a whole number, as in version=2"),
     "activate": (bool, "True or False, as in activate=False"),
     "repeats": (int, f"a whole number from 1 to {MOST_REPEATS:,}, as in repeats=5"),
 }
 
 _GATES = ("at_least", "at_most", "baseline")
-_KEYWORDS = ("name", "description", "tags", *_GATES, "repeats", "activate")
+_KEYWORDS = ("name", "description", "tags", *_GATES, "unclear", "version", "repeats", "activate")
 
 _ABBREVIATIONS = ("eval", "evals")
 
@@ -195,6 +202,9 @@ def _mark_problems(mark: pytest.Mark) -> list[str]:
             problem = _gate_problem(key, value) if value is not None else None
             if problem:
                 problems.append(f"@pytest.mark.evaluation({key}=…) {problem}")
+        elif key == "unclear":
+            problem = _unclear_problem(value) if value is not None else ""
+            problems += [f"@pytest.mark.evaluation(unclear=…) {problem}"] if problem else []
         elif key == "name" and isinstance(value, str) and len(value) > NAME_LIMIT:
             problems.append(
                 f"@pytest.mark.evaluation(name=…) must have at most {NAME_LIMIT} characters, "
@@ -209,9 +219,10 @@ def _mark_problems(mark: pytest.Mark) -> list[str]:
 
 def _fits(key: str, value: object) -> bool:
     """Whether a value is of its keyword's type, and in its range."""
+    if isinstance(value, bool):
+        return key == "activate"
     if key == "repeats":
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        return is_whole and 1 <= value <= MOST_REPEATS  # type: ignore[operator]
+        return isinstance(value, int) and 1 <= value <= MOST_REPEATS
     return isinstance(value, _TYPES[key][0]) and value != ""
 
 
@@ -219,6 +230,13 @@ def _gate_problem(key: str, value: object) -> str | None:
     from pytest_armory.gates import parse as gates
 
     return (gates.tolerances_problem if key == "baseline" else gates.bounds_problem)(value)
+
+
+def _unclear_problem(value: object) -> str:
+    if value in UNCLEAR:
+        return ""
+    nearest = _nearest(value, UNCLEAR) if isinstance(value, str) else ""
+    return f"must be {', '.join(UNCLEAR[:-1])} or {UNCLEAR[-1]}; got {value!r}{nearest}"
 
 
 def _clash(mark: Mark) -> str:

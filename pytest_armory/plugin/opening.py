@@ -17,6 +17,7 @@ from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
 from pytest_armory.records import EvaluationRecord
+from pytest_armory.records.judging_tag import VERSION
 from pytest_armory.session import fingerprint
 from pytest_armory.session.identity import process_tags
 from pytest_armory.session.reproduce import command_of
@@ -188,6 +189,8 @@ class RunOpener:
             tags[fingerprint.TAG] = fingerprint.to_text(self._fingerprint_of(item))
         if self._reproduce:
             tags["armory.reproduce"] = command_of(self._reproduce, record.nodeid)
+        if mark.version is not None:
+            tags[VERSION] = str(mark.version)
         if mark.description:
             tags["mlflow.note.content"] = redact_text(mark.description)
         return tags

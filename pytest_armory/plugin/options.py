@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_armory.plugin import job_options
+from pytest_armory.plugin import job_options, verdict_options
 from pytest_armory.plugin.job_options import JobSettings, read_job_settings, session_of_job
+from pytest_armory.plugin.verdict_options import VerdictSettings, read_verdict_settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -59,6 +60,7 @@ class Settings:
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     confidence: float = 0.95
     jobs: JobSettings = field(default_factory=JobSettings)
+    verdicts: VerdictSettings = field(default_factory=VerdictSettings)
 
 
 UNTRACKED = Settings(track=False, uri=None, experiment="pytest", experiment_id=None, summary=None)
@@ -115,6 +117,7 @@ _OPTIONS = (
         "fail the session if anything could not be tracked, instead of only saying so",
     ),
     *job_options.OPTIONS,
+    *verdict_options.OPTIONS,
 )
 """Each option with its metavar, None for a flag, and its help."""
 
@@ -170,6 +173,7 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
         "(default: 95)",
     ),
     *job_options.INI_KEYS,
+    *verdict_options.INI_KEYS,
 )
 """Each ini key with its type, None for one line of text, and its help."""
 
@@ -219,6 +223,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         patch=bool(config.getini(INI_PATCH)),
         jobs=jobs,
         confidence=_confidence(config.getini(INI_CONFIDENCE)),
+        verdicts=read_verdict_settings(config),
         **_comparison(config, environ, track, jobs),
     )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import ArmoryError
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.gates.parse import Reference
 from pytest_armory.plugin.guard import Guard
+from pytest_armory.records.judging_tag import Judging
 from pytest_armory.store.destination import Destination, lease_folder
 
 if TYPE_CHECKING:
@@ -31,17 +32,22 @@ class Process:
         guard: Guard,
         where: Destination | None = None,
         ledger: Ledger | None = None,
-        reference: Reference | None = None,
+        wanted: Judging = Judging(),  # noqa: B008 - it is frozen
+        needs_history: bool = False,
         resumes: bool = False,
     ) -> None:
         self.guard = guard
         self.where = where
         self.ledger = ledger
-        self.reference = reference
+        self.judging = wanted
+        self.needs_history = needs_history
+        self.is_agreed = False
+        """Whether another job of the session has said what verdicts depend on."""
         self.resumes = resumes
         self.problems: list[str] = []
         self.notes: list[str] = []
         self._has_begun = False
+        self._has_looked = False
         self._lease: Lease | None = None
 
     def begin(self) -> None:
@@ -67,14 +73,34 @@ class Process:
 
     def find_baseline(self) -> Baseline | None:
         """Look up the session's baseline, once, in the process that reports."""
-        if self.ledger is None or self.where is None or self.reference is None:
-            return None
-        if self.ledger.baseline is None:
-            from pytest_armory.gates import baselines
+        ledger, where = self.ledger, self.where
+        if ledger is None or where is None or self._has_looked:
+            return ledger.baseline if ledger is not None else None
+        self._has_looked = True
+        with self._step("what the session's first job compares with cannot be read: "):
+            self._agree(where, ledger)
+        if self.judging.reference:
+            with self._step("the baseline cannot be looked up: "):
+                self._look_up(where, ledger)
+        ledger.judging = self.judging
+        return ledger.baseline
 
-            own = self.ledger.identity.session
-            self.ledger.baseline = baselines.find(self.where, self.reference, own)
-        return self.ledger.baseline
+    def _look_up(self, where: Destination, ledger: Ledger) -> None:
+        from pytest_armory.gates import baselines
+        from pytest_armory.gates.parse import parse_reference
+
+        wanted = baselines.Wanted(self.judging.pooled, self.judging.sessions, self.needs_history)
+        reference, own = parse_reference(self.judging.reference), ledger.identity.session
+        ledger.baseline = baselines.find(where, reference, own, wanted)
+        self.judging = replace(self.judging, sessions=tuple(ledger.baseline.sessions))
+
+    def _agree(self, where: Destination, ledger: Ledger) -> None:
+        from pytest_armory.session import judging
+
+        self.judging, self.is_agreed, note = judging.agreed(where, ledger.identity, self.judging)
+        self.notes += [note] if note else []
+        if self.is_agreed:
+            ledger.tags.update(self.judging.to_tags())
 
     def find_done(self) -> DoneBefore | None:
         """Look up what a resumed session has done, once, in the process that reports."""

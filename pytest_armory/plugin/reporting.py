@@ -57,8 +57,9 @@ class ReportingHooks:
         with self.process.guard.step():
             baseline = self.process.find_baseline()
             done = self.process.find_done()
-        ledger = self.ledger
-        given = wire.WorkerInput(ledger.identity, baseline, ledger.out_of_reach, done)
+        ledger, process = self.ledger, self.process
+        found = (done, process.judging, process.is_agreed)
+        given = wire.WorkerInput(ledger.identity, baseline, ledger.out_of_reach, *found)
         xdist.configure_worker(node, given)
 
     # `pytest.exit` chooses the exit status itself, and a second Ctrl-C loses it.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_armory.plugin import wire, xdist
+from pytest_armory.plugin import judging, wire, xdist
 from pytest_armory.plugin.attempts import Attempts
+from pytest_armory.plugin.gate_count import count_gates
 from pytest_armory.plugin.guard import guarded, guarded_wrapper
 from pytest_armory.plugin.marker import is_evaluation, marker_errors, merged_mark
 from pytest_armory.plugin.process import Process
@@ -69,13 +70,27 @@ class RunningHooks:
             self.attempts.prepare()
         self.process.begin()
         with self.process.guard.step():
+            self.attempts.baseline = self.process.find_baseline() or self.attempts.baseline
+        with self.process.guard.step():
+            judging.prepare(self.attempts.baseline)
+        with self.process.guard.step():
             self._resume(items)
+        with self.process.guard.step():
+            self._count_gates()
         if self.process.ledger is not None and self._plan is not None:
             with self.process.guard.step():
                 self.process.ledger.take_plan(self._plan)
             self._plan = None
-        with self.process.guard.step():
-            self.attempts.baseline = self.process.find_baseline() or self.attempts.baseline
+
+    def _count_gates(self) -> None:
+        """Count the tolerances of the collection, unless another job of the session has."""
+        process, lines = self.process, self.attempts.settings.tolerances
+        if not process.is_agreed and self.attempts.destination is not None:
+            gates = count_gates(self.config, lines, self.attempts.baseline)
+            process.judging = replace(process.judging, gates=gates)
+        if self._plan is not None:
+            self._plan = replace(self._plan, gates=process.judging.gates)
+        self.attempts.judging = process.judging
 
     def _resume(self, items: Sequence[pytest.Item]) -> None:
         """Note what evaluations are made of; skip those that have passed in a resumed session."""

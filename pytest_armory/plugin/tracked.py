@@ -17,6 +17,7 @@ from pytest_armory.plugin import xdist
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.connect import Connection, connect, session_environment
 from pytest_armory.plugin.guard import guard_of
+from pytest_armory.plugin.judging import wanted_judging
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.reporting import ReportingHooks
@@ -52,6 +53,8 @@ def register(config: pytest.Config, settings: Settings) -> None:
         resuming = _resuming(settings, connection, identity, given)
         attempts = _attempts(config, settings, connection, identity, ledger, resuming)
         attempts.baseline = (given and given.baseline) or Baseline("none")
+        if given is not None:
+            process.judging, process.is_agreed = given.judging, given.is_agreed
         running = RunningHooks(config, attempts, process, resuming)
     cleanup.callback(before_dying(partial(_shut_down, process, reporting, running)))
     for hooks, name in ((reporting, "armory-reports"), (running, "armory-runs-tests")):
@@ -102,8 +105,14 @@ def _ledger(
 def _process(
     config: pytest.Config, settings: Settings, connection: Connection, ledger: Ledger | None
 ) -> Process:
-    resumes = settings.jobs.resume
-    process = Process(guard_of(config), connection.where, ledger, settings.baseline, resumes)
+    process = Process(
+        guard_of(config),
+        connection.where,
+        ledger,
+        wanted_judging(settings),
+        any(tolerance.noise for tolerance in settings.tolerances.values()),
+        settings.jobs.resume,
+    )
     process.problems += connection.problems
     process.notes += connection.notes
     return process

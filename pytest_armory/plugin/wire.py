@@ -7,13 +7,14 @@ execnet serializes builtins only: a ``numpy.float64`` would crash the worker.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from json import dumps, loads
 
 import pytest
 
-from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.baselines import Baseline, baseline_from_wire
 from pytest_armory.records import EvaluationRecord, from_wire, to_wire
+from pytest_armory.records.judging_tag import Judging
 from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.plan import Plan
@@ -61,31 +62,42 @@ class WorkerInput:
     """What a worker needs of its session: its identity, and what the controller has looked up.
 
     ``out_of_reach`` says why the server is unreachable, or is empty; ``done`` what a resumed
-    session has done before.
+    session has done before. ``is_agreed`` is whether another job of the session has said what
+    verdicts depend on, the number of gates with it.
     """
 
     identity: Identity
     baseline: Baseline | None = None
     out_of_reach: str = ""
     done: DoneBefore | None = None
+    judging: Judging = field(default_factory=Judging)
+    is_agreed: bool = False
 
     def to_wire(self) -> dict[str, str]:
         """As strings by name."""
         baseline = {} if self.baseline is None else {_BASELINE: dumps(asdict(self.baseline))}
         done = {} if self.done is None else {_DONE: dumps(asdict(self.done))}
-        identity = dumps(asdict(self.identity))
-        return {_IDENTITY: identity, _OUT_OF_REACH: self.out_of_reach, **baseline, **done}
+        return {
+            _IDENTITY: dumps(asdict(self.identity)),
+            _OUT_OF_REACH: self.out_of_reach,
+            _JUDGING: dumps([asdict(self.judging), self.is_agreed]),
+            **baseline,
+            **done,
+        }
 
     @classmethod
     def from_wire(cls, texts: Mapping[str, str]) -> WorkerInput | None:
         """The inverse of :meth:`to_wire`; None if the strings have no session."""
         if _IDENTITY not in texts:
             return None
+        judging, is_agreed = loads(texts[_JUDGING])
         return cls(
             Identity(**loads(texts[_IDENTITY])),
-            Baseline(**loads(texts[_BASELINE])) if _BASELINE in texts else None,
+            baseline_from_wire(loads(texts[_BASELINE])) if _BASELINE in texts else None,
             texts[_OUT_OF_REACH],
             _done_from_wire(texts[_DONE]) if _DONE in texts else None,
+            Judging(**{**judging, "sessions": tuple(judging["sessions"])}),
+            is_agreed,
         )
 
 
@@ -99,3 +111,4 @@ _IDENTITY = "armory"
 _BASELINE = "armory_baseline"
 _DONE = "armory_done"
 _OUT_OF_REACH = "armory_out_of_reach"
+_JUDGING = "armory_judging"

@@ -51,7 +51,9 @@ class Verdict:
 
     ``verdict`` is one of :data:`VERDICTS`; ``p`` is one-sided, ``low`` and ``high`` are the bounds
     of the change, ``worse`` and ``better`` count samples, ``needed`` is how many of them the
-    tolerance needs, ``method`` names the tests; ``evidence`` is the sentence that follows.
+    tolerance needs, ``method`` names the tests; ``evidence`` is the sentence that follows;
+    ``unclear`` is what an unclear verdict does, where that is not to pass. ``flips`` are lines on
+    the samples that changed, of a missed gate, the worst first.
     """
 
     metric: str
@@ -71,6 +73,8 @@ class Verdict:
     needed: int | None = None
     method: str = ""
     evidence: str = ""
+    unclear: str = ""
+    flips: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

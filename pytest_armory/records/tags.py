@@ -125,10 +125,11 @@ def gate_tags(verdicts: Sequence[Verdict]) -> dict[str, str]:
 
 def _verdict_text(verdict: Verdict) -> str:
     """A verdict as JSON that fits into a tag; empty if none does."""
-    cut = (
+    cut = [
         replace(verdict, text=clip(verdict.text, limit), evidence=clip(verdict.evidence, limit))
         for limit in _VERDICT_TEXTS
-    )
+    ]
+    cut = [*cut[:1], *(replace(one, flips=()) for one in cut)]
     texts = (dumps(asdict(verdict)) for verdict in cut)
     return next((text for text in texts if len(text) + 2 <= TAG_LIMIT), "")
 

@@ -51,6 +51,8 @@ read_verdict = fields.instance_of(
         "needed": fields.optional(fields.count),
         "method": fields.string,
         "evidence": fields.string,
+        "unclear": fields.string,
+        "flips": fields.list_of(fields.string),
     },
 )
 """Reads a verdict from JSON's builtins; raises :class:`fields.UnreadableError`."""

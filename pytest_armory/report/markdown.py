@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, Verdict
+from pytest_armory.report.evidence import evidence_lines
 from pytest_armory.report.rows import (
+    CHIEF,
     ROWS,
     metric_text,
     outcome_text,
     run_on_several_workers,
     title,
+    verdicts_of,
 )
 from pytest_armory.report.sentences import (
     WARNINGS,
@@ -84,7 +87,11 @@ def _comparison(summary: Summary) -> list[str]:
     """The baseline, and what could not be judged."""
     baseline = [summary.baseline] if summary.baseline else []
     records = latest(summary.records)
-    lines = [*data_lines(records), *gate_lines(records, summary.baseline)]
+    lines = [
+        *data_lines(records),
+        *gate_lines(records, summary.baseline),
+        *evidence_lines(records, summary.judging, most=WARNINGS),
+    ]
     return [*map(_sentence, baseline), *map(_sentence, lines)]
 
 
@@ -100,7 +107,19 @@ def _missed(records: Sequence[EvaluationRecord]) -> list[str]:
         lines.append(f"- {name}: {literal(missed_text(verdict))}")
     if len(missed) > ROWS:
         lines.append(f"- … and {len(missed) - ROWS:,} more")
+    for record, verdict in missed[:ROWS]:
+        lines += _flips(record, verdict)
     return lines
+
+
+def _flips(record: EvaluationRecord, verdict: Verdict) -> list[str]:
+    """The samples that changed, of a missed gate, folded."""
+    if not verdict.flips:
+        return []
+    what = f"samples of {verdict.metric} that changed, the worst first: {title(record)}"
+    rows = "\n".join(map(literal, verdict.flips))
+    summary = f"<summary>{literal(shorten(what, TITLE_WIDTH))}</summary>"
+    return ["", f"<details>{summary}", "", f"<pre>{rows}</pre>", "", "</details>"]
 
 
 def _warnings(problems: Sequence[str]) -> list[str]:
@@ -132,9 +151,13 @@ def _table(
 ) -> list[str]:
     if not records:
         return []
+    judged = any(map(verdicts_of, records))
     lines = ["", "| test | outcome | metrics | duration |", "| --- | --- | --- | ---: |"]
+    if judged:
+        head = "| test | outcome | metrics | verdict | duration |"
+        lines = ["", head, "| --- | --- | --- | --- | ---: |"]
     for index, record in enumerate(records):
-        row = _row(record, on_several_workers)
+        row = _row(record, on_several_workers, judged)
         limit -= len(row) + 1
         if limit < 0:
             return [*lines, "", f"… and {plural(len(records) - index, 'more row')} cut here."]
@@ -142,15 +165,22 @@ def _table(
     return lines
 
 
-def _row(record: EvaluationRecord, on_several_workers: Set[str]) -> str:
+def _row(record: EvaluationRecord, on_several_workers: Set[str], judged: bool) -> str:
     name = code_span(shorten(title(record, on_several_workers), TITLE_WIDTH), in_table=True)
     cells = (
         f"[{name}]({record.url})" if record.url else name,
         outcome_text(record),
         literal(metric_text(record)).replace("  ", ", "),
+        *([literal(_verdict_text(record))] if judged else []),
         seconds(record.duration),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _verdict_text(record: EvaluationRecord) -> str:
+    verdicts = [f"{metric} {verdict}" for metric, verdict in verdicts_of(record).items()]
+    more = f", … {len(verdicts) - CHIEF} more" if len(verdicts) > CHIEF else ""
+    return ", ".join(verdicts[:CHIEF]) + more
 
 
 # Escaping

@@ -119,14 +119,22 @@ class ShownMetric:
 
 def shown_metrics(record: EvaluationRecord, most: int = CHIEF) -> list[ShownMetric]:
     """An evaluation's chief metrics."""
-    higher_is_worse = _directions(record)
+    higher_is_worse, verdicts = _directions(record), verdicts_of(record)
     shown = []
     for name, value in chief_of(record, most).items():
         difference = change(value, record.baseline[name]) if name in record.baseline else ""
         colour = _change_colour(difference, higher_is_worse.get(name)) if difference else None
+        if difference and verdicts.get(name) in ("worse", "unclear"):
+            difference += f" {verdicts[name]}"
+            colour = colour if verdicts[name] == "worse" else None
         spread = interval_text(record.metrics, name)
         shown.append(ShownMetric(printable(name), number(value), difference, colour, spread))
     return shown
+
+
+def verdicts_of(record: EvaluationRecord) -> dict[str, str]:
+    """What evidence says of each metric's change: ``worse``, ``not worse`` or ``unclear``."""
+    return {verdict.metric: verdict.verdict for verdict in record.verdicts if verdict.verdict}
 
 
 def interval_of(metrics: Mapping[str, float], name: str) -> tuple[float, float] | None:

@@ -80,7 +80,8 @@ def missed_lines(records: Sequence[EvaluationRecord]) -> list[str]:
 def missed_text(verdict: Verdict) -> str:
     """A missed gate as a sentence; its value has enough digits to differ from the limit."""
     value = "" if verdict.value is None else f" {distinct_number(verdict.value, verdict.limit)}"
-    return f"{verdict.metric}{value} {verdict.text}"
+    evidence = f"; {verdict.verdict}: {verdict.evidence}" if verdict.evidence else ""
+    return f"{verdict.metric}{value} {verdict.text}{evidence * bool(verdict.verdict)}"
 
 
 def with_tests(sentences: Iterable[tuple[str, str]]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
+from pytest_armory.records.judging_tag import Judging
 from pytest_armory.records.tags import session_count
 
 
@@ -35,7 +36,7 @@ class Summary:
     session there; ``lost`` evaluations are not stored, ``waiting`` ones are recorded locally.
     ``resumed`` ones have passed before and were skipped.
     ``text`` is the Markdown as others may have edited it. ``judged_again`` says that the gates were
-    judged after the tests.
+    judged after the tests. ``judging`` is what verdicts depend on.
     """
 
     session: str
@@ -57,6 +58,7 @@ class Summary:
     others_problems: Sequence[str] = ()
     text: str = ""
     judged_again: bool = False
+    judging: Judging | None = None
 
     @property
     def verdict(self) -> SessionVerdict:

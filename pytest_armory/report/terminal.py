@@ -7,6 +7,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.evidence import evidence_lines
 from pytest_armory.report.rows import (
     CHIEF,
     ROWS,
@@ -49,7 +50,7 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
     return [
         *(_table(summary, width, verbosity) if verbosity >= 0 and summary.records else []),
         *_counts(summary),
-        *_comparison(summary),
+        *_comparison(summary, every=verbosity > 0),
         *(_line(printable(text)) for text in (*summary.open_with, *summary.notes)),
         *_next(summary),
         *_unstored(summary),
@@ -73,10 +74,15 @@ def _counts(summary: Summary) -> list[Line]:
     return lines
 
 
-def _comparison(summary: Summary) -> list[Line]:
+def _comparison(summary: Summary, every: bool) -> list[Line]:
     baseline = [summary.baseline] if summary.baseline else []
     last = latest(summary.records)
-    lines = (*baseline, *data_lines(last), *gate_lines(last, summary.baseline))
+    lines = (
+        *baseline,
+        *data_lines(last),
+        *gate_lines(last, summary.baseline),
+        *evidence_lines(last, summary.judging, most=WARNINGS if every else 1),
+    )
     return [_line(printable(text)) for text in lines]
 
 

@@ -3,41 +3,115 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
+from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.evidence import Known, Terms
+from pytest_armory.gates.known import Sources, samples_at
 from pytest_armory.gates.same_data import changed_data
-from pytest_armory.gates.verdicts import judge_again
+from pytest_armory.gates.verdicts import judge_again, tolerances_of
 from pytest_armory.records import EvaluationRecord
+from pytest_armory.records.judging_tag import VERSION, Judging
 from pytest_armory.records.tags import decode_session_counts
+from pytest_armory.report.rows import title
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.stored_records import is_attempt, is_session, summary_of
 from pytest_armory.store import Store, StoredRun
+from pytest_armory.store.destination import Destination
+
+CANNOT_BE_READ = "cannot be compared: this session's samples cannot be read"
+
+
+@dataclass
+class Comparison:
+    """Judges a session's evaluations again, whose runs are ``attempts``, by their ids."""
+
+    where: Destination
+    baseline: Baseline
+    attempts: dict[str, StoredRun]
+    judging: Judging
+    problems: list[str] = field(default_factory=list)
+
+    def judged(self, record: EvaluationRecord) -> EvaluationRecord:
+        """A record with its tolerances judged by the baseline."""
+        version = self._version(record)
+        experiment, nodeid = record.experiment_id, record.nodeid
+        judged = judge_again(
+            record,
+            self.baseline.of(experiment, nodeid, version),
+            self._known(record),
+            Terms(self.judging.confidence, self.judging.gates),
+        )
+        known = self.baseline.digests_of(experiment, nodeid, version)
+        return replace(judged, changed=changed_data(record.digests, known))
+
+    def _version(self, record: EvaluationRecord) -> str:
+        run = self.attempts.get(record.run_id or "")
+        return run.tags.get(VERSION, "") if run is not None else ""
+
+    def _known(self, record: EvaluationRecord) -> dict[str, Known]:
+        tolerances = tolerances_of(record)
+        if not tolerances:
+            return {}
+        try:
+            return self._sources(record).of(tolerances, record.metrics)
+        except TrackingError as error:
+            self.problems.append(f"the samples of {title(record)} cannot be read: {error}")
+            return {name: Known(unreadable=CANNOT_BE_READ) for name in tolerances}
+
+    def _sources(self, record: EvaluationRecord) -> Sources:
+        run, version = self.attempts[record.run_id or ""], self._version(record)
+        experiment, nodeid = record.experiment_id, record.nodeid
+        own = samples_at(self.where, run.run_id, run.artifact_uri) if record.digests else None
+        return Sources(
+            own=own,
+            runs=self.baseline.runs_of(experiment, nodeid, version),
+            read=lambda run: samples_at(self.where, run.run_id, run.artifact_uri),
+            history=lambda metric: self.baseline.history_of(
+                experiment, nodeid, metric, version, record.digests
+            ),
+            problems=self.problems,
+        )
+
+    def flip_lines(self, record: EvaluationRecord, most: int) -> list[str]:
+        """The samples of a record that the baseline's run has answered differently, by score."""
+        if not record.digests:
+            return []
+        sources, lines = self._sources(record), []
+        for name in sources.names:
+            found = sources.read_flips(name, most)
+            lines += [f"{title(record)}: {name}", *(f"  {line}" for line in found)] if found else []
+        return lines
 
 
 def compare_session(
-    store: Store, session: str, runs: Sequence[StoredRun], baseline: Baseline
-) -> Summary:
+    where: Destination, store: Store, session: str, runs: Sequence[StoredRun], baseline: Baseline
+) -> tuple[Summary, Comparison]:
     """The summary of a session from all of its runs, with its tolerances judged by this baseline.
 
-    How it ended, and what was never run, is in its session runs.
+    How it ended, what was never run and what its verdicts depend on is in its session runs.
     """
-    attempts = [run for run in runs if is_attempt(run)]
     session_runs = [run for run in runs if is_session(run)]
-    summary = summary_of(store, session, attempts)
-    records = [_compared(record, baseline) for record in summary.records]
+    summary = summary_of(store, session, runs)
+    attempts = {run.run_id: run for run in runs if is_attempt(run)}
+    judging = summary.judging or _default_judging(summary)
+    comparison = Comparison(where, baseline, attempts, judging)
+    records = [comparison.judged(record) for record in summary.records]
     not_run = (decode_session_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs)
-    return replace(
+    compared = replace(
         summary,
         records=records,
         baseline=baseline.describe({record.experiment_id for record in records}),
         judged_again=True,
+        judging=judging,
         interrupted=any(run.status == "KILLED" for run in session_runs),
         not_run=max(not_run, default=0),
+        problems=[*summary.problems, *dict.fromkeys(comparison.problems)],
     )
+    return compared, comparison
 
 
-def _compared(record: EvaluationRecord, baseline: Baseline) -> EvaluationRecord:
-    known = baseline.digests_of(record.experiment_id, record.nodeid)
-    judged = judge_again(record, baseline.of(record.experiment_id, record.nodeid))
-    return replace(judged, changed=changed_data(record.digests, known))
+def _default_judging(summary: Summary) -> Judging:
+    """What verdicts depend on in a session that has not recorded it, as older ones have not."""
+    return Judging(gates=sum(len(tolerances_of(record)) for record in summary.records))

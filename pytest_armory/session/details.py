@@ -106,7 +106,7 @@ def _files(
             if not (kind or is_matrix) or not size or size > min(FILE_LIMIT, left):
                 continue
             left -= size
-            content = store.read_file(run, path) if run is not None else b""
+            content = store.read_file(run.artifact_uri, path) if run is not None else b""
             if kind:
                 yield Picture(record.nodeid, path, kind, content)
             elif rows := _square(content):
@@ -136,6 +136,8 @@ def _square(content: bytes) -> list[list[float]]:
 def _environment(store: Store, run: StoredRun | None) -> str:
     """The session run's description of its environment; a session may have none."""
     try:
-        return store.read_file(run, ENVIRONMENT).decode("utf-8", "replace") if run else ""
+        return (
+            store.read_file(run.artifact_uri, ENVIRONMENT).decode("utf-8", "replace") if run else ""
+        )
     except TrackingError:  # of an older version, or killed before it was written
         return ""

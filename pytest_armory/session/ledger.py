@@ -9,6 +9,7 @@ from dataclasses import replace
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
+from pytest_armory.records.judging_tag import Judging
 from pytest_armory.records.tags import job_end_tag
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import with_tests
@@ -64,7 +65,11 @@ class Ledger:
         self.describe = describe
         self.files: dict[str, str | bytes] = {}
         """The session runs' files, made before the first of these is opened."""
-        self.runs = SessionRuns(where, identity, self.problems, files=self.files, local=local)
+        self.tags: dict[str, str] = {}
+        """The session runs' tags on what verdicts depend on, known as the files are."""
+        self.runs = SessionRuns(
+            where, identity, self.problems, files=self.files, local=local, tags=self.tags
+        )
         self._waiting: SessionRuns | None = None
         self.planned: set[str] = set()
         """The node ids of the collected evaluations, as reported by the workers."""
@@ -75,6 +80,7 @@ class Ledger:
         self.end: JobEnd | None = None
         """How this job ended, once it has."""
         self.baseline: Baseline | None = None
+        self.judging = Judging()
         self.edit: Edit = lambda _: None
         """Calls the hook that edits the summary's Markdown."""
         self._joining = Joining(identity)
@@ -103,6 +109,9 @@ class Ledger:
     def take_plan(self, plan: Plan) -> None:
         """Add what is about to run; the first note of this job's shard goes to the session run."""
         self.planned.update(plan.evaluations)
+        if not self.tags:
+            self.judging = replace(self.judging, gates=plan.gates)
+            self.tags.update(self.judging.to_tags())
         if not self._joining.take(plan):
             return
         runs = self._runs_for(waiting=bool(self.out_of_reach))
@@ -129,7 +138,9 @@ class Ledger:
             return self.runs
         if self._waiting is None:
             uri = self.where.display_uri
-            self._waiting = SessionRuns(self.local, self.identity, self.problems, uri, self.files)
+            self._waiting = SessionRuns(
+                self.local, self.identity, self.problems, uri, self.files, tags=self.tags
+            )
             # A worker has spent its budget on it already.
             if not circuit_at(self.where).reason:
                 circuit_at(self.where).trip(f"{uri} is out of reach")
@@ -228,6 +239,7 @@ class Ledger:
             commit=self.identity.tags.get("mlflow.source.git.commit", ""),
             branch=self.identity.tags.get("mlflow.source.git.branch", ""),
             baseline=self.baseline.describe(experiments) if self.baseline else "",
+            judging=self.judging,
             problems=self._problems(),
         )
 

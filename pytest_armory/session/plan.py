@@ -12,9 +12,9 @@ from pytest_armory.records.shard_note import ShardNote
 class Plan:
     """The evaluations that a process is about to run, by node id; in a shard with its note.
 
-    The note belongs to the experiment of that name, or if it has none, of that id. ``resumed`` are
-    those that are skipped because they passed before; ``again`` says with the node id why one that
-    passed before is not.
+    ``gates`` are the tolerances of the whole collection. The note belongs to the experiment of that
+    name, or if it has none, of that id. ``resumed`` are those that are skipped because they passed
+    before; ``again`` says with the node id why one that passed before is not.
     """
 
     evaluations: Sequence[str] = ()
@@ -23,3 +23,4 @@ class Plan:
     experiment_id: str | None = None
     resumed: Sequence[str] = ()
     again: Sequence[Sequence[str]] = ()
+    gates: int = 0

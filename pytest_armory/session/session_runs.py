@@ -31,8 +31,8 @@ class SessionRuns:
     """The session runs in one store: opened with the first evaluation, closed at the end.
 
     ``waits_for`` is the display URI of the server, if these runs are recorded locally. Failures are
-    appended to ``problems``. ``files`` are stored with each of them, in the database ``local`` if
-    the artifact storage of a server cannot be reached.
+    appended to ``problems``. ``files`` and ``tags`` are stored with each of them, files in the
+    database ``local`` if the artifact storage of a server cannot be reached.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class SessionRuns:
         waits_for: str = "",
         files: Files | None = None,
         local: Destination | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         self.where = where
         self.identity = identity
@@ -50,6 +51,7 @@ class SessionRuns:
         self.waits_for = waits_for
         self._files = {} if files is None else files
         self._local = local
+        self._own_tags = {} if tags is None else tags
         self.is_complete = True
         """Whether all writes have succeeded so far."""
         self._runs: dict[str, StoreRun | StoredRun | None] = {}
@@ -160,6 +162,7 @@ class SessionRuns:
             **{name: value for name, value in self.identity.tags.items() if name != PART},
             **job,
             **process_tags(),
+            **self._own_tags,
             **({"armory.destination": self.waits_for} if self.is_waiting else {}),
             **({"armory.key": token_hex(16)} if is_remote else {}),
             "armory.kind": "session",

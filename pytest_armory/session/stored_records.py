@@ -8,6 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records.fields import UnreadableError
+from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
 from pytest_armory.records.tags import Kind, decode_attempt, decode_outcome, kind_of
 from pytest_armory.report.markdown import shortened, to_markdown
 from pytest_armory.report.summary import Summary, outcome_counts
@@ -32,6 +34,15 @@ def first_session_run(runs: Sequence[StoredRun]) -> StoredRun | None:
     """The session run to keep if several were opened: every job selects the same."""
     sessions = [run for run in runs if is_session(run)]
     return min(sessions, key=lambda run: (run.start, run.run_id), default=None)
+
+
+def recorded_judging(runs: Sequence[StoredRun]) -> Judging | None:
+    """What a session's first job has recorded of its verdicts on its run; None without it."""
+    first = first_session_run([run for run in runs if JUDGING in run.tags])
+    try:
+        return read_judging(first.tags[JUDGING]) if first is not None else None
+    except UnreadableError:
+        return None
 
 
 def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
@@ -66,6 +77,7 @@ def summary_of(store: Store, session: str, runs: Sequence[StoredRun]) -> Summary
         records=[record_of(store, run) for run in attempts_in_order(filter(is_attempt, runs))],
         commit=source.get("mlflow.source.git.commit", ""),
         branch=source.get("mlflow.source.git.branch", ""),
+        judging=recorded_judging(runs),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -9,6 +10,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def preload() -> None:
+    """Import what the functions import when they are called, in time that is nobody's.
+
+    >>> preload()
+    """
+    normal_quantile(0.5)
 
 
 def floats(values: ArrayLike) -> Floats:
@@ -21,6 +30,17 @@ def floats(values: ArrayLike) -> Floats:
     if np.isnan(array).any():
         raise ValueError("values must not be NaN; leave such samples out, and say how many")
     return array
+
+
+def stacked_columns(columns: Sequence[ArrayLike]) -> Floats:
+    """Columns of shape (n,) as one array of shape (n, columns).
+
+    >>> stacked_columns([[1, 2], [3, 4]]).tolist()
+    [[1.0, 3.0], [2.0, 4.0]]
+    """
+    import numpy as np
+
+    return np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
 
 
 def normal_quantile(probability: float) -> float:

@@ -125,9 +125,9 @@ class Store:
         """Whether code may have stored tables with a run by MLflow; no request."""
         return has_files(run.artifact_uri)
 
-    def read_file(self, run: StoredRun | StoreRun, path: str) -> bytes:
+    def read_file(self, artifact_uri: str, path: str) -> bytes:
         """The content of one of a run's artifacts; :class:`TrackingError` if there is none."""
-        return read_file(self.connection, run.artifact_uri, path)
+        return read_file(self.connection, artifact_uri, path)
 
     def close_run(self, run_id: str, status: str, end: int | None = None) -> None:
         """Set a run's final status and its end in milliseconds since the epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -29,9 +29,19 @@ class RunSearch:
         most: int | None = None,
     ) -> list[StoredRun]:
         """Runs by MLflow's filter string, the oldest or the newest first; a request per page."""
+        return list(self.each(experiment_ids, condition, newest, most))
+
+    def each(
+        self,
+        experiment_ids: Iterable[str],
+        condition: str,
+        newest: bool = False,
+        most: int | None = None,
+    ) -> Iterator[StoredRun]:
+        """The same one by one: a page is requested when a run of it is asked for."""
         ids = list(experiment_ids)
         if not ids:
-            return []
+            return
         search = partial(
             self._connection.client.search_runs,
             ids,
@@ -39,23 +49,26 @@ class RunSearch:
             max_results=min(most or PAGE, PAGE),
             order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
         )
-        found: list[StoredRun] = []
-        token: str | None = None
+        count, token = 0, None
         while True:
             page = self._connection.call("searching runs", partial(search, page_token=token))
-            found.extend(stored_run(run) for run in page)
+            for run in page:
+                if most and count >= most:
+                    return
+                count += 1
+                yield stored_run(run)
             token = page.token
-            if not token or (most and len(found) >= most):
-                return found[:most]
+            if not token:
+                return
 
     def runs_of_session(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
         """Every run of a session, session runs included, by start."""
         return self.runs(experiment_ids, f"tags.`armory.session` = '{session}'")
 
-    def session_runs(self, session: str, experiment_id: str) -> list[StoredRun]:
-        """The session runs in an experiment: one, or several if jobs started at once."""
+    def session_runs(self, session: str, *experiment_ids: str) -> list[StoredRun]:
+        """The session runs in experiments: one each, or several if jobs started at once."""
         mine = f"tags.`armory.session` = '{session}' AND tags.`armory.kind` = 'session'"
-        return self.runs([experiment_id], mine)
+        return self.runs(experiment_ids, mine)
 
     def latest_sessions(self, most: int) -> list[StoredRun]:
         """The session runs that started last, the newest first."""

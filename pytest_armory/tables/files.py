@@ -56,6 +56,11 @@ def _is_binary(values: Any) -> bool:
     return bool(((found == 0) | (found == 1) | (found != found)).all())
 
 
+def preload() -> None:
+    """Import what reading and writing take, in time that is nobody's."""
+    import_module("pyarrow.parquet")
+
+
 def read_parquet(content: bytes) -> SampleTable:
     """The samples of a stored ``samples.parquet``; raises :class:`ValueError` for another file."""
     pyarrow = import_module("pyarrow")

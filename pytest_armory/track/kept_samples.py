@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 from pytest_armory.errors import MetricWarning
+from pytest_armory.gates.functions import MetricFunction
 from pytest_armory.records.sample_tag import DatasetIdentity, SampleTag
 from pytest_armory.tables import SampleRows, SampleTable, Score
 from pytest_armory.track.logged_metrics import LoggedMetrics
@@ -66,6 +67,8 @@ class KeptSamples:
         self.confidence = DEFAULT_CONFIDENCE
         self.digests: dict[str, str] = {}
         """The digest of each score's data, once the results are known."""
+        self.functions: dict[str, MetricFunction] = {}
+        """The metrics that are functions of all predictions, by the names that they have."""
         self._metrics = metrics
         self._stored_at: float | None = None
         self._stored_rows = 0
@@ -151,6 +154,13 @@ class KeptSamples:
         self._metrics.note(metrics, 0)
         tag = SampleTag(self.table.count, self.table.is_partial, self.digests)
         return SampleResults(metrics, tag.to_tags(), list(datasets))
+
+    def digests_so_far(self) -> dict[str, str]:
+        """The digests of the data of the scores that are complete, while the test runs."""
+        digests: dict[str, str] = {}
+        for rows in (rows for rows in self.table.parts if rows.is_complete and rows.scores):
+            digests |= dict.fromkeys(rows.scores, rows.score(next(iter(rows.scores))).digest)
+        return digests
 
     def _digest_of(self, rows: SampleRows, score: Score) -> str:
         """The digest of a score's data, computed once for all scores of the same rows."""

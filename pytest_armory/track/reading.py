@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_armory.errors import ArmoryUsageError, TrackingError
+from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.gates.known import samples_at
 from pytest_armory.records.sample_tag import SAMPLES
 from pytest_armory.store import destination
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.in_force import in_force
 from pytest_armory.tables import SampleTable
 from pytest_armory.tables.arrow import to_frame
-from pytest_armory.tables.files import PARQUET, read_parquet
 from pytest_armory.track.run import EvaluationRun
 
 if TYPE_CHECKING:
@@ -50,15 +50,9 @@ def find_run(where: Destination, run_id: str) -> StoredRun:
 
 def read_samples(where: Destination, run: StoredRun) -> SampleTable:
     """The samples of a stored run."""
-    from pytest_armory.store import open_store
-
     if SAMPLES not in run.tags:
         raise ArmoryUsageError(
             f"the run {run.run_id} has no samples; give an evaluation sample_metrics, or call "
             "track_samples in it"
         )
-    content = open_store(where).read_file(run, PARQUET)
-    try:
-        return read_parquet(content)
-    except ValueError as error:
-        raise TrackingError(f"the artifact {PARQUET!r} of the run {run.run_id}: {error}") from None
+    return samples_at(where, run.run_id, run.artifact_uri)

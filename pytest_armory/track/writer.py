@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pytest_armory.errors import ParameterWarning, StoreRefusedError, TrackingError
+from pytest_armory.gates.functions import functions_of
 from pytest_armory.records.sample_tag import DatasetIdentity
 from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
@@ -177,10 +178,12 @@ class RunWriter:
         numbers: Mapping[str, float],
         arrays: Mapping[str, object],
         names: Mapping[str, str],
+        functions: Mapping[str, Callable[[Any, Any], object]] | None = None,
     ) -> Mapping[str, str]:
         """Store what an evaluation measured; returns its metrics that another one's name has.
 
         Each with that evaluation: the value is stored as ``{evaluation}/{metric}`` instead.
+        ``functions`` are the metrics that are functions of all predictions, by name.
         """
         taken = self.metrics.taken([*numbers, *arrays], evaluation)
         own = {name: legal_key(f"{evaluation}/{name}") for name in taken}
@@ -191,6 +194,9 @@ class RunWriter:
             names=given,
         )
         self.samples.complete(evaluation, own)
+        results = {key: names.get(key, key) for key in numbers}
+        for metric in functions_of(evaluation, results, functions or {}):
+            self.samples.functions[own.get(metric.key, metric.key)] = metric
         return taken
 
     def open_samples(

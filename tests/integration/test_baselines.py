@@ -488,7 +488,7 @@ def test_compare_and_sessions(evals: Evals, capsys: pytest.CaptureFixture[str]) 
     evals.run("--armory-session", "second")
     capsys.readouterr()
     path = evals.pytester.path / "compared.md"
-    assert commands.main(["compare", "first", "latest", "--summary", str(path)]) == 0
+    assert commands.main(["compare", "first", "latest", "--summary", str(path)]) == 1
     told = capsys.readouterr().out
     assert "test_pgd[0]  passed   accuracy 0.85 (↓0.05)  loss 0.2 (=)" in told
     assert "baseline: session first" in told
@@ -743,7 +743,7 @@ def test_compare_judges_again(
     summary = tmp_path / "step.md"
     summary.write_text("what stood there")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    assert commands.main(["compare", "main", "cut", "--summary", str(summary)]) == 0
+    assert commands.main(["compare", "main", "cut", "--summary", str(summary)]) == 1
     told = capsys.readouterr().out
     assert "missed: test_it.py::test_pgd[0]: accuracy 0.5 fell 44 % below the baseline's" in told
     written = summary.read_text()

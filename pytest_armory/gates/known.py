@@ -1,0 +1,187 @@
+"""What is known of the chance in an evaluation's metrics: samples, and earlier sessions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_armory.errors import TrackingError
+from pytest_armory.gates.evidence import Known
+from pytest_armory.gates.flips import flips
+from pytest_armory.gates.functions import SECONDS, MetricFunction, UnfitError, resampled
+from pytest_armory.gates.parse import Tolerance
+from pytest_armory.gates.past_runs import PastRun
+from pytest_armory.statistics.comparison import Sample, compare
+from pytest_armory.store.destination import Destination
+from pytest_armory.tables import SampleRows, SampleTable, Score
+
+NO_SAMPLES = "the baseline has no samples of it, so the change alone decides"
+OTHER_DATA = "the data changed, so other samples are compared"
+OTHER_MEAN = "it is not the mean of its samples, so the change alone decides"
+UNREADABLE = "cannot be compared: the baseline's samples cannot be read"
+INFINITE = "its samples have infinite values, so the change alone decides"
+
+FLIPS = 10
+"""How many of the samples that changed are shown of a missed gate."""
+
+_NEAR = 1e-6
+"""How far a metric may be from the mean of its samples, relatively: in float32 it is so far."""
+
+
+@dataclass
+class Sources:
+    """Where an evaluation's samples and those of its baseline are, and the values before.
+
+    ``read`` reads the samples of an earlier run, and raises :class:`TrackingError`; ``history``
+    gives a metric's values in earlier sessions. ``problems`` are the errors that it raised.
+    ``own`` is None for an evaluation without samples. ``functions`` are the metrics that are
+    functions of all predictions, by the metric's name.
+    """
+
+    own: SampleTable | None
+    runs: Sequence[PastRun]
+    read: Callable[[PastRun], SampleTable]
+    history: Callable[[str], Sequence[float]] = lambda _: ()
+    problems: list[str] = field(default_factory=list)
+    functions: Mapping[str, MetricFunction] = field(default_factory=dict)
+    alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        self._own = self.own if self.own is not None else SampleTable()
+        self._tables: dict[str, SampleTable] | None = None
+        self._seconds = SECONDS
+
+    def of(
+        self, tolerances: Mapping[str, Tolerance], metrics: Mapping[str, float]
+    ) -> dict[str, Known]:
+        """What is known of each metric that has a tolerance."""
+        return {
+            metric: self._known(metric, tolerance, metrics[metric])
+            for metric, tolerance in tolerances.items()
+            if metric in metrics
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """The evaluation's own scores."""
+        return self._own.names
+
+    def flips(self, metric: str, higher_is_worse: bool, most: int = FLIPS) -> list[str]:
+        """The samples whose score changed, the worst first; none where they cannot be told."""
+        score = self._own.score(metric)
+        if score is None or not self._tables:
+            return []
+        base = next(iter(self._tables.values())).score(metric)
+        if base is None or base.digest != score.digest:
+            return []
+        return flips(score, base, higher_is_worse, most)
+
+    def read_flips(self, metric: str, most: int) -> list[str]:
+        """The same, whether or not the metric has a gate. Raises :class:`TrackingError`."""
+        part = self._own.part_of(metric)
+        self._read()
+        return self.flips(metric, part is not None and metric in part.higher_is_worse, most)
+
+    def _known(self, metric: str, tolerance: Tolerance, value: float) -> Known:
+        score = self._own.score(metric)
+        if tolerance.noise:
+            return Known(history=self.history(metric))
+        if score is None and metric in self.functions and self._own and self.runs:
+            return self._of_function(metric, tolerance, value)
+        if score is None or not self.runs or not len(score.valid):
+            return Known()
+        if not _is_mean(score, value):
+            return Known(remark=OTHER_MEAN)
+        if not any(run.has_samples for run in self.runs):
+            return Known(remark=NO_SAMPLES)
+        try:
+            bases = [table.score(metric) for table in self._read().values()]
+        except TrackingError as error:
+            self.problems.append(f"the baseline's samples cannot be read: {error}")
+            return Known(unreadable=UNREADABLE)
+        found = [base for base in bases if base is not None and len(base.valid)]
+        if not found:
+            return Known(remark=NO_SAMPLES)
+        return self._compared(score, found, tolerance)
+
+    def _compared(self, score: Score, bases: Sequence[Score], tolerance: Tolerance) -> Known:
+        if not all(math.isfinite(side.mean or 0.0) for side in (score, *bases)):
+            return Known(remark=INFINITE)
+        is_same = all(base.digest == score.digest for base in bases)
+        try:
+            comparison = compare(
+                _sample(score),
+                [_sample(base) for base in bases],
+                paired=is_same,
+                higher_is_worse=tolerance.higher_is_worse,
+            )
+        except ValueError as error:
+            return Known(remark=f"{error}, so the change alone decides")
+        history = self.history(score.name)
+        return Known(comparison, history, len(bases), "" if is_same else OTHER_DATA)
+
+    def _of_function(self, metric: str, tolerance: Tolerance, value: float) -> Known:
+        function = self.functions[metric]
+        own = next((part for part in self._own.parts if part.source == function.evaluation), None)
+        if own is None or not any(run.has_samples for run in self.runs):
+            return Known(remark=NO_SAMPLES if own is not None else "")
+        try:
+            parts = self._parts_of(function.evaluation)
+            bases = [(part, run.metrics[metric]) for part, run in parts if metric in run.metrics]
+            if not bases:
+                return Known(remark=NO_SAMPLES)
+            comparison, spent, remark = resampled(
+                function,
+                (own, value),
+                bases,
+                higher_is_worse=tolerance.higher_is_worse,
+                alpha=self.alpha,
+                seconds=self._seconds,
+            )
+        except TrackingError as error:
+            self.problems.append(f"the baseline's samples cannot be read: {error}")
+            return Known(unreadable=UNREADABLE)
+        except UnfitError as error:
+            return Known(remark=str(error))
+        self._seconds = max(0.0, self._seconds - spent)
+        return Known(comparison, self.history(metric), len(bases), remark)
+
+    def _parts_of(self, evaluation: str) -> list[tuple[SampleRows, PastRun]]:
+        """The rows of an evaluation in the baseline's runs."""
+        tables = self._read()
+        return [
+            (part, run)
+            for run in self.runs
+            if run.run_id in tables
+            for part in tables[run.run_id].parts
+            if part.source == evaluation
+        ]
+
+    def _read(self) -> dict[str, SampleTable]:
+        """The samples of the baseline's runs that have some, read once."""
+        if self._tables is None:
+            self._tables = {run.run_id: self.read(run) for run in self.runs if run.has_samples}
+        return self._tables
+
+
+def samples_at(where: Destination, run_id: str, artifact_uri: str) -> SampleTable:
+    """The samples of a run, one artifact; raises :class:`TrackingError` if they cannot be read."""
+    from pytest_armory.store import open_store
+    from pytest_armory.tables.files import PARQUET, read_parquet
+
+    content = open_store(where).read_file(artifact_uri, PARQUET)
+    try:
+        return read_parquet(content)
+    except ValueError as error:
+        raise TrackingError(f"the artifact {PARQUET!r} of the run {run_id}: {error}") from None
+
+
+def _is_mean(score: Score, value: float) -> bool:
+    mean = score.mean
+    return mean is not None and math.isclose(mean, value, rel_tol=_NEAR, abs_tol=1e-12)
+
+
+def _sample(score: Score) -> Sample:
+    valid = score.valid
+    return Sample(valid.ids, valid.values, valid.groups, repeats=valid.repeats is not None)

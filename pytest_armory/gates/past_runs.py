@@ -1,0 +1,99 @@
+"""Earlier runs of an evaluation, as far as verdicts need them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_armory.records import Outcome
+from pytest_armory.records.judging_tag import VERSION
+from pytest_armory.records.sample_tag import SAMPLES
+from pytest_armory.records.tags import GATES, decode_attempt, origin_of
+
+if TYPE_CHECKING:
+    from pytest_armory.store import StoredRun
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run of an evaluation in an earlier session.
+
+    ``worse`` are the metrics that its own gates called worse; ``digests`` say which data its scores
+    are of; ``start`` is in milliseconds since the epoch.
+    """
+
+    run_id: str
+    session: str
+    start: int
+    metrics: Mapping[str, float]
+    artifact_uri: str = ""
+    version: str = ""
+    has_samples: bool = False
+    digests: Mapping[str, str] = field(default_factory=dict)
+    worse: Sequence[str] = ()
+
+
+def past_run(run: StoredRun) -> PastRun:
+    """A run in the store, without the numbers that no gate is on."""
+    read = decode_attempt(run.tags, {})
+    return PastRun(
+        run_id=run.run_id,
+        session=origin_of(run.tags).session,
+        start=run.start,
+        metrics={k: v for k, v in run.metrics.items() if not k.startswith("system/")},
+        artifact_uri=run.artifact_uri,
+        version=run.tags.get(VERSION, ""),
+        has_samples=SAMPLES in run.tags,
+        digests=dict(read.digests),
+        worse=[verdict.metric for verdict in read.verdicts if verdict.verdict == "worse"],
+    )
+
+
+def has_passed_body(run: StoredRun) -> bool:
+    """Whether a test's own body has passed: then its gates, if it had any, were judged."""
+    outcome = run.tags.get("armory.outcome")
+    if outcome == Outcome.PASSED.value:
+        return True
+    return outcome in (Outcome.FAILED.value, Outcome.ERROR.value) and GATES in run.tags
+
+
+def history_of(
+    runs: Iterable[PastRun], metric: str, version: str, digests: Mapping[str, str], most: int
+) -> list[float]:
+    """A metric's value in each earlier session, the newest first, ``most`` at most.
+
+    That of the session's first attempt whose gate on the metric was not worse. Runs of another
+    ``version``, or of other data, are left out.
+    """
+    values: dict[str, tuple[int, float]] = {}
+    for run in runs:
+        value = run.metrics.get(metric, math.nan)
+        if run.version != version or metric in run.worse or math.isnan(value):
+            continue
+        if any(digests.get(score, digest) != digest for score, digest in run.digests.items()):
+            continue
+        if run.session not in values or run.start < values[run.session][0]:
+            values[run.session] = (run.start, value)
+    newest = sorted(values.values(), reverse=True)
+    return [value for _, value in newest[:most]]
+
+
+def pooled_metrics(runs: Sequence[PastRun]) -> dict[str, float]:
+    """The mean of each metric over the runs that have it, in the order of the newest run."""
+    names = dict.fromkeys(name for run in runs for name in run.metrics)
+    values = {name: [run.metrics[name] for run in runs if name in run.metrics] for name in names}
+    return {name: found[0] if len(found) == 1 else _mean(found) for name, found in values.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else sum(values)
+
+
+def from_wire(members: Mapping[str, Any]) -> dict[str, dict[str, list[PastRun]]]:
+    """Runs by experiment and node id, from what ``asdict`` and JSON made of them."""
+    return {
+        experiment: {nodeid: [PastRun(**run) for run in runs] for nodeid, runs in found.items()}
+        for experiment, found in members.items()
+    }

@@ -1,0 +1,49 @@
+"""What the verdicts of a session depend on, agreed by its jobs: the first one's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_armory.records.judging_tag import Judging
+from pytest_armory.session.identity import Identity
+from pytest_armory.session.stored_records import recorded_judging
+from pytest_armory.store.destination import Destination
+
+_NAMES = {
+    "reference": "the baseline",
+    "confidence": "armory_confidence",
+    "unclear": "--armory-unclear",
+    "pooled": "armory_baseline_sessions",
+}
+
+
+def agreed(where: Destination, identity: Identity, own: Judging) -> tuple[Judging, bool, str]:
+    """What counts in this job: what the session's first job has recorded, or else its own.
+
+    Whether another job has recorded it, and a sentence if this job was given something else. Raises
+    :class:`TrackingError` where the store cannot be read.
+    """
+    if not identity.shared or (where.database is not None and not where.database.exists()):
+        return own, False, ""
+    from pytest_armory.store import open_store
+
+    store = open_store(where)
+    first = recorded_judging(store.search.session_runs(identity.session, *store.experiments.ids()))
+    if first is None:
+        return own, False, ""
+    return first, True, difference(first, own)
+
+
+def difference(first: Judging, own: Judging) -> str:
+    """A sentence on what a job was given that is not the first job's; empty if there is nothing.
+
+    >>> difference(Judging("latest", gates=3), Judging("branch:main", gates=2))
+    "the session's first job decides: the baseline 'latest', not 'branch:main'"
+    """
+    compared = replace(first, sessions=own.sessions, gates=own.gates)
+    parts = [
+        f"{text} {getattr(compared, name)!r}, not {getattr(own, name)!r}"
+        for name, text in _NAMES.items()
+        if getattr(compared, name) != getattr(own, name)
+    ]
+    return f"the session's first job decides: {'; '.join(parts)}" if parts else ""

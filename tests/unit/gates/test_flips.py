@@ -1,0 +1,47 @@
+"""The samples that two runs answered differently, as lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pytest_armory.gates.flips import flips
+from pytest_armory.tables import Score
+
+
+def score(values: list[float], **others: Any) -> Score:
+    arrays = {name: np.array(column, dtype=object) for name, column in others.items()}
+    ids = arrays.pop("ids", np.arange(len(values)))
+    return Score("accuracy", ids, np.array(values, dtype=float), **arrays)
+
+
+def test_the_worst_come_first() -> None:
+    run, base = score([0.1, 0.5, 0.9, 0.5]), score([0.9, 0.6, 0.1, 0.5])
+    assert flips(run, base) == ["0  0.9 → 0.1", "1  0.6 → 0.5", "2  0.1 → 0.9"]
+    assert flips(run, base, higher_is_worse=True)[0] == "2  0.1 → 0.9"
+    assert flips(run, base, most=1) == ["0  0.9 → 0.1"]
+
+
+def test_predictions_are_shown_where_both_have_them() -> None:
+    run = score([0.0, 1.0], predictions=[9, 2], targets=[7, 2])
+    base = score([1.0, 1.0], predictions=[7, 2], targets=[7, 2])
+    assert flips(run, base) == ["0  7 → 9  target 7"]
+    assert flips(run, score([1.0, 1.0])) == ["0  1 → 0  target 7"]
+
+
+def test_samples_are_matched_by_id_and_errors_left_out() -> None:
+    run = score([0.0, 0.0, float("nan")], ids=["a", "b", "c"])
+    base = score([1.0, 1.0, 1.0], ids=["c", "b", "d"])
+    assert flips(run, base) == ["b  1 → 0"]
+
+
+def test_repeats_are_shown_by_their_means() -> None:
+    repeats = {"ids": [1, 1, 2, 2], "repeats": [0, 1, 0, 1]}
+    assert flips(score([0, 1, 1, 1], **repeats), score([1, 1, 1, 1], **repeats)) == ["1  1 → 0.5"]
+
+
+def test_long_texts_are_cut_and_put_on_one_line() -> None:
+    (line,) = flips(score([0.0], ids=["a\nb" + "x" * 500]), score([1.0], ids=["a\nb" + "x" * 500]))
+    assert line.startswith("a b")
+    assert len(line) < 100

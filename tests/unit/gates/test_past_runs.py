@@ -1,0 +1,72 @@
+"""Earlier runs of an evaluation -> its baseline's metrics, and its history."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from pytest_armory.gates.baselines import Baseline, baseline_from_wire
+from pytest_armory.gates.past_runs import PastRun, has_passed_body, history_of, pooled_metrics
+from pytest_armory.store import StoredRun
+
+
+def run(session: str, start: int, value: float, **others: object) -> PastRun:
+    return PastRun(f"{session}{start}", session, start, {"accuracy": value}, **others)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([], []),
+        ([run("b", 2, 0.8), run("a", 1, 0.9)], [0.8, 0.9]),
+        ([run("a", 1, 0.9), run("b", 2, 0.8)], [0.8, 0.9]),  # the newest first, whatever the order
+        ([run("a", 3, 0.7), run("a", 1, 0.9)], [0.9]),  # a session's first attempt
+        ([run("a", 3, 0.9), run("a", 1, 0.1, worse=["accuracy"])], [0.9]),  # that was not worse
+        ([run("a", 1, 0.1, worse=["f1"])], [0.1]),
+        ([run("a", 1, 0.9, version="2")], []),
+        ([run("a", 1, 0.9, digests={"accuracy": "other"})], []),
+        ([run("a", 1, 0.9, digests={"accuracy": "same", "unknown": "x"})], [0.9]),
+        ([run("a", 1, float("nan"))], []),
+        ([run(str(i), i, i / 100) for i in range(9)], [0.08, 0.07, 0.06, 0.05]),
+    ],
+)
+def test_the_history_of_a_metric(runs: list[PastRun], expected: list[float]) -> None:
+    assert history_of(runs, "accuracy", "", {"accuracy": "same"}, most=4) == expected
+
+
+def test_a_pool_is_the_mean_of_the_runs_that_have_a_metric() -> None:
+    runs = [
+        PastRun("1", "a", 1, {"accuracy": 0.9, "new": 1.0}),
+        PastRun("2", "b", 2, {"accuracy": 0.8, "old": 2.0}),
+    ]
+    assert pooled_metrics(runs) == pytest.approx({"accuracy": 0.85, "new": 1.0, "old": 2.0})
+
+
+def test_a_baseline_there_and_back() -> None:
+    found = {"1": {"test_it.py::test": [run("a", 1, 0.9, digests={"accuracy": "x"}, worse=["f1"])]}}
+    baseline = Baseline("latest", {"a": ["1"]}, found, found)
+    again = baseline_from_wire(json.loads(json.dumps(asdict(baseline))))
+    assert again == baseline
+    assert again.of("1", "test_it.py::test") == {"accuracy": 0.9}
+    assert again.of("1", "test_it.py::test", version="2") is None
+    assert again.history_of("1", "test_it.py::test", "accuracy") == [0.9]
+    assert again.digests_of("1", "test_it.py::test") == {"accuracy": "x"}
+    assert again.digests_of("2", "test_it.py::test") == {}
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"armory.outcome": "passed"}, True),
+        ({"armory.outcome": "failed", "armory.gates": "[]"}, True),
+        ({"armory.outcome": "error", "armory.gates": "[]"}, True),
+        ({"armory.outcome": "failed"}, False),
+        ({"armory.outcome": "skipped", "armory.gates": "[]"}, False),
+        ({}, False),
+    ],
+)
+def test_gates_are_judged_where_the_body_has_passed(tags: dict[str, str], expected: bool) -> None:
+    stored = StoredRun("1", "1", "", "FINISHED", 0, 0, 0, "", {}, {}, tags)
+    assert has_passed_body(stored) == expected

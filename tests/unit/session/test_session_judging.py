@@ -1,0 +1,48 @@
+"""What the verdicts of a session depend on: counted, recorded, and agreed by its jobs."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.past_runs import PastRun
+from pytest_armory.plugin.gate_count import number_of_gates
+from pytest_armory.records.fields import UnreadableError
+from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
+from pytest_armory.session.judging import difference
+
+
+def test_it_is_recorded_and_read() -> None:
+    judging = Judging("latest", ("a", "b"), 0.9, "fail", True, 5, 40)
+    assert read_judging(judging.to_tags()[JUDGING]) == judging
+
+
+def test_too_many_sessions_are_left_out() -> None:
+    judging = Judging("branch:main", tuple(f"session-{i}" for i in range(2000)), gates=3)
+    assert read_judging(judging.to_tags()[JUDGING]) == Judging("branch:main", gates=3)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"unclear": "perhaps"}', '{"confidence": 2}', '{"pooled": 0}']
+)
+def test_what_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UnreadableError):
+        read_judging(text)
+
+
+def test_what_a_job_was_given_besides_is_said() -> None:
+    first = Judging("latest", ("a",), gates=3)
+    assert difference(first, Judging("latest", gates=1)) == ""
+    assert difference(first, Judging("", confidence=0.9, unclear="fail", pooled=5)) == (
+        "the session's first job decides: the baseline 'latest', not ''; armory_confidence 0.95, "
+        "not 0.9; --armory-unclear 'pass', not 'fail'; armory_baseline_sessions 1, not 5"
+    )
+
+
+def test_gates_are_those_of_markers_and_of_lines_that_the_baseline_holds() -> None:
+    runs = {"1": {"a": [PastRun("r", "s", 1, {"accuracy": 1, "loss": 1})], "b": []}}
+    baseline = Baseline("latest", {}, runs)
+    collected = [("a", frozenset({"accuracy", "f1"})), ("b", frozenset()), ("c", frozenset("x"))]
+    assert number_of_gates(collected, {}, baseline) == 3
+    assert number_of_gates(collected, {"accuracy": 0, "loss": 0, "new": 0}, baseline) == 4
+    assert number_of_gates(collected, {"loss": 0}, Baseline("latest")) == 3
