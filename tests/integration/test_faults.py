@@ -126,13 +126,19 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
         experiment = client.get_experiment_by_name(name)
         assert experiment is not None
         found = client.search_runs([experiment.experiment_id])
-        return {str(run.info.run_name).partition(" ")[0]: run for run in found}
+        kinds = [run.data.tags["armory.kind"] for run in found]
+        names = [
+            kind if kind == "session" else str(run.info.run_name)
+            for kind, run in zip(kinds, found, strict=True)
+        ]
+        return dict(zip(names, found, strict=True))
 
-    while "session" not in runs():
+    deadline = time.monotonic() + PATIENCE
+    while "session" not in runs() and time.monotonic() < deadline:
         time.sleep(0.1)
     slow.append("from now on")
     if at == "in-a-request":
-        while len(slow) < 2:
+        while len(slow) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
     began = time.monotonic()
     session.send(signal.SIGTERM)

@@ -1,0 +1,253 @@
+"""What surrounds a session: other commands at work, stopped processes, file systems, redirects."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Evals
+from faults import Session
+from loopback import Handler
+from mlflow import MlflowClient
+from servers import Proxy, free_port
+
+from pytest_armory.cli import main as commands
+from pytest_armory.store import open_store
+from pytest_armory.store.circuit import _circuits
+
+Start = Callable[..., Session]
+ONE, WORKER = ("-p", "no:xdist"), ("-n1",)
+
+TESTS = """
+    import pytest, time
+    from pathlib import Path
+    from pytest_armory import track_metrics
+    pytestmark = pytest.mark.evaluation(name="NAME")
+    def test_first(): track_metrics({"x": 1})
+    def test_waits(mark):
+        track_metrics({"x": 2})
+        mark("waits")
+        while not (Path(__file__).parent / "marks" / "go").exists(): time.sleep(0.02)
+    def test_last(): track_metrics({"x": 3})
+"""
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return f"{request.node.name} {time.monotonic_ns()}"
+
+
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_a_server_that_redirects(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, code: int
+) -> None:
+    """What a redirect keeps as it is is stored at its target; any other waits."""
+
+    def redirect(_: Proxy, handler: Handler) -> bool:
+        handler.give(code, Location=f"{mlflow_server}{handler.path}")
+        return True
+
+    proxy.fault = redirect
+    evals.pytester.makeini("[pytest]\narmory_budget = 3")
+    evals.write(f"""
+        import pytest
+        pytestmark = pytest.mark.evaluation(name="{name}")
+        def test_a(evaluation_run): evaluation_run.log_metrics({{"x": 1}})
+        def test_b(): assert 0
+    """)
+    result = evals.run("--armory-tracking-uri", proxy.url)
+    result.assert_outcomes(passed=1, failed=1)
+    client = MlflowClient(mlflow_server)
+    experiment = client.get_experiment_by_name(name)
+    there = client.search_runs([experiment.experiment_id]) if experiment else []
+    waiting = [run for run in evals.read() if "armory.nodeid" in run.data.tags]
+    assert len([run for run in there if "armory.nodeid" in run.data.tags]) + len(waiting) == 2
+    assert [run for run in there if run.info.status == "RUNNING"] == []
+    assert len(waiting) == (0 if code > 302 else 2)
+    assert ("recorded locally" in result.stdout.str()) == bool(waiting)
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_sync_and_recover_while_a_session_is_at_work(
+    evals: Evals,
+    start: Start,
+    mlflow_server: str,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    way: tuple[str, ...],
+) -> None:
+    """They leave what is at work alone; two syncs at once upload everything once."""
+    evals.write(TESTS.replace("NAME", name))
+    session = start(*way, "--armory-tracking-uri", f"http://127.0.0.1:{free_port()}")
+    session.wait_for("waits")
+    assert commands.main(["recover", "--armory-tracking-uri", "local"]) == 0
+    assert commands.main(["sync", "--to", mlflow_server]) == 1
+    assert "not ended yet" in capsys.readouterr().err
+    (session.marks / "go").touch()
+    assert session.wait() == 0, session.output
+    open_store.cache_clear()
+    _circuits.clear()
+    syncs = [start_sync(evals, mlflow_server) for _ in range(2)]
+    codes = sorted(code() for code in syncs)
+    assert codes[0] == 0
+    assert commands.main(["sync", "--to", mlflow_server]) == 0
+    client = MlflowClient(mlflow_server)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    there = client.search_runs([experiment.experiment_id])
+    names = [str(r.info.run_name) for r in there if r.data.tags["armory.kind"] == "evaluation"]
+    assert sorted(names) == ["test_first", "test_last", "test_waits"]
+    assert len(there) == 4
+    assert {run.info.status for run in there} == {"FINISHED"}
+    evals.check_accounted(3)
+
+
+def start_sync(evals: Evals, server: str) -> Callable[[], int]:
+    """Start a process that syncs; returns what waits for its exit status."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "pytest_armory.cli.main", "sync", "--to", server]
+    process = subprocess.Popen(
+        command, cwd=evals.pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    return lambda: process.wait(120)
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_a_process_that_is_stopped_is_not_dead(
+    evals: Evals,
+    start: Start,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    way: tuple[str, ...],
+) -> None:
+    evals.write(TESTS.replace("NAME", name))
+    session = start(*way)
+    session.wait_for("waits")
+    session.send(signal.SIGSTOP)
+    time.sleep(1)
+    assert commands.main(["recover"]) == 0
+    assert "nothing to close" in capsys.readouterr().out
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_other(): pass")
+    other = evals.run("-k", "test_other")
+    other.assert_outcomes(passed=1)
+    assert "was killed" not in other.stdout.str()
+    session.send(signal.SIGCONT)
+    (session.marks / "go").touch()
+    assert session.wait() == 0, session.output
+    assert "3 evaluations: 3 passed" in session.output
+    evals.check_accounted(4)
+
+
+RUBBISH = {
+    "deleted": "shutil.rmtree(LEASES)",
+    "emptied": "[path.unlink() for path in LEASES.iterdir()]",
+    "a-file": "shutil.rmtree(LEASES); LEASES.write_text('')",
+    "rubbish": """[
+            (LEASES / "a.lease").mkdir(), (LEASES / "b.lease").write_bytes(bytes(range(256))),
+            (LEASES / "%zz%3A.lease").symlink_to("/dev/zero"), os.mkfifo(LEASES / "p%3A1%3A.lease"),
+            (LEASES / "c.lease").symlink_to(LEASES / "c.lease"), (LEASES / "x").write_text("x"),
+        ]""",
+    "not-readable": "LEASES.chmod(0)",
+}
+
+
+@pytest.mark.parametrize("what", RUBBISH)
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_a_folder_of_leases_that_is_broken(evals: Evals, what: str, way: tuple[str, ...]) -> None:
+    """During a session, which goes on; the next one starts, and so does recovery."""
+    evals.write(f"""
+        import os, shutil, pytest
+        from pathlib import Path
+        LEASES = Path(os.environ["ARMORY_HOME"]) / "mlruns" / "leases"
+        pytestmark = pytest.mark.evaluation
+        def test_a(): pass
+        def test_b():
+            if os.environ.get("BREAK"): {RUBBISH[what]}
+        def test_c(): pass
+        def test_d(): assert 0
+    """)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BREAK", "1")
+        result = evals.run(*way, subprocess=True)
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["4 evaluations: 3 passed, 1 failed, *"])
+    evals.check_accounted(4)
+    again = evals.run(*way, subprocess=True)
+    again.assert_outcomes(passed=3, failed=1)
+    assert commands.main(["recover"]) == 0
+    evals.check_accounted(8)
+    leases: Path = evals.home / "mlruns" / "leases"
+    leases.chmod(0o755)
+
+
+NO_LOCKS = """
+    import errno, fcntl
+    def flock(*_): raise OSError(errno.ENOLCK, "No locks available")
+    fcntl.flock = flock
+"""
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_a_home_on_a_file_system_without_locks(evals: Evals, way: tuple[str, ...]) -> None:
+    evals.pytester.makeconftest(NO_LOCKS)
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        def test_a(): pass
+        def test_b(): assert 0
+    """)
+    result = evals.run(*way, subprocess=True)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["2 evaluations: 1 passed, 1 failed, *"])
+    evals.check_invariant(result, 2, *way, subprocess=True)
+
+
+@pytest.mark.parametrize("args", [("-x", "-n2"), ("-n4", "--maxprocesses=1"), ("-x", "-n1"),
+                                  ("--maxfail=2", "-n2")], ids=" ".join)  # fmt: skip
+def test_limits_of_xdist(evals: Evals, args: tuple[str, ...]) -> None:
+    """Every evaluation is a run, or counted as not run; verdicts are pytest's."""
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(8))
+        def test_a(i): assert i % 3 != 1
+    """)
+    result = evals.run(*args)
+    stored = len(evals.runs())
+    (session,) = evals.sessions()
+    assert session.data.metrics["evaluations"] == 8
+    assert session.data.metrics["not_run"] == 8 - stored
+    assert session.info.status == "FAILED"
+    evals.check_accounted(stored)
+    assert result.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+    off = evals.run(*args, track=False)
+    assert off.ret == result.ret
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "server"])
+def test_gevent_has_patched_the_process(
+    evals: Evals, proxy: Proxy, name: str, way: tuple[str, ...], remote: bool
+) -> None:
+    pytest.importorskip("gevent")
+    evals.pytester.makeconftest("from gevent import monkey\nmonkey.patch_all()")
+    evals.write(f"""
+        import gevent, pytest
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="{name}")
+        def test_a():
+            jobs = [gevent.spawn(track_metrics, {{f"x{{i}}": i}}) for i in range(3)]
+            gevent.joinall(jobs, raise_error=True)
+        def test_b(): assert 0
+    """)
+    uri = ("--armory-tracking-uri", proxy.url) if remote else ()
+    result = evals.run(*way, *uri, subprocess=True)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["2 evaluations: 1 passed, 1 failed, tracked to *"])
+    assert threading.active_count() < 50
