@@ -14,6 +14,7 @@ by ``==``:
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -370,7 +371,7 @@ def _everything(client: MlflowClient, experiment: str | None) -> list[Described]
         return found
     for run in client.search_runs(ids, max_results=5000):
         found.append(_run(run, names))
-    for trace in client.search_traces(locations=ids, max_results=500):
+    for trace in client.search_traces(**{_LOCATIONS: ids}, max_results=500):
         found.append(_trace(trace, names))
     for model in client.search_logged_models(ids):
         metrics = sorted({metric.key for metric in model.metrics or []})
@@ -379,6 +380,10 @@ def _everything(client: MlflowClient, experiment: str | None) -> list[Described]
         found.append({"kind": "registered model", "name": registered.name})
     return found
 
+
+_LOCATIONS = "locations"
+if "locations" not in inspect.signature(MlflowClient.search_traces).parameters:  # MLflow 3.4
+    _LOCATIONS = "experiment_ids"
 
 _GIVEN_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 _SYSTEM = ("mlflow.source.", "mlflow.user", "mlflow.runName", "mlflow.parentRunId")
