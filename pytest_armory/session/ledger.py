@@ -27,6 +27,7 @@ from pytest_armory.session.stored_records import unreadable
 from pytest_armory.session.stored_session import (
     Ending,
     StoredSession,
+    awaits_shards,
     close_and_read,
     read_other_jobs,
 )
@@ -246,16 +247,17 @@ class Ledger:
     def _close(self, summary: Summary, end: JobEnd) -> Summary:
         """Close the session runs; the last job that ends writes the summary of all jobs.
 
-        Another one may end between reading and writing, so the store is read again.
+        Another one may end between reading and writing, so the store is read again; not while a
+        shard is still to end, which does so itself: of many shards each would read all of them.
         """
         tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
-        tags = {
-            **tags,
-            **self._joining.note_tags,
-        }  # again, since another job's may have replaced our run
+        # The note again, since another job's session run may have replaced ours.
+        tags = {**tags, **self._joining.note_tags}
         for _ in range(CLOSINGS):
             for runs in self._everywhere():
                 runs.close(summary, tags)
+            if self._joining.note_tags and awaits_shards(self.runs):
+                break
             again = self._read_again(summary, end.interrupted)
             if not has_changed(summary, again):
                 break

@@ -14,7 +14,7 @@ from pytest_armory.session.jobs import ends_of
 from pytest_armory.session.order import attempts_in_order, in_order_of_attempts
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.session_runs import SessionRuns
-from pytest_armory.session.shard_notes import notes_of, twice
+from pytest_armory.session.shard_notes import notes_of, state_of, twice
 from pytest_armory.session.stored_records import (
     close_left_open,
     is_attempt,
@@ -198,6 +198,22 @@ def read_other_jobs(session_runs: SessionRuns) -> StoredSession:
         return StoredSession()
     others = [run for run in runs if is_attempt(run) and not is_own(identity, run)]
     return _as_records(session_runs, store, runs, others)
+
+
+def awaits_shards(session_runs: SessionRuns) -> bool:
+    """Whether a shard of the session has not come, or not ended, by what they have noted."""
+    from pytest_armory.store import open_store
+
+    if not session_runs.is_in_reach:
+        return False
+    session, ids = session_runs.identity.session, session_runs.experiment_ids
+    try:
+        search = open_store(session_runs.where).search
+        runs = [run for one in ids for run in search.session_runs(session, one)]
+    except TrackingError as error:
+        session_runs.note_failure(error)
+        return False
+    return state_of(notes_of(runs), ()).is_open
 
 
 def is_own(identity: Identity, run: StoredRun) -> bool:
