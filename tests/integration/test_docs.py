@@ -195,6 +195,13 @@ def test_every_public_name_is_documented() -> None:
     assert {name for name in names if not re.search(rf"`{name}\b", text)} == set()
 
 
+def test_the_gallery_has_every_example_and_the_index_every_page() -> None:
+    examples = {path.name for path in (ROOT / "example_evals").glob("*.py")}
+    assert {name for name in examples if f"example_evals/{name}" not in PAGES["gallery"]} == set()
+    listed = set(PAGES["index"].splitlines())
+    assert {path.stem for path in DOCS} - {"index"} <= listed
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     folder = ROOT if page == "README" else ROOT / "docs"
