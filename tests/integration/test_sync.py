@@ -313,7 +313,8 @@ def test_a_first_half_is_completed(
     assert whole.info.run_id == parent.info.run_id
     assert whole.data.metrics == session.data.metrics
     assert whole.info.status == session.info.status
-    assert [one.path for one in server.list_artifacts(parent.info.run_id)] == ["summary.md"]
+    stored = [one.path for one in server.list_artifacts(parent.info.run_id)]
+    assert stored == ["environment.txt", "summary.md"]
     assert copy.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert found["test_bad"].data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert server.get_run(other.info.run_id).info.status == "RUNNING"
