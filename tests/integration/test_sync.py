@@ -164,7 +164,8 @@ def test_a_session_is_copied_whole_and_once(
     assert commands.main(["sync"]) == 0
     told = capsys.readouterr().out
     assert f"uploaded 4 runs to {proxy.url}" in told
-    assert "[1/4] session " in told  # parents first
+    (first,) = (line for line in told.splitlines() if line.startswith("[1/4] "))
+    assert " session: uploaded" in first  # parents first
     assert "see http" in told
     by_name = check_same(local, runs, proxy.url, tmp_path)
     rich = by_name["test_rich[0.5]"]
