@@ -78,6 +78,7 @@ def _entry(i: int, text: Any, numbers: random.Random) -> Entry:
                 text("accuracy", i), "baseline -2%", state, accuracy, accuracy + 0.01,
                 accuracy + 0.03, text(sentence), False, word,
                 evidence=text(samples) if word else "",
+                flips=(text("1043  7 -> 9  target 7"),) if word == "worse" else (),
             ),
         )  # fmt: skip
     metrics = {"accuracy": accuracy, "loss": 1 - accuracy, text("accuracy", i): accuracy}

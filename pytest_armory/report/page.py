@@ -34,6 +34,7 @@ class _Gate(NamedTuple):
     sentence: str
     evidence: str
     state: str
+    flips: Sequence[str]
 
 
 class _Row(NamedTuple):
@@ -142,6 +143,7 @@ def _gate(record: EvaluationRecord, verdict: Verdict, state: str) -> _Gate:
         printable(sentence),
         printable(evidence) if evidence not in sentence else "",
         state,
+        [printable(flip) for flip in verdict.flips],
     )
 
 
