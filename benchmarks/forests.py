@@ -9,12 +9,14 @@ and a baseline pooled from five sessions. A session is red if one of its two tes
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import pytest
 
 TESTS = """
 import os
@@ -50,22 +52,31 @@ VARIANTS: Mapping[str, Sequence[str]] = {
 }
 
 
-def failed_in_session(folder: Path, home: Path, seed: int, options: Sequence[str]) -> set[str]:
+class Failed:
+    """A plugin that notes which tests have failed."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note the parameter id of a test that failed."""
+        if report.failed:
+            self.names.add(report.nodeid.rpartition("[")[2].rstrip("]"))
+
+
+def failed_in_session(folder: Path, seed: int, options: Sequence[str]) -> set[str]:
     """Run one session; the names of the tests that failed."""
-    words = ["-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    tracked = ["--armory-track", "--armory-baseline", "latest", *options]
-    done = subprocess.run(
-        [sys.executable, *words, *tracked, "test_forests.py"],
-        cwd=folder,
-        env={**os.environ, "ARMORY_HOME": str(home), "SEED": str(seed)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode not in (0, 1):
-        raise SystemExit(done.stdout + done.stderr)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    return {name for name in ("wine", "digits") if any(f"[{name}]" in line for line in lines)}
+    others = ("cacheprovider", "randomly", "pytest-retry", "flaky", "flakefinder")
+    words = [word for name in others for word in ("-p", f"no:{name}")]
+    tracked = ["--rootdir", str(folder), "--armory-track", "--armory-baseline", "latest", *options]
+    os.environ["SEED"] = str(seed)
+    failed, output = Failed(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        test = str(folder / "test_forests.py")
+        status = pytest.main([*words, *tracked, test], plugins=[failed])
+    if status not in (0, 1):
+        raise SystemExit(output.getvalue())
+    return failed.names
 
 
 def main() -> None:
@@ -80,8 +91,8 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "test_forests.py").write_text(TESTS, encoding="utf-8")
         for name, options in VARIANTS.items():
-            home = folder / name.replace(" ", "-")
-            found = [failed_in_session(folder, home, seed, options) for seed in seeds]
+            os.environ["ARMORY_HOME"] = str(folder / name.replace(" ", "-"))
+            found = [failed_in_session(folder, seed, options) for seed in seeds]
             counts = [sum(test in failed for failed in found) for test in ("wine", "digits")]
             red = f"{sum(map(bool, found))} of {len(found) - 1}"
             print(f"{name:<20} {counts[0]:>8} {counts[1]:>8} {red:>14}", flush=True)
