@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         track_params,
         track_samples,
         track_system_metrics,
+        track_usage,
         trackable_context,
         tracking_context,
     )
@@ -71,6 +72,7 @@ __all__ = [
     "track_params",
     "track_samples",
     "track_system_metrics",
+    "track_usage",
     "trackable_context",
     "tracking_context",
 ]

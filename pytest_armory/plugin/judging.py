@@ -17,6 +17,7 @@ from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.attempt import Attempt
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
+from pytest_armory.plugin.remarks import remark
 from pytest_armory.records import Verdict
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.store.destination import Destination
@@ -100,9 +101,20 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Com
     )
     if sources is not None:
         verdicts = [_with_flips(verdict, sources) for verdict in verdicts]
-    verdicts = [_naming_evaluations(verdict, attempt) for verdict in verdicts]
+    verdicts = [_naming_evaluations(_known(verdict, attempt), attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
+
+
+def _known(verdict: Verdict, attempt: Attempt) -> Verdict:
+    """A verdict that is not judged where the metric's value is not known, and says so."""
+    reason = attempt.run.writer.metrics.unknown.get(verdict.metric)
+    if reason is None or verdict.state != "failed" or verdict.value is not None:
+        return verdict
+    if attempt.run.run_id is None:  # such a session has no summary
+        said = f"not judged: {verdict.metric} {reason}"
+        remark(attempt.item.config, [(said, attempt.record.nodeid)])
+    return replace(verdict, state="unjudged", text=reason)
 
 
 def _note_intervals(attempt: Attempt, mark: Mark, settings: Settings) -> None:

@@ -25,6 +25,7 @@ from pytest_armory.report.sentences import (
 )
 from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
 from pytest_armory.report.text import plural, printable, seconds, shorten
+from pytest_armory.report.usage import usage_lines
 
 LIMIT = 250_000
 """The limit of a summary in characters; GitHub refuses a step summary over 1 MiB."""
@@ -51,7 +52,7 @@ def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
     ]
     below = [
         *_source(summary),
-        *map(_sentence, resumed_lines(summary)),
+        *map(_sentence, (*resumed_lines(summary), *usage_lines(summary.records))),
         *_comparison(summary),
     ]
     tables = _tables(summary.records, [*above, *below], limit)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.records.tags import session_count
+from pytest_armory.report.usage import usage_totals
 
 
 class SessionVerdict(enum.Enum):
@@ -116,7 +117,7 @@ def missed_gates(
 
 
 def outcome_counts(summary: Summary, experiment_id: str, waiting: bool = False) -> dict[str, float]:
-    """A session run's metrics: how many evaluations there were and how each ended.
+    """A session run's metrics: how many evaluations there were, how each ended, what they used.
 
     Those of its experiment, then those of the session. ``waiting`` says whether the experiment is
     that of the local database, where others have the ids.
@@ -128,7 +129,10 @@ def outcome_counts(summary: Summary, experiment_id: str, waiting: bool = False) 
     whole = {**_counts(last, is_shared), "not_run": summary.not_run}
     whole["evaluations"] += summary.not_run
     totals = {**own, **{session_count(name): count for name, count in whole.items()}}
-    return {name: float(count) for name, count in totals.items()}
+    of_it = _of_experiment(summary.records, experiment_id, waiting)
+    session = {session_count(name): value for name, value in usage_totals(summary.records).items()}
+    counts = {name: float(count) for name, count in totals.items()}
+    return {**counts, **usage_totals(of_it), **session}
 
 
 def _counts(records: Sequence[EvaluationRecord], is_shared: bool) -> dict[str, int]:

@@ -29,6 +29,7 @@ from pytest_armory.report.sentences import (
 )
 from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
 from pytest_armory.report.text import columns, pad, plural, printable, seconds, shorten
+from pytest_armory.report.usage import usage_lines
 
 _COLOURS = {"passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped": "yellow"}
 
@@ -67,7 +68,7 @@ def _counts(summary: Summary) -> list[Line]:
     all_wait = summary.waiting == len(summary.records) > 0
     tracked = f"recorded locally for {where}" if all_wait else f"tracked to {where}"
     lines = [_line(f"{counts_text(summary)}, {tracked}")]
-    lines += map(_line, resumed_lines(summary))
+    lines += map(_line, (*resumed_lines(summary), *usage_lines(summary.records)))
     if summary.records_of_all_jobs:
         counts = counts_text(summary.of_all_jobs())
         lines.append(_line(f"session {summary.session} over all its jobs: {counts}"))

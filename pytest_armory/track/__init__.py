@@ -28,6 +28,7 @@ from pytest_armory.track.reading import samples
 from pytest_armory.track.results import convert_result
 from pytest_armory.track.run import EvaluationRun
 from pytest_armory.track.tracking_uri import init_tracking, init_tracking_uri
+from pytest_armory.track.usage import track_usage
 
 __all__ = [
     "EvaluationRun",
@@ -48,6 +49,7 @@ __all__ = [
     "track_params",
     "track_samples",
     "track_system_metrics",
+    "track_usage",
     "trackable_context",
     "tracking_context",
 ]

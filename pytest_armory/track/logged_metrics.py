@@ -15,6 +15,8 @@ class LoggedMetrics:
         self.values: dict[str, float] = {}
         self.sequences: set[str] = set()
         """The metrics that a list or an array was logged as: no single value is theirs."""
+        self.unknown: dict[str, str] = {}
+        """The metrics whose values are not known, and why: no gate judges them."""
         self._steps: dict[str, int] = {}
         self._infinite: set[str] = set()
         self._names: dict[str, str] = {}
@@ -54,6 +56,7 @@ class LoggedMetrics:
             if step >= self._steps.get(name, step):
                 self._steps[name], self.values[name] = step, value
                 self.sequences.discard(name)
+                self.unknown.pop(name, None)
 
     def note_history(self, name: str, values: Sequence[float]) -> None:
         """Add one value for each step, counted from 0."""

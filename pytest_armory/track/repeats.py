@@ -61,7 +61,8 @@ class Repeats:
         self._with_steps: set[str] = set()
         self._inner: set[str] = set()
         """The metrics of runs that the body opens inside its own."""
-        self._began = time()
+        self.began = time()
+        """When the current repeat began, in seconds since the epoch."""
 
     # While a body runs
 
@@ -97,7 +98,7 @@ class Repeats:
             return
         from pytest_armory.store.runs import last_values
 
-        inner = own_metrics(self._began, connection.activation)
+        inner = own_metrics(self.began, connection.activation)
         ours = writer.metrics.values.keys() - self._inner
         new = {name: value for name, value in inner.items() if name not in ours}
         self._inner |= new.keys()
@@ -110,7 +111,7 @@ class Repeats:
     def begin_body(self) -> None:
         """Begin the next repeat, as if nothing had been logged."""
         self.current += 1
-        self._began = time()
+        self.began = time()
         self._writer.measured.clear()
         self._writer.params.begin_repeat()
         self._writer.samples.table.begin_repeat()

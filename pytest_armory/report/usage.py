@@ -1,0 +1,50 @@
+"""What the evaluations of a session used together: tokens and cost, by ``track_usage``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import fsum
+
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.text import plural
+
+USAGE = ("tokens/input", "tokens/output", "tokens/total", "cost")
+"""What can be added up of it."""
+
+
+def _usage_of(records: Sequence[EvaluationRecord]) -> list[Mapping[str, float]]:
+    """The metrics of each attempt that called ``track_usage``."""
+    return [record.metrics for record in records if "traces/without_tokens" in record.metrics]
+
+
+def usage_totals(records: Sequence[EvaluationRecord]) -> dict[str, float]:
+    """The usage of all attempts, earlier ones too; without what is not known of any of them."""
+    used = _usage_of(records)
+    known = {name: [metrics[name] for metrics in used if name in metrics] for name in USAGE}
+    return {name: fsum(values) for name, values in known.items() if values}
+
+
+def usage_lines(records: Sequence[EvaluationRecord]) -> list[str]:
+    """A line with the usage of all attempts; none if none of them called ``track_usage``."""
+    if not _usage_of(records):
+        return []
+    totals = usage_totals(records)
+    kinds = [
+        f"{totals[f'tokens/{kind}']:,.0f} {kind}"
+        for kind in ("input", "output")
+        if f"tokens/{kind}" in totals
+    ]
+    tokens = _total(records, "tokens/total", "{:,.0f} tokens") or "tokens unknown"
+    cost = _total(records, "cost", "cost {:,.4g} USD") or "cost unknown"
+    of_kinds = f" ({', '.join(kinds)})" if kinds else ""
+    return [f"used: {tokens}{of_kinds}, {cost}"]
+
+
+def _total(records: Sequence[EvaluationRecord], name: str, form: str) -> str:
+    """A total, with the number of attempts of which it is not known; "" without any."""
+    used = _usage_of(records)
+    missing = sum(name not in metrics for metrics in used)
+    if missing == len(used):
+        return ""
+    text = form.format(usage_totals(records)[name])
+    return f"{text} and unknown in {plural(missing, 'evaluation')}" if missing else text

@@ -1,0 +1,111 @@
+"""Tokens, cost and latency of a run, by its MLflow traces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_armory.track.context import current_run
+
+if TYPE_CHECKING:
+    from pytest_armory.store.traces import TraceUsage
+    from pytest_armory.track.run import EvaluationRun
+
+USAGE = (
+    *("tokens/input", "tokens/output", "tokens/total"),
+    *("cost", "latency/p50", "latency/p95"),
+)
+"""The metrics that may be unknown."""
+
+_UNTRACKED = "is unknown: usage is read from MLflow's traces, and nothing is tracked"
+_UNREAD = "is unknown: the traces of the run cannot be read"
+
+
+def track_usage() -> dict[str, float]:
+    """Log what MLflow's traces of the current run say of tokens, cost and latency; returns it.
+
+    ``tokens/input``, ``tokens/output`` and ``tokens/total``; ``cost`` in US dollars;
+    ``latency/p50`` and ``latency/p95`` in seconds, of whole traces; ``traces``, and
+    ``traces/without_tokens``. What no trace says is not logged, and a gate on it is not judged;
+    ``cost`` is not logged either where a trace has tokens and no cost. Of traces that have ended:
+    call it after the last answer. In a repeated body it is of this repeat. Outside every run, and
+    in one that is not tracked, nothing is logged.
+    """
+    run = current_run()
+    if run is None:
+        return {}
+    logged = run.writer.metrics
+    if run.run_id is None:
+        logged.unknown.update(dict.fromkeys(USAGE, _UNTRACKED))
+        return {}
+    traces = _traces(run)
+    if traces is None:
+        logged.unknown.update(dict.fromkeys(USAGE, _UNREAD))
+        return {}
+    usage = summed(traces)
+    missing = {name: _reason(name, traces) for name in USAGE if name not in usage}
+    logged.unknown.update(missing)
+    run.writer.log_results(usage, {})
+    return usage
+
+
+def _traces(run: EvaluationRun) -> list[TraceUsage] | None:
+    """The traces of a run, or of the current repeat of its body; None if they cannot be read."""
+    from pytest_armory.store.traces import traces_of_run
+
+    connection, repeats = run.connection, run.writer.repeats
+    began = repeats.began if repeats is not None else -math.inf
+    found: list[list[TraceUsage]] = []
+
+    def read() -> None:
+        parts = connection.parts
+        found.append(
+            [
+                trace
+                for part in parts
+                for trace in traces_of_run(part.store.connection, part.experiment_id, part.run_id)
+            ]
+        )
+
+    with connection.waiting():
+        connection.attempt(read)
+    return [trace for trace in found[0] if trace.began >= began - 1e-3] if found else None
+
+
+def summed(traces: Sequence[TraceUsage]) -> dict[str, float]:
+    """The sums over traces and the percentiles of their time; without what is not known."""
+    named: dict[str, list[float | None]] = {
+        "tokens/input": [trace.tokens_in for trace in traces],
+        "tokens/output": [trace.tokens_out for trace in traces],
+        "tokens/total": [trace.tokens for trace in traces],
+        "cost": [trace.cost for trace in traces],
+    }
+    if any(trace.cost is None and trace.tokens for trace in traces):
+        named["cost"] = []
+    known = {name: [v for v in values if v is not None] for name, values in named.items()}
+    seconds = sorted(trace.seconds for trace in traces if trace.seconds is not None)
+    return {
+        **{name: float(math.fsum(values)) for name, values in known.items() if values},
+        **({"latency/p50": percentile(seconds, 0.5)} if seconds else {}),
+        **({"latency/p95": percentile(seconds, 0.95)} if seconds else {}),
+        "traces": float(len(traces)),
+        "traces/without_tokens": float(sum(trace.tokens is None for trace in traces)),
+    }
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which a share of sorted values lies, interpolated as NumPy's default does."""
+    position = share * (len(values) - 1)
+    low = math.floor(position)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (position - low) * (values[high] - values[low])
+
+
+def _reason(name: str, traces: Sequence[TraceUsage]) -> str:
+    if not traces:
+        return "is unknown: the run has no traces, as mlflow.openai.autolog() makes them"
+    if name == "cost" and any(trace.tokens for trace in traces):
+        count = sum(trace.cost is None and bool(trace.tokens) for trace in traces)
+        return f"is unknown: {count:,} of {len(traces):,} traces have tokens and no cost"
+    return f"is unknown: none of {len(traces):,} traces says it"
