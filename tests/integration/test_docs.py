@@ -31,7 +31,10 @@ PAGES = {path.stem: path.read_text(encoding="utf-8") for path in [ROOT / "README
 HOME = "https://github.com/pytest-armory/pytest-armory/blob/main/"
 """What the README's links begin with."""
 
-LIBRARIES = {"engine": ("torch", "torchmetrics", "art.attacks.evasion", "art.estimators")}
+LIBRARIES = {
+    "deep-learning": ("torch", "torchmetrics"),
+    "engine": ("torch", "torchmetrics", "art.attacks.evasion", "art.estimators"),
+}
 """What a page needs that only the development extra installs."""
 
 TWICE = ("README", "getting-started")

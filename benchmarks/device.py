@@ -1,0 +1,159 @@
+"""Check on this machine's accelerator what the engine promises of devices; prints a line for each.
+
+    python benchmarks/device.py            # cuda, else mps, else the CPU
+    python benchmarks/device.py cuda:1
+
+A module stays where it is and batches move to it; predictions, targets and metrics are where the
+batch came from; modes and gradients are put back; `--armory-devices` gives each worker a GPU of its
+own. Exits with 1 if one of them is not so. On the CPU it only shows that the script runs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from pytest_armory import Engine, Evaluation, correct, linf
+
+
+def best_device() -> torch.device:
+    """The first accelerator, or the CPU."""
+    if len(sys.argv) > 1:
+        return torch.device(sys.argv[1])
+    if torch.cuda.is_available():
+        return torch.device("cuda:0")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def batches(count: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches on the CPU whose class is the largest of ten inputs."""
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        inputs = torch.rand(size, 10, generator=draw)
+        yield inputs, inputs.argmax(1)
+
+
+class Net(nn.Module):
+    """The inputs as scores, through a parameter; notes where it was called, and how."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.dropout = nn.Dropout(0.9)
+        self.seen: set[tuple[str, bool, bool]] = set()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.seen.add((inputs.device.type, self.training, torch.is_grad_enabled()))
+        scores: torch.Tensor = self.dropout(inputs * self.scale)
+        return scores
+
+
+def fgsm(net: Net) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A perturbation that needs gradients, on the module's device."""
+
+    def perturb(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        moved = inputs.clone().requires_grad_()
+        nn.functional.cross_entropy(net(moved), targets).backward()
+        assert moved.grad is not None
+        return inputs + 1e-3 * moved.grad.sign()
+
+    return perturb
+
+
+def check_engine(device: torch.device) -> dict[str, bool]:
+    """What the engine promises of a module on a device."""
+    net = Net().to(device).train()
+    places: set[str] = set()
+
+    def where(targets: torch.Tensor, predictions: torch.Tensor) -> float:
+        places.update((targets.device.type, predictions.device.type))
+        return float((predictions.argmax(1) == targets).float().mean())
+
+    results = Engine(
+        Evaluation(
+            name="device",
+            dataset=list(batches(20, 256)),
+            model=net,
+            perturbations={"fgsm": fgsm(net)},
+            metrics={"top1": MulticlassAccuracy(10, average="micro").to(device), "where": where},
+            sample_metrics={"accuracy": correct},
+            perturbation_metrics={"linf": linf},
+        )
+    ).run()
+    return {
+        "the model's batches are on its device": {seen[0] for seen in net.seen} == {device.type},
+        "predictions are made in eval() without gradients": (device.type, False, False) in net.seen,
+        "perturbations have gradients": any(seen[2] for seen in net.seen),
+        "metrics get targets and predictions where the batch came from": places == {"cpu"},
+        "a torchmetrics metric on the device agrees with samples": (
+            abs(results.metrics["top1"] - results.metrics["accuracy"]) < 1e-6
+        ),
+        "the mode is put back": net.training and net.dropout.training,
+        "the module has not moved": net.scale.device.type == device.type,
+        "a perturbation keeps its size": results.metrics["linf_max"] < 1.1e-3,
+    }
+
+
+WORKERS = """
+import os, pytest, torch
+
+@pytest.mark.evaluation
+@pytest.mark.parametrize("number", range(4))
+def test_device(number, tmp_path_factory):
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    assert torch.cuda.device_count() == 1, seen
+    folder = tmp_path_factory.getbasetemp().parent
+    (folder / f"{worker}.seen").write_text(seen)
+"""
+
+
+def check_workers() -> dict[str, bool]:
+    """Whether two workers get a GPU each; nothing with fewer than two GPUs."""
+    if torch.cuda.device_count() < 2:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "test_workers.py").write_text(WORKERS, encoding="utf-8")
+        command = ["-m", "pytest", "-q", "-n2", "--armory-devices", "auto", "--basetemp=base"]
+        done = subprocess.run([sys.executable, *command], cwd=folder, check=False)
+        seen = {path.read_text() for path in Path(folder, "base").glob("*.seen")}
+    return {"each of two workers has a GPU of its own": done.returncode == 0 and len(seen) == 2}
+
+
+def speed(device: torch.device) -> float:
+    """Samples per second of a larger module on the device, batches coming from the CPU."""
+    layers: list[Any] = [nn.Linear(10, 2048), nn.ReLU(), nn.Linear(2048, 2048), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.Linear(2048, 10)).to(device)
+    evaluation = Evaluation(
+        name="speed", dataset=list(batches(20, 2048)), model=net, sample_metrics={"right": correct}
+    )
+    Engine(evaluation, limit_batches=2).run()  # the first calls load kernels
+    began = time.perf_counter()
+    samples = Engine(evaluation).run().samples
+    return samples / (time.perf_counter() - began)
+
+
+def main() -> int:
+    """Print each check with its result; returns how many failed, at most 1."""
+    device = best_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    print(f"torch {torch.__version__} on {device} ({name})")
+    checks = {**check_engine(device), **check_workers()}
+    for text, holds in checks.items():
+        print(f"{'yes' if holds else 'NO ':3}  {text}")
+    if device.type != "cpu":
+        print(f"{speed(device):,.0f} samples/s")
+    return int(not all(checks.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
