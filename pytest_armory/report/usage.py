@@ -11,10 +11,21 @@ from pytest_armory.report.text import plural
 USAGE = ("tokens/input", "tokens/output", "tokens/total", "cost")
 """What can be added up of it."""
 
+_CALLED, _ALL_REPEATS = "traces/without_tokens", "all_repeats/"
+
 
 def _usage_of(records: Sequence[EvaluationRecord]) -> list[Mapping[str, float]]:
-    """The metrics of each attempt that called ``track_usage``."""
-    return [record.metrics for record in records if "traces/without_tokens" in record.metrics]
+    """The metrics of each attempt that called ``track_usage``, over all its repeats."""
+    used = [record.metrics for record in records if _CALLED in record.metrics]
+    return [_of_all_repeats(m) if _ALL_REPEATS + _CALLED in m else m for m in used]
+
+
+def _of_all_repeats(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {
+        name.removeprefix(_ALL_REPEATS): value
+        for name, value in metrics.items()
+        if name.startswith(_ALL_REPEATS)
+    }
 
 
 def usage_totals(records: Sequence[EvaluationRecord]) -> dict[str, float]:

@@ -22,7 +22,10 @@ from pytest_armory.track.stored_params import StoredParams
 
 TAG = "armory.repeats"
 
-_NO_MEAN = ("progress/", "system/")
+ALL_REPEATS = "all_repeats/"
+"""What begins the name of a metric that is of all repeats so far."""
+
+_NO_MEAN = ("progress/", "system/", ALL_REPEATS)
 _NO_INTERVAL = ("time/", "samples", "errors", "duration_seconds")
 
 

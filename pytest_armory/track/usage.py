@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_armory.track.context import current_run
+from pytest_armory.track.repeats import ALL_REPEATS
 
 if TYPE_CHECKING:
     from pytest_armory.store.traces import TraceUsage
@@ -29,8 +30,9 @@ def track_usage() -> dict[str, float]:
     ``latency/p50`` and ``latency/p95`` in seconds, of whole traces; ``traces``, and
     ``traces/without_tokens``. What no trace says is not logged, and a gate on it is not judged;
     ``cost`` is not logged either where a trace has tokens and no cost. Of traces that have ended:
-    call it after the last answer. In a repeated body it is of this repeat. Outside every run, and
-    in one that is not tracked, nothing is logged.
+    call it after the last answer. In a repeated body it is of this repeat, and of all repeats so
+    far under ``all_repeats/``. Outside every run, and in one that is not tracked, nothing is
+    logged.
     """
     run = current_run()
     if run is None:
@@ -39,11 +41,16 @@ def track_usage() -> dict[str, float]:
     if run.run_id is None:
         logged.unknown.update(dict.fromkeys(USAGE, _UNTRACKED))
         return {}
-    traces = _traces(run)
-    if traces is None:
+    all_traces, repeats = _traces(run), run.writer.repeats
+    if all_traces is None:
         logged.unknown.update(dict.fromkeys(USAGE, _UNREAD))
         return {}
+    began = repeats.began - 1e-3 if repeats is not None else -math.inf  # traces have milliseconds
+    traces = [trace for trace in all_traces if trace.began >= began]
     usage = summed(traces)
+    if repeats is not None:
+        whole = {f"{ALL_REPEATS}{name}": value for name, value in summed(all_traces).items()}
+        run.writer.log_results(whole, {})
     missing = {name: _reason(name, traces) for name in USAGE if name not in usage}
     logged.unknown.update(missing)
     run.writer.log_results(usage, {})
@@ -51,11 +58,10 @@ def track_usage() -> dict[str, float]:
 
 
 def _traces(run: EvaluationRun) -> list[TraceUsage] | None:
-    """The traces of a run, or of the current repeat of its body; None if they cannot be read."""
+    """The traces of a run; None if they cannot be read."""
     from pytest_armory.store.traces import traces_of_run
 
-    connection, repeats = run.connection, run.writer.repeats
-    began = repeats.began if repeats is not None else -math.inf
+    connection = run.connection
     found: list[list[TraceUsage]] = []
 
     def read() -> None:
@@ -70,7 +76,7 @@ def _traces(run: EvaluationRun) -> list[TraceUsage] | None:
 
     with connection.waiting():
         connection.attempt(read)
-    return [trace for trace in found[0] if trace.began >= began - 1e-3] if found else None
+    return found[0] if found else None
 
 
 def summed(traces: Sequence[TraceUsage]) -> dict[str, float]:

@@ -95,8 +95,12 @@ def test_each_repeat_has_its_own_usage(evals: Evals) -> None:
         track_usage()
     """
     )
-    evals.run("-p", "no:xdist", subprocess=True).assert_outcomes(passed=1)
-    assert evals.run_of("test_a").data.metrics["tokens/total"] == 7
+    result = evals.run("-p", "no:xdist", subprocess=True)
+    result.assert_outcomes(passed=1)
+    metrics = evals.run_of("test_a").data.metrics
+    assert metrics["tokens/total"] == 7
+    assert metrics["all_repeats/tokens/total"] == 21
+    assert "used: 21 tokens (15 input, 6 output), cost " in result.stdout.str()
 
 
 def test_sums_and_percentiles() -> None:
