@@ -107,7 +107,10 @@ def test_every_evaluation_is_a_finished_run_below_its_experiments_session(tracke
     sessions = {run.info.experiment_id: run for run in tracked.sessions.values()}
     assert len(sessions) == len(tracked.sessions)
     experiments = {name.split(":")[0] for name in tracked.sessions}
-    assert experiments == {"digits-robustness", "digits-defence", "example_evals"}
+    assert experiments == {
+        *("digits-robustness", "digits-defence", "example_evals"),
+        *("digits-network", "transformer", "arithmetic"),
+    }
     for run in (*tracked.evaluations.values(), *sessions.values()):
         assert run.info.status == "FINISHED"
     for run in tracked.evaluations.values():
@@ -117,9 +120,9 @@ def test_every_evaluation_is_a_finished_run_below_its_experiments_session(tracke
 
 
 def test_the_terminal_shows_every_evaluation_and_no_warning(tracked: Tracked) -> None:
-    assert "= 20 passed, 1 xfailed in " in tracked.said
-    assert len(tracked.evaluations) == 21
-    assert "21 evaluations: 20 passed, 1 xfailed, tracked to" in tracked.said
+    assert "= 26 passed, 1 xfailed in " in tracked.said
+    assert len(tracked.evaluations) == 27
+    assert "27 evaluations: 26 passed, 1 xfailed, tracked to" in tracked.said
     assert "warning" not in tracked.said.lower()
 
 
@@ -158,6 +161,42 @@ def test_what_the_engine_measured_is_on_the_runs(tracked: Tracked) -> None:
     assert {"mae", "r2"} <= set(runs["example_evals: test_diabetes[0.0]"].data.metrics)
 
 
+def test_networks_have_samples_and_two_attacks_of_one_size(tracked: Tracked) -> None:
+    clean = tracked.evaluations["digits-network: test_clean"]
+    attacked = [
+        tracked.evaluations[f"digits-network: test_network_pgd[pgd_of_{of}]"].data.metrics
+        for of in ("art", "torch")
+    ]
+    assert clean.data.params["train_network.epochs"] == "12"
+    assert "samples.parquet" in artifacts_of(clean)
+    assert "metrics/confusion.json" in artifacts_of(clean)
+    for metrics in attacked:
+        assert metrics["accuracy"] < clean.data.metrics["accuracy"] - 0.05
+        assert metrics["linf_max"] <= 0.1 + 1e-6
+    masked = tracked.evaluations["transformer: test_wanted_word[0.3]"]
+    assert masked.data.params["train_transformer.layers"] == "1"
+    assert {"accuracy", "time/perturb/mask_seconds"} <= set(masked.data.metrics)
+
+
+def test_the_language_model_has_samples_failures_traces_repeats_and_a_cost(
+    tracked: Tracked,
+) -> None:
+    run = tracked.evaluations["arithmetic: test_sums"]
+    metrics = run.data.metrics
+    assert run.data.tags["armory.repeats"] == "2"
+    assert 0 < metrics["errors"] < 6
+    assert metrics["exact/pass_hat_2"] < metrics["exact/pass_at_2"]
+    assert metrics["tokens/total"] > 1000
+    assert 0 < metrics["cost"] < 0.01
+    assert 0 < metrics["latency/p50"] <= metrics["latency/p95"]
+    assert "used: " in tracked.said
+    client = MlflowClient(tracked.uri)
+    traces = client.search_traces(
+        locations=[run.info.experiment_id], run_id=run.info.run_id, include_spans=False
+    )
+    assert len(traces) > 100
+
+
 @pytest.mark.parametrize("kind", ["logistic", "svm"])
 def test_the_robustness_curve_is_a_figure_and_steps(tracked: Tracked, kind: str) -> None:
     run = tracked.evaluations[f"digits-robustness: test_robustness_curve[{kind}]"]
@@ -171,7 +210,7 @@ def test_untracked_they_pass_and_leave_nothing(make_place: Callable[[], Place]) 
     home = place.folder / "untouched"
     some = ("-k", "price or tabular or curve")
     said = place.python(*PYTEST, str(EXAMPLES), *some, ARMORY_HOME=str(home))
-    assert "= 6 passed, 15 deselected in " in said
+    assert "= 6 passed, 21 deselected in " in said
     assert "armory: " not in said
     assert "warning" not in said.lower()
     assert not home.exists()
