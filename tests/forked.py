@@ -51,7 +51,9 @@ class Command:
         """The same once it has ended."""
         with self._waiting:
             if self.returncode is None:
-                if not select.select([self._connection], [], [], timeout)[0]:
+                ready = select.poll()  # `select` takes no descriptor above 1023
+                ready.register(self._connection, select.POLLIN)
+                if not ready.poll(timeout * 1000):
                     raise subprocess.TimeoutExpired(str(self.pid), timeout)
                 self.returncode = int(self._told.readline())
                 self._told.close()

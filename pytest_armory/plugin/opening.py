@@ -98,6 +98,7 @@ class RunOpener:
             **tag_strings(mark.tags),
             **user_hooks.tags_of(item, problems),
             **self._tags(item, mark, record),
+            **self._fingerprint_tag(item, problems),
         }
         name = tags.pop("mlflow.runName", item.name)
         experiment = mark.name or self._settings.experiment
@@ -185,8 +186,6 @@ class RunOpener:
         }
         if self._settings.jobs.devices and os.environ.get("CUDA_VISIBLE_DEVICES"):
             tags["armory.device"] = os.environ["CUDA_VISIBLE_DEVICES"]
-        if self._fingerprint_of is not None:
-            tags[fingerprint.TAG] = fingerprint.to_text(self._fingerprint_of(item))
         if self._reproduce:
             tags["armory.reproduce"] = command_of(self._reproduce, record.nodeid)
         if mark.version is not None:
@@ -194,6 +193,16 @@ class RunOpener:
         if mark.description:
             tags["mlflow.note.content"] = redact_text(mark.description)
         return tags
+
+    def _fingerprint_tag(self, item: pytest.Item, problems: list[str]) -> dict[str, str]:
+        """What a resumed session compares; without it, it runs the evaluation again."""
+        if self._fingerprint_of is None:
+            return {}
+        try:
+            return {fingerprint.TAG: fingerprint.to_text(self._fingerprint_of(item))}
+        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+            problems.append(f"its fingerprint is not stored: {unexpected_error(error)}")
+            return {}
 
 
 def _context_tags(problems: list[str]) -> dict[str, str]:

@@ -152,7 +152,8 @@ def entered(scope: Scope) -> Iterator[Scope]:
         yield scope
     finally:
         scope.is_open = False
-        _open.remove(scope)
+        if scope in _open:  # a generator that is closed late may find another list
+            _open.remove(scope)
         # Not by token: a generator may be closed in another context than it was opened in, and a
         # fixture may leave a scope of its own open at its yield. Closed scopes are skipped.
         if _current.get() is scope:

@@ -569,7 +569,7 @@ def test_crash_loops(evals: Evals, args: tuple[str, ...]) -> None:
     assert len(crashed) >= max(crashes // 2, 1)  # each is in the short summary again
     started = {run.data.tags["armory.nodeid"] for run in found}
     (session,) = evals.sessions()
-    assert session.data.metrics["evaluations"] == 6
+    assert session.data.metrics["session/evaluations"] == 6
     assert session.data.metrics["session/not_run"] == 6 - len(started)
     if len(started) < 6:
         result.stdout.fnmatch_lines([f"*6 evaluations: *, {6 - len(started)} not run*"])

@@ -259,7 +259,7 @@ def test_counts_are_of_the_experiment_wherever_its_evaluations_are(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Some of them at the server, and some recorded locally until it is back."""
-    proxy.fault = outages.after(20, outages.reset)
+    proxy.fault = outages.after(14, outages.reset)
     evals.pytester.makeini("[pytest]\narmory_budget = 2")
     evals.write(f"""
         import pytest

@@ -221,8 +221,8 @@ def test_limits_of_xdist(evals: Evals, args: tuple[str, ...]) -> None:
     result = evals.run(*args)
     stored = len(evals.runs())
     (session,) = evals.sessions()
-    assert session.data.metrics["evaluations"] == 8
-    assert session.data.metrics["not_run"] == 8 - stored
+    assert session.data.metrics["session/evaluations"] == 8
+    assert session.data.metrics["session/not_run"] == 8 - stored
     assert session.info.status == "FAILED"
     evals.check_accounted(stored)
     assert result.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)

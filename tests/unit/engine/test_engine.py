@@ -61,8 +61,10 @@ class Run:
         numbers: dict[str, float],
         arrays: dict[str, object],
         names: dict[str, str],
+        functions: dict[str, object],
     ) -> dict[str, str]:
         assert evaluation == "pgd"
+        assert functions.keys() <= names.keys()
         assert names.keys() >= {*numbers, *arrays}
         self.results.append((dict(numbers), dict(arrays)))
         return {}
