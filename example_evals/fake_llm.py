@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(0.002 + chance / 10_000)
         if prompt.startswith("Is "):
             self.answer(request, prompt, judged(prompt))
-        elif chance < 4:
+        elif chance < 7:
             self.send(429, {"error": {"message": "too many requests", "type": "rate_limit"}})
         else:
             is_wrong = chance < 12 or (chance < 20 and times % 2)
