@@ -192,7 +192,10 @@ def test_the_language_model_has_samples_failures_traces_repeats_and_a_cost(
     assert "used: " in tracked.said
     client = MlflowClient(tracked.uri)
     traces = client.search_traces(
-        locations=[run.info.experiment_id], run_id=run.info.run_id, include_spans=False
+        locations=[run.info.experiment_id],
+        run_id=run.info.run_id,
+        max_results=500,
+        include_spans=False,
     )
     assert len(traces) > 100
 
