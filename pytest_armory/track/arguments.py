@@ -28,10 +28,7 @@ def settings_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     """
     func, args, kwargs = _without_partials(func, args, kwargs)
     signature = signature_of(func)
-    try:
-        binding = signature.bind(*args, **kwargs) if signature else None
-    except TypeError:
-        binding = None  # the call itself will say what is wrong with it
+    binding = _binding(signature, args, kwargs)
     if signature is None or binding is None:
         return kwargs
     receiver = _receiver(func, signature)
@@ -51,11 +48,7 @@ def named_arguments(
     """What a call is given, by parameter name; without a signature, or where it does not fit, its
     keywords."""
     func, args, kwargs = _without_partials(func, args, kwargs)
-    signature = signature_of(func)
-    try:
-        binding = signature.bind(*args, **kwargs) if signature else None
-    except TypeError:
-        binding = None  # the call itself will say what is wrong with it
+    binding = _binding(signature_of(func), args, kwargs)
     return kwargs if binding is None else {**binding.arguments, **kwargs}
 
 
@@ -93,10 +86,7 @@ def bound_arguments(
     without: str | None = None,
 ) -> Mapping[str, Any]:
     """All arguments by parameter name; of a call that does not fit, its keywords."""
-    try:
-        binding = signature.bind(*args, **kwargs) if signature else None
-    except TypeError:
-        binding = None  # the call itself will say what is wrong with it
+    binding = _binding(signature, args, kwargs)
     if signature is None or binding is None:
         return kwargs
     binding.apply_defaults()
@@ -106,6 +96,16 @@ def bound_arguments(
         if parameter.kind is parameter.VAR_KEYWORD:
             arguments.update(arguments.pop(name))
     return arguments
+
+
+def _binding(
+    signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> inspect.BoundArguments | None:
+    """A call's arguments as its signature binds them; None of a call that does not fit."""
+    try:
+        return signature.bind(*args, **kwargs) if signature else None
+    except TypeError:
+        return None  # the call itself will say what is wrong with it
 
 
 def signature_of(func: Any) -> inspect.Signature | None:
