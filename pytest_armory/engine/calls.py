@@ -33,7 +33,7 @@ def predictor(model: Any) -> Callable[[Any], Any]:
     if made_by(model, "art"):
         return lambda inputs: call(as_numpy(inputs))
     module = is_module(model)
-    known = _signature(call.forward if module and call is model else call)
+    known = signature_of(call.forward if module and call is model else call)
     if module:
         call = without_gradients(model, call)
 
@@ -44,7 +44,8 @@ def predictor(model: Any) -> Callable[[Any], Any]:
     return predict
 
 
-def _signature(call: Callable[..., Any]) -> Signature | None:
+def signature_of(call: Callable[..., Any]) -> Signature | None:
+    """The signature of a callable, or None where it has none that Python knows."""
     try:
         return signature(call)
     except (TypeError, ValueError):  # of C code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from inspect import signature
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -17,6 +16,7 @@ from pytest_armory.engine.arrays import (
     length,
     made_by,
 )
+from pytest_armory.engine.calls import signature_of
 from pytest_armory.engine.modules import moved
 
 
@@ -204,10 +204,8 @@ class SampleMetric(PerSampleMetric):
 
 
 def _has_parameter(function: Callable[..., Any], name: str) -> bool:
-    try:
-        return name in signature(function).parameters
-    except (TypeError, ValueError):  # of C code
-        return False
+    known = signature_of(function)
+    return known is not None and name in known.parameters
 
 
 def _without_axis(values: list[Any]) -> Any:
