@@ -127,14 +127,16 @@ def _side(metric: MetricFunction, rows: SampleRows, value: float) -> _Side:
     candidates = list(_predictions(rows, score))
     if not candidates:
         raise UnfitError(NO_PREDICTIONS)
+    raised = ""
     for predictions in candidates:
         try:
             again = metric(valid.targets, predictions)
-        except Exception:  # noqa: BLE001, S112 - the function wants them in another form
+        except Exception as error:  # noqa: BLE001 - the function wants them in another form
+            raised = f" (it raised {error!r})"
             continue
         if math.isclose(again, value, rel_tol=_NEAR, abs_tol=1e-9):
             return score, valid.targets, predictions
-    raise UnfitError(NOT_REPRODUCED)
+    raise UnfitError(f"{NOT_REPRODUCED}{raised}")
 
 
 def _predictions(rows: SampleRows, score: Score) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from pytest_armory.plugin import judging, wire, xdist
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.gate_count import count_gates
-from pytest_armory.plugin.guard import guarded, guarded_wrapper
+from pytest_armory.plugin.guard import guarded, guarded_wrapper, unless
 from pytest_armory.plugin.marker import is_evaluation, marker_errors, merged_mark
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
@@ -23,6 +24,12 @@ from pytest_armory.session.plan import Plan
 if TYPE_CHECKING:
     from pytest_armory.plugin.resuming import Resuming
     from pytest_armory.plugin.sharding import Sharding
+
+
+def _is_parametrization(_: object, fixturedef: pytest.FixtureDef[Any], *__: object) -> bool:
+    """Whether a fixture only returns the value of an argument that a test is parametrized with."""
+    function = fixturedef.func
+    return isinstance(function, FunctionType) and function.__module__ == "_pytest.python"
 
 
 class RunningHooks:
@@ -114,6 +121,7 @@ class RunningHooks:
             self.attempts.open(item)
 
     @pytest.hookimpl(wrapper=True)
+    @unless(_is_parametrization)
     @guarded_wrapper
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
