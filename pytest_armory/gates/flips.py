@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from pytest_armory.tables import Score
@@ -11,26 +12,49 @@ WIDTH = 60
 """The most characters of one value in a line."""
 
 
+def changes(run: Score, base: Score) -> tuple[Any, Any]:
+    """The ids of the samples whose score changed, and by how much: two arrays of shape (n,).
+
+    A sample that one of them has no value for is left out; of repeats the means are compared. The
+    ids of both must be of one kind, as they are where their digests agree.
+    """
+    numpy = import_module("numpy")
+    ids, new = _means(run.valid)
+    others, old = _means(base.valid)
+    if len(ids) == len(others) and (ids == others).all():
+        gains = new - old
+    else:
+        ids, here, there = numpy.intersect1d(ids, others, assume_unique=True, return_indices=True)
+        gains = new[here] - old[there]
+    return ids[gains != 0], gains[gains != 0]
+
+
+def _means(score: Score) -> tuple[Any, Any]:
+    """Each id once, sorted, with the mean of its values."""
+    numpy = import_module("numpy")
+    ids, positions = numpy.unique(score.ids, return_inverse=True)
+    sums = numpy.bincount(positions, score.values, len(ids))
+    return ids, sums / numpy.maximum(numpy.bincount(positions, minlength=len(ids)), 1)
+
+
 def flips(run: Score, base: Score, higher_is_worse: bool = False, most: int = 10) -> list[str]:
     """A line for each sample of which the score changed: ``1043  7 → 9  target 7``.
 
     Those that lost most come first, ``most`` at most. Predictions are shown where both have them,
     else the scores; of repeats the means.
     """
-    new, old = _by_id(run.valid), _by_id(base.valid)
-    gains = {
-        key: new[key][0] - old[key][0] for key in new if key in old and new[key][0] != old[key][0]
-    }
-    sign = -1 if higher_is_worse else 1
-    worst = sorted(gains, key=lambda key: sign * gains[key])
-    return [_line(key, old[key], new[key]) for key in worst[:most]]
+    ids, gains = changes(run, base)
+    order = (-gains if higher_is_worse else gains).argsort(kind="stable")[:most]
+    new, old = (_by_id(score.valid, ids[order]) for score in (run, base))
+    return [_line(key, old[key], new[key]) for key in ids[order].tolist()]
 
 
 _Answer = tuple[float, Any, Any]
 """The score of a sample, its prediction and its target; None where they are not known."""
 
 
-def _by_id(score: Score) -> dict[object, _Answer]:
+def _by_id(every: Score, wanted: Any) -> dict[object, _Answer]:
+    score = every.selected(import_module("numpy").isin(every.ids, wanted))
     ids, values = score.ids.tolist(), score.values.tolist()
     if score.repeats is not None:
         sums: dict[object, list[float]] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.evidence import Known
-from pytest_armory.gates.flips import flips
+from pytest_armory.gates.flips import changes, flips
 from pytest_armory.gates.functions import SECONDS, MetricFunction, UnfitError, resampled
 from pytest_armory.gates.parse import Tolerance
 from pytest_armory.gates.past_runs import PastRun
@@ -69,13 +69,24 @@ class Sources:
 
     def flips(self, metric: str, higher_is_worse: bool, most: int = FLIPS) -> list[str]:
         """The samples whose score changed, the worst first; none where they cannot be told."""
+        pair = self._pair(metric)
+        return flips(*pair, higher_is_worse, most) if pair is not None else []
+
+    def changes(self, metric: str) -> dict[object, float]:
+        """By how much the score of each sample that changed did, by id."""
+        pair = self._pair(metric)
+        if pair is None:
+            return {}
+        ids, gains = changes(*pair)
+        return dict(zip(ids.tolist(), gains.tolist(), strict=True))
+
+    def _pair(self, metric: str) -> tuple[Score, Score] | None:
+        """A score and the baseline's, of the same samples, where the baseline's have been read."""
         score = self._own.score(metric)
         if score is None or not self._tables:
-            return []
+            return None
         base = next(iter(self._tables.values())).score(metric)
-        if base is None or base.digest != score.digest:
-            return []
-        return flips(score, base, higher_is_worse, most)
+        return None if base is None or base.digest != score.digest else (score, base)
 
     def read_flips(self, metric: str, most: int) -> list[str]:
         """The same, whether or not the metric has a gate. Raises :class:`TrackingError`."""

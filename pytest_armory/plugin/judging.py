@@ -100,6 +100,7 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Com
         terms=terms,
     )
     if sources is not None:
+        attempt.run.writer.samples.changes = {name: sources.changes(name) for name in sources.names}
         verdicts = [_with_flips(verdict, sources) for verdict in verdicts]
     verdicts = [_naming_evaluations(_known(verdict, attempt), attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]

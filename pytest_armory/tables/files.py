@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Container, Mapping
 from importlib import import_module
 from json import dumps, loads
 from pathlib import Path
@@ -19,13 +20,31 @@ MOST = 1_000
 """How many rows MLflow's table has at most: the worst ones."""
 
 
-def sample_files(table: SampleTable, *, is_partial: bool = False) -> dict[str, str | bytes]:
+Changes = Mapping[str, Mapping[object, float]]
+"""By how much a score changed against a baseline, by score and by the sample's id."""
+
+
+def sample_files(
+    table: SampleTable, *, is_partial: bool = False, changes: Changes | None = None
+) -> dict[str, str | bytes]:
     """All samples as Parquet, and the worst of them in the form of ``mlflow.log_table``.
 
-    ``is_partial`` says that more rows are to come.
+    ``is_partial`` says that more rows are to come. Where scores changed, the samples that lost come
+    first in the latter, and a column ``{score}/change`` says how much.
     """
     found = to_arrow(table, is_partial=is_partial)
-    return {PARQUET: write_parquet(found), JSON: table_json(worst(found, MOST))}
+    known = {name: changed for name, changed in (changes or {}).items() if changed}
+    first = worst(found, MOST, known)
+    return {PARQUET: write_parquet(found), JSON: table_json(_with_changes(first, known))}
+
+
+def _with_changes(found: Any, changes: Changes) -> Any:
+    pyarrow = import_module("pyarrow")
+    for name, values in _changes_of_rows(found, changes).items():
+        after = found.column_names.index(name) + 1
+        missing = found[name].is_null().to_numpy()
+        found = found.add_column(after, f"{name}/change", pyarrow.array(values, mask=missing))
+    return found
 
 
 def write_parquet(found: Any) -> bytes:
@@ -72,14 +91,15 @@ def read_parquet(content: bytes) -> SampleTable:
         raise ValueError(f"it is no file of samples: {error}") from None
 
 
-def worst(found: Any, most: int) -> Any:
+def worst(found: Any, most: int, changes: Changes | None = None) -> Any:
     """The worst rows of an Arrow table, the worst first.
 
-    By its first score, then by the next: rows without a value, then the lowest values; of a score
-    that is an error the highest.
+    Those whose scores got worse, if any; then by its first score, then by the next: rows without a
+    value, then the lowest values; of a score that is an error the highest.
     """
     numpy = import_module("numpy")
     about = loads(found.schema.metadata[ABOUT])
+    lost = _losses(found, changes or {}, about["higher_is_worse"])
     keys = []
     for name in about["scores"]:
         values = found[name].to_numpy()
@@ -89,10 +109,31 @@ def worst(found: Any, most: int) -> Any:
         keys.append(key)
     rows = numpy.arange(found.num_rows)
     if len(rows) > most:  # sorting a million takes a second
-        first = numpy.partition(keys[0], most - 1)[most - 1]
-        rows = numpy.nonzero(keys[0] <= first)[0]
-    order = numpy.lexsort([key[rows] for key in reversed(keys)])
+        limit = numpy.partition(keys[0], most - 1)[most - 1]
+        rows = numpy.nonzero((keys[0] <= limit) | (lost < 0))[0]
+    order = numpy.lexsort([key[rows] for key in (*reversed(keys), lost)])
     return taken(found, rows[order[:most]])
+
+
+def _losses(found: Any, changes: Changes, higher_is_worse: Container[str]) -> Any:
+    """How much each row's scores have lost at most, a number of 0 or below."""
+    numpy = import_module("numpy")
+    losses = numpy.zeros(found.num_rows)
+    for name, change in _changes_of_rows(found, changes).items():
+        numpy.minimum(losses, -change if name in higher_is_worse else change, out=losses)
+    return losses
+
+
+def _changes_of_rows(found: Any, changes: Changes) -> dict[str, Any]:
+    """By how much each row's scores changed: arrays with 0 where one did not."""
+    numpy = import_module("numpy")
+    ids = found[SAMPLE].to_pylist() if changes else []
+    are_texts = bool(ids) and isinstance(ids[0], str)  # so may be numbers beside other scores' ids
+    of_rows = {}
+    for name, changed in changes.items():
+        known = {str(key): value for key, value in changed.items()} if are_texts else changed
+        of_rows[name] = numpy.array([known.get(key, 0.0) for key in ids])
+    return of_rows
 
 
 def table_json(found: Any) -> str:

@@ -69,6 +69,8 @@ class KeptSamples:
         """The digest of each score's data, once the results are known."""
         self.functions: dict[str, MetricFunction] = {}
         """The metrics that are functions of all predictions, by the names that they have."""
+        self.changes: Mapping[str, Mapping[object, float]] = {}
+        """By how much a score changed against the baseline, by score and by the sample's id."""
         self._metrics = metrics
         self._stored_at: float | None = None
         self._stored_rows = 0

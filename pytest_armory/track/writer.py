@@ -216,7 +216,8 @@ class RunWriter:
         """Store the samples, in the background where that hides latency."""
         from pytest_armory.tables.files import JSON, sample_files
 
-        files = sample_files(self.samples.table, is_partial=bool(tags))
+        changes = self.samples.changes
+        files = sample_files(self.samples.table, is_partial=bool(tags), changes=changes)
         self.connection.tags.update(tags or {})
 
         def describe(location: Location) -> None:

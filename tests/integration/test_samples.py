@@ -149,6 +149,31 @@ def test_data_that_changed(evals: Evals) -> None:
     evals.check_accounted(12)
 
 
+CHANGED = """
+import pytest
+from pytest_armory import track_samples
+
+@pytest.mark.evaluation(name="it", baseline={"right": "-1"})
+def test_it():
+    right = [1, 1, 0, 1] * 5
+    right[7], right[2] = 1, 0
+    track_samples({"right": right})
+"""
+
+
+def test_samples_that_got_worse_come_first(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.write(CHANGED)
+    evals.run(*each_way).assert_outcomes(passed=1)
+    evals.write(CHANGED.replace("= 1, 0", "= 0, 1"))
+    evals.run(*each_way, "--armory-baseline=latest").assert_outcomes(passed=1)
+    run = max(evals.read(), key=lambda run: run.info.start_time)
+    told = json.loads(text_of(run, "samples.json"))
+    assert told["columns"] == ["sample", "right", "right/change"]
+    assert told["data"][:2] == [[7, 0, -1], [6, 0, 0]]
+    assert [2, 1, 1] in told["data"]
+    assert "right/change" not in samples(run.info.run_id)
+
+
 @pytest.mark.parametrize("confidence", ["99", "0.95", "100", "x"])
 def test_the_confidence(evals: Evals, confidence: str) -> None:
     evals.write(SOURCE)
@@ -295,6 +320,40 @@ def test_rows_of_a_loop_are_stored_on_the_way() -> None:
         stored = samples(run.run_id or "")
         assert (len(stored) >= 4, stored.attrs["partial"]) == (True, True)
     assert samples(run.run_id or "").attrs["partial"] is False
+
+
+KILLED = """
+import itertools, os, signal
+import pytest
+from pytest_armory import Engine, Evaluation, correct
+from pytest_armory.engine import progress
+from pytest_armory.track import kept_samples
+
+progress.LOG_SECONDS = 0.0
+kept_samples.monotonic = itertools.count(step=31).__next__
+
+def batches():
+    for batch in range(20):
+        if batch == 15:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield [1] * 10, [batch] * 10
+
+@pytest.mark.evaluation(name="it")
+def test_it():
+    model = lambda inputs: inputs
+    Engine(Evaluation(name="it", dataset=batches(), model=model, sample_metrics={"a": correct})).run()
+"""
+
+
+def test_a_killed_evaluation_keeps_the_rows_it_had(evals: Evals) -> None:
+    evals.write(KILLED)
+    evals.check_invariant(evals.run("-n1"), 1, "-n1")
+    run = evals.run_of("test_it")
+    frame = samples(run.info.run_id)
+    assert run.data.tags["armory.outcome"] == "crashed"
+    assert (100 <= len(frame) <= 150, frame["a"].sum(), frame.attrs["partial"]) == (True, 10, True)
+    assert json.loads(run.data.tags["armory.samples"])["partial"]
+    assert "a" not in run.data.metrics
 
 
 REMOTE = """

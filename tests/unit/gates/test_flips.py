@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pytest_armory.gates.flips import flips
+from pytest_armory.gates.flips import changes, flips
 from pytest_armory.tables import Score
 
 
@@ -45,3 +47,16 @@ def test_long_texts_are_cut_and_put_on_one_line() -> None:
     (line,) = flips(score([0.0], ids=["a\nb" + "x" * 500]), score([1.0], ids=["a\nb" + "x" * 500]))
     assert line.startswith("a b")
     assert len(line) < 100
+
+
+@given(st.dictionaries(st.integers(0, 50), st.tuples(st.booleans(), st.booleans())), st.randoms())
+def test_changes_are_those_of_the_shared_samples(both: dict[int, Any], random: Any) -> None:
+    orders = [random.sample(sorted(both), len(both)) for _ in range(2)]
+    run, base = (
+        score([float(both[key][side]) for key in order], ids=order)
+        for side, order in enumerate(orders)
+    )
+    ids, gains = changes(run, base)
+    expected = {key: float(new) - float(old) for key, (new, old) in both.items() if new != old}
+    assert dict(zip(ids.tolist(), gains.tolist(), strict=True)) == expected
+    assert len(flips(run, base, most=100)) == len(expected)
