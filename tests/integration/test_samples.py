@@ -166,7 +166,7 @@ def test_samples_that_got_worse_come_first(evals: Evals, each_way: Sequence[str]
     evals.run(*each_way).assert_outcomes(passed=1)
     evals.write(CHANGED.replace("= 1, 0", "= 0, 1"))
     evals.run(*each_way, "--armory-baseline=latest").assert_outcomes(passed=1)
-    run = max(evals.read(), key=lambda run: run.info.start_time)
+    *_, run = (run for run in evals.read() if run.info.run_name == "test_it")
     told = json.loads(text_of(run, "samples.json"))
     assert told["columns"] == ["sample", "right", "right/change"]
     assert told["data"][:2] == [[7, 0, -1], [6, 0, 0]]
@@ -340,8 +340,11 @@ def batches():
 
 @pytest.mark.evaluation(name="it")
 def test_it():
-    model = lambda inputs: inputs
-    Engine(Evaluation(name="it", dataset=batches(), model=model, sample_metrics={"a": correct})).run()
+    Engine(
+        Evaluation(
+            name="it", dataset=batches(), model=lambda x: x, sample_metrics={"a": correct}
+        )
+    ).run()
 """
 
 
