@@ -3,11 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any
 
 from pytest_armory.engine.answers import Answers, Batch, failure
 from pytest_armory.engine.arrays import one_of, stacked
+
+_runners: dict[int, Any] = {}
+"""The runner of each process: a fork leaves that of its parent alone, which shares its files."""
+
+
+def run_in_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in the main thread's event loop of all engines, else in a loop of its own.
+
+    The connections of an async client, such as one that a session's fixture makes, belong to the
+    loop in which they were opened. Before Python 3.11 each call has a loop of its own.
+    """
+    if sys.version_info < (3, 11) or threading.current_thread() is not threading.main_thread():
+        asyncio.run(work)
+        return
+    runner = _runners.get(os.getpid())
+    if runner is None:
+        # With a factory it does not become what asyncio.get_event_loop() returns to other code.
+        runner = _runners[os.getpid()] = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        atexit.register(_close_own)
+    try:
+        runner.run(work, context=copy_context())
+    except (KeyboardInterrupt, SystemExit):  # of a task, while others are under way: cancel them
+        _close_own()
+        raise
+
+
+def _close_own() -> None:
+    runner = _runners.pop(os.getpid(), None)
+    if runner is not None:
+        runner.close()
 
 
 class ConcurrentCalls:

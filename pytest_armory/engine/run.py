@@ -117,7 +117,7 @@ class Engine:
         It may be called again if the dataset can be iterated over again; metrics are reset first.
         An error in the evaluation's parts is raised as EvaluationError, from its cause, naming
         evaluation, batch and metric. A result that is no metric is left out with a MetricWarning.
-        An `async def` model runs in an event loop that is made for it.
+        An `async def` model runs in an event loop that all engines of the main thread share.
         """
         with self._walking() as walk:
             if walk.is_async:
@@ -198,7 +198,9 @@ def _run_in_loop(walk: Walk) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(walk.over_batches_concurrently())
+        from pytest_armory.engine.concurrency import run_in_loop
+
+        run_in_loop(walk.over_batches_concurrently())
     else:
         raise RefusedError(
             "is `async def`, and an event loop is running here already; write "

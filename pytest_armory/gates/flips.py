@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-from pytest_armory.tables import Score
+from pytest_armory.tables import Score, changes
 from pytest_armory.values import clip
 
 WIDTH = 60
 """The most characters of one value in a line."""
-
-
-def changes(run: Score, base: Score) -> tuple[Any, Any]:
-    """The ids of the samples whose score changed, and by how much: two arrays of shape (n,).
-
-    A sample that one of them has no value for is left out; of repeats the means are compared. The
-    ids of both must be of one kind, as they are where their digests agree.
-    """
-    numpy = import_module("numpy")
-    ids, new = _means(run.valid)
-    others, old = _means(base.valid)
-    if len(ids) == len(others) and (ids == others).all():
-        gains = new - old
-    else:
-        ids, here, there = numpy.intersect1d(ids, others, assume_unique=True, return_indices=True)
-        gains = new[here] - old[there]
-    return ids[gains != 0], gains[gains != 0]
-
-
-def _means(score: Score) -> tuple[Any, Any]:
-    """Each id once, sorted, with the mean of its values."""
-    numpy = import_module("numpy")
-    ids, positions = numpy.unique(score.ids, return_inverse=True)
-    sums = numpy.bincount(positions, score.values, len(ids))
-    return ids, sums / numpy.maximum(numpy.bincount(positions, minlength=len(ids)), 1)
 
 
 def flips(run: Score, base: Score, higher_is_worse: bool = False, most: int = 10) -> list[str]:
@@ -54,7 +28,7 @@ _Answer = tuple[float, Any, Any]
 
 
 def _by_id(every: Score, wanted: Any) -> dict[object, _Answer]:
-    score = every.selected(import_module("numpy").isin(every.ids, wanted))
+    score = every.of_ids(wanted)
     ids, values = score.ids.tolist(), score.values.tolist()
     if score.repeats is not None:
         sums: dict[object, list[float]] = {}

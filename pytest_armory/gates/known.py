@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.evidence import Known
-from pytest_armory.gates.flips import changes, flips
+from pytest_armory.gates.flips import flips
 from pytest_armory.gates.functions import SECONDS, MetricFunction, UnfitError, resampled
 from pytest_armory.gates.parse import Tolerance
 from pytest_armory.gates.past_runs import PastRun
 from pytest_armory.statistics.comparison import Sample, compare
 from pytest_armory.store.destination import Destination
-from pytest_armory.tables import SampleRows, SampleTable, Score
+from pytest_armory.tables import SampleRows, SampleTable, Score, changes
 
 NO_SAMPLES = "the baseline has no samples of it, so the change alone decides"
 OTHER_DATA = "the data changed, so other samples are compared"

@@ -24,7 +24,7 @@ library.
 from __future__ import annotations
 
 from pytest_armory.tables.columns import UnfitError
-from pytest_armory.tables.score import Score
+from pytest_armory.tables.score import Score, changes
 from pytest_armory.tables.table import RESERVED, SampleRows, SampleTable
 
-__all__ = ["RESERVED", "SampleRows", "SampleTable", "Score", "UnfitError"]
+__all__ = ["RESERVED", "SampleRows", "SampleTable", "Score", "UnfitError", "changes"]

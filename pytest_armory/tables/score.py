@@ -61,6 +61,10 @@ class Score:
             of(self.predictions),
         )
 
+    def of_ids(self, ids: Any) -> Score:
+        """The samples with one of these ids."""
+        return self.selected(import_module("numpy").isin(self.ids, ids))
+
     @property
     def clusters(self) -> Any:
         """What belongs together: the groups; the ids, where samples repeat; else None."""
@@ -126,3 +130,28 @@ def _digest_of_texts(ids: Any, targets: Any) -> str:
 
 def _text(value: object) -> str:
     return repr(float(value)) if isinstance(value, (bool, int, float)) else str(value)
+
+
+def changes(run: Score, base: Score) -> tuple[Any, Any]:
+    """The ids of the samples whose score changed, and by how much: two arrays of shape (n,).
+
+    A sample that one of them has no value for is left out; of repeats the means are compared. The
+    ids of both must be of one kind, as they are where their digests agree.
+    """
+    numpy = import_module("numpy")
+    ids, new = _means(run.valid)
+    others, old = _means(base.valid)
+    if len(ids) == len(others) and (ids == others).all():
+        gains = new - old
+    else:
+        ids, here, there = numpy.intersect1d(ids, others, assume_unique=True, return_indices=True)
+        gains = new[here] - old[there]
+    return ids[gains != 0], gains[gains != 0]
+
+
+def _means(score: Score) -> tuple[Any, Any]:
+    """Each id once, sorted, with the mean of its values."""
+    numpy = import_module("numpy")
+    ids, positions = numpy.unique(score.ids, return_inverse=True)
+    sums = numpy.bincount(positions, score.values, len(ids))
+    return ids, sums / numpy.maximum(numpy.bincount(positions, minlength=len(ids)), 1)

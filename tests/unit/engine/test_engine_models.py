@@ -5,6 +5,10 @@
 from __future__ import annotations
 
 import asyncio
+import socketserver
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import datasets
@@ -304,6 +308,75 @@ def test_in_a_running_loop() -> None:
         return await Engine(evaluation).arun()
 
     assert asyncio.run(inside()).metrics["right"] == 1
+
+
+class Connected:
+    """A client that keeps one connection, which belongs to the loop that opened it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.streams: Any = None
+
+    async def predict(self, sample: int) -> int:
+        if self.streams is None:
+            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.streams
+        if sample == 0:
+            raise ConnectionError("429")
+        writer.write(b"%d\n" % sample)
+        answer = int(await reader.readline())
+        if answer == 9:
+            writer.close()
+            await writer.wait_closed()
+        return answer
+
+
+class Echo(socketserver.StreamRequestHandler):
+    """Sends each line back."""
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="each run has a loop of its own")
+def test_a_client_keeps_its_connection_from_one_run_to_the_next() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = Connected(server.server_address[1])
+
+        def right(*samples: int) -> Any:
+            data = {"dataset": (list(samples), list(samples)), "sample_metrics": {"right": correct}}
+            return run(**data, model=client).metrics["right"]
+
+        assert right(1, 2) == 1
+        with pytest.raises(EvaluationError):
+            right(3, 0)
+        with ThreadPoolExecutor() as threads:
+            threads.submit(run, dataset=([1], [2]), model=Service()).result()
+        assert right(5, 9) == 1
+        server.shutdown()
+
+
+def test_an_interrupt_in_a_call_leaves_none_under_way() -> None:
+    under_way: list[int] = []
+
+    async def model(sample: int) -> int:
+        if sample == 3:
+            raise KeyboardInterrupt
+        under_way.append(sample)
+        try:
+            await asyncio.sleep(0.01 if sample > 3 else 60)
+        finally:
+            under_way.remove(sample)
+        return sample
+
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset=([1, 2, 3], [1, 2, 3]), model=model, concurrency=3)
+    assert under_way == []
+    found = run(dataset=([4], [4]), model=model, sample_metrics={"right": correct})
+    assert found.metrics["right"] == 1
 
 
 @pytest.mark.parametrize("model", [Service(fails=(3, 7)), "blocking"])

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_armory.gates.flips import changes, flips
-from pytest_armory.tables import Score
+from pytest_armory.gates.flips import flips
+from pytest_armory.tables import Score, changes
 
 
 def score(values: list[float], **others: Any) -> Score:
