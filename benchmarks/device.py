@@ -4,12 +4,14 @@
     python benchmarks/device.py cuda:1
 
 A module stays where it is and batches move to it; predictions, targets and metrics are where the
-batch came from; modes and gradients are put back; `--armory-devices` gives each worker a GPU of its
-own. Exits with 1 if one of them is not so. On the CPU it only shows that the script runs.
+batch came from; modes and gradients are put back; `--armory-devices` gives each worker its GPU, and
+its runs the tag that names it. Exits with 1 if one of them is not so. On the CPU it only shows that
+the script runs.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -105,28 +107,49 @@ def check_engine(device: torch.device) -> dict[str, bool]:
 
 WORKERS = """
 import os, pytest, torch
+from pytest_armory import Engine, Evaluation, correct
 
-@pytest.mark.evaluation
+@pytest.mark.evaluation(name="devices")
 @pytest.mark.parametrize("number", range(4))
 def test_device(number, tmp_path_factory):
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    assert torch.cuda.device_count() == 1, seen
+    assert torch.cuda.device_count() == 1, os.environ.get("CUDA_VISIBLE_DEVICES")
+    inputs = torch.rand(64, 10)
+    model = torch.nn.Linear(10, 10).cuda()
+    score = {"accuracy": correct}
+    data = (inputs, inputs.argmax(1))
+    Engine(Evaluation(name="it", dataset=data, model=model, sample_metrics=score)).run()
     folder = tmp_path_factory.getbasetemp().parent
-    (folder / f"{worker}.seen").write_text(seen)
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    (folder / f"{worker}.seen").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
 """
 
 
 def check_workers() -> dict[str, bool]:
-    """Whether two workers get a GPU each; nothing with fewer than two GPUs."""
-    if torch.cuda.device_count() < 2:
-        return {}
+    """Whether each of two workers has one GPU, and its runs say which."""
+    from mlflow import MlflowClient
+
+    from pytest_armory.store.database import sqlite_uri
+
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "test_workers.py").write_text(WORKERS, encoding="utf-8")
-        command = ["-m", "pytest", "-q", "-n2", "--armory-devices", "auto", "--basetemp=base"]
-        done = subprocess.run([sys.executable, *command], cwd=folder, check=False)
-        seen = {path.read_text() for path in Path(folder, "base").glob("*.seen")}
-    return {"each of two workers has a GPU of its own": done.returncode == 0 and len(seen) == 2}
+        options = ["--armory-track", "--armory-devices", "auto", "--basetemp=base"]
+        command = [sys.executable, "-m", "pytest", "-q", "-n2", *options]
+        environment = {**os.environ, "ARMORY_HOME": folder}
+        done = subprocess.run(command, cwd=folder, env=environment, check=False)
+        seen = {path.stem: path.read_text() for path in Path(folder, "base").glob("*.seen")}
+        client = MlflowClient(sqlite_uri(Path(folder, "mlruns", "mlflow.db")))
+        experiment = client.get_experiment_by_name("devices")
+        runs = client.search_runs([experiment.experiment_id]) if experiment else []
+        tags = [run.data.tags for run in runs if run.data.tags["armory.kind"] == "evaluation"]
+    return {
+        "evaluations of two workers on GPUs pass": done.returncode == 0 and len(tags) == 4,
+        "each worker has a GPU of its own, or shares the only one": (
+            len(set(seen.values())) == min(torch.cuda.device_count(), len(seen)) > 0
+        ),
+        "the tag armory.device says which": all(
+            tag.get("armory.device") == seen[tag["armory.worker"]] for tag in tags
+        ),
+    }
 
 
 def speed(device: torch.device) -> float:
@@ -147,7 +170,9 @@ def main() -> int:
     device = best_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     print(f"torch {torch.__version__} on {device} ({name})")
-    checks = {**check_engine(device), **check_workers()}
+    checks = check_engine(device)
+    if device.type == "cuda":
+        checks |= check_workers()
     for text, holds in checks.items():
         print(f"{'yes' if holds else 'NO ':3}  {text}")
     if device.type != "cpu":
