@@ -92,9 +92,17 @@ def _foreign(mark: pytest.Mark, config: pytest.Config) -> str:
     """Why a use of the marker is another's where nobody has decided; "" if it is this plugin's."""
     if mark.args and not mark.kwargs:
         return POSITIONAL
-    if _is_registered_by_project(config) and _mark_problems(mark):
+    if _is_registered_by_project(config) and not _has_gate(mark) and _mark_problems(mark):
         return UNREADABLE
     return ""
+
+
+def _has_gate(mark: pytest.Mark) -> bool:
+    """Whether a mark has a mapping by the name of a gate, misspelt or not."""
+    return any(
+        isinstance(value, Mapping) and _nearest(key, _GATES, cutoff=0.8)
+        for key, value in mark.kwargs.items()
+    )
 
 
 def merged_mark(item: pytest.Item) -> Mark:
@@ -172,7 +180,7 @@ def _refusals(mark: pytest.Mark, config: pytest.Config) -> list[str]:
 def _remark(mark: pytest.Mark, config: pytest.Config) -> str:
     if mark.name == MARKER:
         return _foreign(mark, config) if config.stash.get(IS_OURS, None) is None else ""
-    if not _is_misspelt(mark.name, config):
+    if not _is_misspelt(mark.name, config) or _has_own_keyword(mark):
         return ""
     return (
         f"@pytest.mark.{mark.name} is not a registered marker, so it is left alone; did you mean "
@@ -255,9 +263,11 @@ def _clash(mark: Mark) -> str:
 def _is_misspelt(name: str, config: pytest.Config) -> bool:
     """Whether an unregistered marker has nearly the name of this plugin's, in whatever case."""
     folded = name.casefold()
-    if not folded.startswith(("eva", "val")) or name in map(_name_of, _registered(config)):
+    if not folded.startswith(("e", "v")) or name in map(_name_of, _registered(config)):
         return False
-    return folded in _ABBREVIATIONS or bool(_nearest(folded, [MARKER]))
+    # `validation` and `evasion` are words of their own; `evaluate` is no slip of the keyboard.
+    cutoff = 0.6 if folded.startswith("eval") else 0.85
+    return folded in _ABBREVIATIONS or bool(_nearest(folded, [MARKER], cutoff))
 
 
 def _is_registered_by_project(config: pytest.Config) -> bool:

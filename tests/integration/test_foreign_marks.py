@@ -54,7 +54,17 @@ def test_a_marker_of_a_like_name_is_left_alone(evals: Evals, mark: str) -> None:
     assert evals.runs() == {}
 
 
-@pytest.mark.parametrize("mark", ["smoke", "value", "evidence", "validate(name='x')"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "smoke",
+        "value",
+        "evidence",
+        "validate(name='x')",
+        "validation(name='x')",
+        "evasion(tags={})",
+    ],
+)
 def test_nothing_is_said_of_other_markers(evals: Evals, mark: str) -> None:
     write(evals, mark)
     result = run(evals, track=False)
@@ -70,6 +80,7 @@ def test_nothing_is_said_of_other_markers(evals: Evals, mark: str) -> None:
         "Evaluation(at_most={'accuracy': 0.05})",
         "evalution(name='x')",
         "evals(at_laest={'accuracy': 0.5})",
+        "evlauation(at_least={'accuracy': 0.5})",
     ],
 )
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
@@ -78,6 +89,7 @@ def test_one_with_a_keyword_of_this_plugin_is_refused(evals: Evals, mark: str, t
     result = run(evals, track=track)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: armory: test_it.py::test_a: *did you mean 'evaluation'?"])
+    assert remarks(result) == []
 
 
 def test_positional_arguments_are_anothers_where_nothing_is_tracked(
@@ -127,6 +139,22 @@ def test_in_a_project_with_such_a_marker_what_is_not_valid_is_left_alone(
     (line,) = remarks(result)
     assert "`armory_marker = false`" in line
     assert run(evals, *each_way).ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    "gate",
+    ["at_laest={'accuracy': 0.5}", "at_least={'accuracy': '0.5'}", "baseline={'accuracy': 2}"],
+)
+def test_in_a_project_with_such_a_marker_a_wrong_gate_is_refused(evals: Evals, gate: str) -> None:
+    write(evals, f"evaluation({gate})", *REGISTRATIONS["ini"])
+    assert run(evals, track=False).ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_in_a_project_with_such_a_marker_its_own_baseline_is_left_alone(evals: Evals) -> None:
+    write(evals, "evaluation(baseline='v1')", *REGISTRATIONS["ini"])
+    result = run(evals, track=False)
+    assert verdicts(result) == {"passed": 2}
+    assert len(remarks(result)) == 1
 
 
 @pytest.mark.parametrize("how", REGISTRATIONS)
