@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -48,10 +48,12 @@ class ResultLog(StepLog, SampleOpener, Protocol):
         arrays: Mapping[str, object],
         names: Mapping[str, str],
         functions: Mapping[str, Callable[[Any, Any], object]],
+        repeated: Collection[str],
     ) -> Mapping[str, str]:
         """Write what an evaluation measured; returns which metrics another one had, and which.
 
-        ``functions`` are the metrics that are functions of all predictions.
+        ``functions`` are the metrics that are functions of all predictions, ``repeated`` those that
+        several rows of a list have.
         """
 
     def log_results(self, numbers: Mapping[str, float], arrays: Mapping[str, object]) -> None:
@@ -165,7 +167,12 @@ class Engine:
         shared: Mapping[str, str] = {}
         if log is not None:
             taken = log.log_evaluation(
-                name, values.numbers, values.arrays, values.names, walk.meters.functions
+                name,
+                values.numbers,
+                values.arrays,
+                values.names,
+                walk.meters.functions,
+                values.repeated,
             )
             shared = {k: v for k, v in taken.items() if values.names.get(k) not in own}
         if shared:

@@ -38,7 +38,7 @@ _BASELINE_RULE = "baseline "
 
 _OF_SEQUENCE = (
     "was logged as a list or an array, which no gate judges; log one number, such as its mean, or "
-    "each value with `step=`"
+    "each value with `step=`; one value for each sample is for `track_samples`, which logs the mean"
 )
 
 

@@ -29,7 +29,7 @@ def log_library_results(
     rest, results = without_library_results(metrics, convert_result)
     for result in results:
         values = metric_values(result.metrics, convert=convert_result)
-        warn_of_refused(values.refused, stacklevel + 1)
+        warn_of_refused(values.refused, stacklevel=stacklevel + 1)
         if step is None:
             _log(writer, result, values, stacklevel + 1)
         else:

@@ -13,8 +13,8 @@ from pytest_armory.track.context import current_run
 from pytest_armory.track.library_log import log_library_results
 from pytest_armory.track.results import (
     convert_result,
+    lists_of_booleans,
     step_histories,
-    warn_of_booleans,
     warn_of_refused,
 )
 from pytest_armory.values import metric_values
@@ -29,8 +29,8 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     Takes numbers of Python, NumPy and torch, nested mappings (joined by slashes), a list of
     mappings, torchmetrics' and scikit-learn's results, pandas Series, dataclasses. ``{name: list or
     tuple of numbers}`` is a metric with one value per step, unless ``step`` is given; an array
-    becomes ``metrics/<name>.json``. No gate judges a list or an array;
-    one value for each sample is for :func:`track_samples`.
+    becomes ``metrics/<name>.json``. No gate judges a list or an array, nor what several rows of a
+    list have; one value or row for each sample is for :func:`track_samples`.
     Results of Inspect (or the path of a log), lm-evaluation-harness, MLflow, Lightning, Hugging
     Face's Trainer, deepeval and ragas are taken as they are, with their samples; in a mapping, its
     keys come before their names. What is none of these is left out with a :class:`MetricWarning`.
@@ -43,9 +43,10 @@ def track_metrics(metrics: Any, step: int | None = None) -> None:
     histories = step_histories(metrics) if step is None else {}
     rest = {k: v for k, v in metrics.items() if k not in histories} if histories else metrics
     values = metric_values(rest, convert=convert_result)
-    warn_of_refused(values.refused)
-    run.writer.log_results(values.numbers, values.arrays, step or 0, histories, values.names)
-    warn_of_booleans(metrics, histories)
+    warn_of_refused(values.refused, values.repeated, lists_of_booleans(metrics, histories))
+    run.writer.log_results(
+        values.numbers, values.arrays, step or 0, histories, values.names, values.repeated
+    )
 
 
 def _are_numbers(metrics: Any) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any
@@ -33,41 +32,48 @@ def converting(converter: Callable[[object], object]) -> Iterator[None]:
         _converters.remove(converter)
 
 
-def warn_of_refused(refused: Mapping[str, str], stacklevel: int = 2) -> None:
-    """Issue one warning for all results that are not metrics."""
-    if not refused:
-        return
-    (first, reason), *others = refused.items()
-    more = f", nor {'are' if others[1:] else 'is'} {_named([name for name, _ in others])}" * bool(
-        others
-    )
-    advice = _OF_ROWS if any(map(_IN_ROW, refused)) else ""
-    warnings.warn(
-        f"the result {first!r} is no metric and was left out: {reason}{more}; give a number, a "
-        "mapping or an array, or turn it into one with the hook pytest_armory_metrics" + advice,
-        MetricWarning,
-        stacklevel=stacklevel + 1,
-    )
+def warn_of_refused(
+    refused: Mapping[str, str],
+    repeated: Collection[str] = (),
+    booleans: Sequence[object] = (),
+    stacklevel: int = 2,
+) -> None:
+    """Issue one warning for all results that are not metrics, or are most likely of samples.
 
-
-def warn_of_booleans(metrics: object, histories: Iterable[str], stacklevel: int = 2) -> None:
-    """Issue one warning for all lists of booleans: most likely one for each sample."""
-    given = metrics if isinstance(metrics, Mapping) else {}
-    names = [name for name in histories if all(type(v).__name__ in _BOOLEANS for v in given[name])]
-    if names:
-        warnings.warn(
-            f"{_named(names)}: a list of booleans is stored as one value for each step, and no "
-            "gate judges it; of one value for each sample `track_samples` logs the mean",
-            MetricWarning,
-            stacklevel=stacklevel + 1,
+    The latter are what several rows of a list have, ``repeated``, and lists of ``booleans``.
+    """
+    texts = [_of_refused(refused)] if refused else []
+    if repeated:
+        texts.append(
+            f"{_named(sorted(repeated))}: several rows of a list have it, so no gate "
+            "judges it; of rows that are samples `track_samples(rows, scores=…)` logs the mean"
         )
+    if booleans:
+        texts.append(
+            f"{_named(booleans)}: a list of booleans is stored as one value for each step, and no "
+            "gate judges it; of one value for each sample `track_samples` logs the mean"
+        )
+    if texts:
+        warnings.warn("; ".join(texts), MetricWarning, stacklevel=stacklevel + 1)
+
+
+def _of_refused(refused: Mapping[str, str]) -> str:
+    (first, reason), *others = refused.items()
+    verb = "are" if others[1:] else "is"
+    more = f", nor {verb} {_named([name for name, _ in others])}" if others else ""
+    return (
+        f"the result {first!r} is no metric and was left out: {reason}{more}; give a number, a "
+        "mapping or an array, or turn it into one with the hook pytest_armory_metrics"
+    )
+
+
+def lists_of_booleans(metrics: object, histories: Iterable[Any]) -> list[object]:
+    """The names of the histories that are booleans: most likely one for each sample."""
+    given = metrics if isinstance(metrics, Mapping) else {}
+    return [name for name in histories if all(type(v).__name__ in _BOOLEANS for v in given[name])]
 
 
 _BOOLEANS = ("bool", "bool_")
-
-_IN_ROW = re.compile(r"(^|/)\d+/").search
-
-_OF_ROWS = "; of a list of rows, log the mean of each column"
 
 
 def _named(names: Sequence[object]) -> str:

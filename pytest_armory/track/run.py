@@ -116,8 +116,14 @@ class EvaluationRun:
     def _log_metrics(self, metrics: object, step: int | None) -> None:
         metrics = log_library_results(self.writer, metrics, step, stacklevel=3)
         values = metric_values(metrics, convert=convert_result)
-        warn_of_refused(values.refused, stacklevel=3)
-        self.writer.log_results(values.numbers, values.arrays, step or 0, names=values.names)
+        warn_of_refused(values.refused, values.repeated, stacklevel=3)
+        self.writer.log_results(
+            values.numbers,
+            values.arrays,
+            step or 0,
+            names=values.names,
+            repeated=values.repeated,
+        )
 
     def set_tag(self, key: str, value: object) -> None:
         """Set one tag on the run; see :meth:`set_tags`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -140,12 +140,13 @@ class RunWriter:
         step: int = 0,
         histories: Mapping[str, Sequence[float]] | None = None,
         names: Mapping[str, str] | None = None,
+        repeated: Collection[str] = (),
     ) -> None:
         """Store numbers as metrics and arrays as ``metrics/<name>.json``.
 
         ``histories`` are metrics with a value for each step, counted from 0. ``names`` are the
         names that were given, by the legal ones: a metric that would get the name of another one
-        is left out, with a :class:`MetricWarning`.
+        is left out, with a :class:`MetricWarning`. No gate judges what is ``repeated`` in a list.
         """
         names = {**(names or {}), **{legal_key(str(name)): str(name) for name in histories or {}}}
         refused = self.metrics.refused(names)
@@ -162,6 +163,7 @@ class RunWriter:
             self.metrics.note_history(name, values)
             if self.repeats is not None:
                 self.repeats.note_history(name, values)
+        self.metrics.sequences.update(map(legal_key, repeated))
         self.metrics.note_arrays(map(legal_key, arrays))
         self.write(
             metrics=[
@@ -179,6 +181,7 @@ class RunWriter:
         arrays: Mapping[str, object],
         names: Mapping[str, str],
         functions: Mapping[str, Callable[[Any, Any], object]] | None = None,
+        repeated: Collection[str] = (),
     ) -> Mapping[str, str]:
         """Store what an evaluation measured; returns its metrics that another one's name has.
 
@@ -192,6 +195,7 @@ class RunWriter:
             {own.get(name, name): value for name, value in numbers.items()},
             {own.get(name, name): value for name, value in arrays.items()},
             names=given,
+            repeated=[own.get(name, name) for name in repeated],
         )
         self.samples.complete(evaluation, own)
         results = {key: names.get(key, key) for key in numbers}

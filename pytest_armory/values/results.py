@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import math
 import numbers
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 from pytest_armory.values.describe import (
@@ -38,12 +39,14 @@ class MetricValues:
     `numbers` are builtin floats, NaN and infinities among them. `arrays` are nested lists (a frame:
     a dictionary of columns) that JSON takes, with "NaN", "Infinity" and "-Infinity" as strings.
     `refused` says in a few words why a key is neither. `names` has each key as it was given.
+    `repeated` are the numbers of the first of several mappings in a list that have them too.
     """
 
     numbers: dict[str, float]
     arrays: dict[str, Any]
     refused: dict[str, str]
     names: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    repeated: set[str] = dataclasses.field(default_factory=set, compare=False)
 
 
 def metric_values(
@@ -58,9 +61,11 @@ def metric_values(
     used: dict[str, int] = {}
     known = functools.partial(_converted, convert=convert)
     left = [_ARRAY_VALUES]
+    columns: set[str] = set()
 
-    def look(_: str, value: Any) -> tuple[Any, Members]:
+    def look(key: str, value: Any) -> tuple[Any, Members]:
         value = known(value)
+        columns.update(f"{key}/{name}" if key else name for name in _columns(value))
         return value, _metric_members(value, known)
 
     for key, value in leaves(None, results, "/", look):
@@ -72,6 +77,8 @@ def metric_values(
                 found.arrays[name] = _json(plain, left, known)
             else:
                 found.numbers[name] = _number(plain)
+                if columns and _is_below(key, columns):
+                    found.repeated.add(name)
         except Refused as why:
             found.refused[name] = str(why)
         except KeyboardInterrupt:
@@ -135,6 +142,20 @@ def _numbered(items: list[Any]) -> Iterator[tuple[int | None, Any]]:
         is_new = bool(is_series or has_names(type(item))) and not names & known
         yield (None if is_new else number), item
         known |= names
+
+
+def _columns(value: Any) -> set[str]:
+    """The names that several rows of a list have, if it is one of mappings."""
+    if not issubclass(type(value), (list, tuple)) or hasattr(type(value), "_fields"):
+        return set()
+    if len(value) < 2 or not all(issubclass(type(row), Mapping) for row in value):
+        return set()
+    counts = Counter(key_text(name, "/") for row in value for name in _names_of(row))
+    return {name for name, count in counts.items() if count > 1}
+
+
+def _is_below(key: str, names: set[str]) -> bool:
+    return any(start in names for start in accumulate(key.split("/"), "{}/{}".format))
 
 
 def _names_of(value: Any) -> list[Any]:

@@ -62,8 +62,10 @@ class Run:
         arrays: dict[str, object],
         names: dict[str, str],
         functions: dict[str, object],
+        repeated: set[str],
     ) -> dict[str, str]:
         assert evaluation == "pgd"
+        assert repeated == set()
         assert functions.keys() <= names.keys()
         assert names.keys() >= {*numbers, *arrays}
         self.results.append((dict(numbers), dict(arrays)))

@@ -234,15 +234,27 @@ def test_one_warning_for_all_that_is_no_metric() -> None:
     assert "nor are 'b', 'c', 'e' and 1 more" in str(warning.message)
 
 
-def test_rows_are_told_to_be_averaged(only: Callable[..., Run]) -> None:
-    rows = [{"id": "a", "score": 1}, {"id": "b", "score": 0}]
-    with (
-        track_evaluation("digits"),
-        pytest.warns(MetricWarning, match="mean of each col") as caught,
-    ):
-        track_metrics({"rows": rows})
-    assert len(caught) == 1
-    assert len(only().data.metrics) == 2
+@pytest.mark.parametrize("column", [{}, {"id": "a"}], ids=["numbers", "texts"])
+@pytest.mark.parametrize("log", ["track_metrics", "log_metrics"])
+def test_rows_are_pointed_to_samples(
+    log: str, column: dict[str, str], only: Callable[..., Run]
+) -> None:
+    rows = [{**column, "score": 1}, {**column, "score": 0}]
+    with track_evaluation("digits") as run, pytest.warns(MetricWarning) as caught:
+        (track_metrics if log == "track_metrics" else run.log_metrics)({"rows": rows, "b": "text"})
+    (warning,) = caught
+    assert "'rows/score': several rows of a list have it" in str(warning.message)
+    assert "track_samples" in str(warning.message)
+    assert warning.filename == __file__
+    assert only().data.metrics == {"rows/score": 1.0, "rows/1/score": 0.0}
+
+
+def test_one_warning_for_all_that_no_gate_judges() -> None:
+    with track_evaluation("digits"), pytest.warns(MetricWarning) as caught:
+        track_metrics({"right": [True, False], "rows": [{"a": 1}, {"a": 2}], "text": "x"})
+    (warning,) = caught
+    for name in ("'right'", "'rows/a'", "'text'"):
+        assert name in str(warning.message)
 
 
 @pytest.mark.parametrize("values", [[True, False], (np.True_, np.False_)], ids=["python", "numpy"])
