@@ -84,7 +84,7 @@ def _compare(where: Destination, a: Reference, b: Reference) -> tuple[Summary, C
         raise ArmoryUsageError(
             f"A and B are the same session, {session}; `pytest-armory sessions` has more"
         )
-    judging = recorded_judging(runs) or Judging()
+    judging = recorded_judging(runs, []) or Judging()
     wanted = baselines.Wanted(judging.pooled, history=any(map(_has_noise, runs)))
     baseline = baselines.find(where, a, session, wanted)
     return compare_session(where, store, session, runs, baseline)

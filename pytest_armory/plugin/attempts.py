@@ -62,7 +62,8 @@ class Attempts:
     ) -> None:
         self.settings = settings
         self.destination = destination
-        self.fixtures = FixtureParams(at_once=destination is not None)
+        guard = guard or Guard()
+        self.fixtures = FixtureParams(at_once=destination is not None, step=guard.step)
         self.baseline = Baseline("none")
         self.judging = judging.wanted_judging(settings)
         self.current: Attempt | None = None
@@ -77,7 +78,7 @@ class Attempts:
             reproduce=reproduce,
             fingerprint_of=fingerprint_of,
         )
-        self._mlflow = _mlflow_fixtures(guard or Guard()) if destination is not None else None
+        self._mlflow = _mlflow_fixtures(guard) if destination is not None else None
         self._worker = worker
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
@@ -127,6 +128,8 @@ class Attempts:
             attempt.scope = attempt.stack.enter_context(self._running(attempt))
         except Exception as error:  # noqa: BLE001 - its run is open, and is to be closed as usual
             problems.append(unexpected_error(error))
+            # What the test logs, and its gates are judged by, belongs to its run all the same.
+            attempt.scope = attempt.stack.enter_context(running(run, activate=False))
         if attempt.active is not None:
             attempt.active.set_wider(True)  # what is not a fixture of the test, nor its body
         run.writer.recorded = lambda: run.writer.params.to_store(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
@@ -21,6 +21,9 @@ from pytest_armory.track.context import Scope, current_scope, entered
 from pytest_armory.values import Descriptions, param_strings
 
 T = TypeVar("T")
+
+Step = Callable[[], AbstractContextManager[None]]
+"""Makes the context in which the plugin's own code runs inside of a test's."""
 
 
 class Recorded:
@@ -70,10 +73,12 @@ class FixtureParams:
     """The parameters of every live fixture, by its definition.
 
     ``at_once`` says when they are described: when the fixture has been executed, or when read.
+    ``step`` guards what is done inside of a fixture.
     """
 
-    def __init__(self, at_once: bool = True) -> None:
+    def __init__(self, at_once: bool = True, step: Step = nullcontext) -> None:
         self._at_once = at_once
+        self._step = step
         self._executions: WeakKeyDictionary[pytest.FixtureDef[Any], _Execution] = (
             WeakKeyDictionary()
         )
@@ -89,7 +94,7 @@ class FixtureParams:
         execution = _Execution(Recorded({}, at_once=True))
         self._executions[fixturedef] = execution
         outer = current_scope()
-        _note(request, execution.needs)
+        _note(request, execution.needs, self._step)
         with entered(Scope(outer=outer)) as scope:
             try:
                 yield
@@ -163,7 +168,7 @@ def _active(item: pytest.Item) -> list[pytest.FixtureDef[Any]]:
     return list(handed_out.values())
 
 
-def _note(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]]) -> None:
+def _note(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]], step: Step) -> None:
     """Note every fixture that one fixture requests.
 
     pytest itself calls ``getfixturevalue`` for arguments, as does the fixture's body for dynamic
@@ -174,7 +179,8 @@ def _note(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]]) -
     def getfixturevalue(argname: str) -> Any:
         value = original(argname)
         if argname != "request":
-            needs.append(request._get_active_fixturedef(argname))
+            with step():
+                needs.append(request._get_active_fixturedef(argname))
         return value
 
     # This instance only, and permanently: the fixture's value may request others in later tests.

@@ -234,8 +234,9 @@ def evaluation_run(request: pytest.FixtureRequest) -> Iterator[EvaluationRun]:
 
     run = track.current_run() or track.EvaluationRun()
     yield run
-    if request.config.stash[_settings].track and run.run_id is None and run.writer.was_used:
-        _remark_unmarked(request.node)
+    with guard_of(request).step():
+        if request.config.stash[_settings].track and run.run_id is None and run.writer.was_used:
+            _remark_unmarked(request.node)
 
 
 def _remark_unmarked(item: pytest.Item) -> None:

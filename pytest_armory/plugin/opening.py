@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from json import loads
 from pathlib import Path
 from secrets import token_hex
 
@@ -16,7 +15,7 @@ from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, fields
 from pytest_armory.records.judging_tag import VERSION
 from pytest_armory.session import fingerprint
 from pytest_armory.session.identity import process_tags
@@ -210,11 +209,8 @@ def _context_tags(problems: list[str]) -> dict[str, str]:
     text = os.environ.get("MLFLOW_RUN_CONTEXT")
     if not text:
         return {}
-    try:
-        found = loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found, _ = fields.read_text(fields.mapping_of(fields.anything), text)
+    if found is None:
         problems.append("MLFLOW_RUN_CONTEXT is no JSON object, so its tags are left out")
         return {}
     return tag_strings(found)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import pytest
 
 from pytest_armory.plugin.attempt import Attempt
+from pytest_armory.plugin.fixture_params import Step
 from pytest_armory.track.repeats import Repeats
-
-Step = Callable[[], AbstractContextManager[None]]
-"""Makes the context in which the plugin's own code runs inside of a test's."""
 
 
 def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) -> None:
@@ -25,10 +20,15 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
     repeats = writer.repeats = Repeats(writer, number)
     recorded = dict(attempt.scope.params) if attempt.scope is not None else {}
 
+    def has_failed() -> bool:
+        with step():
+            return _has_failed(item, attempt)
+        return True  # if that cannot be told
+
     def runtest() -> None:
         body()
         for _ in range(1, number):
-            if _has_failed(item, attempt):
+            if has_failed():
                 return
             with step():
                 repeats.end_body()
@@ -37,7 +37,7 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
                     attempt.scope.params.clear()
                     attempt.scope.params.update(recorded)
             body()
-        if not _has_failed(item, attempt):
+        if not has_failed():
             with step():
                 repeats.end_body()
                 repeats.finish()

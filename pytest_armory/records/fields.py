@@ -1,4 +1,4 @@
-"""Validation of untrusted JSON.
+"""Validation of untrusted JSON: the only module that parses what anyone may have written.
 
 A reader takes any JSON value and returns it with its type, or raises :class:`UnreadableError`,
 whose text continues the sentence "it …" and does not quote the value.
@@ -22,7 +22,7 @@ class UnreadableError(ValueError):
     """Why something cannot be read, in a few words."""
 
 
-def json_value(text: str) -> object:
+def json_value(text: str | bytes) -> object:
     """The value of a JSON text; NaN and infinities are accepted by their JavaScript names."""
     try:
         value: object = loads(text)
@@ -30,6 +30,19 @@ def json_value(text: str) -> object:
         raise UnreadableError("is nested too deeply") from None
     except ValueError:
         raise UnreadableError("is not JSON") from None
+    return value
+
+
+def read_text(reader: Reader[T], text: str | bytes) -> tuple[T | None, str]:
+    """What a reader makes of a JSON text, or None; and why it cannot be read, as "it …"."""
+    try:
+        return reader(json_value(text)), ""
+    except UnreadableError as error:
+        return None, f"it {error}"
+
+
+def anything(value: object) -> object:
+    """Any value."""
     return value
 
 
@@ -110,14 +123,22 @@ def instance_of(
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     needed = {name for name in fields if name in required or not _has_default(fields[name])}
+    read_members = members_of({name: readers[name] for name in fields}, needed)
+    return lambda value: kind(**read_members(value))
 
-    def read(value: object) -> T:
+
+def members_of(
+    readers: Mapping[str, Reader[Any]], required: Collection[str] = ()
+) -> Reader[dict[str, Any]]:
+    """The members of a JSON object that have a reader, those that are there; others are ignored."""
+
+    def read(value: object) -> dict[str, Any]:
         members = _members(value)
-        for name in fields:
-            if name in needed and name not in members:
+        for name in readers:
+            if name in required and name not in members:
                 raise UnreadableError(f"has no field {name}")
-        given = {name: members[name] for name in fields if name in members}
-        return kind(**{n: _part(f"a field {n}", readers[n], item) for n, item in given.items()})
+        given = {name: members[name] for name in readers if name in members}
+        return {n: _part(f"a field {n}", readers[n], item) for n, item in given.items()}
 
     return read
 

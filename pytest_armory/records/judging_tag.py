@@ -57,9 +57,9 @@ _read = fields.instance_of(
 )
 
 
-def read_judging(text: str) -> Judging:
+def read_judging(value: object) -> Judging:
     """What :meth:`Judging.to_tags` wrote; raises :class:`fields.UnreadableError` for others."""
-    found = _read(fields.json_value(text))
+    found = _read(fields.json_value(fields.string(value)))
     if not 0 < found.confidence < 1 or not 1 <= found.pooled <= 100:
         raise fields.UnreadableError("has a number that is out of range")
     return found

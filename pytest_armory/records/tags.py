@@ -21,6 +21,7 @@ from pytest_armory.records import fields
 from pytest_armory.records.evaluation import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.fields import UnreadableError
 from pytest_armory.records.job_end import HASH, JobEnd
+from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
 from pytest_armory.records.sample_tag import SAMPLES, read_sample_tag
 from pytest_armory.records.shard_note import ShardNote, read_shard_note
 from pytest_armory.records.wire import read_record, read_verdict
@@ -198,7 +199,7 @@ def _seconds(value: object) -> float:
 def _verdicts(tags: Mapping[str, str], problems: list[str]) -> Iterator[Verdict]:
     names = (f"{GATES}.{i}" if i else GATES for i in count())
     for name in takewhile(tags.get, names):
-        for item in _json_tag(tags, name, fields.list_of(lambda item: item), problems) or ():
+        for item in _json_tag(tags, name, fields.list_of(fields.anything), problems) or ():
             verdict = _value(f"a verdict in the tag {name}", read_verdict, item, problems)
             if verdict is not None:
                 yield verdict
@@ -327,10 +328,15 @@ def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
     return JobEnds(tuple(end for end in ends if end is not None), tuple(problems))
 
 
+def decode_judging(tags: Mapping[str, str], problems: list[str]) -> Judging | None:
+    """Decode what a session's verdicts depend on; an unreadable tag is added to ``problems``."""
+    return _optional(f"the tag {JUDGING}", read_judging, tags.get(JUDGING), problems)
+
+
 def decode_journal(text: str) -> Journal:
     """Decode a lease's journal; empty if its process has not written one."""
     problems: list[str] = []
-    members = _json_text("the journal", fields.mapping_of(lambda item: item), text, problems)
+    members = _json_text("the journal", fields.mapping_of(fields.anything), text, problems)
     if members is None:
         return Journal(problems=tuple(problems))
     if "nodeid" in members:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from json import loads
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, fields
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
 from pytest_armory.report.summary import Summary, is_good, latest
 from pytest_armory.session.history import Ran, sessions_of, trend_of
@@ -122,15 +121,10 @@ def _listed(store: Store, run: StoredRun) -> list[tuple[str, int]]:
 
 def _square(content: bytes) -> list[list[float]]:
     """A square array of numbers, or nothing."""
-    try:
-        rows = loads(content)
-    except ValueError:
+    rows, _ = fields.read_text(fields.list_of(fields.list_of(fields.number)), content)
+    if rows is None or not 2 <= len(rows) <= _LARGEST_MATRIX:
         return []
-    if not isinstance(rows, list) or not 2 <= len(rows) <= _LARGEST_MATRIX:
-        return []
-    square = all(isinstance(row, list) and len(row) == len(rows) for row in rows)
-    numbers = square and all(type(v) in (int, float) for row in rows for v in row)
-    return [[float(v) for v in row] for row in rows] if numbers else []
+    return [list(row) for row in rows] if all(len(row) == len(rows) for row in rows) else []
 
 
 def _environment(store: Store, run: StoredRun | None) -> str:

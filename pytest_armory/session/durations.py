@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from json import dumps, loads
+from json import dumps
 from pathlib import Path
 
 from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.records import fields
 
 PLAIN = 0.1
 """Seconds that a test which is no evaluation is taken to need, if no such test is known."""
@@ -18,24 +19,18 @@ _ADVICE = "make one with `pytest-armory durations > FILE`"
 def read_durations(path: Path) -> dict[str, float]:
     """Seconds by node id. Raises :class:`ArmoryUsageError` for a file that cannot be used."""
     try:
-        found = loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise ArmoryUsageError(
             f"--armory-durations: {path} cannot be read: {error.strerror}; {_ADVICE}"
         ) from None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not all(map(_is_duration, found.values())):
+    found, _ = fields.read_text(fields.mapping_of(fields.number), content)
+    if found is None or not all(0 <= seconds < math.inf for seconds in found.values()):
         raise ArmoryUsageError(
             f"--armory-durations: {path} must be a JSON object of node ids and seconds, as "
             f'{{"test_a.py::test_b": 1.5}}; {_ADVICE}'
         )
-    return {nodeid: float(seconds) for nodeid, seconds in found.items()}
-
-
-def _is_duration(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= float(value) < math.inf  # type: ignore[arg-type]
+    return found
 
 
 def to_text(durations: Mapping[str, float]) -> str:

@@ -28,9 +28,11 @@ def agreed(where: Destination, identity: Identity, own: Judging) -> tuple[Judgin
     from pytest_armory.store import open_store
 
     store = open_store(where)
-    first = recorded_judging(store.search.session_runs(identity.session, *store.experiments.ids()))
+    problems: list[str] = []
+    runs = store.search.session_runs(identity.session, *store.experiments.ids())
+    first = recorded_judging(runs, problems)
     if first is None:
-        return own, False, ""
+        return own, False, "".join(f"{one}; what this job was given counts" for one in problems)
     return first, True, difference(first, own)
 
 

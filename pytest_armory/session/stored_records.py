@@ -8,9 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_armory.records import EvaluationRecord, Outcome
-from pytest_armory.records.fields import UnreadableError
-from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
-from pytest_armory.records.tags import Kind, decode_attempt, decode_outcome, kind_of
+from pytest_armory.records.judging_tag import JUDGING, Judging
+from pytest_armory.records.tags import Kind, decode_attempt, decode_judging, decode_outcome, kind_of
 from pytest_armory.report.markdown import shortened, to_markdown
 from pytest_armory.report.summary import Summary, outcome_counts
 from pytest_armory.session.order import attempts_in_order, test_of
@@ -36,13 +35,10 @@ def first_session_run(runs: Sequence[StoredRun]) -> StoredRun | None:
     return min(sessions, key=lambda run: (run.start, run.run_id), default=None)
 
 
-def recorded_judging(runs: Sequence[StoredRun]) -> Judging | None:
+def recorded_judging(runs: Sequence[StoredRun], problems: list[str]) -> Judging | None:
     """What a session's first job has recorded of its verdicts on its run; None without it."""
     first = first_session_run([run for run in runs if JUDGING in run.tags])
-    try:
-        return read_judging(first.tags[JUDGING]) if first is not None else None
-    except UnreadableError:
-        return None
+    return decode_judging(first.tags, problems) if first is not None else None
 
 
 def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
@@ -71,13 +67,16 @@ def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
 def summary_of(store: Store, session: str, runs: Sequence[StoredRun]) -> Summary:
     """A session that has ended, as its runs in the store describe it."""
     source = next((run.tags for run in runs), {})
+    problems: list[str] = []
+    judging = recorded_judging(runs, problems)
     return Summary(
         session=session,
         where=store.where,
         records=[record_of(store, run) for run in attempts_in_order(filter(is_attempt, runs))],
         commit=source.get("mlflow.source.git.commit", ""),
         branch=source.get("mlflow.source.git.branch", ""),
-        judging=recorded_judging(runs),
+        judging=judging,
+        problems=problems,
     )
 
 

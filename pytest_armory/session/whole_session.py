@@ -81,7 +81,11 @@ def _summary(
         summary.of_all_jobs(),
         not_run=summary.others_not_run if ends else max(counts, default=0),
         open_with=[f"see {page}" for page in pages if page],
-        problems=[*summary.others_problems, *with_tests(unreadable(summary.records))],
+        problems=[
+            *summary.problems,
+            *summary.others_problems,
+            *with_tests(unreadable(summary.records)),
+        ],
     )
 
 

@@ -40,9 +40,8 @@ class Background:
         self._report_failures()
 
     def _report_failures(self) -> None:
-        done = [entry for entry in self._pending if entry[0].done()]
-        self._pending = [entry for entry in self._pending if not entry[0].done()]
-        for future, failed in done:
+        while self._pending and self._pending[0][0].done():
+            future, failed = self._pending.pop(0)
             _attempt(future.result, failed)
 
 

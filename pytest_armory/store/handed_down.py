@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from json import dumps, loads
+from json import dumps
 from typing import Any
 
 VARIABLE = "ARMORY_ACTIVE_RUN"
@@ -15,15 +15,20 @@ the user has set it: a child process in which it is the same takes the other.
 
 
 def handed_down() -> dict[str, Any]:
-    """What is known of the evaluation that is running, if one is."""
+    """What is known of the evaluation that is running, if one is; anybody can set a variable."""
     text = os.environ.get(VARIABLE)
     if not text:
         return {}
-    try:
-        known = loads(text)
-    except ValueError:  # anybody can set a variable
-        return {}
-    return known if isinstance(known, dict) else {}
+    from pytest_armory.records import fields
+
+    readers = {
+        "uri": fields.string,
+        "experiment_id": fields.optional(fields.string),
+        "tags": fields.mapping_of(fields.string),
+        "instead_of": fields.optional(fields.string),
+    }
+    known, _ = fields.read_text(fields.members_of(readers, required=("uri",)), text)
+    return known or {}
 
 
 def hand_down(known: dict[str, Any] | None) -> None:

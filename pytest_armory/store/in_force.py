@@ -215,7 +215,7 @@ class InForce:
 
 def _from_parent() -> Shown | None:
     known = handed_down()
-    return Shown(str(known["uri"]), known["instead_of"]) if "instead_of" in known else None
+    return Shown(known["uri"], known["instead_of"]) if "instead_of" in known else None
 
 
 def _read(shown: Shown | None, given: str | None) -> str | None:

@@ -25,8 +25,8 @@ class ExperimentProvider:
 
     def get_experiment_id(self) -> str | None:
         """The evaluation's experiment."""
-        found = _inherited().get("experiment_id")
-        return found if isinstance(found, str) else None
+        found: str | None = _inherited().get("experiment_id")
+        return found
 
 
 class ContextProvider:
@@ -38,8 +38,8 @@ class ContextProvider:
 
     def tags(self) -> dict[str, str]:
         """The tags of runs that are opened inside it."""
-        found = _inherited().get("tags")
-        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+        found: dict[str, str] = _inherited().get("tags", {})
+        return found
 
 
 def _inherited() -> dict[str, Any]:

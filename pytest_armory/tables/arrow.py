@@ -6,9 +6,10 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from json import dumps, loads
+from json import dumps
 from typing import Any
 
+from pytest_armory.records import fields
 from pytest_armory.tables.columns import Column
 from pytest_armory.tables.table import PREDICTION, TARGET, SampleRows, SampleTable
 
@@ -165,7 +166,7 @@ def _cast(chunk: Any, kind: Any) -> Any:
 
 def from_arrow(found: Any) -> SampleTable:
     """The samples that :func:`to_arrow` made a table of; raises :class:`ValueError` for others."""
-    about = _about(found)
+    about = about_of(found)
     table = SampleTable()
     for names, rows in _by_presence(found, [n for n in about["scores"] if n in found.column_names]):
         part = SampleRows(names, source=about["sources"].get(names[0], ""))
@@ -177,13 +178,25 @@ def from_arrow(found: Any) -> SampleTable:
     return table
 
 
-def _about(found: Any) -> dict[str, Any]:
-    text = (found.schema.metadata or {}).get(ABOUT)
-    about = loads(text) if text else None
-    if not isinstance(about, dict) or not isinstance(about.get("scores"), list):
+def about_of(found: Any) -> dict[str, Any]:
+    """What the schema's metadata says of the scores; raises :class:`ValueError` if it does not."""
+    about, _ = fields.read_text(_read_about, (found.schema.metadata or {}).get(ABOUT, b""))
+    if about is None:
         raise ValueError("it does not say which columns are scores")
-    empty: dict[str, Any] = {"higher_is_worse": [], "sources": {}, "datasets": {}, "partial": False}
+    empty: dict[str, Any] = {"higher_is_worse": (), "sources": {}, "datasets": {}, "partial": False}
     return {**empty, **about}
+
+
+_read_about = fields.members_of(
+    {
+        "scores": fields.list_of(fields.string),
+        "higher_is_worse": fields.list_of(fields.string),
+        "sources": fields.mapping_of(fields.string),
+        "datasets": fields.mapping_of(fields.string),
+        "partial": fields.boolean,
+    },
+    required=("scores",),
+)
 
 
 def _by_presence(found: Any, scores: Sequence[str]) -> list[tuple[list[str], Any]]:

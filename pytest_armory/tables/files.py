@@ -6,11 +6,11 @@ import io
 import math
 from collections.abc import Container, Mapping
 from importlib import import_module
-from json import dumps, loads
+from json import dumps
 from pathlib import Path
 from typing import Any
 
-from pytest_armory.tables.arrow import ABOUT, SAMPLE, from_arrow, taken, to_arrow
+from pytest_armory.tables.arrow import SAMPLE, about_of, from_arrow, taken, to_arrow
 from pytest_armory.tables.table import SampleTable
 
 PARQUET, JSON = "samples.parquet", "samples.json"
@@ -54,7 +54,7 @@ def write_parquet(found: Any) -> bytes:
     """
     parquet = import_module("pyarrow.parquet")
     encodings = {name: found[name].type for name in found.column_names}
-    scores = loads(found.schema.metadata[ABOUT])["scores"]
+    scores = about_of(found)["scores"]
     own = {
         **{name: "BYTE_STREAM_SPLIT" for name in scores if not _is_binary(found[name])},
         **({SAMPLE: "DELTA_BINARY_PACKED"} if str(encodings[SAMPLE]) == "int64" else {}),
@@ -87,7 +87,7 @@ def read_parquet(content: bytes) -> SampleTable:
     try:
         # Arrow's threads may abort a process that ends soon after.
         return from_arrow(parquet.ParquetFile(io.BytesIO(content)).read(use_threads=False))
-    except (pyarrow.ArrowException, KeyError) as error:
+    except (pyarrow.ArrowException, KeyError, TypeError) as error:
         raise ValueError(f"it is no file of samples: {error}") from None
 
 
@@ -98,7 +98,7 @@ def worst(found: Any, most: int, changes: Changes | None = None) -> Any:
     value, then the lowest values; of a score that is an error the highest.
     """
     numpy = import_module("numpy")
-    about = loads(found.schema.metadata[ABOUT])
+    about = about_of(found)
     lost = _losses(found, changes or {}, about["higher_is_worse"])
     keys = []
     for name in about["scores"]:

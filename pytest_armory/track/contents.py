@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from json import dumps, loads
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.records import fields
 from pytest_armory.values import json_value
 
 TABLES_TAG = "mlflow.loggedArtifacts"
@@ -124,16 +125,20 @@ class Tables:
         values = [[row.get(column) for column in columns] for row in rows]
         return dumps({"columns": columns, "data": values}, ensure_ascii=False)
 
-    def tag(self, stored: str | None, *names: str) -> str:
+    def tag(self, stored: str | None, problems: list[str], *names: str) -> str:
         """The value of :data:`TABLES_TAG`, after what is stored under it already.
 
-        ``names`` are tables that were stored in another way.
+        ``names`` are tables that were stored in another way. What cannot be read of it is left out,
+        with a sentence in ``problems``: anyone may set it.
         """
-        entries = loads(stored or "[]")
+        entries, why = fields.read_text(fields.list_of(fields.anything), stored or "[]")
+        if entries is None:
+            problems.append(f"the tag {TABLES_TAG} cannot be read: {why}; it is replaced")
         known = dict.fromkeys((*self._tables, *names))
         self.tagged.update(known)
         new = [{"path": name, "type": "table"} for name in known]
-        return dumps([*entries, *(entry for entry in new if entry not in entries)])
+        kept = entries or ()
+        return dumps([*kept, *(entry for entry in new if entry not in kept)])
 
 
 def _rows_of(data: Any, name: str) -> list[dict[str, Any]]:

@@ -241,7 +241,8 @@ class RunWriter:
         if name in self._tables.tagged:
             return {}
         stored = location.store.entity(location.run_id).data.tags if location is not None else {}
-        tag = {TABLES_TAG: self._tables.tag(stored.get(TABLES_TAG, ""), name)}
+        known, problems = stored.get(TABLES_TAG, ""), self.connection.problems
+        tag = {TABLES_TAG: self._tables.tag(known, problems, name)}
         self.connection.tags.update(tag)
         return tag
 
@@ -278,7 +279,7 @@ class RunWriter:
         stored = "" if is_known else self.entity().data.tags.get(TABLES_TAG)
         self.store_files({name: content})
         if not is_known:
-            self.write(tags={TABLES_TAG: self._tables.tag(stored)})
+            self.write(tags={TABLES_TAG: self._tables.tag(stored, self.connection.problems)})
 
     def logged_metrics(self, since: float) -> Mapping[str, float]:
         """All metrics that MLflow has of the run, and those of the last run opened inside it.

@@ -255,3 +255,63 @@ def test_values_that_cannot_be_turned_into_text(evals: Evals) -> None:
         ]
     )
     evals.check_accounted(2)
+
+
+def test_a_run_that_cannot_be_made_active_is_judged_all_the_same(evals: Evals) -> None:
+    """What the test logs is still its run's: a gate on it is neither missed nor passed for it."""
+    evals.write("""
+        import mlflow, pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(at_least={"a": 1, "b": 1, "c": 1})
+        def test_good(evaluation_run):
+            evaluation_run.log_metrics({"a": 1})
+            track_metrics({"b": 1})
+            mlflow.log_metric("c", 1)
+        @pytest.mark.evaluation(at_least={"a": 1})
+        def test_bad(evaluation_run): evaluation_run.log_metrics({"a": 0})
+    """)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pytest_armory.store.active_run.activate", lambda *_, **__: 1 / 0)
+        result = evals.run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["warning: tracking failed in *: ZeroDivisionError: *"])
+    assert evals.run_of("test_good").data.metrics["a"] == 1
+    assert evals.run_of("test_bad").data.tags["armory.outcome"] == "failed"
+
+
+INSIDE = {
+    "repeats": "pytest_armory.plugin.repeating._has_failed",
+    "fixture": "pytest_armory.plugin.hooks._remark_unmarked",
+}
+
+
+@pytest.mark.parametrize("what", [*INSIDE, "request"])
+def test_code_of_ours_inside_of_a_test(
+    evals: Evals, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the body that repeats, in the teardown of our fixture, in a request for another one."""
+    evals.write("""
+        import pytest
+        @pytest.fixture
+        def data(): return 1
+        @pytest.fixture
+        def more(request, data): return request.getfixturevalue("data")
+        @pytest.mark.evaluation(repeats=2)
+        def test_a(request): request.getfixturevalue("more")
+        def test_b(evaluation_run): evaluation_run.log_metrics({"a": 1})
+    """)
+    if what == "request":
+        evals.pytester.makeconftest("""
+            from pytest_armory.plugin import fixture_params
+            class Needs(list):
+                def append(self, _): raise ZeroDivisionError("our own")
+            class Execution(fixture_params._Execution):
+                def __init__(self, params): super().__init__(params, Needs())
+            fixture_params._Execution = Execution
+        """)
+    else:
+        monkeypatch.setattr(INSIDE[what], lambda *_: 1 / 0)
+    result = evals.run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
+    evals.check_accounted(1)

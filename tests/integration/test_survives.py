@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -285,3 +286,29 @@ def test_a_database_locked_for_good(evals: Evals) -> None:
         ["not stored: 5 evaluations", "warning: * the database was locked *"]
     )
     evals.check_invariant(result, attempts=5, lost=5)
+
+
+TABLES_TAG = "mlflow.loggedArtifacts"
+
+
+def test_a_tag_of_mlflows_that_cannot_be_read(evals: Evals) -> None:
+    """Anyone may set the tag that names a run's tables: that is said, and no test fails by it."""
+    evals.write("""
+        import mlflow, pytest
+        from pytest_armory import track_samples
+        pytestmark = pytest.mark.evaluation
+        @pytest.mark.parametrize("text", ["x", "{}", "3", "null", "[" * 4000])
+        def test_table(text, evaluation_run):
+            mlflow.set_tag("mlflow.loggedArtifacts", text)
+            evaluation_run.log_table({"a": [1]}, "t.json")
+        def test_samples(evaluation_run):
+            evaluation_run.log_table({"a": [1]}, "t.json")
+            mlflow.set_tag("mlflow.loggedArtifacts", "x")
+            track_samples({"correct": [1, 0]})
+    """)
+    result = evals.run()
+    result.assert_outcomes(passed=6)
+    result.stdout.fnmatch_lines([f"warning: the tag {TABLES_TAG} cannot be read: it is not *"])
+    tags = [run.data.tags[TABLES_TAG] for run in evaluations(evals)]
+    assert [len(json.loads(tag)) for tag in tags] == [1, 1, 1, 1, 1, 2]
+    evals.check_accounted(6)

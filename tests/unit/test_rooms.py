@@ -141,3 +141,27 @@ def test_a_fixture_that_patches_json_changes_nothing() -> None:
         if not path.startswith("cli/")
     ]
     assert found == []
+
+
+PARSERS = {
+    "records/fields.py",  # of what anyone may have written: stores, variables, files
+    "plugin/wire.py",  # of what this version has sent itself, to and from its workers
+    "store/login.py",  # of what this version has left its child processes
+    "cli/github.py", "cli/rest.py",  # of what a host answers to a command
+}  # fmt: skip
+"""The files that parse JSON, with the reason."""
+
+
+def test_json_is_parsed_in_one_module() -> None:
+    found = {
+        path
+        for path, _, tree in parsed(PACKAGE)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.ImportFrom) and node.module == "json" and _names(node, "load"))
+        or (isinstance(node, ast.Attribute) and ast.unparse(node) in ("json.loads", "json.load"))
+    }
+    assert found == PARSERS
+
+
+def _names(node: ast.ImportFrom, start: str) -> bool:
+    return any(name.name.startswith(start) for name in node.names)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from json import loads
 from os import PathLike
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
+from pytest_armory.records import fields
+from pytest_armory.records.fields import UnreadableError
 from pytest_armory.tables.zstd import decompressed
 from pytest_armory.track.libraries.result import (
     LibraryResult,
@@ -141,7 +142,7 @@ def _from_path(path: Path) -> Any:
     if path.suffix != ".json" or not path.is_file():
         return None
     try:
-        return loads(path.read_bytes())
+        return fields.json_value(path.read_bytes())
     except ValueError:
         return None
 
@@ -153,12 +154,16 @@ def _from_archive(path: Path) -> Any:
             if "header.json" not in names:
                 return Refused(f"the log {path.name} was not finished: it has no header.json")
             parts = [n for n in names if n.startswith("samples/") and n.endswith(".json")]
-            header: dict[str, Any] = loads(_content(archive, "header.json"))
-            return {**header, "samples": [loads(_content(archive, name)) for name in parts]}
+            header, *samples = (_read(_content(archive, name)) for name in ("header.json", *parts))
+            return {**header, "samples": samples}
     except FileNotFoundError:
         return Refused(f"there is no log at {path}")
-    except BadZipFile:
+    except (BadZipFile, UnreadableError):
         return Refused(f"{path.name} is no log of Inspect's")
+
+
+def _read(content: bytes) -> dict[str, object]:
+    return fields.mapping_of(fields.anything)(fields.json_value(content))
 
 
 def _content(archive: ZipFile, name: str) -> bytes:

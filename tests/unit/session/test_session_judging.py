@@ -10,6 +10,8 @@ from pytest_armory.plugin.gate_count import number_of_gates
 from pytest_armory.records.fields import UnreadableError
 from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
 from pytest_armory.session.judging import difference
+from pytest_armory.session.stored_records import recorded_judging
+from pytest_armory.store import StoredRun
 
 
 def test_it_is_recorded_and_read() -> None:
@@ -28,6 +30,16 @@ def test_too_many_sessions_are_left_out() -> None:
 def test_what_is_none_is_refused(text: str) -> None:
     with pytest.raises(UnreadableError):
         read_judging(text)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 5000, '{"confidence": "x"}', '{"pooled": 1e400}'])
+def test_what_cannot_be_read_of_a_session_run_is_named(text: str) -> None:
+    problems: list[str] = []
+    tags = {"armory.kind": "session", JUDGING: text}
+    run = StoredRun("r", "0", "", "RUNNING", 0, None, 0, "", {}, {}, tags)
+    assert recorded_judging([run], problems) is None
+    (problem,) = problems
+    assert problem.startswith(f"the tag {JUDGING} cannot be read: it ")
 
 
 def test_what_a_job_was_given_besides_is_said() -> None:

@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 
 from pytest_armory.store.active_run import ActiveRun, activate, restore, used_by_ending_fixture
 from pytest_armory.store.database import sqlite_uri
-from pytest_armory.store.handed_down import VARIABLE
-from pytest_armory.store.in_force import in_force
+from pytest_armory.store.handed_down import VARIABLE, handed_down
+from pytest_armory.store.in_force import InForce, in_force
+from pytest_armory.store.inherited import ContextProvider, ExperimentProvider
 
 Open = Callable[[], ActiveRun]
 
@@ -191,3 +192,23 @@ def test_tracing_is_as_the_user_set_it(opened: Open) -> None:
             active.close()
     finally:
         mlflow.tracing.reset()
+
+
+# What a process inherits
+
+
+ANYTHING = [
+    "", "{", "[" * 100_000, "null", "3", "[]", '{"instead_of": "x"}', '{"uri": 3}',
+    '{"uri": "x", "tags": {"a": 1}}', '{"uri": "x", "instead_of": []}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ANYTHING, ids=lambda text: text[:20])
+def test_a_variable_that_anyone_has_set_is_no_evaluation(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, text)
+    assert handed_down() == {}
+    assert InForce().environment() == os.environ.get("MLFLOW_TRACKING_URI")
+    assert not ExperimentProvider().in_context()
+    assert ContextProvider().tags() == {}

@@ -177,3 +177,31 @@ def test_the_files_of_many_samples() -> None:
     rows = json.loads(files["samples.json"])["data"]
     assert len(rows) == 1000
     assert {row[1] for row in rows} == {0}
+
+
+ABOUTS = [
+    "", "{", "[]", "[" * 100_000, '{"scores": [1]}', '{"scores": ["A"], "sources": []}',
+    '{"scores": ["A"], "higher_is_worse": {}}', '{"scores": ["A"], "partial": "no"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("about", ABOUTS, ids=lambda about: about[:40])
+def test_a_file_that_does_not_say_what_its_columns_are(about: str) -> None:
+    found = to_arrow(table_of(ONE)).replace_schema_metadata({b"armory": about})
+    with pytest.raises(ValueError, match="which columns are scores"):
+        read_parquet(parquet_of(found))
+
+
+@pytest.mark.parametrize("cells", [[None, [1], []], ["a", "b", "c"], [{}, {}, {"a": 1}]], ids=str)
+def test_a_file_whose_scores_are_no_numbers(cells: list[object]) -> None:
+    table = to_arrow(table_of(ONE))
+    odd = table.set_column(table.column_names.index("A"), "A", pyarrow.array(cells))
+    with pytest.raises(ValueError):  # noqa: PT011 - NumPy's or ours
+        read_parquet(parquet_of(odd))
+
+
+def parquet_of(found: Any) -> bytes:
+    """An Arrow table as a file, whatever it says of itself."""
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(found, buffer)
+    return buffer.getvalue()
