@@ -92,8 +92,8 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
     if uri is None or uri == LOCAL:
         return _local_database(environ)
     uri = uri.strip()
-    if "://" not in uri and re.match(r"[^/]*@|[\w.-]+:\d+(/|$)", uri):
-        raise _unusable(uri, f"it names no scheme, as in http://{_without_secrets(uri)}")
+    if "://" not in uri and re.match(rf"[^/]*@|{_HOST_WITH_PORT}(/|$)", uri):
+        raise _without_scheme(uri)
     match = re.match(r"([A-Za-z][\w+.-]*):", uri)
     scheme = match[1].lower() if match else ""
     if scheme.split("+")[0] == "sqlite":
@@ -105,8 +105,7 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
             conceal(password, unquote(password))
         return Destination(uri=uri, database=None, display_uri=redact_text(uri))
     if not scheme and _names_host(uri):
-        start = "http" if uri.startswith(("localhost", "127.")) else "https"
-        raise _unusable(uri, f"it names no scheme, as in {start}://{_without_secrets(uri)}")
+        raise _without_scheme(uri)
     if scheme in ("", "file") or os.path.exists(uri):
         raise _unusable(uri, _no_folders(uri))
     raise _unusable(uri, f"its scheme is none of {', '.join(_SCHEMES)}")
@@ -125,6 +124,8 @@ def _local_database(environ: Mapping[str, str]) -> Destination:
 _HOST = re.compile(
     r"localhost|\d{1,3}(\.\d{1,3}){3}|([a-z\d]([a-z\d-]*[a-z\d])?\.)+[a-z]{2,}", re.I
 )
+
+_HOST_WITH_PORT = r"([\w.-]+|\[[\da-fA-F:]+\]):\d+"
 
 _FILE_SUFFIXES = (".db", ".sqlite", ".sqlite3", ".db3")
 
@@ -228,6 +229,14 @@ def _shorten(path: Path) -> str:
 
 def _without_secrets(uri: str) -> str:
     return redact_text(uri) if "://" in uri else re.sub(r"^(/*)[^/]*@", rf"\1{REDACTED}@", uri)
+
+
+def _without_scheme(uri: str) -> ArmoryUsageError:
+    """The refusal of a server's name: HTTP is spoken on this machine, and at ports."""
+    host = uri.partition("/")[0].rpartition("@")[2]
+    is_plain = host.startswith(("localhost", "127.")) or re.fullmatch(_HOST_WITH_PORT, host)
+    start = "http" if is_plain else "https"
+    return _unusable(uri, f"it names no scheme, as in {start}://{_without_secrets(uri)}")
 
 
 def _unusable(uri: str, rule: str) -> ArmoryUsageError:

@@ -52,11 +52,18 @@ def named_arguments(
     return kwargs if binding is None else {**binding.arguments, **kwargs}
 
 
+_BOOLEANS = ("bool", "bool_")
+"""The names of NumPy's type, which is no ``Number``, by its version."""
+
+
 def _is_setting(value: Any, kind: Any) -> bool:
     if kind is inspect.Parameter.VAR_KEYWORD:
         return False
     members = value if kind is inspect.Parameter.VAR_POSITIONAL else (value,)
-    return all(isinstance(member, str | Number | PathLike) for member in members)
+    return all(
+        isinstance(member, str | Number | PathLike) or type(member).__name__ in _BOOLEANS
+        for member in members
+    )
 
 
 def _without_partials(

@@ -78,8 +78,14 @@ class EvaluationRun:
 
     @property
     def data(self) -> Any:
-        """MLflow's ``RunData``, read when asked; of a run in memory what was logged so far."""
-        return self.writer.entity().data
+        """MLflow's ``RunData``, read when asked; of a run in memory what was logged so far.
+
+        The parameters that are stored when the run ends are in it.
+        """
+        data = self.writer.entity().data
+        for name, text in self.params.items():
+            data.params.setdefault(name, text)
+        return data
 
     def log_param(self, key: str, value: object) -> None:
         """Store one parameter; see :meth:`log_params`."""

@@ -837,7 +837,7 @@ def test_settings_by_position_are_recorded_and_data_is_not() -> None:
         with tracking_context():
             track_call(plain, value)
             assert recorded() == {}
-    for value in ("x", 1, 0.5, True, Path("a"), np.float32(1), Colour.RED.value):
+    for value in ("x", 1, 0.5, True, Path("a"), np.float32(1), np.True_, Colour.RED.value):
         with tracking_context():
             track_call(plain, np.eye(2), value, c=data)
             assert recorded() == {"plain.b": value, "plain.c": data}

@@ -220,6 +220,7 @@ def test_parameters_are_there_while_the_run_is_open(only: Callable[..., Run]) ->
         run.log_params({"logged": {"deep": 3}})
         first = {"before": "1", "load._func": "test_track_run.load", "inside": "2"}
         assert run.params == {**first, "load.a": "1", "load.b": "2", "logged.deep": "3"}
+        assert run.data.params == run.params  # as of a run in memory
         with pytest.warns(ParameterWarning):
             track_params(load)(a=3)
         now = run.params
