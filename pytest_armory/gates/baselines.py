@@ -18,6 +18,7 @@ from pytest_armory.gates.past_runs import (
     from_wire,
     has_passed_body,
     history_of,
+    of_one_data,
     past_run,
     pooled_metrics,
 )
@@ -43,7 +44,7 @@ class Baseline:
 
     Several runs of one evaluation are pooled: its metrics are their means. ``history`` are the runs
     of the sessions before. ``sessions`` are those of the baseline, the newest first, with the ids
-    of their experiments; ``problem`` says why there are none.
+    of their experiments; ``problem`` says why there are none, ``is_read`` whether that is known.
     """
 
     reference: str
@@ -51,19 +52,31 @@ class Baseline:
     runs: _Runs = field(default_factory=dict)
     history: _Runs = field(default_factory=dict)
     problem: str = ""
+    is_read: bool = True
 
     def runs_of(
-        self, experiment_id: str | None, nodeid: str, version: str = ""
+        self,
+        experiment_id: str | None,
+        nodeid: str,
+        version: str = "",
+        digests: Mapping[str, str] | None = None,
     ) -> Sequence[PastRun]:
-        """The runs to compare with: none of another version of the evaluation."""
+        """The runs to compare with: none of another version of the evaluation.
+
+        They are of one data: those of ``digests``, or without any of these the newest run's.
+        """
         found = self.runs.get(experiment_id or "", {}).get(nodeid, ())
-        return [run for run in found if run.version == version]
+        return of_one_data([run for run in found if run.version == version], digests or {})
 
     def of(
-        self, experiment_id: str | None, nodeid: str, version: str = ""
+        self,
+        experiment_id: str | None,
+        nodeid: str,
+        version: str = "",
+        digests: Mapping[str, str] | None = None,
     ) -> Mapping[str, float] | None:
         """The metrics to compare with, or None."""
-        runs = self.runs_of(experiment_id, nodeid, version)
+        runs = self.runs_of(experiment_id, nodeid, version, digests)
         return pooled_metrics(runs) if runs else None
 
     def history_of(
@@ -79,10 +92,14 @@ class Baseline:
         return history_of(found, metric, version, digests or {}, MOST_SESSIONS)
 
     def digests_of(
-        self, experiment_id: str | None, nodeid: str, version: str = ""
+        self,
+        experiment_id: str | None,
+        nodeid: str,
+        version: str = "",
+        digests: Mapping[str, str] | None = None,
     ) -> Mapping[str, str]:
         """The digest of each score's data in the newest run to compare with."""
-        runs = self.runs_of(experiment_id, nodeid, version)
+        runs = self.runs_of(experiment_id, nodeid, version, digests)
         return runs[0].digests if runs else {}
 
     def describe(self, experiments: Collection[str | None]) -> str:
@@ -109,13 +126,13 @@ def baseline_from_wire(members: Mapping[str, Any]) -> Baseline:
 class Wanted:
     """What of a reference is looked up.
 
-    ``pooled`` is of how many sessions the baseline is the mean; ``sessions`` are those that another
-    job of the session has found, or none; ``history`` says that gates need earlier sessions
-    whatever the baseline's runs hold.
+    ``pooled`` is of how many sessions the baseline is the mean; ``sessions`` are those that the
+    session's first job has found, None where that is not known; ``history`` says that gates need
+    earlier sessions whatever the baseline's runs hold.
     """
 
     pooled: int = 1
-    sessions: Collection[str] = ()
+    sessions: Collection[str] | None = None
     history: bool = False
 
 
@@ -132,6 +149,8 @@ def find(
     is one with a job that is still running. ``own`` is the current session.
     """
     name = str(reference)
+    if wanted.sessions is not None and not wanted.sessions:
+        return Baseline(name, problem="the session's first job has found none")
     if where.database is not None and not where.database.exists():
         return Baseline(name, problem=f"there is no session at {where.display_uri} yet")
     try:
@@ -143,7 +162,7 @@ def find(
         chosen = _newest_of_each(runs, wanted.pooled if reference.is_moving else 1)
         history = _history(where, reference, own, chosen, wanted.history)
     except TrackingError as error:
-        return Baseline(name, problem=str(error))
+        return Baseline(name, problem=str(error), is_read=False)
     sessions: dict[str, set[str]] = {}
     for run in sorted(chosen, key=lambda run: -run.start):
         sessions.setdefault(origin_of(run.tags).session, set()).add(run.experiment_id)

@@ -32,6 +32,9 @@ LEAST_FOR_TOLERANCE = 8
 MOST_SESSIONS = 20
 """The most earlier sessions that are used, the newest ones."""
 
+_MOST_SPREAD = 1e7
+"""Of a metric that scatters by more than so many tolerances, no number of samples tells one."""
+
 _TIME = re.compile(r"(?:^|[/_ ])(?:times?|m?s|seconds?|duration|latency|throughput)(?:$|[/_ ])")
 
 
@@ -215,6 +218,8 @@ def samples_for(comparison: Comparison, margin: float, alpha: float) -> int | No
     133
     """
     if not 0 < margin < math.inf or not math.isfinite(comparison.variance):
+        return None
+    if math.sqrt(comparison.variance) / margin > _MOST_SPREAD:
         return None
     needed = sample_size.needed_samples(comparison.variance, margin, alpha)
     if comparison.units is None or margin >= 1:

@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
+from pytest_armory.records import Verdict
 from pytest_armory.statistics.bootstrap import LEAST, Resamples, bootstrap
-from pytest_armory.statistics.comparison import Comparison, of_resamples
+from pytest_armory.statistics.comparison import BOOTSTRAP, Comparison, of_resamples
 from pytest_armory.statistics.numeric import stacked_columns
 from pytest_armory.tables import SampleRows, Score
 from pytest_armory.values import metric_values
@@ -29,9 +30,7 @@ NO_PREDICTIONS = "its predictions were not kept, so the change alone decides"
 NOT_REPRODUCED = (
     "the predictions that were kept do not give its value again, so the change alone decides"
 )
-TOO_SLOW = (
-    f"{LEAST} resamples of it would take longer than {SECONDS:g} s, so the change alone decides"
-)
+LOGS = "it logs something whenever it is called, so the change alone decides"
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,11 @@ def functions_of(
     return found
 
 
+def is_of_resamples(verdict: Verdict) -> bool:
+    """Whether a verdict is on a function of all predictions, by its resamples."""
+    return verdict.method.startswith(BOOTSTRAP)
+
+
 class UnfitError(Exception):
     """Why the bootstrap cannot be used, in a sentence."""
 
@@ -83,39 +87,67 @@ def resampled(
     higher_is_worse: bool,
     alpha: float,
     seconds: float,
-) -> tuple[Comparison, float, str]:
-    """The comparison of a metric, the seconds it took, and what is to be said of it.
+    written: Callable[[], object] = lambda: None,
+) -> tuple[Comparison, str]:
+    """The comparison of a metric, and what is to be said of it, in so many ``seconds``.
 
-    Rows come with the metric's value. Raises :class:`UnfitError`.
+    Rows come with the metric's value. ``written`` gives what differs once the function has logged
+    something. Raises :class:`UnfitError`.
     """
-    began = perf_counter()
-    sides = [_side(metric, rows, value) for rows, value in (own, *bases)]
+    began, before = perf_counter(), written()
+    sides = [_side(metric, *own)]
+    if written() != before:
+        raise UnfitError(LOGS)
+    if sides[0].seconds * (1 + len(bases)) * LEAST > seconds:
+        raise UnfitError(_too_slow(seconds))
+    sides += [_side(metric, rows, value) for rows, value in bases]
     paired, score = _paired(sides)
     sign = -1 if higher_is_worse else 1
+    raised: list[Exception] = []
 
     def gain(rows: Any) -> float:
-        new, *old = (metric(targets[rows], predictions[rows]) for targets, predictions in paired)
+        try:
+            new, *old = (metric(targets[rows], known[rows]) for targets, known in paired)
+        except Exception as error:  # noqa: BLE001 - a user's function, of rows that lack a class
+            raised.append(error)
+            return math.nan
         return sign * (new - sum(old) / len(old))
 
-    n = len(score)
+    n, left = len(score), seconds - (perf_counter() - began)
     asked = min(max(RESAMPLES, math.ceil(4 / alpha)), MOST_RESAMPLES)
-    try:
-        found = bootstrap(gain, n, score.clusters, resamples=asked, seconds=seconds)
-        whole = gain(slice(None))
-    except Exception as error:  # noqa: BLE001 - a user's function, on rows it has never seen
-        text = f"it raised {error!r} of a resample, so the change alone decides"
-        raise UnfitError(text) from None
-    if not found.are_enough:
-        raise UnfitError(TOO_SLOW)
-    return of_resamples(whole, found, n), perf_counter() - began, _fewer(found)
+    whole = gain(slice(None))
+    found = bootstrap(gain, n, score.clusters, resamples=asked, seconds=left)
+    if math.isnan(whole) or not found.are_enough:
+        is_late = perf_counter() - began >= seconds
+        raise UnfitError(_of_none(raised) if raised or not is_late else _too_slow(seconds))
+    return of_resamples(whole, found, n), _fewer(found, raised)
 
 
-def _fewer(found: Resamples) -> str:
+def _of_none(raised: Sequence[Exception]) -> str:
+    what = f"it raised {raised[0]!r}" if raised else "it is NaN"
+    return f"{what} of resamples, so the change alone decides"
+
+
+def _too_slow(seconds: float) -> str:
+    has = f"{seconds:.2g} s that it has"
+    return f"{LEAST} resamples of it take longer than the {has}, so the change alone decides"
+
+
+def _fewer(found: Resamples, raised: Sequence[Exception]) -> str:
     done = len(found.changes)
-    return f"only {done:,} of {found.asked:,} resamples were computed" if done < found.asked else ""
+    if done == found.asked:
+        return ""
+    why = f", it raised {raised[0]!r} of {len(raised):,}" if raised else ""
+    return f"only {done:,} of {found.asked:,} resamples were computed{why}"
 
 
-_Side = tuple[Score, Any, Any]
+class _Side(NamedTuple):
+    """What gives a metric's value again, and the seconds that this took."""
+
+    score: Score
+    targets: Any
+    predictions: Any
+    seconds: float
 
 
 def _side(metric: MetricFunction, rows: SampleRows, value: float) -> _Side:
@@ -129,13 +161,14 @@ def _side(metric: MetricFunction, rows: SampleRows, value: float) -> _Side:
         raise UnfitError(NO_PREDICTIONS)
     raised = ""
     for predictions in candidates:
+        began = perf_counter()
         try:
             again = metric(valid.targets, predictions)
         except Exception as error:  # noqa: BLE001 - the function wants them in another form
             raised = f" (it raised {error!r})"
             continue
         if math.isclose(again, value, rel_tol=_NEAR, abs_tol=1e-9):
-            return score, valid.targets, predictions
+            return _Side(score, valid.targets, predictions, perf_counter() - began)
     raise UnfitError(f"{NOT_REPRODUCED}{raised}")
 
 
@@ -157,17 +190,17 @@ def class_column(index: int) -> str:
 
 def _paired(sides: Sequence[_Side]) -> tuple[list[tuple[Any, Any]], Score]:
     """Targets and predictions of each side in the order of the first one's ids."""
-    first = sides[0][0]
-    if any(side[0].repeats is not None for side in sides):
+    first = sides[0].score
+    if any(side.score.repeats is not None for side in sides):
         raise UnfitError("its samples are repeated, so the change alone decides")
-    if any(side[0].digest != first.digest for side in sides):
+    if any(side.score.digest != first.digest for side in sides):
         raise UnfitError("the data changed, so the change alone decides")
-    valid = [score.valid for score, _, _ in sides]
+    valid = [side.score.valid for side in sides]
     places = [{key: i for i, key in enumerate(one.ids.tolist())} for one in valid]
     common = [key for key in places[0] if all(key in place for place in places)]
     ordered = []
-    for (_, targets, predictions), place in zip(sides, places, strict=True):
+    for side, place in zip(sides, places, strict=True):
         order = [place[key] for key in common]
-        ordered.append((targets[order], predictions[order]))
+        ordered.append((side.targets[order], side.predictions[order]))
     first = valid[0].selected([places[0][key] for key in common])
     return ordered, first

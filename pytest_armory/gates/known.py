@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.evidence import Known
 from pytest_armory.gates.flips import flips
 from pytest_armory.gates.functions import SECONDS, MetricFunction, UnfitError, resampled
 from pytest_armory.gates.parse import Tolerance
-from pytest_armory.gates.past_runs import PastRun
+from pytest_armory.gates.past_runs import LARGEST, PastRun
 from pytest_armory.statistics.comparison import Sample, compare
 from pytest_armory.store.destination import Destination
 from pytest_armory.tables import SampleRows, SampleTable, Score, changes
@@ -20,7 +21,7 @@ NO_SAMPLES = "the baseline has no samples of it, so the change alone decides"
 OTHER_DATA = "the data changed, so other samples are compared"
 OTHER_MEAN = "it is not the mean of its samples, so the change alone decides"
 UNREADABLE = "cannot be compared: the baseline's samples cannot be read"
-INFINITE = "its samples have infinite values, so the change alone decides"
+TOO_LARGE = "its samples have values too large to be squared, so the change alone decides"
 
 FLIPS = 10
 """How many of the samples that changed are shown of a missed gate."""
@@ -36,7 +37,8 @@ class Sources:
     ``read`` reads the samples of an earlier run, and raises :class:`TrackingError`; ``history``
     gives a metric's values in earlier sessions. ``problems`` are the errors that it raised.
     ``own`` is None for an evaluation without samples. ``functions`` are the metrics that are
-    functions of all predictions, by the metric's name.
+    functions of all predictions, by the metric's name; ``written`` gives what differs once one of
+    them has logged something.
     """
 
     own: SampleTable | None
@@ -46,16 +48,18 @@ class Sources:
     problems: list[str] = field(default_factory=list)
     functions: Mapping[str, MetricFunction] = field(default_factory=dict)
     alpha: float = 0.05
+    written: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         self._own = self.own if self.own is not None else SampleTable()
         self._tables: dict[str, SampleTable] | None = None
-        self._seconds = SECONDS
+        self._seconds, self._waiting = SECONDS, 0
 
     def of(
         self, tolerances: Mapping[str, Tolerance], metrics: Mapping[str, float]
     ) -> dict[str, Known]:
         """What is known of each metric that has a tolerance."""
+        self._waiting = sum(metric in self.functions for metric in tolerances if metric in metrics)
         return {
             metric: self._known(metric, tolerance, metrics[metric])
             for metric, tolerance in tolerances.items()
@@ -99,7 +103,12 @@ class Sources:
         if tolerance.noise:
             return Known(history=self.history(metric))
         if score is None and metric in self.functions and self._own and self.runs:
-            return self._of_function(metric, tolerance, value)
+            began = perf_counter()
+            try:
+                return self._of_function(metric, tolerance, value)
+            finally:
+                self._waiting -= 1
+                self._seconds = max(0.0, self._seconds - (perf_counter() - began))
         if score is None or not self.runs or not len(score.valid):
             return Known()
         if not _is_mean(score, value):
@@ -117,8 +126,8 @@ class Sources:
         return self._compared(score, found, tolerance)
 
     def _compared(self, score: Score, bases: Sequence[Score], tolerance: Tolerance) -> Known:
-        if not all(math.isfinite(side.mean or 0.0) for side in (score, *bases)):
-            return Known(remark=INFINITE)
+        if any(bool((abs(side.valid.values) > LARGEST).any()) for side in (score, *bases)):
+            return Known(remark=TOO_LARGE)
         is_same = all(base.digest == score.digest for base in bases)
         try:
             comparison = compare(
@@ -142,20 +151,20 @@ class Sources:
             bases = [(part, run.metrics[metric]) for part, run in parts if metric in run.metrics]
             if not bases:
                 return Known(remark=NO_SAMPLES)
-            comparison, spent, remark = resampled(
+            comparison, remark = resampled(
                 function,
                 (own, value),
                 bases,
                 higher_is_worse=tolerance.higher_is_worse,
                 alpha=self.alpha,
-                seconds=self._seconds,
+                seconds=self._seconds / max(self._waiting, 1),
+                written=self.written,
             )
         except TrackingError as error:
             self.problems.append(f"the baseline's samples cannot be read: {error}")
             return Known(unreadable=UNREADABLE)
         except UnfitError as error:
             return Known(remark=str(error))
-        self._seconds = max(0.0, self._seconds - spent)
         return Known(comparison, self.history(metric), len(bases), remark)
 
     def _parts_of(self, evaluation: str) -> list[tuple[SampleRows, PastRun]]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pytest_armory.store import StoredRun
 
 
+LARGEST = 1e150
+"""The largest value, of a sample or a session, of which a variance can be computed."""
+
+
 @dataclass(frozen=True)
 class PastRun:
     """A run of an evaluation in an earlier session.
@@ -54,9 +58,10 @@ def past_run(run: StoredRun) -> PastRun:
 def has_passed_body(run: StoredRun) -> bool:
     """Whether a test's own body has passed: then its gates, if it had any, were judged."""
     outcome = run.tags.get("armory.outcome")
-    if outcome == Outcome.PASSED.value:
+    if outcome in (Outcome.PASSED.value, Outcome.XPASSED.value):
         return True
-    return outcome in (Outcome.FAILED.value, Outcome.ERROR.value) and GATES in run.tags
+    others = (Outcome.FAILED.value, Outcome.ERROR.value, Outcome.XFAILED.value)
+    return outcome in others and GATES in run.tags
 
 
 def history_of(
@@ -70,14 +75,25 @@ def history_of(
     values: dict[str, tuple[int, float]] = {}
     for run in runs:
         value = run.metrics.get(metric, math.nan)
-        if run.version != version or metric in run.worse or math.isnan(value):
+        if run.version != version or metric in run.worse or not abs(value) <= LARGEST:
             continue
-        if any(digests.get(score, digest) != digest for score, digest in run.digests.items()):
+        if not _are_alike(run.digests, digests):
             continue
         if run.session not in values or run.start < values[run.session][0]:
             values[run.session] = (run.start, value)
     newest = sorted(values.values(), reverse=True)
     return [value for _, value in newest[:most]]
+
+
+def of_one_data(runs: Sequence[PastRun], digests: Mapping[str, str]) -> list[PastRun]:
+    """The runs that are of these data; without any, those of the newest run's, the first."""
+    same = [run for run in runs if _are_alike(run.digests, digests)]
+    return same or [run for run in runs if _are_alike(run.digests, runs[0].digests)]
+
+
+def _are_alike(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
+    """Whether the scores that both have are of the same data."""
+    return all(second.get(score, digest) == digest for score, digest in first.items())
 
 
 def pooled_metrics(runs: Sequence[PastRun]) -> dict[str, float]:

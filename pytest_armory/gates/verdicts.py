@@ -283,10 +283,10 @@ def _judge_noise(
     higher = tolerance.higher_is_worse
     rule = f"{_BASELINE_RULE}{tolerance}"
     verdict = Verdict(metric, rule, "unjudged", value, None, base, higher_is_worse=higher)
-    if math.isnan(value):
-        return replace(verdict, text="is NaN")
+    if math.isnan(value) or known.unreadable:
+        return replace(verdict, text="is NaN" if math.isnan(value) else known.unreadable)
     history = [past for past in known.history if math.isfinite(past)]
-    if len(history) < LEAST_FOR_NOISE or math.isinf(value):
+    if len(history) < LEAST_FOR_NOISE:
         count = f"{len(history)} earlier session{'s' * (len(history) != 1)}"
         return replace(verdict, text=f'has {count}; "{tolerance}" needs {LEAST_FOR_NOISE}')
     found, limit = weigh_noise(metric, value, history, terms.alpha, higher)

@@ -5,28 +5,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.gates.evidence import Terms
-from pytest_armory.gates.parse import parse_tolerance
+from pytest_armory.gates.evidence import Known, Terms
+from pytest_armory.gates.parse import Tolerance, parse_tolerance
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.attempt import Attempt
+from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.remarks import remark
 from pytest_armory.records import Verdict
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.store.destination import Destination
+from pytest_armory.track.context import unrecorded
 from pytest_armory.values import legal_key
 
 if TYPE_CHECKING:
     from pytest_armory.gates.known import Sources
 
 T = TypeVar("T")
+
+NOT_COMPARED = "cannot be compared: the comparison of its samples failed"
 
 
 def has_gates(mark: Mark, settings: Settings) -> bool:
@@ -88,7 +93,8 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Com
     lines = _by_key(settings.tolerances, key_of)
     terms = terms_of(session.judging, mark)
     sources = _sources(attempt, session, terms)
-    verdicts = judge(
+    judged = partial(
+        judge,
         by_key,
         at_least=_by_key(mark.at_least, key_of),
         at_most=_by_key(mark.at_most, key_of),
@@ -96,9 +102,9 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Com
         session_tolerances=lines,
         baseline=attempt.baseline,
         sequences=_sequences(attempt, metrics),
-        known=sources.of({**lines, **tolerances}, by_key) if sources is not None else None,
         terms=terms,
     )
+    verdicts = _by_evidence(judged, sources, {**lines, **tolerances}, by_key, attempt.problems)
     if sources is not None:
         attempt.run.writer.samples.changes = {name: sources.changes(name) for name in sources.names}
         verdicts = [_with_flips(verdict, sources) for verdict in verdicts]
@@ -129,13 +135,14 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
     """What is known of chance; None where nothing is tracked, or a hook gave the baseline."""
     where, experiment, nodeid = session.where, attempt.run.experiment_id, attempt.record.nodeid
     version = version_of(attempt)
-    runs = session.baseline.runs_of(experiment, nodeid, version)
+    samples = attempt.run.writer.samples
+    digests = samples.digests_so_far()
+    runs = session.baseline.runs_of(experiment, nodeid, version, digests)
     if where is None or not runs or not attempt.has_stored_baseline:
         return None
     from pytest_armory.gates.known import Sources, samples_at
+    from pytest_armory.store.stack import reads
 
-    samples = attempt.run.writer.samples
-    digests = samples.digests_so_far()
     return Sources(
         own=samples.table,
         runs=runs,
@@ -146,7 +153,27 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
         problems=attempt.problems,
         functions=attempt.run.writer.samples.functions,
         alpha=terms.alpha,
+        written=lambda: (reads(), attempt.run.connection.request_seconds),
     )
+
+
+def _by_evidence(
+    judged: Callable[..., list[Verdict]],
+    sources: Sources | None,
+    tolerances: Mapping[str, Tolerance],
+    metrics: Mapping[str, float],
+    problems: list[str],
+) -> list[Verdict]:
+    """The verdicts by what is known of chance; an unexpected error there leaves bounds judged."""
+    if sources is None:
+        return judged()
+    try:
+        with unrecorded():  # functions of all predictions are called again, of resamples
+            known = sources.of(tolerances, metrics)
+        return judged(known=known)
+    except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+        problems.append(f"the samples are not compared: {unexpected_error(error)}")
+        return judged(known=dict.fromkeys(tolerances, Known(unreadable=NOT_COMPARED)))
 
 
 def _with_flips(verdict: Verdict, sources: Sources) -> Verdict:
@@ -182,7 +209,8 @@ def _sequences(attempt: Attempt, metrics: Mapping[str, float]) -> set[str]:
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:
     """The metrics to compare an attempt with: a hook's, else those of an earlier session."""
     experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
-    stored = session.of(experiment, nodeid, version_of(attempt))
+    digests = attempt.run.writer.samples.digests_so_far()
+    stored = session.of(experiment, nodeid, version_of(attempt), digests)
     found = user_hooks.baseline_of(attempt.item, stored, attempt.problems)
     attempt.has_stored_baseline = found is stored
     return found
@@ -191,8 +219,8 @@ def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | No
 def changed_data_of(attempt: Attempt, session: Baseline) -> tuple[str, ...]:
     """The scores of an attempt whose data are not those of the run it is compared with."""
     experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
-    known = session.digests_of(experiment, nodeid, version_of(attempt))
-    return changed_data(attempt.run.writer.samples.digests, known)
+    own = attempt.run.writer.samples.digests
+    return changed_data(own, session.digests_of(experiment, nodeid, version_of(attempt), own))
 
 
 def _own_metrics(attempt: Attempt) -> Mapping[str, float] | None:

@@ -89,10 +89,13 @@ class Process:
         from pytest_armory.gates import baselines
         from pytest_armory.gates.parse import parse_reference
 
-        wanted = baselines.Wanted(self.judging.pooled, self.judging.sessions, self.needs_history)
+        first = self.judging.sessions if self.is_agreed else None
+        wanted = baselines.Wanted(self.judging.pooled, first, self.needs_history)
         reference, own = parse_reference(self.judging.reference), ledger.identity.session
-        ledger.baseline = baselines.find(where, reference, own, wanted)
-        self.judging = replace(self.judging, sessions=tuple(ledger.baseline.sessions))
+        found = ledger.baseline = baselines.find(where, reference, own, wanted)
+        if not self.is_agreed:
+            sessions = tuple(found.sessions) if found.is_read else None
+            self.judging = replace(self.judging, sessions=sessions)
 
     def _agree(self, where: Destination, ledger: Ledger) -> None:
         from pytest_armory.session import judging

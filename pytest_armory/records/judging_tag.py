@@ -22,13 +22,13 @@ class Judging:
     """What the verdicts of a session depend on.
 
     ``reference`` is the baseline as it was given, empty for none, ``sessions`` are those it was
-    found to be; ``pooled`` is of how many sessions it is the mean. ``gates`` are the tolerances
-    that share the chance of a false alarm, ``confidence`` is one less that chance. ``overrides``
-    says that ``unclear`` counts whatever a marker says.
+    found to be, None where that is not known; ``pooled`` is of how many sessions it is the mean.
+    ``gates`` are the tolerances that share the chance of a false alarm, ``confidence`` is one less
+    that chance. ``overrides`` says that ``unclear`` counts whatever a marker says.
     """
 
     reference: str = ""
-    sessions: tuple[str, ...] = ()
+    sessions: tuple[str, ...] | None = ()
     confidence: float = 0.95
     unclear: str = "pass"
     overrides: bool = False
@@ -39,7 +39,7 @@ class Judging:
         """The tag; without the sessions where they are too many for one."""
         text = dumps(asdict(self))
         if len(text) > TAG_LIMIT:
-            text = dumps(asdict(replace(self, sessions=())))
+            text = dumps(asdict(replace(self, sessions=None)))
         return {JUDGING: text}
 
 
@@ -47,7 +47,7 @@ _read = fields.instance_of(
     Judging,
     {
         "reference": fields.string,
-        "sessions": fields.list_of(fields.string),
+        "sessions": fields.optional(fields.list_of(fields.string)),
         "confidence": fields.number,
         "unclear": fields.one_of(UNCLEAR),
         "overrides": fields.boolean,

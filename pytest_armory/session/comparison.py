@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.evidence import Known, Terms
+from pytest_armory.gates.functions import is_of_resamples
 from pytest_armory.gates.known import Sources, samples_at
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import judge_again, tolerances_of
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.records.judging_tag import VERSION, Judging
 from pytest_armory.records.tags import decode_session_counts
 from pytest_armory.report.rows import title
@@ -20,6 +21,9 @@ from pytest_armory.session.stored_records import is_attempt, is_session, summary
 from pytest_armory.store import Store, StoredRun
 from pytest_armory.store.destination import Destination
 
+ONLY_THE_TEST = (
+    "only its test can draw resamples, and had another baseline, so the change alone decides"
+)
 CANNOT_BE_READ = "cannot be compared: this session's samples cannot be read"
 
 
@@ -39,12 +43,36 @@ class Comparison:
         experiment, nodeid = record.experiment_id, record.nodeid
         judged = judge_again(
             record,
-            self.baseline.of(experiment, nodeid, version),
+            self.baseline.of(experiment, nodeid, version, record.digests),
             self._known(record),
             Terms(self.judging.confidence, self.judging.gates),
         )
-        known = self.baseline.digests_of(experiment, nodeid, version)
+        judged = self._with_functions(judged, record)
+        known = self.baseline.digests_of(experiment, nodeid, version, record.digests)
         return replace(judged, changed=changed_data(record.digests, known))
+
+    def _with_functions(
+        self, judged: EvaluationRecord, record: EvaluationRecord
+    ) -> EvaluationRecord:
+        """A record with the test's own verdicts on functions of all predictions.
+
+        They count where it was compared with the same runs; only the test knows the functions.
+        """
+        own = {v.metric: v for v in record.verdicts if is_of_resamples(v)}
+        runs = self.baseline.runs_of(
+            record.experiment_id, record.nodeid, self._version(record), record.digests
+        )
+        is_same = {run.session for run in runs} <= {*(self.judging.sessions or ())}
+
+        def chosen(verdict: Verdict) -> Verdict:
+            found = own.get(verdict.metric)
+            if found is None or found.rule != verdict.rule or verdict.baseline is None:
+                return verdict
+            if is_same and found.baseline == verdict.baseline:
+                return found
+            return replace(verdict, evidence=ONLY_THE_TEST)
+
+        return replace(judged, verdicts=tuple(map(chosen, judged.verdicts)))
 
     def _version(self, record: EvaluationRecord) -> str:
         run = self.attempts.get(record.run_id or "")
@@ -66,7 +94,7 @@ class Comparison:
         own = samples_at(self.where, run.run_id, run.artifact_uri) if record.digests else None
         return Sources(
             own=own,
-            runs=self.baseline.runs_of(experiment, nodeid, version),
+            runs=self.baseline.runs_of(experiment, nodeid, version, record.digests),
             read=lambda run: samples_at(self.where, run.run_id, run.artifact_uri),
             history=lambda metric: self.baseline.history_of(
                 experiment, nodeid, metric, version, record.digests

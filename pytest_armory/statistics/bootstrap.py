@@ -41,10 +41,15 @@ class Resamples(NamedTuple):
         """The one-sided p that the change is below 0.
 
         ``(1 + #{change > 0} + #{change = 0} / 2) / (1 + m)``: the half is for functions of few
-        values, of which many resamples are alike.
+        values, of which many resamples are alike. Where all are below 0, that is as small as m
+        allows, and the normal tail ``Φ(mean / s)`` may be smaller, s the standard deviation.
         """
+        from scipy.special import ndtr
+
         above = float((self.changes > 0).sum()) + float((self.changes == 0).sum()) / 2
-        return (1 + above) / (1 + len(self.changes))
+        counted = (1 + above) / (1 + len(self.changes))
+        scatter = float(self.changes.std()) if above == 0 else 0.0
+        return min(counted, float(ndtr(self.changes.mean() / scatter))) if scatter else counted
 
 
 def bootstrap(

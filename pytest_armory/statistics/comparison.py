@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pytest_armory.statistics.numeric import Floats
 
 
+BOOTSTRAP = "paired bootstrap"
+"""The method of a function of all predictions."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """The scores of one run: ``values`` of shape (n,), without NaN, and the ids of the samples.
@@ -267,6 +271,6 @@ def of_resamples(gain: float, resamples: Resamples, n: int) -> Comparison:
         p=resamples.lower_p(),
         n=n,
         variance=float(resamples.changes.var()) * n,
-        method=f"paired bootstrap, {len(resamples.changes)} resamples{note}",
+        method=f"{BOOTSTRAP}, {len(resamples.changes)} resamples{note}",
         interval=resamples.interval,
     )

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_armory.statistics.numeric import floats, group_sums, normal_quantile, t_quantile
+from pytest_armory.statistics.numeric import (
+    floats,
+    group_sums,
+    normal_quantile,
+    quiet_overflow,
+    t_quantile,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -68,9 +74,9 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         raise ValueError("no values")
     if n == 1:
         return UNBOUNDED
-    return t_interval(
-        float(array.mean()), float(array.std(ddof=1)) / math.sqrt(n), n - 1, confidence
-    )
+    with quiet_overflow():
+        mean, error = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(n)
+    return t_interval(mean, error, n - 1, confidence)
 
 
 def clustered_interval(values: ArrayLike, groups: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -92,7 +98,9 @@ def clustered_interval(values: ArrayLike, groups: ArrayLike, confidence: float =
     if len(array) == 0:
         raise ValueError("no values")
     error, clusters = clustered_error(array, groups)
-    return t_interval(float(array.mean()), error, clusters - 1, confidence)
+    with quiet_overflow():
+        mean = float(array.mean())
+    return t_interval(mean, error, clusters - 1, confidence)
 
 
 def clustered_error(values: ArrayLike, groups: ArrayLike) -> tuple[float, int]:
@@ -110,11 +118,13 @@ def clustered_error(values: ArrayLike, groups: ArrayLike) -> tuple[float, int]:
     0.254951 5
     """
     array = floats(values)
-    sums = group_sums(array - array.mean(), groups)
+    with quiet_overflow():
+        sums = group_sums(array - array.mean(), groups)
+        squares = float(sums @ sums)
     clusters = len(sums)
     if clusters < 2:
         return math.inf, clusters
-    return math.sqrt(clusters / (clusters - 1) * float(sums @ sums)) / len(array), clusters
+    return math.sqrt(clusters / (clusters - 1) * squares) / len(array), clusters
 
 
 def t_interval(mean: float, error: float, degrees: float, confidence: float) -> Interval:

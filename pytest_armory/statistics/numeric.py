@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -30,6 +31,19 @@ def floats(values: ArrayLike) -> Floats:
     if np.isnan(array).any():
         raise ValueError("values must not be NaN; leave such samples out, and say how many")
     return array
+
+
+def quiet_overflow() -> AbstractContextManager[object]:
+    """A context in which squares that are too large are infinite, without a warning.
+
+    >>> import numpy as np
+    >>> with quiet_overflow():
+    ...     print(np.array([1e200, 0.0]).std())
+    inf
+    """
+    import numpy as np
+
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def stacked_columns(columns: Sequence[ArrayLike]) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
 
 from pytest_armory.statistics.intervals import Interval
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from pytest_armory.statistics.numeric import Floats
+
+
+_LARGEST = math.log(sys.float_info.max)
 
 
 def prediction_bound(
@@ -31,7 +35,7 @@ def prediction_bound(
     array = _values(history, log)
     half = t_quantile(confidence, len(array) - 1) * scatter(array)
     bound = float(array.mean()) + (half if upper else -half)
-    return math.exp(bound) if log else bound
+    return math.exp(min(bound, _LARGEST)) if log else bound
 
 
 def prediction_p(

@@ -22,7 +22,8 @@ def needed_samples(variance: float, margin: float, alpha: float = 0.05) -> int:
     >>> needed_samples(0.09, 0.018), needed_samples(0.18, 0.02)
     (1718, 2783)
     """
-    return math.ceil(_quantiles(alpha) ** 2 * variance / margin**2)
+    ratio = _quantiles(alpha) * math.sqrt(variance) / margin
+    return math.ceil(ratio * ratio)
 
 
 def detectable_fall(variance: float, n: float, alpha: float = 0.05) -> float:

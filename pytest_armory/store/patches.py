@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from types import FunctionType
 from typing import Any
 
+from pytest_armory.store.stack import note_read
+
 Stacks = dict[int, list[Any]]
 """The active runs of each thread, the innermost last."""
 
@@ -29,6 +31,7 @@ def watch_stack(bring_up_to_date: Callable[[], None], shown: Callable[[Stacks], 
     get, get_all = type(variable).get, type(variable).get_all_thread_values
 
     def up_to_date() -> list[Any]:
+        note_read()
         bring_up_to_date()
         stack: list[Any] = get(variable)
         return stack

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
+_reads: dict[int, int] = {}
+
 
 def fluent_api() -> ModuleType:
     """MLflow's module."""
@@ -36,6 +38,17 @@ def stack_of(thread: int) -> list[Any]:
         return own
     every: dict[int, list[Any]] = type(variable).get_all_thread_values(variable)
     return every.get(thread, [])
+
+
+def note_read() -> None:
+    """Note that code of this thread reads its stack, as each ``mlflow.log_*`` does."""
+    thread = threading.get_ident()
+    _reads[thread] = _reads.get(thread, 0) + 1
+
+
+def reads() -> int:
+    """How often code of this thread has read its stack."""
+    return _reads.get(threading.get_ident(), 0)
 
 
 def take_open(run_ids: Collection[str]) -> list[str]:

@@ -199,6 +199,15 @@ def tracking_context(nested: bool = False) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Record nothing inside: parameters are discarded, and there is no run to log to."""
+    scope = Scope(outer=enclosing_scope(), trackables=[])
+    scope.run = None
+    with entered(scope):
+        yield
+
+
 class Trackable:
     """A mixin whose instances get the parameters of the :func:`trackable_context` they are made in.
 

@@ -9,7 +9,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from conftest import Evals, artifacts_of
+from conftest import Evals, artifacts_of, sqlite_uri
+from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pytest_armory.cli import main as commands
@@ -283,7 +284,7 @@ def test_other_data_are_compared_unpaired(evals: Evals, worse: SetWorse) -> None
 FUNCTIONS = """
     import os
     import numpy as np, pytest
-    from pytest_armory import Engine, Evaluation
+    from pytest_armory import Engine, Evaluation, track_metrics
     from pytest_armory.engine import correct
 
     WORSE = int(os.environ.get("WORSE", 0))
@@ -297,6 +298,7 @@ FUNCTIONS = """
 
     def auc(targets, scores):
         above = scores[targets == 1, 1][:, None] > scores[targets == 0, 1]
+        track_metrics({"positives": float(above.size)})
         return float(above.mean())
 
     def scores(x):
@@ -304,7 +306,7 @@ FUNCTIONS = """
         answers[:WORSE] = 1 - answers[:WORSE]
         return np.stack([1 - answers, answers], axis=1) + random.random((400, 1)) / 10
 
-    @pytest.mark.evaluation(baseline={"report/f1": "-0.01", "auc": "-0.01"})
+    @pytest.mark.evaluation(baseline={"report/f1": "-0.004", "auc": "-0.001"})
     def test_it():
         Engine(Evaluation(
             name="e", dataset=(np.arange(400), targets), model=scores,
@@ -314,15 +316,25 @@ FUNCTIONS = """
 """
 
 
-def test_functions_of_all_predictions_are_resampled(evals: Evals, worse: SetWorse) -> None:
+def test_functions_of_all_predictions_are_resampled(
+    evals: Evals, worse: SetWorse, armory_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     evals.write(FUNCTIONS)
-    evals.run().assert_outcomes(passed=1)
-    for count, outcome in ((3, "passed"), (60, "failed")):
+    client = MlflowClient(sqlite_uri(armory_home / "mlruns" / "mlflow.db"))
+    evals.run("--armory-session", "0").assert_outcomes(passed=1)
+    for count, outcome in ((2, "passed"), (60, "failed")):
         worse(count)
-        result = evals.run(*LATEST)
+        result = evals.run("--armory-baseline", "0", "--armory-session", str(count))
         result.assert_outcomes(**{outcome: 1})
         gates = json.loads(last_run(evals, "test_it").data.tags["armory.gates"])
         assert [gate["method"] for gate in gates] == ["paired bootstrap, 1000 resamples"] * 2
         expected = {"passed": "unclear", "failed": "worse"}[outcome]
         assert {gate["verdict"] for gate in gates} == {expected}
+        assert all(gate["value"] < gate["limit"] for gate in gates)
+        run_id = last_run(evals, "test_it").info.run_id
+        assert len(client.get_metric_history(run_id, "positives")) == 1  # of no resample
+        # Only the test knows the functions: its own verdicts, but not against another baseline.
+        assert compare("0", str(count)) == (outcome == "failed")
+    assert compare("2", "60") == 1
+    assert "only its test can draw resamples" in capsys.readouterr().out
     result.stdout.fnmatch_lines(["    worse: 400 samples (p *); the fall is 0.* to 0.*"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_armory.gates.evidence import Known, Terms, is_time
+from pytest_armory.gates.evidence import Known, Terms, is_time, samples_for
 from pytest_armory.gates.parse import parse_tolerance
 from pytest_armory.gates.verdicts import failure_text, judge
 from pytest_armory.records import Verdict
@@ -266,3 +266,22 @@ def test_scores_are_told_in_their_own_unit() -> None:
     found = judged("-0.1", float(old.mean()) - 0.45, float(old.mean()), Known(comparison))
     assert found.evidence.startswith("of 50 samples 50 got worse, 0 better (p below 0.000001)")
     assert found.evidence.endswith("; the fall is 0.44 to 0.46")
+
+
+@pytest.mark.parametrize("tiny", [1e-320, 1e-200, 1e-12])
+def test_a_tolerance_that_no_number_of_samples_tells(tiny: float) -> None:
+    found, value, base = flips(3, 1, 50, 45)
+    assert samples_for(found, tiny, 0.05) is None
+    verdict = judged(
+        "-2%", value, base, Known(compare(Sample([1], [tiny]), [Sample([1], [tiny])], paired=True))
+    )
+    assert verdict.verdict in ("worse", "unclear", "not worse")
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "value", "state"),
+    [("+noise", np.inf, "failed"), ("-noise", np.inf, "passed"), ("-noise", -np.inf, "failed")],
+)
+def test_an_infinite_value_is_judged_by_noise(tolerance: str, value: float, state: str) -> None:
+    history = [0.90, 0.91, 0.89, 0.92, 0.90]
+    assert judged(tolerance, value, 0.9, Known(history=history)).state == state

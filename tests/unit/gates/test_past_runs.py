@@ -28,7 +28,7 @@ def run(session: str, start: int, value: float, **others: object) -> PastRun:
         ([run("a", 1, 0.9, version="2")], []),
         ([run("a", 1, 0.9, digests={"accuracy": "other"})], []),
         ([run("a", 1, 0.9, digests={"accuracy": "same", "unknown": "x"})], [0.9]),
-        ([run("a", 1, float("nan"))], []),
+        ([run("a", 1, float("nan")), run("b", 1, float("inf")), run("c", 1, -1e200)], []),
         ([run(str(i), i, i / 100) for i in range(9)], [0.08, 0.07, 0.06, 0.05]),
     ],
 )
@@ -57,11 +57,34 @@ def test_a_baseline_there_and_back() -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({"accuracy": "x"}, ["b2", "a1"]),
+        ({"accuracy": "y"}, ["c3"]),
+        ({"accuracy": "new"}, ["c3"]),  # of no pool mixes data
+        ({"other": "z"}, ["c3", "b2", "a1"]),
+        ({}, ["c3", "b2", "a1"]),
+    ],
+)
+def test_a_pool_is_of_one_data(own: dict[str, str], expected: list[str]) -> None:
+    runs = [
+        run("c", 3, 0.7, digests={"accuracy": "y"}),
+        run("b", 2, 0.8, digests={"accuracy": "x"}),
+        run("a", 1, 0.9, digests={"accuracy": "x"}),
+    ]
+    baseline = Baseline("latest", runs={"1": {"test": runs}})
+    assert [past.run_id for past in baseline.runs_of("1", "test", "", own)] == expected
+
+
+@pytest.mark.parametrize(
     ("tags", "expected"),
     [
         ({"armory.outcome": "passed"}, True),
         ({"armory.outcome": "failed", "armory.gates": "[]"}, True),
         ({"armory.outcome": "error", "armory.gates": "[]"}, True),
+        ({"armory.outcome": "xpassed"}, True),
+        ({"armory.outcome": "xfailed", "armory.gates": "[]"}, True),
+        ({"armory.outcome": "xfailed"}, False),
         ({"armory.outcome": "failed"}, False),
         ({"armory.outcome": "skipped", "armory.gates": "[]"}, False),
         ({}, False),

@@ -21,7 +21,7 @@ def test_it_is_recorded_and_read() -> None:
 
 def test_too_many_sessions_are_left_out() -> None:
     judging = Judging("branch:main", tuple(f"session-{i}" for i in range(2000)), gates=3)
-    assert read_judging(judging.to_tags()[JUDGING]) == Judging("branch:main", gates=3)
+    assert read_judging(judging.to_tags()[JUDGING]) == Judging("branch:main", None, gates=3)
 
 
 @pytest.mark.parametrize(

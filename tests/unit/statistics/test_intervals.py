@@ -91,3 +91,9 @@ def test_what_has_no_interval_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("values", [[1e200, 0.0, 1.0], [1e308, 1e308], [1e308, -1e308]])
+def test_values_that_are_too_large_to_be_squared_have_no_interval(values: list[float]) -> None:
+    for low, high in (mean_interval(values), clustered_interval(values, range(len(values)))):
+        assert not (math.isfinite(low) and math.isfinite(high))

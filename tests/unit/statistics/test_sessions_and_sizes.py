@@ -123,7 +123,15 @@ def test_the_bootstrap_of_a_mean_agrees_with_the_t_interval() -> None:
     found = bootstrap(lambda rows: change[rows].mean(), 400, resamples=4000)
     expected = scipy.stats.ttest_1samp(change, 0).confidence_interval(0.9)
     assert found.interval(0.9) == pytest.approx(tuple(expected), abs=0.01)
-    assert found.lower_p() == pytest.approx(1 / 4001)
+
+
+def test_few_resamples_tell_a_small_p_by_their_normal_tail() -> None:
+    change = np.random.default_rng(1).normal(-0.25, 1, 400)
+    found = bootstrap(lambda rows: change[rows].mean(), 400, resamples=300)
+    expected = scipy.stats.norm.sf(-change.mean() / change.std() * 20)
+    assert expected < 1e-4  # no count of 300 resamples is below 1/301
+    assert np.log(found.lower_p()) == pytest.approx(np.log(expected), rel=0.2)
+    assert bootstrap(lambda _: -1.0, 5, resamples=300).lower_p() == pytest.approx(1 / 301)
 
 
 def test_whole_groups_are_resampled() -> None:

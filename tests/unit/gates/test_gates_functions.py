@@ -1,0 +1,138 @@
+"""Functions of all predictions: what is resampled, what it may take, and what is said of it."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pytest_armory.gates import known
+from pytest_armory.gates.functions import MetricFunction, UnfitError, resampled
+from pytest_armory.gates.known import Sources
+from pytest_armory.gates.parse import parse_tolerance
+from pytest_armory.gates.past_runs import PastRun
+from pytest_armory.tables import SampleRows, SampleTable
+from pytest_armory.track.context import Scope, current_run, entered, track_param, unrecorded
+from pytest_armory.track.run import EvaluationRun
+
+N = 60
+Metric = Callable[[Any, Any], float]
+
+
+def rows_of(wrong: int) -> SampleRows:
+    """Sixty samples of two classes; so many of the first are wrong."""
+    targets = np.arange(N) % 2
+    answers = np.where(np.arange(N) < wrong, 1 - targets, targets)
+    rows = SampleRows(["right"], source="e")
+    scores = {"right": array("d", (targets == answers).astype(float))}
+    rows.add(scores, columns={"target": targets.tolist(), "prediction": answers.tolist()})
+    rows.is_complete = True
+    return rows
+
+
+def share(targets: Any, predictions: Any) -> float:
+    """The share of right answers."""
+    return float((np.asarray(targets) == np.asarray(predictions)).mean())
+
+
+def compared(function: Metric, seconds: float = 10.0, **given: Any) -> Any:
+    metric = MetricFunction("e", function, "f", "f")
+    sides = [(rows_of(wrong), (N - wrong) / N) for wrong in (12, 2)]
+    return resampled(
+        metric, sides[0], sides[1:], higher_is_worse=False, alpha=0.05, seconds=seconds, **given
+    )
+
+
+def test_a_function_that_logs_is_called_once() -> None:
+    logged: list[float] = []
+
+    def logging(targets: Any, predictions: Any) -> float:
+        logged.append(share(targets, predictions))
+        return logged[-1]
+
+    with pytest.raises(UnfitError, match="it logs something whenever it is called"):
+        compared(logging, written=lambda: len(logged))
+    assert logged == [0.8]  # this run's own value once more
+
+
+def test_a_slow_function_is_called_once() -> None:
+    calls: list[int] = []
+
+    def slow(targets: Any, predictions: Any) -> float:
+        calls.append(1)
+        time.sleep(0.05)
+        return share(targets, predictions)
+
+    with pytest.raises(
+        UnfitError, match="200 resamples of it take longer than the 5 s that it has"
+    ):
+        compared(slow, seconds=5)
+    assert len(calls) == 1
+
+
+def test_resamples_that_cannot_be_computed_are_left_out() -> None:
+    def picky(targets: Any, predictions: Any) -> float:
+        if (np.asarray(targets) == 1).sum() < 25:
+            raise ValueError("too few of class 1")
+        return share(targets, predictions)
+
+    found, remark = compared(picky)
+    assert found.gain == pytest.approx(-1 / 6)
+    assert remark.startswith("only ")
+    assert (
+        "of 1,000 resamples were computed, it raised ValueError('too few of class 1') of" in remark
+    )
+
+
+def refusing(targets: Any, predictions: Any) -> float:
+    """A metric of the data in their order, and of nothing else."""
+    if list(targets) != (np.arange(N) % 2).tolist():
+        raise RuntimeError("no")
+    return share(targets, predictions)
+
+
+def test_a_function_of_no_resample_is_not_judged_by_them() -> None:
+    with pytest.raises(UnfitError, match=r"it raised RuntimeError\('no'\) of resamples"):
+        compared(refusing)
+    with pytest.raises(UnfitError, match="it is NaN of resamples"):
+        compared(lambda t, p: share(t, p) if list(t) == (np.arange(N) % 2).tolist() else np.nan)
+
+
+def test_gates_share_the_seconds_of_their_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def recording(*_: object, seconds: float, **__: object) -> None:
+        given.append(seconds)
+        time.sleep(0.01)
+        raise UnfitError("none")
+
+    monkeypatch.setattr(known, "resampled", recording)
+    table = SampleTable()
+    table.parts.append(rows_of(2))
+    names = ("a", "b", "c")
+    sources = Sources(
+        table,
+        [PastRun("r", "s", 1, dict.fromkeys(names, 0.9), has_samples=True)],
+        lambda _: table,
+        functions={name: MetricFunction("e", share, name, name) for name in names},
+    )
+    tolerances = {name: parse_tolerance("-2%") for name in ("other", *names)}
+    found = sources.of(tolerances, dict.fromkeys(tolerances, 0.8))
+    assert [one.remark for one in found.values()] == ["", "none", "none", "none"]
+    # What one leaves is the others'; what it takes is not, whether or not it is of use.
+    assert given == pytest.approx([10 / 3, 5, 10], abs=0.5)
+    assert 9 < given[2] < 9.99
+
+
+def test_what_is_called_again_records_nothing() -> None:
+    run = EvaluationRun()
+    with entered(Scope(run=run)) as scope:
+        with unrecorded():
+            track_param("again", 1)
+            assert current_run() is None
+        assert current_run() is run
+        assert scope.params == {}
