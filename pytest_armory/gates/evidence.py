@@ -99,8 +99,8 @@ class Evidence:
 
     ``p`` is the one-sided p of the source of chance that explains a loss best; ``low`` and
     ``high`` are the bounds of the change, each one-sided; ``needed`` are the samples that would
-    tell a loss of what is allowed, ``tells`` is the loss that the present ones tell, each with a
-    chance of four in five; ``scatter`` is how far chance alone may move a session down.
+    detect a loss of what is allowed, ``detectable`` is the loss that the present ones detect, each
+    with a chance of four in five; ``scatter`` is how far chance alone may move a session down.
     """
 
     verdict: str
@@ -109,7 +109,7 @@ class Evidence:
     high: float
     method: str
     needed: int | None = None
-    tells: float | None = None
+    detectable: float | None = None
     scatter: float | None = None
 
 
@@ -151,8 +151,8 @@ def weigh(change: Change, known: Known, terms: Terms) -> Evidence:
     if change.higher_is_worse:
         low, high = -high, -low
     needed = samples_for(comparison, change.allowed, terms.alpha)
-    tells = smallest_loss(comparison, terms.alpha)
-    return Evidence(verdict, p, low, high, method, needed, tells, scatter)
+    detectable = smallest_loss(comparison, terms.alpha)
+    return Evidence(verdict, p, low, high, method, needed, detectable, scatter)
 
 
 def weigh_noise(
@@ -191,7 +191,7 @@ def is_time(metric: str) -> bool:
 
 
 def smallest_loss(comparison: Comparison, alpha: float) -> float:
-    """The loss that so many samples tell: :func:`~.sample_size.detectable_fall`.
+    """The loss that so many samples detect: :func:`~.sample_size.detectable_fall`.
 
     Of 0 and 1 not less than what samples without any flip leave open, ``z² / (units + z²)``.
 
@@ -200,15 +200,15 @@ def smallest_loss(comparison: Comparison, alpha: float) -> float:
     >>> round(smallest_loss(compare(base, [base], paired=True), 0.05), 4)
     0.0133
     """
-    told = sample_size.detectable_fall(comparison.variance, comparison.n, alpha)
+    detectable = sample_size.detectable_fall(comparison.variance, comparison.n, alpha)
     if comparison.units is None:
-        return told
+        return detectable
     square = normal_quantile(1 - alpha) ** 2
-    return max(told, square / (comparison.units + square))
+    return max(detectable, square / (comparison.units + square))
 
 
 def samples_for(comparison: Comparison, margin: float, alpha: float) -> int | None:
-    """The samples that tell a loss of ``margin``: :func:`~.sample_size.needed_samples`.
+    """The samples that detect a loss of ``margin``: :func:`~.sample_size.needed_samples`.
 
     Of 0 and 1 not fewer than leave no more open without any flip. None where no number does.
 

@@ -53,12 +53,12 @@ def _worse_text(evidence: Evidence, change: Change, known: Known) -> str:
 
 def _unclear_text(evidence: Evidence, change: Change, known: Known) -> str:
     comparison = known.comparison
-    if comparison is None or evidence.tells is None:
+    if comparison is None or evidence.detectable is None:
         return f"p {p_text(evidence.p)}"
     is_proportion = comparison.units is not None
     word = "rises" if change.higher_is_worse else "falls"
-    told = amount_text(evidence.tells, is_proportion)
-    text = f"{comparison.n:,} samples tell {word} of {told} and more"
+    detectable = amount_text(evidence.detectable, is_proportion)
+    text = f"{comparison.n:,} samples tell {word} of {detectable} and more"
     if evidence.needed is not None and evidence.needed > comparison.n:
         allowed = amount_text(change.allowed, is_proportion)
         text += f", {allowed} need about {_about(evidence.needed):,}"

@@ -64,7 +64,7 @@ class SessionEnd:
     def _sum_up(self, interrupted: bool) -> None:
         unexpected = [*self.process.guard.problems]
         self.ledger.problems += [*self.process.problems, *unexpected]
-        if self.ledger.deaths and not self.ledger.planned:
+        if self.ledger.crashes and not self.ledger.planned:
             self.process.notes.append(
                 f"no worker lived to say which of the {self.collected} collected tests are "
                 "evaluations: those that never ran are not counted"

@@ -131,7 +131,7 @@ class Process:
             if self.ledger is not None and self.ledger.end is not None:
                 lease.write_journal(self.ledger.end.to_text())
             lease.unlock()
-        if self.where is not None and self.ledger is not None and self.ledger.deaths:
+        if self.where is not None and self.ledger is not None and self.ledger.crashes:
             self._remove_leases_of_dead(self.where)
 
     def _remove_leases_of_dead(self, where: Destination) -> None:

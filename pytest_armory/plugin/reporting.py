@@ -82,7 +82,7 @@ class ReportingHooks:
     @guarded
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         if error is not None:
-            self.ledger.deaths.setdefault(*xdist.death_of(node))
+            self.ledger.crashes.setdefault(*xdist.crash_of(node))
         last = xdist.received_from_worker(node)
         self.ledger.problems += last.problems
         if last.plan is not None:
@@ -129,7 +129,7 @@ class ReportingHooks:
         """Whether tests were run, and none of them was an evaluation."""
         option, ledger = self.config.option, self.ledger
         runs_none = option.collectonly or getattr(option, "setuponly", False)
-        return not (runs_none or self.ending.summary or ledger.planned or ledger.deaths)
+        return not (runs_none or self.ending.summary or ledger.planned or ledger.crashes)
 
     def _was_interrupted(self, session: pytest.Session, exitstatus: int) -> bool:
         # With workers, `-x` and `--maxfail` interrupt the session too.

@@ -30,7 +30,7 @@ from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger
 from pytest_armory.session.reproduce import command_parts, describe_with
 from pytest_armory.session.session_runs import ParentRuns
-from pytest_armory.session.signals import GRACE, before_dying, in_parallel
+from pytest_armory.session.signals import GRACE, before_termination, in_parallel
 from pytest_armory.values import redacting
 
 
@@ -56,7 +56,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
         if given is not None:
             process.judging, process.is_agreed = given.judging, given.is_agreed
         running = RunningHooks(config, attempts, process, resuming)
-    cleanup.callback(before_dying(partial(_shut_down, process, reporting, running)))
+    cleanup.callback(before_termination(partial(_shut_down, process, reporting, running)))
     for hooks, name in ((reporting, "armory-reports"), (running, "armory-runs-tests")):
         if hooks is not None:
             config.pluginmanager.register(hooks, name)

@@ -162,7 +162,7 @@ def has_empty_shard(node: Any) -> bool:
     return bool(_output(node).get(_EMPTY_SHARD))
 
 
-def death_of(node: Any) -> tuple[str, int]:
+def crash_of(node: Any) -> tuple[str, int]:
     """The name of a crashed worker, and the time in milliseconds since the epoch."""
     return str(node.gateway.id), time_ns() // 1_000_000
 

@@ -55,13 +55,13 @@ def _differing(entries: Sequence[Entry]) -> list[str]:
 
 
 def _follows(entries: Sequence[Entry], name: str, parameter: str) -> bool:
-    """Whether a parameter is told by another, as that of a call that takes it."""
+    """Whether a parameter is determined by another, as that of a call that takes it."""
     pairs = {(entry.params.get(parameter), entry.params.get(name)) for entry in entries}
     return len(pairs) == len({first for first, _ in pairs})
 
 
 def _independent(entries: Sequence[Entry], parameter: str, names: Sequence[str]) -> list[str]:
-    """The other parameters that neither the first one nor an earlier one of them tells."""
+    """The other parameters that neither the first one nor an earlier one of them determines."""
     kept: list[str] = []
     for name in sorted(set(names) - {parameter}, key=lambda name: ("." in name, name)):
         if not any(_follows(entries, name, known) for known in (parameter, *kept)):

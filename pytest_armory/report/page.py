@@ -163,10 +163,10 @@ def _trend_charts(trends: Sequence[Trend]) -> list[_Chart]:
         values = trend.values
         span = f"{number(min(values))} to {number(max(values))}, " if values else ""
         last = trend.points[-1].verdict if trend.points else ""
-        told = f"{span}{len(trend.points)} sessions" + (f": {last}" if last else "")
+        caption = f"{span}{len(trend.points)} sessions" + (f": {last}" if last else "")
         test = printable(trend.nodeid.partition("::")[2] or trend.nodeid)
         title = f"{printable(trend.metric)} of {test}"
-        charts.append(_Chart(title, told, _markup(trend_chart(trend, i))))
+        charts.append(_Chart(title, caption, _markup(trend_chart(trend, i))))
     return charts
 
 

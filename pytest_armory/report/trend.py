@@ -65,16 +65,16 @@ def point_of(
 ) -> Point:
     """The point of an attempt."""
     gates = [verdict for verdict in record.verdicts if verdict.metric == metric]
-    told = next((v for v in gates if v.state == "failed"), gates[0] if gates else None)
+    gate = next((v for v in gates if v.state == "failed"), gates[0] if gates else None)
     return Point(
         session=session,
         start=start,
         value=record.metrics.get(metric),
         low=record.metrics.get(f"{metric}/ci_low"),
         high=record.metrics.get(f"{metric}/ci_high"),
-        baseline=told.baseline if told else None,
-        limit=told.limit if told else None,
-        verdict=_verdict(told) if told else "",
+        baseline=gate.baseline if gate else None,
+        limit=gate.limit if gate else None,
+        verdict=_verdict(gate) if gate else "",
         outcome=outcome_text(record),
         commit=tags.get("mlflow.source.git.commit", ""),
         branch=tags.get("mlflow.source.git.branch", ""),

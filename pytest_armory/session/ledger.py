@@ -76,7 +76,7 @@ class Ledger:
         """The node ids of the collected evaluations, as reported by the workers."""
         self.reported: set[str] = set()
         """The node ids of every test with a report."""
-        self.deaths: dict[str, int] = {}
+        self.crashes: dict[str, int] = {}
         """When workers crashed, in milliseconds since the epoch."""
         self.end: JobEnd | None = None
         """How this job ended, once it has."""
@@ -125,7 +125,7 @@ class Ledger:
         """Look up once what the session has done; its session runs become this job's to close."""
         if self._joining.done is None:
             session_runs, problems = self._joining.find_done(self.where, self.local)
-            self.runs.adopt(session_runs)
+            self.runs.take_over(session_runs)
             self.problems += problems
         return self._joining.done or DoneBefore(self.identity.session)
 
@@ -210,13 +210,13 @@ class Ledger:
     def _close_and_read(self, interrupted: bool) -> StoredSession:
         """Close the runs that were left open, and read the session from the store."""
         # After an unexpected error evaluations may be stored that were not reported.
-        is_doubtful = bool(self.deaths or (self.planned and self.problems))
+        is_doubtful = bool(self.crashes or (self.planned and self.problems))
         may_hold_more = (is_doubtful or self._joining.has_joined) and (
             self.where.database is None or self.where.database.exists()
         )
         if not self._attempts.records and not may_hold_more:
             return StoredSession()
-        ending = Ending(interrupted, self.deaths, self._each, is_doubtful)
+        ending = Ending(interrupted, self.crashes, self._each, is_doubtful)
         local = StoredSession()
         if self._attempts.any_waits or self.out_of_reach:
             local = close_and_read(self._runs_for(waiting=True), self._attempts, ending)

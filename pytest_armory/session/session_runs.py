@@ -92,7 +92,7 @@ class SessionRuns:
         run = self._runs[experiment_id]
         return run.run_id if run is not None else None
 
-    def adopt(self, runs: Sequence[StoredRun]) -> None:
+    def take_over(self, runs: Sequence[StoredRun]) -> None:
         """Take over the session runs that earlier jobs have opened: they are closed at the end."""
         for experiment_id in {run.experiment_id for run in runs}:
             here = [run for run in runs if run.experiment_id == experiment_id]

@@ -23,7 +23,7 @@ GRACE = 5.0
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-def before_dying(work: Callable[[], None]) -> Callable[[], None]:
+def before_termination(work: Callable[[], None]) -> Callable[[], None]:
     """Do ``work`` in a thread before a signal ends this process; returns what undoes this.
 
     Signals that are already handled or ignored are left alone. Outside the main thread, where no

@@ -122,7 +122,7 @@ def close_left_open(
     elif kind_of(run.tags) is Kind.EVALUATION:  # one of `track_evaluation` in a script
         store.close_run(run.run_id, default.status, end)
     else:
-        return [store.close_stray(run.run_id, run.tags.get("armory.opened_in", ""), end)]
+        return [store.close_users_run(run.run_id, run.tags.get("armory.opened_in", ""), end)]
     return []
 
 

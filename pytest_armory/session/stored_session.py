@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 class Ending:
     """How a session ends.
 
-    ``deaths`` says when workers crashed, in milliseconds since the epoch; ``each`` whether every
+    ``crashes`` says when workers crashed, in milliseconds since the epoch; ``each`` whether every
     worker has run every test, as with ``--dist=each``; ``is_doubtful`` whether evaluations may have
     been stored that were not reported.
     """
 
     interrupted: bool = False
-    deaths: Mapping[str, int] = field(default_factory=dict)
+    crashes: Mapping[str, int] = field(default_factory=dict)
     each: bool = False
     is_doubtful: bool = False
 
@@ -148,7 +148,7 @@ def _close_if_left_open(
             session_runs.problems += _close(store, run, reported.of_run(run.run_id), ending)
         except TrackingError as error:
             session_runs.note_failure(error)
-    # Not the run of a fixture wider than a test, which is nobody's child.
+    # Not the run of a fixture wider than a test, which has no parent.
     if "mlflow.parentRunId" not in run.tags and (is_attempt(run) or "armory.opened_in" in run.tags):
         session_runs.link(run.run_id, run.experiment_id)
 
@@ -161,7 +161,7 @@ def _close(
         default = record.outcome  # its worker ended before it wrote that
     if record is not None and record.params:
         store.log_batch(run.run_id, params=unwritten_params(run, record))
-    end = ending.deaths.get(run.tags.get("armory.worker", ""))
+    end = ending.crashes.get(run.tags.get("armory.worker", ""))
     return close_left_open(store, run, default, end)
 
 

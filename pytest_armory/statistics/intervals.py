@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Interval(NamedTuple):
-    """The ends of a confidence interval; infinite where the data tell nothing of them."""
+    """The ends of a confidence interval; infinite where the data do not bound them."""
 
     low: float
     high: float

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Estimate(NamedTuple):
     """An estimate with its standard error and the degrees of freedom of that.
 
-    The error is infinite where the data tell nothing of it, and the degrees are 0 then.
+    The error is infinite where the data do not bound it, and the degrees are 0 then.
     """
 
     value: float

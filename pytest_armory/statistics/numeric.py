@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def preload() -> None:
-    """Import what the functions import when they are called, in time that is nobody's.
+    """Import before the first test what the functions import when they are called.
 
     >>> preload()
     """

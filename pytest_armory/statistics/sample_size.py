@@ -1,4 +1,4 @@
-"""How many samples a fall needs to be told, and which fall so many samples tell."""
+"""How many samples detect a fall, and which fall so many samples detect: power analysis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POWER = 0.8
 
 
 def needed_samples(variance: float, margin: float, alpha: float = 0.05) -> int:
-    """The samples that tell a fall of ``margin``, found four times in five: one-sided.
+    """The samples that detect a fall of ``margin``, found four times in five: one-sided.
 
     ``ceil((z(1 - alpha) + z(0.8))² variance / margin²)``; ``variance`` is that of one sample's
     difference, in the metric's unit squared, ``margin`` is above 0, in that unit.
@@ -27,7 +27,7 @@ def needed_samples(variance: float, margin: float, alpha: float = 0.05) -> int:
 
 
 def detectable_fall(variance: float, n: float, alpha: float = 0.05) -> float:
-    """The fall that ``n`` samples tell, found four times in five: one-sided.
+    """The fall that ``n`` samples detect, found four times in five: one-sided.
 
     ``(z(1 - alpha) + z(0.8)) sqrt(variance / n)``, in the metric's unit.
 

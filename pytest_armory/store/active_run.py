@@ -14,7 +14,7 @@ belongs to whoever opened it. While such code is at work our run is at the botto
 on top while the test's own is.
 
 A plain ``mlflow.start_run()`` raises where a run is active. Without us none would be, so it opens a
-child of our run instead; and where the code is not the test's own, a run that is nobody's child.
+child of our run instead; and where the code is not the test's own, a run without a parent.
 
 The stack is private to MLflow: the CI matrix runs the oldest and the newest supported version
 against this.
@@ -33,7 +33,7 @@ from typing import Any
 from pytest_armory.store import patches, tracing
 from pytest_armory.store._mlflow import import_mlflow
 from pytest_armory.store.active_model import active_model, set_active_model
-from pytest_armory.store.handed_down import hand_down
+from pytest_armory.store.exported import export
 from pytest_armory.store.in_force import State, in_force
 from pytest_armory.store.stack import current_stack, fluent_api, last_ended, stack_of
 from pytest_armory.store.translation import as_tracking_error
@@ -89,7 +89,7 @@ class ActiveRun:
         self.place = tracing.Place(uri, self.problems.append)
         if was_in_force:
             in_force.put_ours(uri)
-        self._tell_inside()
+        self._export()
 
     @contextmanager
     def used_by(self, *, wider: bool) -> Iterator[None]:
@@ -130,7 +130,7 @@ class ActiveRun:
         elif active_model() is not self.model_before:
             self.model = active_model()
         self.wider = wider
-        self._tell_inside()
+        self._export()
 
     def _place_in(self, stack: list[Any], wider: bool) -> int:
         """Where our run belongs: on top, or for wider code below its own runs in our store."""
@@ -143,11 +143,11 @@ class ActiveRun:
         """Whether wider code has opened a run in our store."""
         return _opened.get(_id(entry)) == (self.uri, True)
 
-    def _tell_inside(self) -> None:
-        """Tell this process's threads and its children where the runs belong that they open."""
+    def _export(self) -> None:
+        """Export where the runs belong that this process's threads and child processes open."""
         tags = {k: v for k, v in self.tags.items() if not (self.wider and k == _OPENED_IN)}
         known = {"uri": self.uri, "experiment_id": self.entry.info.experiment_id, "tags": tags}
-        hand_down({**known, **in_force.instead_of()})
+        export({**known, **in_force.instead_of()})
 
     def close(self) -> list[str]:
         """Take it off its stack, and put the user's settings back.
@@ -174,9 +174,9 @@ class ActiveRun:
                 in_force.put_back(self.own_around)
             elif self.uri != _active[-1].uri:
                 in_force.put_ours(_active[-1].uri)
-            _active[-1]._tell_inside()
+            _active[-1]._export()
         else:
-            hand_down(None)
+            export(None)
             restore()
         ours = {one.run_id for one in _active}
         return [run_id for run_id in left if run_id not in ours]
@@ -219,7 +219,7 @@ def activate(
     tracing.remember_destination(in_force.uri())
     if not keep_uri:
         in_force.put_ours(uri)
-    active._tell_inside()
+    active._export()
     current_stack()  # which shows it
     return active
 

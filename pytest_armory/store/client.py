@@ -134,7 +134,7 @@ class Store:
         client = self.connection.client
         self.connection.call("closing a run", partial(client.set_terminated, run_id, status, end))
 
-    def close_stray(self, run_id: str, opened_in: str, end: int | None = None) -> str:
+    def close_users_run(self, run_id: str, opened_in: str, end: int | None = None) -> str:
         """Close a run that was left open inside another, in two requests; a sentence about it.
 
         ``opened_in`` is empty for one of a fixture wider than a test.
@@ -178,7 +178,7 @@ class Store:
 
         Returns a sentence for each.
         """
-        return [self.close_stray(run_id, left[run_id]) for run_id in take_open(left)]
+        return [self.close_users_run(run_id, left[run_id]) for run_id in take_open(left)]
 
 
 @lru_cache(maxsize=8)

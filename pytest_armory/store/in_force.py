@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from pytest_armory.environment import put
-from pytest_armory.store.handed_down import handed_down
+from pytest_armory.store.exported import exported
 
 _URI = "MLFLOW_TRACKING_URI"
 _EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
@@ -214,7 +214,7 @@ class InForce:
 
 
 def _from_parent() -> Shown | None:
-    known = handed_down()
+    known = exported()
     return Shown(known["uri"], known["instead_of"]) if "instead_of" in known else None
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_armory.store.handed_down import handed_down
+from pytest_armory.store.exported import exported
 
 
 class ExperimentProvider:
@@ -43,7 +43,7 @@ class ContextProvider:
 
 
 def _inherited() -> dict[str, Any]:
-    known = handed_down()
+    known = exported()
     if not known:
         return {}
     from mlflow.tracking import get_tracking_uri
@@ -58,5 +58,5 @@ def _take_over() -> None:
     watch_variable(in_force.environment)
 
 
-if handed_down():
+if exported():
     _take_over()

@@ -60,7 +60,7 @@ class Place:
             return send(*arguments)
 
     def report_lost(self) -> None:
-        """Tell of the traces that were not stored whole."""
+        """Report the traces that were not stored completely."""
         reasons: dict[str, int] = {}
         while self._lost:
             _, reason = self._lost.popitem()
@@ -192,9 +192,9 @@ def settle() -> None:
 
 
 def take_late() -> list[str]:
-    """What was lost of runs that were closed by then, told once."""
-    told, _late[:] = list(dict.fromkeys(_late)), []
-    return told
+    """What was lost of runs that were closed by then; nothing when it is called again."""
+    late, _late[:] = list(dict.fromkeys(_late)), []
+    return late
 
 
 def _flush_batches() -> None:

@@ -76,7 +76,7 @@ def _is_binary(values: Any) -> bool:
 
 
 def preload() -> None:
-    """Import what reading and writing take, in time that is nobody's."""
+    """Import what reading and writing take, before the first test."""
     import_module("pyarrow.parquet")
 
 

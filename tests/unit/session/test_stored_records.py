@@ -156,7 +156,7 @@ def test_a_session_says_what_it_cannot_read(store: Store) -> None:
     opened(store, **own)
     opened(store, **other)
     ledger = Ledger(store.destination, identity)
-    ledger.deaths["gw0"] = 1
+    ledger.crashes["gw0"] = 1
     assert ledger.parent_of(store.experiments.id_of("e"), waiting=False) == session
     summary = ledger.finish(interrupted=False)
     assert summary is not None
@@ -186,7 +186,7 @@ def test_the_verdict_of_a_session_is_none_of_the_tags(store: Store) -> None:
         )
         store.close_run(run.run_id, "FINISHED")
         ledger = Ledger(store.destination, Identity(session, "p"))
-        ledger.deaths["gw0"] = 1  # so that the store is searched
+        ledger.crashes["gw0"] = 1  # so that the store is searched
         summary = ledger.finish(interrupted=False)
         assert summary is not None
         verdicts.append(summary.verdict)

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from pytest_armory.store.active_run import ActiveRun, activate, restore, used_by_ending_fixture
 from pytest_armory.store.database import sqlite_uri
-from pytest_armory.store.handed_down import VARIABLE, handed_down
+from pytest_armory.store.exported import VARIABLE, exported
 from pytest_armory.store.in_force import InForce, in_force
 from pytest_armory.store.inherited import ContextProvider, ExperimentProvider
 
@@ -208,7 +208,7 @@ def test_a_variable_that_anyone_has_set_is_no_evaluation(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv(VARIABLE, text)
-    assert handed_down() == {}
+    assert exported() == {}
     assert InForce().environment() == os.environ.get("MLFLOW_TRACKING_URI")
     assert not ExperimentProvider().in_context()
     assert ContextProvider().tags() == {}

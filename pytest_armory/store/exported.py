@@ -1,4 +1,4 @@
-"""What a tracked test hands down to threads and child processes, by an environment variable."""
+"""What a tracked test exports to its threads and child processes, in an environment variable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ the user has set it: a child process in which it is the same takes the other.
 """
 
 
-def handed_down() -> dict[str, Any]:
+def exported() -> dict[str, Any]:
     """What is known of the evaluation that is running, if one is; anybody can set a variable."""
     text = os.environ.get(VARIABLE)
     if not text:
@@ -31,8 +31,8 @@ def handed_down() -> dict[str, Any]:
     return known or {}
 
 
-def hand_down(known: dict[str, Any] | None) -> None:
-    """Tell it, or nothing any more."""
+def export(known: dict[str, Any] | None) -> None:
+    """Set the variable, or remove it."""
     if known is None:
         os.environ.pop(VARIABLE, None)
     else:
