@@ -113,14 +113,16 @@ class Process:
         return self.ledger.find_done()
 
     def touch(self) -> None:
-        """Update the lease's time stamp: this process is active."""
+        """Update the lease's time stamp: this process is active. It never raises."""
         if self._lease is not None:
-            self._lease.touch()
+            with self._step():
+                self._lease.touch()
 
     def write_journal(self, text: str) -> None:
         """Write what is known of an attempt to the lease's journal, which outlives this process."""
         if self._lease is not None:
-            self._lease.write_journal(text)
+            with self._step():
+                self._lease.write_journal(text)
 
     def end(self, is_complete: bool) -> None:
         """Release the lease, unless a run is left open for others to close."""

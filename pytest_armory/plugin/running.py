@@ -117,7 +117,8 @@ class RunningHooks:
         self.process.touch()
         if is_evaluation(item) and not _is_skipped_by_unittest(item):
             if self.resuming is not None:
-                self.process.problems += self.resuming.close_left_open(item)
+                with self.process.guard.step():
+                    self.process.problems += self.resuming.close_left_open(item)
             self.attempts.open(item)
 
     @pytest.hookimpl(wrapper=True)

@@ -211,11 +211,14 @@ STEPS = {
     "store": "pytest_armory.plugin.attempts.Attempts.prepare",
     "lease": "pytest_armory.session.leases.hold",
     "recovery": "pytest_armory.session.recovery.recover_dead",
+    "touch": "pytest_armory.session.leases.Lease.touch",
+    "journal": "pytest_armory.session.leases.Lease.write_journal",
+    "resuming": "pytest_armory.plugin.resuming.Resuming.close_left_open",
 }
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_of_the_start_that_fails_leaves_the_others(evals: Evals, step: str) -> None:
+def test_a_step_that_fails_leaves_the_others(evals: Evals, step: str) -> None:
     evals.write("""
         import pytest
         @pytest.mark.evaluation(baseline={"accuracy": "-0"})

@@ -15,9 +15,11 @@ from conftest import Evals
 
 from pytest_armory.errors import StoreRefusedError
 from pytest_armory.plugin import hooks, in_memory, options
+from pytest_armory.plugin.devices import Devices
 from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
 from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.running import RunningHooks
+from pytest_armory.plugin.sharding import Sharding
 
 
 class Manager:
@@ -57,9 +59,11 @@ def names_of(room: str, holder: object) -> set[str]:
 
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
 def test_every_hook_is_guarded(evals: Evals, track: bool) -> None:
-    args = evals.arguments("-p", "xdist", track=track)
+    more = ("--armory-shard=1/2", "--armory-session=s", "--armory-devices=0")
+    args = evals.arguments("-p", "xdist", *more, track=track)
     config = evals.pytester.parseconfigure(*args)
     expected = names_of("hooks", hooks) | names_of("running", RunningHooks)
+    expected |= names_of("sharding", Sharding) | names_of("devices", Devices)
     if track:
         expected |= names_of("reporting", ReportingHooks)
     else:
