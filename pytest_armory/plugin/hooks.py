@@ -167,7 +167,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, None]:
 @pytest.hookimpl(wrapper=True, trylast=True)
 @guarded_wrapper
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, None]:
-    """Judge the gates of a test that a fixture has marked, where no other evaluation is known."""
+    """Judge the gates of a test that a fixture has marked, where no other evaluation is known.
+
+    A mark that a fixture has added and that cannot be used fails its test.
+    """
+    errors = _marker_errors(item.config, [item])
+    if errors:
+        pytest.fail("\n".join(errors), pytrace=False)
     if not marker.is_evaluation(item) or item.config.pluginmanager.has_plugin(RUNNING):
         return
     from pytest_armory.plugin import in_memory

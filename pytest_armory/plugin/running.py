@@ -13,7 +13,7 @@ from pytest_armory.plugin import judging, wire, xdist
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.gate_count import count_gates
 from pytest_armory.plugin.guard import guarded, guarded_wrapper, unless
-from pytest_armory.plugin.marker import is_evaluation, marker_errors, merged_mark
+from pytest_armory.plugin.marker import is_evaluation, merged_mark
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
 from pytest_armory.plugin.repeating import end_repeats, repeat_body
@@ -145,11 +145,8 @@ class RunningHooks:
         self.after_call(item)
 
     def before_call(self, item: pytest.Item) -> None:
-        """Take in what fixtures have marked; a marker that cannot be used fails the test."""
+        """Take in what fixtures have marked."""
         if is_evaluation(item) and not _is_skipped_by_unittest(item):
-            errors = marker_errors([item])
-            if errors:
-                pytest.fail("\n".join(errors), pytrace=False)
             attempt = self.attempts.begin_body(item)
             jobs = self.attempts.settings.jobs
             number = jobs.repeats or merged_mark(item).repeats or jobs.default_repeats

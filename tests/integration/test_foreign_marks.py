@@ -198,15 +198,35 @@ def test_the_ini_file_may_give_the_marker_away(evals: Evals, mark: str, track: b
     assert evals.runs() == {}
 
 
-def test_a_late_mark_of_anothers(evals: Evals) -> None:
-    write(
-        evals,
-        "smoke",
-        conftest="""
-        import pytest
-        @pytest.fixture(autouse=True)
-        def marked(request):
-            request.node.add_marker(pytest.mark.evaluation("nightly"))
-        """,
-    )
-    assert verdicts(run(evals, track=False)) == {"passed": 2}
+LATE = """
+    import pytest
+    @pytest.fixture(autouse=True)
+    def marked(request):
+        if request.node.name == "test_a":
+            request.node.add_marker(pytest.mark.{mark})
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "track"),
+    [
+        ("evaluation('nightly')", False),
+        ("evalution", False),
+        ("evalution", True),
+    ],
+)
+def test_a_late_mark_of_anothers(
+    evals: Evals, mark: str, track: bool, each_way: Sequence[str]
+) -> None:
+    write(evals, "smoke", conftest=LATE.format(mark=mark))
+    result = run(evals, *each_way, track=track)
+    assert verdicts(result) == {"passed": 2}
+    assert [line for line in remarks(result) if "left alone" in line and "(test_a)" in line]
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_a_late_gate_of_a_misspelt_marker_fails_its_test(evals: Evals, track: bool) -> None:
+    write(evals, "smoke", conftest=LATE.format(mark="evalution(at_least={'accuracy': 0.5})"))
+    result = run(evals, track=track)
+    assert verdicts(result) == {"passed": 1, "failed": 1}
+    result.stdout.fnmatch_lines(["*did you mean 'evaluation'?*"])
