@@ -205,7 +205,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, Non
 @guarded
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the remarks, and the unexpected errors that no summary has shown."""
-    remarks = remark_lines(terminalreporter.config)
+    remarks: list[str] = []
+    with guard_of(terminalreporter).step():
+        remarks = remark_lines(terminalreporter.config)
     for problem in (*remarks, *guard_of(terminalreporter).problems):
         terminalreporter.write_line(f"armory: warning: {problem}", yellow=True)
 

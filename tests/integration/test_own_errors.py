@@ -285,6 +285,7 @@ def test_a_run_that_cannot_be_made_active_is_judged_all_the_same(evals: Evals) -
 INSIDE = {
     "repeats": "pytest_armory.plugin.repeating._has_failed",
     "fixture": "pytest_armory.plugin.hooks._remark_unmarked",
+    "remarks": "pytest_armory.plugin.hooks.remark_lines",
 }
 
 
@@ -292,7 +293,7 @@ INSIDE = {
 def test_code_of_ours_inside_of_a_test(
     evals: Evals, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the body that repeats, in the teardown of our fixture, in a request for another one."""
+    """In a body that repeats, our fixture's teardown, its request for another; in the remarks."""
     evals.write("""
         import pytest
         @pytest.fixture
