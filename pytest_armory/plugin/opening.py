@@ -65,6 +65,8 @@ class RunOpener:
         """Open the run of an attempt; in memory, with a problem more, if the store fails."""
         if self._destination is None:
             run = EvaluationRun()
+            own = tag_strings(merged_mark(item).tags)
+            run.connection.tags.update({"mlflow.runName": item.name, **own})
         else:
             try:
                 run = self._open(self._destination, item, record, problems)

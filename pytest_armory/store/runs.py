@@ -79,7 +79,8 @@ def run_in_memory(
 
     nothing: Any = None
     now = milliseconds()
-    info = RunInfo(nothing, "", "", "RUNNING", now, None, "active")
+    name = tags.get("mlflow.runName")
+    info = RunInfo(nothing, "", "", "RUNNING", now, None, "active", run_name=name)
     data = RunData(
         [Metric(name, value, now, 0) for name, value in metrics.items()],
         [Param(key, value) for key, value in params.items()],

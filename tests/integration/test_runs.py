@@ -493,3 +493,21 @@ def test_output_without_end_is_cut(evals: Evals) -> None:
     assert "short" in said["test_prints"]
     assert "left out" not in said["test_short"]
     assert "x" * 1000 in said["test_short"]
+
+
+def test_a_test_sees_its_own_entities_tracked_or_not(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        from pytest_armory import track_param
+        @pytest.mark.evaluation(tags={"team": "vision"})
+        @pytest.mark.parametrize("n", [1])
+        def test_a(evaluation_run, n):
+            track_param("seed", 0)
+            evaluation_run.set_tag("own", 2)
+            data = evaluation_run.data
+            assert data.params == {"n": "1", "seed": "0"}
+            assert {"team": "vision", "own": "2"}.items() <= data.tags.items()
+            assert evaluation_run.info.run_name == "test_a[1]"
+    """)
+    for track in (True, False):
+        evals.run(track=track).assert_outcomes(passed=1)
