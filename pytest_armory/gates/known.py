@@ -20,6 +20,7 @@ from pytest_armory.tables import SampleRows, SampleTable, Score, changes
 NO_SAMPLES = "the baseline has no samples of it, so the change alone decides"
 OTHER_DATA = "the data changed, so other samples are compared"
 OTHER_MEAN = "it is not the mean of its samples, so the change alone decides"
+OTHER_MEAN_BEFORE = "it is not the mean of its samples in the baseline, so the change alone decides"
 UNREADABLE = "cannot be compared: the baseline's samples cannot be read"
 TOO_LARGE = "its samples have values too large to be squared, so the change alone decides"
 
@@ -116,14 +117,17 @@ class Sources:
         if not any(run.has_samples for run in self.runs):
             return Known(remark=NO_SAMPLES)
         try:
-            bases = [table.score(metric) for table in self._read().values()]
+            bases = [(key, table.score(metric)) for key, table in self._read().items()]
         except TrackingError as error:
             self.problems.append(f"the baseline's samples cannot be read: {error}")
             return Known(unreadable=UNREADABLE)
-        found = [base for base in bases if base is not None and len(base.valid)]
+        found = {key: base for key, base in bases if base is not None and len(base.valid)}
         if not found:
             return Known(remark=NO_SAMPLES)
-        return self._compared(score, found, tolerance)
+        before = {run.run_id: run.metrics.get(metric, math.nan) for run in self.runs}
+        if not all(_is_mean(base, before[key]) for key, base in found.items()):
+            return Known(remark=OTHER_MEAN_BEFORE)
+        return self._compared(score, list(found.values()), tolerance)
 
     def _compared(self, score: Score, bases: Sequence[Score], tolerance: Tolerance) -> Known:
         if any(bool((abs(side.valid.values) > LARGEST).any()) for side in (score, *bases)):
@@ -198,8 +202,10 @@ def samples_at(where: Destination, run_id: str, artifact_uri: str) -> SampleTabl
 
 
 def _is_mean(score: Score, value: float) -> bool:
-    mean = score.mean
-    return mean is not None and math.isclose(mean, value, rel_tol=_NEAR, abs_tol=1e-12)
+    means = (score.mean, score.mean_of_repeats)
+    return any(
+        m is not None and math.isclose(m, value, rel_tol=_NEAR, abs_tol=1e-12) for m in means
+    )
 
 
 def _sample(score: Score) -> Sample:

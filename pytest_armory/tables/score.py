@@ -77,6 +77,16 @@ class Score:
         return total(values.tolist()) / len(values) if len(values) else None
 
     @property
+    def mean_of_repeats(self) -> float | None:
+        """The mean of the repeats' means, another one where some have samples without a value."""
+        valid = self.valid
+        if valid.repeats is None:
+            return self.mean
+        each = [valid.values[valid.repeats == one] for one in sorted({*valid.repeats.tolist()})]
+        means = [total(values.tolist()) / len(values) for values in each]
+        return total(means) / len(means) if means else None
+
+    @property
     def is_binary(self) -> bool:
         """Whether each valid value is 0 or 1."""
         values = self.valid.values
