@@ -1,8 +1,11 @@
 """What tracking costs, compared with the alternatives: python benchmarks/run.py [--json FILE]
 
 Each case runs its variants interleaved, several rounds, as complete pytest processes on generated
-tests; figures are medians. The time per evaluation is the difference between a long and a short
-session, so that start-up, MLflow's import and the opening of the store are not included.
+tests; figures are medians of wall time, with the processor time of the processes beside them. The
+time per evaluation is the difference between a long and a short session, so that start-up, MLflow's
+import and the opening of the store are not included. A ratio is the median of each round's. Ours
+runs twice in each round: the ratio of the two says how noisy the machine was. ``--quick`` takes
+two minutes, with one round of shorter sessions.
 """
 
 from __future__ import annotations
@@ -24,9 +27,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 SHORT, LONG = 10, 110
 """Evaluations of the two sessions whose difference is measured."""
+
+QUICK_LONG = 40
+
+OURS, AGAIN = "pytest-armory", "pytest-armory, again"
 
 COMMON = """
 import os, pytest
@@ -97,11 +105,22 @@ PLAIN = "import pytest\n@pytest.mark.parametrize('i', range(1000))\ndef test_it(
 Rows = list[dict[str, object]]
 
 
-def pytest_seconds(folder: Path, *args: str, **variables: str) -> float:
-    """How long a pytest process takes."""
+class Taken(NamedTuple):
+    """What a measurement took, in seconds: wall time, and processor time of its processes."""
+
+    wall: float
+    cpu: float
+
+
+Measure = Callable[[], Taken]
+
+
+def run_pytest(folder: Path, *args: str, **variables: str) -> Taken:
+    """What a pytest process takes, with its workers."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # pytest caches the plugin's modules
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args, str(folder)]
-    started = time.perf_counter()
+    before, started = os.times(), time.perf_counter()
     done = subprocess.run(
         command,
         cwd=folder,
@@ -109,45 +128,47 @@ def pytest_seconds(folder: Path, *args: str, **variables: str) -> float:
         capture_output=True,
         text=True,
     )
-    seconds = time.perf_counter() - started
+    seconds, after = time.perf_counter() - started, os.times()
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return seconds
+    own, system = "children_user", "children_system"
+    return Taken(seconds, sum(getattr(after, k) - getattr(before, k) for k in (own, system)))
 
 
-def medians(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The median of each variant, interleaved so that the machine's speed affects all alike."""
-    found: dict[str, list[float]] = {name: [] for name in variants}
+def interleaved(variants: Mapping[str, Measure], rounds: int) -> dict[str, list[Taken]]:
+    """Each variant once a round, so that the machine's speed affects all alike."""
+    found: dict[str, list[Taken]] = {name: [] for name in variants}
     for number in range(rounds):
         for name in list(variants)[:: 1 if number % 2 else -1]:
             found[name].append(variants[name]())
-    return {name: statistics.median(seconds) for name, seconds in found.items()}
+    return found
 
 
 def per_evaluation(
     folder: Path, uris: Mapping[str, str], rounds: int, *args: str
-) -> dict[str, float]:
+) -> dict[str, list[Taken]]:
     """Seconds per evaluation of each variant, tracked to its URI.
 
     The variant is what the name begins with.
     """
+    count = LONG if rounds > 1 else QUICK_LONG
 
-    def measured(name: str, uri: str) -> Callable[[], float]:
+    def measured(name: str, uri: str) -> Measure:
         variant = next(one for one in SOURCES if name.startswith(one))
         test = written(folder, variant)
 
-        def difference() -> float:
+        def difference() -> Taken:
             variables = {"ARMORY_HOME": str(folder / "home"), "MLFLOW_TRACKING_URI": uri}
             variables |= ENVIRONMENT.get(variant, {})
             arguments = (*ARGUMENTS.get(variant, ()), *args)
             long, short = (
-                pytest_seconds(test, *arguments, N=str(n), **variables) for n in (LONG, SHORT)
+                run_pytest(test, *arguments, N=str(n), **variables) for n in (count, SHORT)
             )
-            return (long - short) / (LONG - SHORT)
+            return Taken(*((a - b) / (count - SHORT) for a, b in zip(long, short, strict=True)))
 
         return difference
 
-    return medians({name: measured(name, uri) for name, uri in uris.items()}, rounds)
+    return interleaved({name: measured(name, uri) for name, uri in uris.items()}, rounds)
 
 
 def written(folder: Path, variant: str) -> Path:
@@ -158,36 +179,37 @@ def written(folder: Path, variant: str) -> Path:
     return place
 
 
-def rows(case: str, found: Mapping[str, float], unit: str, factor: float = 1e3) -> Rows:
-    """A case's figures, each with its ratio to every alternative."""
-    others = {name: value for name, value in found.items() if name != "pytest-armory"}
-    return [
-        {
-            "case": case,
-            "variant": name,
-            "value": round(value * factor, 2),
-            "unit": unit,
-            **(
-                {"ratios": {o: round(value / v, 2) for o, v in others.items() if v > 1e-4}}
-                if name == "pytest-armory"
-                else {}
-            ),
-        }
-        for name, value in found.items()
-    ]
+def rows(case: str, found: Mapping[str, Sequence[Taken]], unit: str, factor: float = 1e3) -> Rows:
+    """A case's figures; ours with its ratios to every alternative, and to itself."""
+    result: Rows = []
+    for name, every in found.items():
+        wall, cpu = (statistics.median(taken[i] for taken in every) * factor for i in (0, 1))
+        row: dict[str, object] = {"case": case, "variant": name, "value": round(wall, 2)}
+        row |= {"unit": unit, "cpu": round(cpu, 2)}
+        if name == OURS:
+            row["ratios"] = {
+                other: [_ratio(every, others, i) for i in (0, 1)]
+                for other, others in found.items()
+                if other != OURS and statistics.median(taken.wall for taken in others) > 1e-4
+            }
+        result.append(row)
+    return result
+
+
+def _ratio(ours: Sequence[Taken], others: Sequence[Taken], part: int) -> float:
+    pairs = zip(ours, others, strict=True)
+    return round(statistics.median(own[part] / max(other[part], 1e-9) for own, other in pairs), 2)
 
 
 def off(folder: Path, rounds: int) -> Rows:
     """The plugin installed but off, on 1,000 plain tests."""
     (folder / "test_plain.py").write_text(PLAIN)
-    found = medians(
-        {
-            "without the plugin": lambda: pytest_seconds(folder, "-p", "no:armory"),
-            "pytest-armory": lambda: pytest_seconds(folder),
-        },
-        rounds,
-    )
-    return rows("off, 1,000 plain tests", found, "s", 1)
+    variants: dict[str, Measure] = {
+        "without the plugin": lambda: run_pytest(folder, "-p", "no:armory"),
+        OURS: lambda: run_pytest(folder),
+        AGAIN: lambda: run_pytest(folder),
+    }
+    return rows("off, 1,000 plain tests", interleaved(variants, rounds), "s", 1)
 
 
 def local(folder: Path, rounds: int) -> Rows:
@@ -200,18 +222,20 @@ def local(folder: Path, rounds: int) -> Rows:
 
     ours = folder / "home" / "mlruns" / "mlflow.db"
     ensure_database(ours, ours.parent / "artifacts")
-    uris = dict.fromkeys(list(SOURCES)[:-1], f"sqlite:///{folder}/mlflow.db")
+    uris = dict.fromkeys(
+        [name for name in SOURCES if name != OURS], f"sqlite:///{folder}/mlflow.db"
+    )
     uris["(c) fewest client calls, our database"] = sqlite_uri(ours)
-    uris["pytest-armory"] = ""  # its own default
+    uris |= {OURS: "", AGAIN: ""}  # its own default
     found = per_evaluation(folder, uris, rounds)
-    workers = per_evaluation(folder, {name: uris[name] for name in list(uris)[-2:]}, rounds, "-n2")
+    workers = per_evaluation(folder, {name: uris[name] for name in list(uris)[-3:]}, rounds, "-n2")
     return rows("local", found, "ms") + rows("local, -n 2", workers, "ms")
 
 
 def over_http(folder: Path, rounds: int) -> Rows:
     """A server on loopback, and the same 20 ms away in each direction; and requests."""
     result: Rows = []
-    names = [name for name in SOURCES if not name.startswith(("(a)", "(d)"))]
+    names = [*SOURCES, AGAIN]
     with server(folder) as port:
         for latency in (0.0, 0.02):
             with proxy(port, latency) as (url, seen):
@@ -219,44 +243,44 @@ def over_http(folder: Path, rounds: int) -> Rows:
                 found = per_evaluation(folder, dict.fromkeys(names, url), rounds)
                 result += rows(case, found, "ms")
                 if not latency:
-                    result += requests(folder, names, url, seen)
+                    result += requests(folder, list(SOURCES), url, seen)
     return result
 
 
 def requests(folder: Path, names: Sequence[str], url: str, seen: list[str]) -> Rows:
     """Requests per evaluation."""
-    found = {}
+    result: Rows = []
     for name in names:
         counts = []
         for n in (SHORT, LONG):
             seen.clear()
             variables = {"ARMORY_HOME": str(folder / "home"), "MLFLOW_TRACKING_URI": url}
             variables |= ENVIRONMENT.get(name, {})
-            pytest_seconds(written(folder, name), *ARGUMENTS.get(name, ()), N=str(n), **variables)
+            run_pytest(written(folder, name), *ARGUMENTS.get(name, ()), N=str(n), **variables)
             counts.append(len(seen))
-        found[name] = (counts[1] - counts[0]) / (LONG - SHORT)
-    return rows("HTTP, requests", found, "requests", 1)
+        each = round((counts[1] - counts[0]) / (LONG - SHORT), 2)
+        result.append({"case": "HTTP", "variant": name, "value": each, "unit": "requests"})
+    return result
 
 
 def first_use(folder: Path, rounds: int) -> Rows:
     """An empty home to the first finished evaluation."""
     homes = iter(range(1000))
 
-    def once(name: str) -> Callable[[], float]:
+    def once(name: str) -> Measure:
         test = written(folder, name)
 
-        def measured() -> float:
+        def measured() -> Taken:
             home = folder / f"home{next(homes)}"
             home.mkdir()
             uri = "" if name == "pytest-armory" else f"sqlite:///{home}/mlflow.db"
             variables = {"ARMORY_HOME": str(home), "MLFLOW_TRACKING_URI": uri, "N": "1"}
-            return pytest_seconds(test, *ARGUMENTS.get(name, ()), **variables)
+            return run_pytest(test, *ARGUMENTS.get(name, ()), **variables)
 
         return measured
 
-    return rows(
-        "first use", medians({n: once(n) for n in ("(b) fluent", "pytest-armory")}, rounds), "s", 1
-    )
+    variants = {name: once(name) for name in ("(b) fluent", OURS)}
+    return rows("first use", interleaved(variants, rounds), "s", 1)
 
 
 def scale(folder: Path, sizes: Sequence[int]) -> Rows:
@@ -277,7 +301,7 @@ def scale(folder: Path, sizes: Sequence[int]) -> Rows:
     for n in sizes:
         (folder / "memory").write_text("")
         variables = {"ARMORY_HOME": str(folder / "scale-home"), "MLFLOW_TRACKING_URI": ""}
-        seconds = pytest_seconds(test.parent, "--armory-track", "-n2", N=str(n), **variables)
+        taken = run_pytest(test.parent, "--armory-track", "-n2", N=str(n), **variables)
         peaks: dict[str, int] = {}
         ends: dict[str, float] = {}
         for line in (folder / "memory").read_text().splitlines():
@@ -289,7 +313,8 @@ def scale(folder: Path, sizes: Sequence[int]) -> Rows:
             {
                 "case": f"{n:,} evaluations, -n 2 ({memory})",
                 "variant": "pytest-armory",
-                "value": round(seconds / n * 1e3, 1),
+                "value": round(taken.wall / n * 1e3, 1),
+                "cpu": round(taken.cpu / n * 1e3, 1),
                 "unit": "ms each, start-up included",
             }
         )
@@ -314,13 +339,14 @@ def dead_server(folder: Path, rounds: int) -> Rows:
         nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
     home = str(folder / "dead-home")
 
-    def measured(uri: str) -> Callable[[], float]:
+    def measured(uri: str) -> Measure:
         variables = {"ARMORY_HOME": home, "MLFLOW_TRACKING_URI": uri, "N": "20"}
-        return lambda: pytest_seconds(test.parent, "--armory-track", "-n2", **variables)
+        return lambda: run_pytest(test.parent, "--armory-track", "-n2", **variables)
 
     with server(folder) as port:
         alive = f"http://127.0.0.1:{port}"
-        found = medians({"server alive": measured(alive), "server dead": measured(nobody)}, rounds)
+        variants = {"server alive": measured(alive), "server dead": measured(nobody)}
+        found = interleaved(variants, rounds)
     return rows("20 evaluations, -n 2", found, "s", 1)
 
 
@@ -347,13 +373,14 @@ def engine(folder: Path, rounds: int) -> Rows:  # noqa: ARG001 - as the others
             evaluation = Evaluation(name="b", dataset=batches, model=model, metrics={"m": metric})
             Engine(evaluation, progress=False).run()
 
-        def seconds(work: Callable[[], None]) -> float:
-            started = time.perf_counter()
+        def seconds(work: Callable[[], None]) -> Taken:
+            started, before = time.perf_counter(), time.process_time()
             work()
-            return time.perf_counter() - started
+            return Taken(time.perf_counter() - started, time.process_time() - before)
 
-        times = medians({"o": lambda: seconds(ours), "l": lambda: seconds(loop)}, rounds * 5)
-        return [times["o"], times["l"]]
+        variants = {"ours": lambda: seconds(ours), "loop": lambda: seconds(loop)}
+        found = interleaved(variants, rounds * 5)
+        return [statistics.median(taken.wall for taken in found[name]) for name in variants]
 
     tiny = [(np.ones((4, 3)), np.ones(4))] * 10_000
     ours, loop = compared(tiny, lambda x: x)
@@ -448,15 +475,25 @@ CASES: dict[str, Callable[[Path, int], Rows]] = {
 }
 
 
+def _line(row: Mapping[str, object]) -> str:
+    shown = f"{row['case']:<40} {row['variant']:<38} {row['value']:>9} {row['unit']}"
+    cpu = f"  ({row['cpu']} of the processor)" if "cpu" in row else ""
+    ratios: Mapping[str, Sequence[float]] = row.get("ratios") or {}  # type: ignore[assignment] # rows()
+    told = "".join(f"  {wall} ({cpu}) x {other}" for other, (wall, cpu) in ratios.items())
+    return f"{shown}{cpu}{told}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", default=list(CASES), help=", ".join(CASES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one round of shorter sessions")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     unknown = set(arguments.cases) - set(CASES)
     if unknown:
         parser.error(f"no case is named {sorted(unknown)[0]!r}; give some of {list(CASES)}")
+    rounds = 1 if arguments.quick else arguments.rounds
     found: Rows = []
     system = f"{platform.system()} {platform.machine()}"
     machine = f"{system}, {os.cpu_count()} cores, Python {platform.python_version()}"
@@ -464,12 +501,9 @@ def main() -> None:
     for name in arguments.cases:
         folder = Path(tempfile.mkdtemp(prefix="armory-bench-"))
         try:
-            for row in CASES[name](folder, arguments.rounds):
+            for row in CASES[name](folder, rounds):
                 found.append(row)
-                ratios = row.get("ratios") or {}
-                told = "  ".join(f"{value} x {other}" for other, value in ratios.items())  # type: ignore[attr-defined]
-                shown = f"{row['case']:<40} {row['variant']:<26} {row['value']:>9}"
-                print(f"{shown} {row['unit']}  {told}", flush=True)
+                print(_line(row), flush=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     if arguments.json:
