@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from pytest_armory.plugin.attempt import Attempt
 from pytest_armory.plugin.fixture_params import Step
+from pytest_armory.plugin.job_options import JobSettings
+from pytest_armory.plugin.marker import Mark
 from pytest_armory.track.repeats import Repeats
+
+
+def number_of_repeats(mark: Mark, jobs: JobSettings) -> int:
+    """How often the body of a test runs, by its markers and the options."""
+    return jobs.repeats or mark.repeats or jobs.default_repeats
 
 
 def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) -> None:
@@ -26,6 +35,10 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
         return True  # if that cannot be told
 
     def runtest() -> None:
+        state: dict[str, object] = {}
+        with step():
+            state = _state_of_case(item)
+        unused = dict(state)
         body()
         for _ in range(1, number):
             if has_failed():
@@ -36,6 +49,8 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
                 if attempt.scope is not None:
                     attempt.scope.params.clear()
                     attempt.scope.params.update(recorded)
+            state.clear()
+            state.update(unused)
             body()
         if not has_failed():
             with step():
@@ -48,6 +63,13 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
 def end_repeats(item: pytest.Item) -> None:
     """Undo :func:`repeat_body`."""
     vars(item).pop("runtest", None)
+
+
+def _state_of_case(item: pytest.Item) -> dict[str, object]:
+    """The attributes of a ``TestCase``, which can run once only; empty for other tests."""
+    unittest, instance = sys.modules.get("unittest"), getattr(item, "instance", None)
+    is_case = unittest is not None and isinstance(instance, unittest.TestCase)
+    return vars(instance) if is_case else {}
 
 
 def _has_failed(item: pytest.Item, attempt: Attempt) -> bool:

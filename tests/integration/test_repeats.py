@@ -140,6 +140,39 @@ def test_repeated_samples(evals: Evals, args: Sequence[str]) -> None:
     assert ("armory.repeats" in once.data.tags) is bool(args)
 
 
+def test_cases_with_a_loop_of_their_own_and_traces(evals: Evals) -> None:
+    """A ``TestCase`` can run once; all traces of a body are in its run."""
+    evals.write("""
+        import unittest
+        import mlflow, pytest
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="turns", repeats=3)
+        TURNS = []
+        @mlflow.trace
+        def answer(question): return question + 1
+        class TestLoop(unittest.IsolatedAsyncioTestCase):
+            @pytest.fixture(autouse=True)
+            def given(self): self.given = 7
+            async def asyncSetUp(self): self.turn = len(TURNS)
+            async def test_async(self):
+                assert not hasattr(self, "left")
+                self.left = TURNS.append(self.given)
+                with self.subTest("one"):
+                    track_metrics({"a": self.turn})
+        def test_traces():
+            for question in range(2): answer(question)
+    """)
+    result = evals.run("-p", "no:randomly")
+    result.assert_outcomes(passed=2)
+    ids = {name: run.info.run_id for name, run in evals.runs().items()}
+    assert history(evals, ids["test_async"], "a") == [(0, 0), (1, 1), (2, 2), (3, 1)]
+    run = evals.run_of("test_traces")
+    client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
+    traces = client.search_traces([run.info.experiment_id], run_id=run.info.run_id)
+    assert len(traces) == 6
+    evals.run("--armory-repeats=2", track=False).assert_outcomes(passed=2)
+
+
 def test_untracked(evals: Evals) -> None:
     evals.pytester.makeini("[pytest]\narmory_repeats = 3")
     evals.write("""
