@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_armory.cli.stores import add_tracking_uri
 from pytest_armory.report.text import plural
 from pytest_armory.session import recovery
 from pytest_armory.store import StoredRun
-from pytest_armory.store.destination import Destination
+from pytest_armory.store.destination import Destination, resolve
 
 HELP = "close the runs that a killed process left RUNNING"
 
@@ -30,10 +30,13 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
 
     A run whose process is alive is never touched. Safe to run at any time, and again.
     """
+    waiting = recovery.Recovery()
+    if where.is_remote:  # what waits for it; its leases are needed for that, too
+        waiting = recovery.recover(resolve(None), arguments.session)
+        yield from _closed_lines(waiting)
     found = recovery.recover(where, arguments.session)
-    yield from map(_closed, found.closed)
-    yield from (f"note: {problem}" for problem in found.problems)
-    if not found.closed:
+    yield from _closed_lines(found)
+    if not (found.closed or waiting.closed):
         of_session = f" of session {arguments.session}" if arguments.session else ""
         yield f"nothing to close{of_session} at {where.display_uri}; see `pytest-armory sessions`"
     if found.alive:
@@ -45,6 +48,11 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
             "another Armory home; recover them there, or if you know that a session is over: "
             f"pytest-armory recover --session {session}"
         )
+
+
+def _closed_lines(found: recovery.Recovery) -> Iterator[str]:
+    yield from map(_closed, found.closed)
+    yield from (f"note: {problem}" for problem in found.problems)
 
 
 def _closed(run: StoredRun) -> str:

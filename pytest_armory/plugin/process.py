@@ -62,9 +62,10 @@ class Process:
         if self.ledger is not None:
             with self._step("the environment cannot be described: "):
                 self.ledger.files.update(self.ledger.describe())
-            with self._step("runs of killed sessions cannot be looked after: "):
-                own = None if self.resumes else self.ledger.identity.session
-                self._recover(self.where, own)
+            own = None if self.resumes else self.ledger.identity.session
+            for place in dict.fromkeys((self.ledger.local, self.where)):
+                with self._step("runs of killed sessions cannot be looked after: "):
+                    self._recover(place, own)
 
     def _recover(self, where: Destination, own: str | None) -> None:
         from pytest_armory.session import recovery

@@ -11,8 +11,11 @@ import pytest
 
 from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
-from pytest_armory.plugin.marker import is_evaluation, merged_mark
+from pytest_armory.plugin.judging import has_gates, terms_of, wanted_judging
+from pytest_armory.plugin.marker import Mark, is_evaluation, merged_mark
+from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.redacted import display_id
+from pytest_armory.plugin.repeating import number_of_repeats
 from pytest_armory.session.fingerprint import Fingerprint, changes
 from pytest_armory.session.resume import DoneBefore, PassedRun, close_interrupted
 from pytest_armory.store.destination import Destination
@@ -30,11 +33,14 @@ class Resumed:
 class Fingerprints:
     """Fingerprints of the evaluations of one session; files are read once, when it has collected.
 
-    ``checkout`` has the parts that are the session's.
+    ``checkout`` has the parts that are the session's; ``judging`` is what verdicts depend on, as
+    the session's jobs have agreed on it.
     """
 
-    def __init__(self, checkout: Mapping[str, str]) -> None:
+    def __init__(self, checkout: Mapping[str, str], settings: Settings) -> None:
+        self.judging = wanted_judging(settings)
         self._checkout = checkout
+        self._settings = settings
         self._files: dict[Path, bytes] = {}
         self._conftests: dict[Path, tuple[Path, ...]] = {}
 
@@ -45,16 +51,31 @@ class Fingerprints:
 
     def of(self, item: pytest.Item) -> Fingerprint:
         """What an evaluation is made of."""
-        callspec = getattr(item, "callspec", None)
+        callspec, mark = getattr(item, "callspec", None), merged_mark(item)
         params = stable_digest(dict(callspec.params)) if callspec is not None else "none"
         return {
             "file": self._digest((item.path,)),
             "conftest": self._digest(self._conftests_of(item)),
-            "marker": stable_digest(merged_mark(item)) or "",
+            "marker": stable_digest(mark) or "",
             "params": params or "",
+            "repeats": str(number_of_repeats(mark, self._settings.jobs)),
+            "judging": self._judging_of(mark),
             "version": __version__,
             **self._checkout,
         }
+
+    def _judging_of(self, mark: Mark) -> str:
+        """What decides on an evaluation's gates besides its markers; "none" without any.
+
+        Not how many gates there are, nor which sessions the baseline was found to be: these are
+        the session's first job's.
+        """
+        settings, judging = self._settings, self.judging
+        if not has_gates(mark, settings):
+            return "none"
+        terms = (judging.reference, judging.pooled, judging.confidence, settings.confidence)
+        tolerances = {name: str(one) for name, one in settings.tolerances.items()}
+        return stable_digest([*terms, terms_of(judging, mark).unclear, tolerances]) or ""
 
     def _conftests_of(self, item: pytest.Item) -> tuple[Path, ...]:
         """The conftest files that pytest has loaded from the test's folders."""

@@ -16,7 +16,7 @@ from pytest_armory.plugin.guard import guarded, guarded_wrapper, unless
 from pytest_armory.plugin.marker import is_evaluation, merged_mark
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
-from pytest_armory.plugin.repeating import end_repeats, repeat_body
+from pytest_armory.plugin.repeating import end_repeats, number_of_repeats, repeat_body
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.junit import junit_properties
 from pytest_armory.session.plan import Plan
@@ -104,6 +104,7 @@ class RunningHooks:
         resuming = self.resuming
         if resuming is None or self._plan is None:
             return
+        resuming.fingerprints.judging = self.process.judging
         resuming.fingerprints.read_files(items)
         resuming.done = self.process.find_done() or resuming.done
         if resuming.done is not None:
@@ -148,8 +149,7 @@ class RunningHooks:
         """Take in what fixtures have marked."""
         if is_evaluation(item) and not _is_skipped_by_unittest(item):
             attempt = self.attempts.begin_body(item)
-            jobs = self.attempts.settings.jobs
-            number = jobs.repeats or merged_mark(item).repeats or jobs.default_repeats
+            number = number_of_repeats(merged_mark(item), self.attempts.settings.jobs)
             if number > 1:
                 repeat_body(item, attempt, number, self.process.guard.step)
 

@@ -127,7 +127,7 @@ def _resuming(
     settings: Settings, connection: Connection, identity: Identity, given: WorkerInput | None
 ) -> Resuming:
     return Resuming(
-        Fingerprints(identity.checkout),
+        Fingerprints(identity.checkout, settings),
         places=list(dict.fromkeys((connection.where, connection.local))),
         done=given.done if given else None,
         ignore_changes=settings.jobs.resume_any,

@@ -18,6 +18,8 @@ PARTS = {
     "conftest": "a conftest file has changed",
     "marker": "its marker has changed",
     "params": "its parameters have changed",
+    "repeats": "the number of its repeats has changed",
+    "judging": "what its gates are judged by has changed",
     "version": "pytest-armory has changed",
     "commit": "the git commit has changed",
     "changes": "uncommitted changes have changed",

@@ -30,6 +30,7 @@ class Joining:
         self.done: DoneBefore | None = None
         self.note_tags: dict[str, str] = {}
         self._waiting: Sequence[EvaluationRecord] = ()
+        self._continued: Collection[str] = ()
         self._resumed: set[str] = set()
         self._again: dict[tuple[str, str], None] = {}
 
@@ -44,7 +45,7 @@ class Joining:
         """Look up what the session has done; returns its session runs, and problems."""
         part = self._identity.tags.get(PART, "")
         found = find_done(where, local, self._identity.session, part)
-        self.done, self._waiting = found.done, found.waiting
+        self.done, self._waiting, self._continued = found.done, found.waiting, found.continued
         return found.session_runs, found.problems
 
     def take(self, plan: Plan) -> bool:
@@ -66,6 +67,7 @@ class Joining:
 
     def with_waiting(self, others: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
         """The records of other jobs, with what passed before and waits to be synced."""
+        others = [record for record in others if record.run_id not in self._continued]
         known = {record.run_id for record in others}
         return [*(one for one in self._waiting if one.run_id not in known), *others]
 

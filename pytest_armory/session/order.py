@@ -70,7 +70,9 @@ def _in_order(
     processes: dict[str, list[StoredRun]] = {}
     for run in attempts:
         origin = origin_of(run.tags)
-        processes.setdefault(f"{origin.process} {run.tags.get('armory.worker')}", []).append(run)
+        # One process may run several jobs of a session, one after the other.
+        process = f"{origin.shard} {origin.process} {run.tags.get('armory.worker')}"
+        processes.setdefault(process, []).append(run)
     for runs in processes.values():
         runs.sort(key=lambda run: attempt_number(run.tags))
     groups = list(processes.values())

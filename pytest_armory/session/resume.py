@@ -11,6 +11,7 @@ from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.records.tags import PART, decode_outcome, origin_of
 from pytest_armory.session import leases
 from pytest_armory.session.fingerprint import TAG, Fingerprint, from_text
+from pytest_armory.session.order import attempts_in_order
 from pytest_armory.session.stored_records import (
     close_left_open,
     is_attempt,
@@ -18,6 +19,7 @@ from pytest_armory.session.stored_records import (
     record_of,
 )
 from pytest_armory.store.destination import Destination, lease_folder
+from pytest_armory.sync.tags import REMOTE_RUN
 
 if TYPE_CHECKING:
     from pytest_armory.store import StoredRun
@@ -46,12 +48,14 @@ class DoneBefore:
 class Found:
     """What is known of a session that is resumed; ``problems`` say what could not be read.
 
-    ``waiting`` are the evaluations that have passed and wait in the local database.
+    ``waiting`` are the evaluations that have passed and wait in the local database; ``continued``
+    are the ids of runs that some of these began in, at a server that went out of reach.
     """
 
     done: DoneBefore
     session_runs: Sequence[StoredRun] = ()
     waiting: Sequence[EvaluationRecord] = ()
+    continued: Collection[str] = ()
     problems: Sequence[str] = ()
 
 
@@ -71,8 +75,10 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
     attempts = sorted(filter(is_attempt, [*runs, *waiting]), key=lambda run: run.start)
     done = DoneBefore(session, _passed(attempts), _left_open(attempts, part, alive))
     passed = {one.run_id for one in done.passed.values()}
-    records = _records(local, [run for run in waiting if run.run_id in passed])
-    return Found(done, [run for run in runs if is_session(run)], records, problems)
+    waiting = [run for run in waiting if run.run_id in passed]
+    continued = {run.tags.get(REMOTE_RUN, "") for run in waiting}
+    session_runs = [run for run in runs if is_session(run)]
+    return Found(done, session_runs, _records(local, waiting), continued, problems)
 
 
 def _records(local: Destination, waiting: Sequence[StoredRun]) -> list[EvaluationRecord]:
@@ -97,7 +103,7 @@ def _runs_of(where: Destination, session: str) -> tuple[list[StoredRun], list[st
 
 
 def _passed(attempts: Sequence[StoredRun]) -> dict[str, PassedRun]:
-    last = {run.tags["armory.nodeid"]: run for run in attempts}
+    last = {run.tags["armory.nodeid"]: run for run in attempts_in_order(attempts)}
     return {
         nodeid: PassedRun(run.run_id, from_text(run.tags.get(TAG)))
         for nodeid, run in last.items()
@@ -121,13 +127,26 @@ def _left_open(
 def close_interrupted(places: Sequence[Destination], run_ids: Sequence[str]) -> None:
     """Close the open runs of an evaluation that is about to run again, as interrupted.
 
-    ``places`` are the stores they may be in. Raises :class:`TrackingError`.
+    ``places`` are the stores they may be in. Raises :class:`TrackingError` for one that fails, when
+    the others are done.
     """
+    failures: list[TrackingError] = []
+    for where in places:
+        try:
+            _close_interrupted_at(where, run_ids)
+        except TrackingError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _close_interrupted_at(where: Destination, run_ids: Sequence[str]) -> None:
     from pytest_armory.store import open_store
 
-    for where in places:
-        store = open_store(where)
-        for run in filter(None, map(store.search.find, run_ids)):
-            if run.status == "RUNNING":
-                store.log_batch(run.run_id, tags={"armory.recovered": "true"})
-                close_left_open(store, run, Outcome.INTERRUPTED, run.seen)
+    if where.database is not None and not where.database.exists():
+        return
+    store = open_store(where)
+    for run in filter(None, map(store.search.find, run_ids)):
+        if run.status == "RUNNING":
+            store.log_batch(run.run_id, tags={"armory.recovered": "true"})
+            close_left_open(store, run, Outcome.INTERRUPTED, run.seen)

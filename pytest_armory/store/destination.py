@@ -84,6 +84,17 @@ def lease_folder(destination: Destination, environ: Mapping[str, str] = os.envir
     return armory_home(environ) / "leases" / digest
 
 
+def lease_folders(destination: Destination, environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """The folders for the leases of processes that may have runs in a destination, its own first.
+
+    In the local database are also the runs of processes whose server is out of reach.
+    """
+    others: list[Path] = []
+    if destination.database is not None and destination.database == resolve(None, environ).database:
+        others = sorted(path for path in armory_home(environ).glob("leases/*") if path.is_dir())
+    return [lease_folder(destination, environ), *others]
+
+
 def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destination:
     """The destination a tracking URI names; ``None`` or ``local`` is the local database.
 
