@@ -139,12 +139,58 @@ def run(folder: Path, url: str, number: int) -> list[dict[str, float]]:
     return [json.loads(path.read_text()) for path in folder.glob("shard-*.json")]
 
 
+def state_at(url: str) -> dict[str, int]:
+    """What the server holds of the session: evaluations, open ones, session runs."""
+    import mlflow
+
+    client = mlflow.MlflowClient(url)
+    ids = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(ids, max_results=50_000)
+    sessions = [run for run in found if run.data.tags.get("armory.kind") == "session"]
+    attempts = [run for run in found if run.data.tags.get("armory.kind") == "evaluation"]
+    return {
+        "evaluations": len({run.data.tags["armory.nodeid"] for run in attempts}),
+        "attempts": len(attempts),
+        "open": sum(run.info.status == "RUNNING" for run in found),
+        "session runs": len(sessions),
+        "without session run": len(
+            {run.info.run_id for run in attempts}
+            - {
+                run.info.run_id
+                for run in attempts
+                if run.data.tags.get("mlflow.parentRunId") in {s.info.run_id for s in sessions}
+            }
+        ),
+    }
+
+
+def waiting_in(home: Path) -> int:
+    """How many evaluations wait in the local database, those begun at the server too."""
+    import mlflow
+
+    from pytest_armory.store.database import sqlite_uri
+
+    path = home / "mlruns" / "mlflow.db"
+    if not path.exists():
+        return 0
+    client = mlflow.MlflowClient(sqlite_uri(path))
+    ids = [one.experiment_id for one in client.search_experiments()]
+    query = "tags.`armory.kind` = 'evaluation'"
+    return sum("armory.synced" not in r.data.tags for r in client.search_runs(ids, query))
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run ``pytest-armory``."""
+    words = (sys.executable, "-m", "pytest_armory.cli.main", *words)
+    return subprocess.run(words, capture_output=True, text=True)
+
+
 def main() -> None:
     """Measure, and print the figures of ``docs/clusters.md``."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 64
     workers = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    import mlflow
+    import mlflow  # noqa: F401
 
     import pytest_armory.plugin.tracked  # noqa: F401
 
@@ -153,31 +199,32 @@ def main() -> None:
         os.environ["ARMORY_HOME"] = str(folder / "home")
         with server(folder, workers) as url:
             measured = run(folder, url, number)
-            client = mlflow.MlflowClient(url)
-            ids = [one.experiment_id for one in client.search_experiments()]
-            found = client.search_runs(ids, max_results=5000)
-            sessions = [r for r in found if r.data.tags.get("armory.kind") == "session"]
-            report = subprocess.run(
-                [
-                    *(sys.executable, "-m", "pytest_armory.cli.main", "report", "many"),
-                    *("--armory-tracking-uri", url),
-                ],
-                capture_output=True,
-                text=True,
-            )
+            before, waiting = state_at(url), waiting_in(folder / "home")
+            first = command("report", "many", "--armory-tracking-uri", url)
+            synced = command("sync") if waiting else None
+            after, left = state_at(url), waiting_in(folder / "home")
+            last = command("report", "many", "--armory-tracking-uri", url) if synced else first
     opening = sorted(one["opening"] for one in measured)
     total = sum(one["requests"] for one in measured)
-    evaluations = len(found) - len(sessions)
     print(f"{number} shards, {os.cpu_count()} cores, {workers} server worker(s)")
     print(f"ended: {len(measured)}, with exit status 0: {sum(not m['status'] for m in measured)}")
-    print(f"evaluations stored: {evaluations:,} of {number * EACH:,}")
-    print(f"session runs: {len(sessions)}; report's exit status: {report.returncode}")
-    print(f"requests per evaluation, all told: {total / max(evaluations, 1):.1f}")
+    print(f"of {number * EACH:,} evaluations at the server: {_described(before)}")
+    print(f"waiting in the local database: {waiting:,}")
+    print(f"requests per evaluation, all told: {total / (number * EACH):.1f}")
     print(f"requests per shard: {total / max(len(measured), 1):.1f}")
     print(f"opening the session run: median {statistics.median(opening):.2f} s, ", end="")
     print(f"slowest {opening[-1]:.2f} s")
     print(f"slowest shard: {max(one['seconds'] for one in measured):.1f} s")
-    print(*report.stdout.splitlines()[-4:], sep="\n")
+    print(f"report's exit status: {first.returncode}")
+    if synced is not None:
+        print(f"sync's exit status: {synced.returncode}, left waiting: {left:,}")
+        print(f"at the server then: {_described(after)}")
+        print(f"report's exit status then: {last.returncode}")
+    print(*[line for line in last.stdout.splitlines() if not line.startswith("  ")], sep="\n")
+
+
+def _described(state: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in state.items())
 
 
 if __name__ == "__main__":

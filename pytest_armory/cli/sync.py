@@ -13,6 +13,7 @@ from pytest_armory.cli.progress import ProgressLine
 from pytest_armory.cli.stores import logged_in
 from pytest_armory.errors import TrackingError
 from pytest_armory.report.text import age, plural, table
+from pytest_armory.session.recovery import sum_up_again
 from pytest_armory.store import credentials, destination
 from pytest_armory.store.destination import Destination
 from pytest_armory.sync.lock import upload_lock
@@ -134,6 +135,8 @@ def _upload(source: Destination, plan: UploadPlan) -> Generator[str, None, list[
         progress.clear()
     if uploaded:
         yield f"uploaded {plural(uploaded, 'run')} to {plan.display_uri}"
+    if reason and uploaded == total:
+        return [f"all is uploaded, but its session could not be summed up{reason}"]
     return list(_left(plan, total - uploaded, reason))
 
 
@@ -144,10 +147,22 @@ def _steps(source: Destination, plan: UploadPlan) -> Iterator[Step]:
         return
     if not plan.with_credentials:
         with credentials.withheld():
-            yield from upload(source, plan)
+            yield from _summed_up(source, plan, plan.target)
         return
     with logged_in(plan.target) as target:
-        yield from upload(source, replace(plan, target=target))
+        yield from _summed_up(source, replace(plan, target=target), target)
+
+
+def _summed_up(source: Destination, plan: UploadPlan, target: Destination) -> Iterator[Step]:
+    """The steps of an upload; then sessions of several jobs are summed up, as they are there."""
+    sessions: dict[str, Step] = {}
+    for step in upload(source, plan):
+        yield step
+        if step.jobs_of:
+            sessions[step.jobs_of] = step
+    for session, step in sessions.items():
+        yield replace(step, state="at", text=f"summing up session {session}")
+        sum_up_again(target, session)
 
 
 def _step_lines(step: Step, position: str, rewrites: bool) -> Iterator[str]:

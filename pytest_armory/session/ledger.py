@@ -22,7 +22,7 @@ from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.reproduce import Files
 from pytest_armory.session.resume import DoneBefore
-from pytest_armory.session.session_runs import SessionRuns, circuit_at
+from pytest_armory.session.session_runs import SessionRuns, circuit_at, keep_end
 from pytest_armory.session.stored_records import unreadable
 from pytest_armory.session.stored_session import (
     Ending,
@@ -84,6 +84,8 @@ class Ledger:
         self.judging = Judging()
         self.edit: Edit = lambda _: None
         """Calls the hook that edits the summary's Markdown."""
+        self._experiment = ""
+        """The name of an experiment of this session; empty as long as none is known."""
         self._joining = Joining(identity)
         self._each = each
         self._attempts = ReportedAttempts()
@@ -104,12 +106,14 @@ class Ledger:
     def take(self, record: EvaluationRecord) -> None:
         """Add an attempt, and make its run a child of the session run if it is none."""
         self._attempts.add(record)
+        self._experiment = self._experiment or record.experiment
         if record.run_id and not record.parent_id:
             self._runs_for(record.waiting).link(record.run_id, str(record.experiment_id))
 
     def take_plan(self, plan: Plan) -> None:
         """Add what is about to run; the first note of this job's shard goes to the session run."""
         self.planned.update(plan.evaluations)
+        self._experiment = plan.experiment or self._experiment
         if not self.tags:
             self.judging = replace(self.judging, gates=plan.gates)
             self.tags.update(self.judging.to_tags())
@@ -262,6 +266,9 @@ class Ledger:
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
+        if tags and self._experiment and not self.runs.is_in_reach:
+            waiting = self._runs_for(waiting=True)
+            keep_end(waiting, self._experiment, summary, tags, self.sync_command)
         summary = replace(summary, problems=self._problems(), open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
 

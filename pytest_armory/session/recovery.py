@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.records import Outcome
@@ -29,7 +30,7 @@ from pytest_armory.session.stored_records import (
     unwritten_params,
 )
 from pytest_armory.store import Store, StoredRun, open_store
-from pytest_armory.store.destination import Destination, lease_folder
+from pytest_armory.store.destination import Destination, lease_folders
 from pytest_armory.values import redact_text
 
 
@@ -54,14 +55,14 @@ def recover(where: Destination, session: str | None = None) -> Recovery:
     """
     if where.database is not None and not where.database.exists():
         return Recovery()
-    folder = lease_folder(where)
+    folder, *others = lease_folders(where)
     with leases.recovering(folder) as is_alone:
         if not is_alone:
             raise TrackingError(
                 f"another process is closing the runs at {where.display_uri}; see what is left "
                 "with `pytest-armory recover` when it has finished"
             )
-        return _recover(where, *leases.survey(folder), session)
+        return _recover(where, *_survey(folder, *others), session)
 
 
 def recover_dead(where: Destination, own: str | None = None) -> Recovery:
@@ -70,10 +71,20 @@ def recover_dead(where: Destination, own: str | None = None) -> Recovery:
     Runs of the session ``own`` itself are left open: they are closed at its end. Another process
     that is doing it is left to it.
     """
-    folder = lease_folder(where)
+    if where.database is not None and not where.database.exists():
+        return Recovery()
+    folder, *others = lease_folders(where)
     with leases.recovering(folder) as is_alone:
-        dead, alive = leases.survey(folder) if is_alone else ({}, set())
+        dead, alive = _survey(folder, *others) if is_alone else ({}, set())
         return _recover(where, dead, alive, own=own) if dead else Recovery()
+
+
+def _survey(*folders: Path) -> tuple[Mapping[str, leases.DeadLease], AbstractSet[str]]:
+    """The leases of dead processes in several folders, and the names of living ones."""
+    found = [leases.survey(folder) for folder in folders]
+    alive = {process for _, names in found for process in names}
+    dead = {process: lease for leases_, _ in found for process, lease in leases_.items()}
+    return {process: dead[process] for process in dead.keys() - alive}, alive
 
 
 def _recover(
@@ -91,8 +102,10 @@ def _recover(
     recovery = _by_owner(runs, over.keys(), alive, session)
     closing = _Closing(store, over)
     closed = closing.close(recovery.closed)
+    folder = lease_folders(where)[0]
     for process, lease in over.items():
-        if process not in closing.kept:
+        # That of a process which tracks to a server may be needed there, too.
+        if process not in closing.kept and lease.path.parent == folder:
             lease.remove()
     return replace(recovery, closed=closed, problems=list(dict.fromkeys(closing.problems)))
 
@@ -170,7 +183,8 @@ class _Closing:
                 self._close_session(run, journal)
             else:
                 self._close_evaluation(run)
-        self._sum_up_again(session, {run.run_id for run in runs})
+        if session in self._ends:  # one of its evaluations was closed
+            self.sum_up_again(session, {run.run_id for run in runs})
 
     def _journal_of(self, run: StoredRun) -> Journal:
         origin = origin_of(run.tags)
@@ -201,9 +215,8 @@ class _Closing:
             summary = replace(summary, records_of_all_jobs=summary.records)
         close_session_run(self._store, run, summary, end)
 
-    def _sum_up_again(self, session: str, closed: AbstractSet[str]) -> None:
-        if session not in self._ends:  # none of its evaluations was closed
-            return
+    def sum_up_again(self, session: str, closed: AbstractSet[str] = frozenset()) -> None:
+        """Write the counts and the summary of the session runs that have ended, but for some."""
         every = self._store.search.runs_of_session(session, self._store.experiments.ids())
         for run in filter(is_session, every):
             # One that is open is summed up by its own process.
@@ -226,6 +239,16 @@ class _Closing:
 def _as_text(error: Exception) -> str:
     text = redact_text(" ".join(str(error).split()))[:300]
     return text if isinstance(error, TrackingError) else f"{type(error).__name__}: {text}"
+
+
+def sum_up_again(where: Destination, session: str) -> Sequence[str]:
+    """Write the counts and the summary of a session of several jobs, as the store holds it now.
+
+    Returns what cannot be read. Raises :class:`TrackingError`.
+    """
+    closing = _Closing(open_store(where), {})
+    closing.sum_up_again(session)
+    return closing.problems
 
 
 def notes_of(recovery: Recovery) -> list[str]:

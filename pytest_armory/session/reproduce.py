@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from pytest_armory.provenance import git_tags
+from pytest_armory.records.tags import file_of_job
 from pytest_armory.session.installed import environment_text
 from pytest_armory.session.patch import PATCH, working_tree_patch
-from pytest_armory.values import TAG_LIMIT, clip, redact_argv, redact_text, short_hash
+from pytest_armory.values import TAG_LIMIT, clip, redact_argv, redact_text
 
 ENVIRONMENT = "environment.txt"
 
@@ -123,6 +124,4 @@ def _files(folder: Path, patch: bool) -> Files:
 
 def for_another_job(files: Files, shard: str) -> Files:
     """The files of a job that contributes to a session run of another one, under other names."""
-    mark = short_hash(shard)
-    names = {name: name.replace(".", f"-{mark}.", 1) for name in files}
-    return {names[name]: content for name, content in files.items()}
+    return {file_of_job(name, shard): content for name, content in files.items()}

@@ -320,6 +320,31 @@ def closing(runs: SessionRuns, summary: Summary) -> list[Callable[[], object]]:
     ]
 
 
+def keep_end(
+    waiting: SessionRuns,
+    experiment: str,
+    summary: Summary,
+    tags: Mapping[str, str],
+    sync_command: str,
+) -> None:
+    """Record locally that a job has ended whose server is out of reach, unless that is done.
+
+    Else the session would wait for the job for ever. ``tags`` are those of its end.
+    """
+    if waiting.experiment_ids:  # closed with these tags, as evaluations wait in it
+        return
+    try:
+        waiting.tag(experiment, None, tags)
+    except TrackingError as error:
+        waiting.note_failure(error)
+        return
+    waiting.close(summary, tags)
+    waiting.problems.append(
+        f"{waiting.waits_for} is out of reach: the end of this job is recorded locally, "
+        f"`{sync_command}` uploads it"
+    )
+
+
 def generation_at(where: Destination) -> int:
     """How often a store was found to be another than before, by this process."""
     from pytest_armory.store import open_store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlparse, urlsplit, urlunparse
 from urllib.request import url2pathname
@@ -22,10 +22,15 @@ def upload_artifacts(
     copy: StoredRun,
     is_new: bool,
     notes: list[str],
+    rename: Callable[[str], str] = str,
 ) -> Iterator[str]:
-    """Upload a run's artifacts that its copy lacks; yields the progress."""
+    """Upload a run's artifacts that its copy lacks; yields the progress.
+
+    ``rename`` gives each path its path at the target, or "" for what is left out.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = _files_of(source, run, Path(folder, "download"), notes)
+        files = {rename(path): file for path, file in files.items() if rename(path)}
         if not files:
             return
         artifacts = target.artifacts_of(copy)

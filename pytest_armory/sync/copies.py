@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pytest_armory.errors import TrackingError
 from pytest_armory.store import StoredRun
 from pytest_armory.store.transfer import RunWithInputs, TransferEnd
-from pytest_armory.sync.tags import KEY, REMOTE_RUN, waits_for
+from pytest_armory.sync.tags import KEY, REMOTE_RUN, SHARD, waits_for
 
 
 def find_or_create_copy(
@@ -62,17 +62,19 @@ def _by_key(
 def _session_run(
     target: TransferEnd, experiment_id: str, tags: Mapping[str, str]
 ) -> RunWithInputs | None:
-    """The session run, if the same process opened it at the server before."""
+    """The session run at the server: that which the same process opened, else another job's."""
     session = session_of(tags)
     if not session:
         return None
     condition = f"tags.`armory.kind` = 'session' AND tags.`armory.session` = '{session}'"
-    shard = tags.get("armory.shard")
-    for run in target.search(experiment_id, condition):
-        # Another job of the same session has counts of its own.
-        if run.tags.get("armory.shard") == shard:
-            return run
-    return None
+    found = target.search(experiment_id, condition)
+    found.sort(key=lambda run: (run.tags.get(SHARD) != tags.get(SHARD), run.start, run.run_id))
+    return found[0] if found else None
+
+
+def is_of_another_job(run: StoredRun, copy: StoredRun) -> bool:
+    """Whether the copy of a session run is the one that another job of the session has opened."""
+    return bool(session_of(run.tags)) and run.tags.get(SHARD) != copy.tags.get(SHARD)
 
 
 def session_of(tags: Mapping[str, str]) -> str:

@@ -28,6 +28,9 @@ EXPERIMENT = "armory.experiment_id"
 RECOVERED = "armory.recovered"
 """The tag of a run that was closed because its process was dead; its copy has it as the run has."""
 
+SHARD = "armory.shard"
+"""The tag of a run with the job that it is of."""
+
 PARENT = "mlflow.parentRunId"
 LINKS = (PARENT, "armory.opened_in", "armory.left_open_in")
 """Tags that hold the id of another run."""

@@ -10,19 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pytest_armory.environment import changed
 from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
+from pytest_armory.records.tags import file_of_job, job_tags
 from pytest_armory.store import StoredRun, open_store
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.transfer import RunWithInputs, TransferEnd
 from pytest_armory.sync.artifacts import upload_artifacts
-from pytest_armory.sync.copies import find_or_create_copy, session_of
+from pytest_armory.sync.copies import find_or_create_copy, is_of_another_job, session_of
 from pytest_armory.sync.plan import UploadPlan
 from pytest_armory.sync.tags import (
     EXPERIMENT,
     RECOVERED,
     REMOTE_RUN,
+    SHARD,
     SYNCED,
     WAITS_FOR,
     copied_tags,
@@ -62,7 +65,8 @@ class Step:
     """The progress of an upload: at ``run``, the ``index``-th, doing ``text``; or done with it.
 
     ``state`` is ``at``, ``done`` or ``left``, with the reason as its ``text``. ``notes`` are what
-    the copy differs in.
+    the copy differs in. ``jobs_of`` is the session of whose several jobs a session run is: what it
+    counts is to be summed up again.
     """
 
     index: int
@@ -71,6 +75,7 @@ class Step:
     state: str = "at"
     notes: Sequence[str] = ()
     url: str | None = None
+    jobs_of: str = ""
 
 
 def upload(source: Destination, plan: UploadPlan) -> Iterator[Step]:
@@ -110,7 +115,8 @@ def _upload_runs(uploader: Uploader, runs: Sequence[StoredRun]) -> Iterator[Step
             left.add(run.run_id)
             yield Step(index, run, str(error), "left", notes)
         else:
-            yield Step(index, run, "", "done", notes, uploader.url_of(run))
+            session = uploader.jobs_of(run)
+            yield Step(index, run, "", "done", notes, uploader.url_of(run), session)
 
 
 class Uploader:
@@ -136,6 +142,8 @@ class Uploader:
             if EXPERIMENT in run.tags and waits_for(run, self._destination)
         }
         self._urls: dict[str, str | None] = {}
+        self._joined: set[str] = set()
+        """Session runs that were added to those of other jobs."""
 
     def check_reachable(self) -> None:
         """Raise :class:`StoreUnreachableError` unless the server responds to a small request."""
@@ -169,6 +177,11 @@ class Uploader:
         """The page of a run's copy."""
         return self._urls.get(run.run_id)
 
+    def jobs_of(self, run: StoredRun) -> str:
+        """The session that a session run is of, if several jobs contribute to that."""
+        is_shared = run.run_id in self._joined or job_tags(run.tags)
+        return session_of(run.tags) if is_shared else ""
+
     def upload_run(self, stored: StoredRun, notes: list[str]) -> Iterator[str]:
         """Upload one run, its status last; yields the progress, and adds to the notes."""
         run = self.source.read_run(stored.run_id)
@@ -181,6 +194,9 @@ class Uploader:
         copy, is_new = find_or_create_copy(
             self.target, self._destination, run, experiment_id, tags, notes
         )
+        if is_of_another_job(run, copy):
+            yield from self._join(run, copy, notes)
+            return
         notes += conflicting_params(run, copy)
         yield from self._upload_values(run, copy, {} if is_new else tags)
         self._upload_datasets(run, copy, notes)
@@ -193,6 +209,20 @@ class Uploader:
         self._link_evaluations(run, copy, experiment_id)
         self._mark_as_uploaded(run, copy)
         self._urls[run.run_id] = self.target.store.run_url(experiment_id, copy.run_id)
+
+    def _join(self, run: RunWithInputs, copy: RunWithInputs, notes: list[str]) -> Iterator[str]:
+        """Add what a job has noted to the session run that another one has opened.
+
+        The counts and the summary there are of all jobs: see :attr:`Step.jobs_of`.
+        """
+        yield "adding to the session run of another job"
+        self._joined.add(run.run_id)
+        self.target.write(copy.run_id, [], missing_tags(job_tags(run.tags), copy), [])
+        rename = partial(_file_of_job, run.tags.get(SHARD, ""))
+        yield from upload_artifacts(self.source, run, self.target, copy, False, notes, rename)
+        self._link_evaluations(run, copy, copy.experiment_id)
+        self._mark_as_uploaded(run, copy)
+        self._urls[run.run_id] = self.target.store.run_url(copy.experiment_id, copy.run_id)
 
     def _upload_files_of(self, run: StoredRun, notes: list[str]) -> Iterator[str]:
         """Upload artifacts to the run at the server that they belong to."""
@@ -251,3 +281,8 @@ class Uploader:
             tags[SYNCED] = copy.run_id
         self.source.store.log_batch(run.run_id, tags=tags)
         self._copy_ids[run.run_id] = copy.run_id
+
+
+def _file_of_job(shard: str, path: str) -> str:
+    """The path of a job's file at the session run of another job; "" for what is of all jobs."""
+    return "" if path in ("summary.md", "report.html") else file_of_job(path, shard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 from conftest import Evals, text_of
 from faults import Session
+from loopback import Handler
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from servers import Proxy
 
 from pytest_armory.cli.main import main
+from pytest_armory.store import open_store
 from pytest_armory.store.circuit import _circuits
 from pytest_armory.store.database import sqlite_uri
 
@@ -154,6 +158,42 @@ def test_what_has_changed_runs_again(evals: Evals) -> None:
     evals.run(*args, "--armory-resume-any", subprocess=True).assert_outcomes(skipped=2)
 
 
+JUDGED = """
+    import pytest
+    from pathlib import Path
+    from pytest_armory import track_metrics
+    def test_plain(): pass
+    @pytest.mark.evaluation
+    def test_free(): pass
+    @pytest.mark.evaluation(at_least={"a": 1})
+    def test_gated():
+        with open("bodies", "a") as bodies:
+            print(1, file=bodies)
+        track_metrics({"a": 1})
+"""
+OF_VERDICTS = [
+    (("--armory-repeats=2",), "the number of its repeats has changed", 2),
+    (("-o", "armory_tolerances=a: -1%"), "what its gates are judged by has changed", 2),
+    (("-o", "armory_confidence=90"), "what its gates are judged by has changed", 1),
+]
+
+
+@pytest.mark.parametrize(("given", "said", "again"), OF_VERDICTS)
+def test_what_a_verdict_depends_on_has_changed(
+    evals: Evals, given: Sequence[str], said: str, again: int
+) -> None:
+    """Confidence is nothing to an evaluation without a gate."""
+    evals.write(JUDGED)
+    args = ("--armory-session=s", "--armory-resume")
+    evals.run(*args).assert_outcomes(passed=3)
+    evals.run(*args).assert_outcomes(passed=1, skipped=2)
+    for way in ("-n0", "-n1"):
+        result = evals.run(*args, *given, way)
+        result.assert_outcomes(passed=1 + again, skipped=2 - again)
+        assert f"passed before, and runs again: {said} (test_" in result.stdout.str()
+        evals.run(*args).assert_outcomes(passed=1 + again, skipped=2 - again)
+
+
 def test_another_commit_or_uncommitted_changes(evals: Evals) -> None:
     def git(*args: str) -> None:
         author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -229,7 +269,35 @@ def test_what_other_jobs_are_doing_is_left_alone(
     job.send(signal.SIGKILL)
 
 
-def test_what_waits_locally_counts(evals: Evals, proxy: Proxy) -> None:
+def down(_: Proxy, handler: Handler) -> bool:
+    handler.give(503, b"")
+    return True
+
+
+def forget_outage() -> None:
+    """As another process has not seen it."""
+    open_store.cache_clear()
+    _circuits.clear()
+
+
+def at(server: str, session: str) -> list[Run]:
+    client = MlflowClient(server)
+    ids = [one.experiment_id for one in client.search_experiments()]
+    return list(client.search_runs(ids, f"tags.`armory.session` = '{session}'"))
+
+
+def check_whole(server: str, session: str, passed: int) -> None:
+    """One session at the server, of which nothing is open, and `report` says that all is well."""
+    assert main(["report", session, "--armory-tracking-uri", server]) == 0
+    runs = at(server, session)
+    assert "RUNNING" not in {run.info.status for run in runs}
+    (parent,) = [run for run in runs if run.data.tags["armory.kind"] == "session"]
+    assert parent.data.metrics["passed"] == parent.data.metrics["evaluations"] == passed
+    others = [run for run in runs if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in others} == {parent.info.run_id}
+
+
+def test_what_waits_locally_counts(evals: Evals, proxy: Proxy, mlflow_server: str) -> None:
     evals.write("""
         import pytest
         pytestmark = pytest.mark.evaluation(name="resumed")
@@ -237,19 +305,144 @@ def test_what_waits_locally_counts(evals: Evals, proxy: Proxy) -> None:
         def test_b(): pass
     """)
     args = ("--armory-tracking-uri", proxy.url, "--armory-session=outage", "--armory-resume")
-
-    def down(_: Proxy, handler: object) -> bool:
-        handler.give(503, b"")  # type: ignore[attr-defined]
-        return True
-
     proxy.fault = down
     result = evals.run(*args, "-k", "test_a", "-o", "armory_budget=1")
     result.stdout.fnmatch_lines(["waiting for *"])
     proxy.fault = None
-    _circuits.clear()  # as in a process of its own
+    forget_outage()
     result = evals.run(*args)
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["*over all its jobs: 2 evaluations: 2 passed"])
+    assert main(["sync"]) == 0
+    check_whole(mlflow_server, "outage", 2)
+
+
+def test_a_server_that_goes_away_in_the_middle(
+    evals: Evals, proxy: Proxy, mlflow_server: str
+) -> None:
+    """The evaluation that began at the server and passed locally is not run again."""
+    evals.write("""
+        import os, pytest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="middle")
+        def test_a(): pass
+        def test_b(evaluation_run):
+            os.environ["SICK"] = "1"
+            evaluation_run.log_metrics({"x": 1})
+        def test_c(): assert Path("go").exists()
+    """)
+    proxy.fault = lambda proxy, handler: "SICK" in os.environ and down(proxy, handler)
+    args = ("--armory-tracking-uri", proxy.url, "--armory-session=middle", "--armory-resume")
+    args = (*args, "-o", "armory_budget=1", "-p", "no:randomly")
+    evals.run(*args).assert_outcomes(passed=2, failed=1)
+    os.environ.pop("SICK")
+    assert "RUNNING" in {run.info.status for run in at(mlflow_server, "middle")}
+    forget_outage()
+    (evals.pytester.path / "go").touch()
+    result = evals.run(*args)
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(["*over all its jobs: 3 evaluations: 3 passed"])
+    assert main(["sync"]) == 0
+    check_whole(mlflow_server, "middle", 3)
+
+
+@pytest.mark.parametrize("shard", ["1/1", ""], ids=["shard", "job"])
+def test_a_server_that_is_away_at_the_end_of_a_job(
+    evals: Evals, proxy: Proxy, mlflow_server: str, shard: str
+) -> None:
+    """All is stored but that the job has ended, which `sync` uploads."""
+    evals.write(f"""
+        import pytest
+        @pytest.mark.evaluation(name="the end {shard}")
+        def test_a(): pass
+    """)
+    evals.pytester.makeconftest("""
+        import os, pytest
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_sessionfinish(): os.environ["SICK"] = "1"
+    """)
+    proxy.fault = lambda proxy, handler: "SICK" in os.environ and down(proxy, handler)
+    session = f"the-end{bool(shard)}"
+    args = ("--armory-tracking-uri", proxy.url, f"--armory-session={session}")
+    result = evals.run(*args, "-o", "armory_budget=1", *([f"--armory-shard={shard}"] * bool(shard)))
+    os.environ.pop("SICK")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*the end of this job is recorded locally, `pytest-armory sync*"])
+    proxy.fault = None
+    forget_outage()
+    assert main(["report", session, "--armory-tracking-uri", mlflow_server]) == 1
+    assert main(["sync"]) == 0
+    check_whole(mlflow_server, session, 1)
+
+
+def test_killed_while_the_server_is_out_of_reach(
+    evals: Evals, start: Callable[..., Session], proxy: Proxy, mlflow_server: str
+) -> None:
+    """What a killed job has left open in the local database is closed without the server."""
+    evals.write(TEN.replace('"ten"', '"dark"'))
+    proxy.fault = down
+    args = ("--armory-tracking-uri", proxy.url, "--armory-session=dark", "--armory-resume")
+    args = (*args, "-o", "armory_budget=1", "-p", "no:randomly")
+    job = start(*args)
+    job.wait_for("seven")
+    job.send(signal.SIGKILL)
+    job.gone()
+    assert ("test_a[7]", "open") in outcomes(evals)
+    (evals.pytester.path / "go").touch()
+    result = evals.run(*args)
+    result.assert_outcomes(passed=3, skipped=7)
+    assert bodies(evals) == [*range(8), 7, 8, 9]
+    found = [outcome for name, outcome in outcomes(evals) if name == "test_a[7]"]
+    assert sorted(found) == ["interrupted", "passed"]
+    assert "RUNNING" not in {run.info.status for run in evals.read()}
+    proxy.fault = None
+    forget_outage()
+    assert main(["sync"]) == 0
+    check_whole(mlflow_server, "dark", 10)
+
+
+def test_recover_knows_what_waits_for_a_server(
+    evals: Evals, start: Callable[..., Session], proxy: Proxy
+) -> None:
+    """Its processes' leases are those of sessions at the server."""
+    evals.write(TEN.replace('"ten"', '"dark too"'))
+    proxy.fault = down
+    args = ("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1", "-p", "no:randomly")
+    job = start(*args)
+    job.wait_for("seven")
+    assert main(["recover"]) == 0
+    assert ("test_a[7]", "open") in outcomes(evals)  # it is alive
+    job.send(signal.SIGKILL)
+    job.gone()
+    assert main(["recover"]) == 0
+    assert ("test_a[7]", "interrupted") in outcomes(evals)
+    assert "RUNNING" not in {run.info.status for run in evals.read()}
+
+
+@pytest.mark.parametrize("way", [("-n1",), ("-n2",)], ids=["n1", "n2"])
+def test_after_a_workers_crash(evals: Evals, way: Sequence[str]) -> None:
+    evals.write("""
+        import os, pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(5))
+        def test_a(i):
+            with open("bodies", "a") as bodies:
+                print(i, file=bodies)
+            if i == 2 and not Path("go").exists():
+                os._exit(1)
+    """)
+    args = ("--armory-session=s", "--armory-resume")
+    result = evals.run(*args, *way, "-p", "no:randomly", subprocess=True)
+    result.assert_outcomes(passed=4, failed=1)
+    (evals.pytester.path / "go").touch()
+    evals.run(*args).assert_outcomes(passed=1, skipped=4)
+    assert sorted(bodies(evals)) == [0, 1, 2, 2, 3, 4]
+    assert sorted(outcomes(evals)) == sorted([
+        *((f"test_a[{i}]", "passed") for i in range(5)), ("test_a[2]", "crashed")
+    ])  # fmt: skip
+    assert main(["report", "s"]) == 0
 
 
 REFUSED = [
