@@ -15,7 +15,7 @@ class ShardNote:
 
     ``index`` of ``number`` is its shard; ``digest`` stands for the whole collection of
     ``collected`` tests, of which it ``took`` so many, ``evaluations`` among them; ``hashes`` are
-    those of the evaluations' node ids, joined, as many as a tag can hold. ``began`` is in
+    those of the evaluations' node ids, joined. ``began`` is in
     milliseconds since the epoch. ``attempt`` and ``leg`` tell a job that runs again from another
     one; ``resumed`` says that it continues what an earlier one has begun.
     """
@@ -38,11 +38,14 @@ class ShardNote:
         """The hashes of the evaluations that it took."""
         return [self.hashes[i : i + HASH] for i in range(0, len(self.hashes), HASH)]
 
+    def kept_hashes(self, limit: int) -> str:
+        """Those of the hashes that fit into :meth:`to_text`."""
+        room = limit - len(dumps(asdict(replace(self, hashes=""))))
+        return self.hashes[: max(0, room // HASH) * HASH]
+
     def to_text(self, limit: int) -> str:
         """As JSON of at most ``limit`` characters, with as many hashes as fit."""
-        room = limit - len(dumps(asdict(replace(self, hashes=""))))
-        kept = max(0, room // HASH) * HASH
-        return dumps(asdict(replace(self, hashes=self.hashes[:kept])))
+        return dumps(asdict(replace(self, hashes=self.kept_hashes(limit))))
 
 
 read_shard_note = fields.instance_of(

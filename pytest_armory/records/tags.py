@@ -20,6 +20,7 @@ from typing import TypeVar
 from pytest_armory.records import fields
 from pytest_armory.records.evaluation import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.fields import UnreadableError
+from pytest_armory.records.hash_tags import first_tags, further_hashes, further_tags
 from pytest_armory.records.job_end import HASH, JobEnd
 from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
 from pytest_armory.records.sample_tag import SAMPLES, read_sample_tag
@@ -278,7 +279,8 @@ def _counts(metrics: Mapping[str, float], names: Mapping[str, str]) -> Counts:
 
 
 def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
-    """The tag of a session run with the end of one job, truncated to the limit of a tag."""
+    """The tags of a session run with the end of one job, truncated to the limits of tags."""
+    skipped = end.skipped
     while (over := len(end.to_text()) - TAG_LIMIT) > 0:
         if end.skipped:
             kept = max(0, len(end.skipped) - over) // HASH * HASH
@@ -288,7 +290,8 @@ def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
         else:
             cut = max(1, over // _HASH_SIZE)
             end = replace(end, not_run=end.not_run[:-cut], not_run_more=end.not_run_more + cut)
-    return {_ended(shard): end.to_text()}
+    name = _ended(shard)
+    return {name: end.to_text(), **further_tags(name, skipped[len(end.skipped) :])}
 
 
 def _ended(shard: str) -> str:
@@ -311,26 +314,33 @@ def job_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def shard_note_tag(note: ShardNote, shard: str) -> dict[str, str]:
-    """The tag of a session run with the note of one job."""
-    return {_TOOK + job_hash(shard): note.to_text(TAG_LIMIT)}
+    """The tags of a session run with the note of one job."""
+    name, kept = _TOOK + job_hash(shard), note.kept_hashes(TAG_LIMIT)
+    return {name: note.to_text(TAG_LIMIT), **further_tags(name, note.hashes[len(kept) :])}
 
 
 def decode_shard_notes(tags: Mapping[str, str]) -> ShardNotes:
     """Decode the notes of jobs in a session run's tags."""
     problems: list[str] = []
-    names = [name for name in tags if name.startswith(_TOOK)]
-    read = {name: _json_tag(tags, name, read_shard_note, problems) for name in names}
-    notes = {name.removeprefix(_TOOK): note for name, note in read.items() if note is not None}
-    ended = frozenset(name.removeprefix(_ENDED) for name in tags if name.startswith(_ENDED))
+    names = first_tags(tags, _TOOK)
+    read = [(name, _json_tag(tags, name, read_shard_note, problems)) for name in names]
+    notes = {
+        name.removeprefix(_TOOK): replace(note, hashes=note.hashes + further_hashes(tags, name))
+        for name, note in read
+        if note is not None
+    }
+    ended = frozenset(name.removeprefix(_ENDED) for name in first_tags(tags, _ENDED))
     return ShardNotes(notes, ended, tuple(problems))
 
 
 def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
     """Decode the ends of jobs in a session run's tags, without that of one shard."""
     problems: list[str] = []
-    names = [name for name in tags if name.startswith(_ENDED) and name != _ended(but)]
-    ends = [_json_tag(tags, name, _read_job_end, problems) for name in names]
-    return JobEnds(tuple(end for end in ends if end is not None), tuple(problems))
+    names = [name for name in first_tags(tags, _ENDED) if name != _ended(but)]
+    read = [(name, _json_tag(tags, name, _read_job_end, problems)) for name in names]
+    ends = ((end, further_hashes(tags, name)) for name, end in read if end is not None)
+    every = tuple(replace(end, skipped=end.skipped + more) for end, more in ends)
+    return JobEnds(every, tuple(problems))
 
 
 def decode_judging(tags: Mapping[str, str], problems: list[str]) -> Judging | None:

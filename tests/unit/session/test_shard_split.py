@@ -7,8 +7,16 @@ import random
 import pytest
 
 from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.records.job_end import JobEnd
 from pytest_armory.records.shard_note import ShardNote
-from pytest_armory.records.tags import ShardNotes
+from pytest_armory.records.tags import (
+    ShardNotes,
+    decode_job_ends,
+    decode_shard_notes,
+    job_end_tag,
+    job_tags,
+    shard_note_tag,
+)
 from pytest_armory.session.durations import PLAIN, weights
 from pytest_armory.session.shard_notes import state_of
 from pytest_armory.session.shards import Shard, digest, part_of, read_shard
@@ -163,3 +171,20 @@ def test_a_note_fits_into_a_tag() -> None:
     long = note(1, evaluations=5000, hashes="01234567" * 5000)
     assert len(long.to_text(8000)) <= 8000
     assert digest(["a", "b"]) != digest(["b", "a"]) != digest(["a\nb"])
+
+
+def test_more_evaluations_than_a_tag_can_hold() -> None:
+    """Those that have run, and those that a mark skipped, are known one by one all the same."""
+    hashes = [f"{i:08x}" for i in range(5000)]
+    tags = shard_note_tag(note(1, 1, evaluations=5000, hashes="".join(hashes)), "job")
+    tags |= job_end_tag(JobEnd(skipped="".join(hashes[2000:4000])), "job")
+    assert max(map(len, tags.values())) <= 8000
+    assert job_tags({**tags, "other": "x"}) == tags
+    found, ends = decode_shard_notes(tags), decode_job_ends(tags)
+    assert (found.problems, ends.problems) == ((), ())
+    assert len(found.notes) == len(found.ended) == len(ends.ends) == 1
+    assert decode_job_ends(tags, "job").ends == ()
+    done = {*hashes[:2000], *hashes[4000:], *ends.ends[0].skipped_hashes}
+    assert state_of(found, done).unfinished == []
+    (unfinished,) = state_of(found, done - {hashes[2500], hashes[4999]}).unfinished
+    assert unfinished.never_run == 2
