@@ -168,7 +168,8 @@ def test_cases_with_a_loop_of_their_own_and_traces(evals: Evals) -> None:
     assert history(evals, ids["test_async"], "a") == [(0, 0), (1, 1), (2, 2), (3, 1)]
     run = evals.run_of("test_traces")
     client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
-    traces = client.search_traces([run.info.experiment_id], run_id=run.info.run_id)
+    mine = f"request_metadata.`mlflow.sourceRun` = '{run.info.run_id}'"
+    traces = client.search_traces([run.info.experiment_id], filter_string=mine)
     assert len(traces) == 6
     evals.run("--armory-repeats=2", track=False).assert_outcomes(passed=2)
 
