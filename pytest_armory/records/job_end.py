@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from json import dumps
 
+from pytest_armory.values import short_hash
+
 HASH = 8
 """The hexadecimal digits of a node id's hash."""
 
@@ -30,3 +32,8 @@ class JobEnd:
     def to_text(self) -> str:
         """As JSON, for a tag or a lease's journal."""
         return dumps(asdict(self))
+
+
+def file_of_job(name: str, shard: str) -> str:
+    """The name of a job's file in the session run that another job has opened."""
+    return name.replace(".", f"-{short_hash(shard)}.", 1)

@@ -26,7 +26,7 @@ from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
 from pytest_armory.records.sample_tag import SAMPLES, read_sample_tag
 from pytest_armory.records.shard_note import ShardNote, read_shard_note
 from pytest_armory.records.wire import read_record, read_verdict
-from pytest_armory.values import TAG_LIMIT, clip, metric_values, short_hash
+from pytest_armory.values import TAG_LIMIT, clip, metric_values
 
 T = TypeVar("T")
 
@@ -301,11 +301,6 @@ def _ended(shard: str) -> str:
 def job_hash(shard: str) -> str:
     """A job in the names of tags: twelve hexadecimal digits."""
     return hashlib.sha256(shard.encode()).hexdigest()[:12]
-
-
-def file_of_job(name: str, shard: str) -> str:
-    """The name of a job's file in the session run that another job has opened."""
-    return name.replace(".", f"-{short_hash(shard)}.", 1)
 
 
 def job_tags(tags: Mapping[str, str]) -> dict[str, str]:

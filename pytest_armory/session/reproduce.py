@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pytest_armory.provenance import git_tags
-from pytest_armory.records.tags import file_of_job
+from pytest_armory.records.job_end import file_of_job
 from pytest_armory.session.installed import environment_text
 from pytest_armory.session.patch import PATCH, working_tree_patch
 from pytest_armory.values import TAG_LIMIT, clip, redact_argv, redact_text

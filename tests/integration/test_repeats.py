@@ -162,7 +162,7 @@ def test_cases_with_a_loop_of_their_own_and_traces(evals: Evals) -> None:
         def test_traces():
             for question in range(2): answer(question)
     """)
-    result = evals.run("-p", "no:randomly")
+    result = evals.run("-p", "no:randomly", subprocess=True)
     result.assert_outcomes(passed=2)
     ids = {name: run.info.run_id for name, run in evals.runs().items()}
     assert history(evals, ids["test_async"], "a") == [(0, 0), (1, 1), (2, 2), (3, 1)]
