@@ -25,7 +25,7 @@ from pytest_armory.plugin.attempt import Attempt, with_run
 from pytest_armory.plugin.fixture_params import FixtureParams
 from pytest_armory.plugin.guard import Guard, unexpected_error
 from pytest_armory.plugin.lifecycle import outcome_of
-from pytest_armory.plugin.marker import is_evaluation, merged_mark
+from pytest_armory.plugin.marker import RUN_BEFORE, is_evaluation, merged_mark
 from pytest_armory.plugin.opening import RunOpener
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.redacted import display_id
@@ -35,6 +35,7 @@ from pytest_armory.store.destination import Destination
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import running
 from pytest_armory.track.run import EvaluationRun
+from pytest_armory.track.writer import go_on_in
 
 if TYPE_CHECKING:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
@@ -121,7 +122,7 @@ class Attempts:
             worker=self._worker,
         )
         problems: list[str] = []
-        run = self._opener.open(item, record, problems)
+        run = _with_earlier(item, self._opener.open(item, record, problems))
         run.writer.samples.confidence = self.settings.confidence
         attempt = Attempt(item, record, run, problems)
         try:
@@ -349,3 +350,14 @@ def _mlflow_fixtures(guard: Guard) -> MlflowFixtures:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
 
     return MlflowFixtures(guard)
+
+
+def _with_earlier(item: pytest.Item, run: EvaluationRun) -> EvaluationRun:
+    """The run of a test; the one that a fixture has of it since before the mark goes on in it."""
+    earlier: EvaluationRun | None = item.stash.get(RUN_BEFORE, None)
+    if earlier is None:
+        return run
+    del item.stash[RUN_BEFORE]
+    earlier.connection = run.connection
+    go_on_in(earlier.writer, run.connection)
+    return earlier

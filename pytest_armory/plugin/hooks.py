@@ -240,7 +240,9 @@ def evaluation_run(request: pytest.FixtureRequest) -> Iterator[EvaluationRun]:
     """
     from pytest_armory import track
 
-    run = track.current_run() or track.EvaluationRun()
+    run = track.current_run()
+    if run is None:
+        run = request.node.stash[marker.RUN_BEFORE] = track.EvaluationRun()
     yield run
     with guard_of(request).step():
         if request.config.stash[_settings].track and run.run_id is None and run.writer.was_used:

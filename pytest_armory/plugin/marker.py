@@ -62,6 +62,9 @@ _KEYWORDS = ("name", "description", "tags", *_GATES, "unclear", "version", "repe
 
 _ABBREVIATIONS = ("eval", "evals")
 
+RUN_BEFORE = pytest.StashKey[Any]()
+"""The run in memory that the fixture ``evaluation_run`` gave a test that was not marked yet."""
+
 IS_OURS = pytest.StashKey[bool | None]()
 """Whether every use of the marker is this plugin's, of a config; None: each use says it itself."""
 

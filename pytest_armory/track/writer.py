@@ -319,6 +319,15 @@ def _array_file(name: str) -> str:
     return f"metrics/{legal_key(name).replace(':', '_').replace(' ', '_')}.json"
 
 
+def go_on_in(writer: RunWriter, connection: RunConnection) -> None:
+    """Go on with what a run in memory was given in a run that was opened since."""
+    connection.tags.update(writer.connection.tags)
+    writer.connection = connection
+    connection.restore = partial(_restore, writer)
+    if writer.was_used:
+        connection.do(connection.restore)
+
+
 def _restore(writer: RunWriter, location: Location) -> None:
     """Write the last values of all that was stored to another run."""
     location.store.log_batch(

@@ -126,6 +126,36 @@ def test_a_fixture_may_mark_its_test(evals: Evals, track: bool, each_way: Sequen
     assert verdicts(result) == {"passed": 2, "failed": 1}
 
 
+EARLIER = """
+    import pytest
+    from pytest_armory import track_metrics
+    @pytest.fixture
+    def marked(request, evaluation_run):
+        evaluation_run.log_metrics({"before": 1})
+        request.node.add_marker(pytest.mark.evaluation(at_least={"accuracy": 0.5, "before": 1}))
+        return evaluation_run
+    def test_good(marked, evaluation_run):
+        evaluation_run.log_metrics({"accuracy": 0.9})
+        assert evaluation_run is marked and evaluation_run.metrics["before"] == 1
+    def test_bad(marked, evaluation_run): evaluation_run.log_metrics({"accuracy": 0.1})
+    def test_by_function(marked): track_metrics({"accuracy": 0.9})
+    def test_unmarked(evaluation_run): evaluation_run.log_metrics({"accuracy": 0.1})
+"""
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_a_run_that_a_fixture_had_before_the_mark(
+    evals: Evals, track: bool, each_way: Sequence[str]
+) -> None:
+    evals.write(EARLIER)
+    assert verdicts(evals.run(*each_way, track=track)) == {"passed": 3, "failed": 1}
+    stored = {name: dict(run.data.metrics) for name, run in evals.runs().items()} if track else {}
+    kept = {name: (found["before"], found["accuracy"]) for name, found in stored.items()}
+    expected = {"test_good": (1, 0.9), "test_bad": (1, 0.1), "test_by_function": (1, 0.9)}
+    assert kept == (expected if track else {})
+    evals.check_accounted(3 if track else 0)
+
+
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
 def test_what_a_fixture_misspells_fails_its_test(
     evals: Evals, track: bool, each_way: Sequence[str]
