@@ -50,8 +50,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Choose the GPUs, before a conftest can start CUDA."""
     options_given = early_config.known_args_namespace
-    given = options_given.armory_devices or early_config.getini(job_options.INI_DEVICES)
-    if given and "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has got its own
+    key = early_config.getini(job_options.INI_DEVICES)
+    given = job_options.given(options_given.armory_devices, key)
+    if given is not None and "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has got its own
         from pytest_armory.plugin import devices
 
         workers = getattr(options_given, "numprocesses", None) or getattr(options_given, "tx", None)

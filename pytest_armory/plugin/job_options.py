@@ -101,17 +101,18 @@ def read_job_settings(
     import pytest
 
     option = config.option
+    any_too = bool(option.armory_resume_any)
     settings = JobSettings(
-        resume=bool(option.armory_resume or option.armory_resume_any or config.getini(INI_RESUME)),
-        resume_any=bool(option.armory_resume_any),
-        devices=bool(option.armory_devices or config.getini(INI_DEVICES)),
+        resume=option.armory_resume is not None or bool(any_too or config.getini(INI_RESUME)),
+        resume_any=any_too,
+        devices=given(option.armory_devices, config.getini(INI_DEVICES)) is not None,
         repeats=_repeats("--armory-repeats", option.armory_repeats),
-        default_repeats=_repeats(INI_REPEATS, config.getini(INI_REPEATS)) or 1,
+        default_repeats=_repeats(INI_REPEATS, config.getini(INI_REPEATS) or None) or 1,
     )
-    shard = option.armory_shard or config.getini(INI_SHARD)
+    shard = given(option.armory_shard, config.getini(INI_SHARD))
     durations = _durations_path(config)
-    if not shard:
-        if config.option.armory_durations:
+    if shard is None:
+        if option.armory_durations is not None:
             raise pytest.UsageError(
                 "armory: --armory-durations balances the parts of --armory-shard; add "
                 "--armory-shard, as in `--armory-shard 2/8`"
@@ -131,10 +132,15 @@ def read_job_settings(
     return replace(settings, shard=job, durations=known)
 
 
+def given(option: str | None, key: str) -> str | None:
+    """What the option gives, also if that is empty, as an unset variable; else the key, or None."""
+    return option if option is not None else key or None
+
+
 def _repeats(name: str, text: str | None) -> int | None:
     import pytest
 
-    if not text:
+    if text is None:
         return None
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_REPEATS):
         raise pytest.UsageError(
@@ -147,7 +153,7 @@ def _repeats(name: str, text: str | None) -> int | None:
 def _durations_path(config: pytest.Config) -> Path | None:
     """The option is relative to the invocation dir, the key to the rootdir."""
     option, key = config.option.armory_durations, config.getini(INI_DURATIONS)
-    if option:
+    if option is not None:
         return config.invocation_params.dir / str(option)
     return config.rootpath / str(key) if key else None
 
@@ -170,7 +176,7 @@ def session_of_job(
 
     shard = jobs.shard
     session = given or (shard.session if shard else "") or None
-    if config.option.armory_resume:
+    if config.option.armory_resume is not None:
         session = _resumed(config, session)
     if track and jobs.resume and not session:
         raise pytest.UsageError(
@@ -193,6 +199,11 @@ def _resumed(config: pytest.Config, session: str | None) -> str | None:
     name = str(config.option.armory_resume)
     if name == OF_SESSION:
         return session
+    if not name:
+        raise pytest.UsageError(
+            "armory: --armory-resume= gives no session's ID; give one, as in "
+            "--armory-resume=nightly-42, or --armory-resume alone for that of --armory-session"
+        )
     if "::" in name or (config.invocation_params.dir / name).exists():
         raise pytest.UsageError(
             f"armory: --armory-resume has taken {name!r} for a session's ID; give the ID as "
@@ -210,7 +221,7 @@ def refuse_resume_without_tracking(config: pytest.Config) -> None:
     """Raise ``pytest.UsageError`` for --armory-resume in a session that is not tracked."""
     import pytest
 
-    if config.option.armory_resume or config.option.armory_resume_any:
+    if config.option.armory_resume is not None or config.option.armory_resume_any:
         raise pytest.UsageError(
             "armory: --armory-resume skips what was tracked and passed, but nothing is tracked "
             "without --armory-track; add --armory-track"

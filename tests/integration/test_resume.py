@@ -447,6 +447,9 @@ def test_after_a_workers_crash(evals: Evals, way: Sequence[str]) -> None:
 
 REFUSED = [
     (("--armory-resume",), "*needs a session: give its ID*"),
+    (("--armory-resume=",), "*gives no session's ID; give one*"),
+    (("--armory-repeats=",), "*must be a whole number from 1 to 1,000, got ''*"),
+    (("--armory-devices=",), "*must be auto or a list of GPUs, got ''*"),
     (("--armory-resume", "test_it.py"), "*has taken 'test_it.py' for a session's ID*"),
     (("--armory-resume", "a.py::test_b"), "*has taken 'a.py::test_b' for a session's ID*"),
     (("--armory-resume=a", "--armory-session=b"), "*=a and the session b * differ*"),

@@ -71,6 +71,7 @@ def test_balanced_by_durations(evals: Evals) -> None:
 
 
 REFUSED = [
+    (("--armory-shard", ""), "*must be I/N, auto or auto/N, got ''*"),
     (("--armory-shard", "3/2"), "*must be I/N with I from 1 to N, got 3/2*"),
     (("--armory-shard", "auto"), "*auto needs an environment that numbers its jobs*"),
     (("--armory-shard", "1/2", "--armory-durations", "none"), "*none cannot be read*"),
