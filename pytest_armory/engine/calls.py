@@ -7,7 +7,7 @@ from inspect import Parameter, Signature, iscoroutinefunction, signature
 from typing import Any
 
 from pytest_armory.engine.arrays import as_numpy, like, made_by
-from pytest_armory.engine.modules import is_module, without_gradients
+from pytest_armory.engine.modules import module_of, without_gradients
 
 
 def called_of(model: Any) -> Callable[..., Any]:
@@ -32,13 +32,13 @@ def predictor(model: Any) -> Callable[[Any], Any]:
     call: Any = called_of(model)
     if made_by(model, "art"):
         return lambda inputs: call(as_numpy(inputs))
-    module = is_module(model)
-    known = signature_of(call.forward if module and call is model else call)
-    if module:
-        call = without_gradients(model, call)
+    module = module_of(model)
+    known = signature_of(call.forward if module is call else call)
+    if module is not None:
+        call = without_gradients(module, call)
 
     def predict(inputs: Any) -> Any:
-        keywords = _keywords(known, inputs, leave_out=module)
+        keywords = _keywords(known, inputs, leave_out=module is not None)
         return call(inputs) if keywords is None else call(**keywords)
 
     return predict

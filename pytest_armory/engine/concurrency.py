@@ -32,10 +32,21 @@ def run_in_loop(work: Coroutine[Any, Any, None]) -> None:
         # With a factory it does not become what asyncio.get_event_loop() returns to other code.
         runner = _runners[os.getpid()] = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         atexit.register(_close_own)
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def whole() -> None:
+        tasks.extend(filter(None, [asyncio.current_task()]))
+        await work
+
     try:
-        runner.run(work, context=copy_context())
-    except (KeyboardInterrupt, SystemExit):  # of a task, while others are under way: cancel them
-        _close_own()
+        runner.run(whole(), context=copy_context())
+    except BaseException:
+        # Raised by a signal's handler, as pytest-timeout does, or by a task that was interrupted:
+        # the work is not over, and would go on in the loop's next run.
+        for task in tasks:
+            if not task.done():
+                task.cancel()
+                runner.get_loop().run_until_complete(asyncio.wait([task]))
         raise
 
 
@@ -86,17 +97,26 @@ class ConcurrentCalls:
 def collected(tasks: list[asyncio.Task[Any]], *, keep_errors: bool) -> Answers:
     """The answers of finished calls; raises the first failure unless they are to be kept.
 
-    A call that has not ended, or was cancelled, is an error too.
+    What is no `Exception`, such as `pytest.skip`, is no failure of a call and always raised.
     """
-    values: list[Any] = []
-    errors: dict[int, str] = {}
-    for position, task in enumerate(tasks):
-        if not task.done() or task.cancelled():
-            errors[position] = "the call was broken off"
-        elif task.exception() is None:
-            values.append(task.result())
-        elif keep_errors:
-            errors[position] = failure(task.exception() or Exception())
-        else:
-            raise task.exception() or Exception()
-    return Answers(stacked(values), errors)
+    for task in tasks:
+        error = _error_of(task)
+        if error is not None and not (keep_errors and isinstance(error, Exception)):
+            raise error
+    return so_far(tasks)
+
+
+def so_far(tasks: list[asyncio.Task[Any]]) -> Answers:
+    """The answers of calls that were broken off, each of which has an answer or an error."""
+    errors = {i: failure(e) for i, e in enumerate(map(_error_of, tasks)) if e is not None}
+    return Answers(stacked([t.result() for i, t in enumerate(tasks) if i not in errors]), errors)
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    if not task.done() or task.cancelled():
+        return CancelledCallError("the call of the model was cancelled")
+    return task.exception()
+
+
+class CancelledCallError(Exception):
+    """A call was cancelled: by the run, which ends, or within the model."""

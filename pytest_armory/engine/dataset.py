@@ -23,6 +23,19 @@ def is_table(dataset: object) -> bool:
     return made_by(dataset, "datasets") and callable(getattr(dataset, "iter", None))
 
 
+def for_module(dataset: Any) -> Any:
+    """The dataset as a module takes it: one of Hugging Face's that has no format gives tensors."""
+    formatted = getattr(dataset, "format", None) if is_table(dataset) else None
+    is_plain = isinstance(formatted, Mapping) and formatted.get("type") is None
+    return dataset.with_format("torch") if is_plain else dataset
+
+
+def is_collated(dataset: object) -> bool:
+    """Whether each batch is torch's `default_collate` of samples: a list of each part's values."""
+    collate = getattr(dataset, "collate_fn", None)
+    return made_by(dataset, "torch") and getattr(collate, "__name__", "") == "default_collate"
+
+
 def check_dataset(dataset: Any, batch_size: int | None) -> None:
     """Refuse what can be neither arrays nor batches, without reading any of the latter."""
     if is_arrays(dataset):
@@ -54,8 +67,15 @@ def check_lengths(inputs: Any, targets: Any) -> int:
 
     Targets may be None: there are none.
     """
-    count = samples(inputs, "inputs")
-    if targets is not None and count != samples(targets, "targets"):
+    try:
+        count = samples(inputs, "inputs")
+        differs = targets is not None and count != samples(targets, "targets")
+    except RefusedError as refusal:
+        raise RefusedError(
+            f"{refusal}; single samples become batches in torch's DataLoader(rows, batch_size=...) "
+            "or datasets.Dataset.from_list(rows), or write dataset=(inputs, targets)"
+        ) from None
+    if differs:
         raise RefusedError(
             "inputs and targets must be equally long, "
             f"got inputs {describe(inputs)} and targets {describe(targets)}"

@@ -29,9 +29,10 @@ class Evaluation:
     - `prepare_batch`: a function of a batch that returns `(inputs, targets)`, for batches of
       another form; targets are None where there are none.
     - `model`: an object with `predict(inputs)`, or else a callable; it returns one prediction per
-      sample. A torch module is called in evaluation mode, without gradients, with the batch on its
-      device. Inputs that are a mapping become keyword arguments if the model has parameters of
-      these names. An `async def` model is called with each sample, and returns its prediction.
+      sample. A torch module, or a method or partial of one, is called in evaluation mode, without
+      gradients, with the batch on its device. Inputs that are a mapping become keyword arguments
+      if the model has parameters of these names. An `async def` model is called with each sample,
+      and returns its prediction.
     - `output_transform`: a function of the model's output that returns the predictions; unless
       given, the output's `logits`, or the output itself without any.
     - `concurrency`: how many calls of an `async def` model are under way at most.

@@ -72,21 +72,19 @@ class CollectedSamples:
 
     def update(self, predictions: Any, targets: Any, inputs: Any) -> None:
         """Keep a batch; one that cannot be joined to the first is refused at once."""
-        for role, known, new in (
-            ("predictions", self.predictions, predictions),
-            ("targets", self.targets, targets),
+        for role, new in (
+            ("predictions", predictions),
+            ("targets", targets),
+            *((("inputs", inputs),) if self.wants_inputs else ()),
         ):
-            if known and (_row_shape(known[0]) != _row_shape(new)):
+            known = getattr(self, role)
+            if known and (differ := _first_difference(known[0], new)):
+                name, *shapes = differ
                 raise RefusedError(
-                    f"{role} must have one shape for each sample in all batches, got "
-                    f"{describe(known[0])} and {describe(new)}; pad them, or reduce each sample "
-                    "to a value of a fixed shape with "
-                    "Evaluation(output_transform=lambda output: output.logits.argmax(-1))"
+                    f"{role}{name} must have one shape for each sample in all batches, got "
+                    f"{' and '.join(map(describe, shapes))}; {_RESHAPING[role]}"
                 )
-        self.predictions.append(predictions)
-        self.targets.append(targets)
-        if self.wants_inputs:
-            self.inputs.append(inputs)
+            known.append(new)
 
     def joined(self, role: str) -> Any:
         """All `predictions`, `targets` or `inputs`, joined once however many metrics ask.
@@ -98,6 +96,24 @@ class CollectedSamples:
             return None
         parts[:] = [joined(parts)]
         return parts[0]
+
+
+_RESHAPING = {
+    "predictions": "pad them, or reduce each sample to a value of a fixed shape with "
+    "Evaluation(output_transform=lambda output: output.logits.argmax(-1))",
+    "targets": "pad them to one length",
+    "inputs": "pad them to one length, or use them in a sample metric, which gets each batch",
+}
+
+
+def _first_difference(first: Any, second: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Values of two batches that cannot be joined, and the keys that lead to them."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        differences = (
+            _first_difference(first[key], second.get(key), f"{name}[{key!r}]") for key in first
+        )
+        return next(filter(None, differences), None)
+    return None if _row_shape(first) == _row_shape(second) else (name, first, second)
 
 
 def _row_shape(values: Any) -> object:

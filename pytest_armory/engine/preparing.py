@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import iscoroutine
 from typing import Any
 
-from pytest_armory.engine.arrays import RefusedError, describe
+from pytest_armory.engine.arrays import RefusedError, describe, detached, length
 
 TARGETS = ("labels", "label")
 """The keys of a batch that hold its targets, as Hugging Face's collators and datasets name them."""
 
 RECIPE = "say what is what with Evaluation(prepare_batch=lambda batch: (inputs, targets))"
 
+TRANSFORM = "of another output take them with Evaluation(output_transform=lambda output: ...)"
 
-def prepare_batch(batch: Any) -> tuple[Any, Any]:
+
+def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
     """A batch as `(inputs, targets)`; targets are None where it has none.
 
     `(inputs, targets)`, `(inputs, targets, meta)`, of which the rest is passed over, `(inputs,)`,
-    or a mapping: the targets are under `labels` or `label`, the inputs are all others.
+    or a mapping: the targets are under `labels` or `label`, the inputs are all others. A list of
+    pairs is refused, which may be samples, unless it `is_collated`.
     """
     if isinstance(batch, Mapping):
         key = next((key for key in TARGETS if key in batch), None)
@@ -28,7 +32,8 @@ def prepare_batch(batch: Any) -> tuple[Any, Any]:
             f"with 'labels', got {describe(batch)}; {RECIPE}, or give arrays as a whole in a "
             "tuple, dataset=(inputs, targets)"
         )
-    if isinstance(batch, list) and all(isinstance(one, tuple) and len(one) == 2 for one in batch):
+    pairs = isinstance(batch, list) and all(isinstance(b, tuple) and len(b) == 2 for b in batch)
+    if pairs and not is_collated:
         raise RefusedError(
             f"got a list of {len(batch)} pairs, which may be samples or (inputs, targets); {RECIPE}"
         )
@@ -56,3 +61,25 @@ def output_transform(output: Any) -> Any:
         return output.get("logits", output)
     logits = getattr(output, "logits", None)
     return output if logits is None else logits
+
+
+def check_predictions(predictions: Any, count: int) -> Any:
+    """Predictions without their graph; checked to be one for each sample."""
+    if iscoroutine(predictions):
+        predictions.close()
+        raise RefusedError(
+            "must be `async def` itself, got a function that returns a coroutine; write "
+            "`async def model(sample): return await ...`"
+        )
+    try:
+        found = length(predictions)
+    except TypeError:
+        found = None
+    if found != count:
+        is_array = hasattr(predictions, "shape")
+        raise RefusedError(
+            f"predictions must be one for each of the batch's {count} samples, "
+            f"got {describe(predictions)}; the first dimension counts samples"
+            + ("" if is_array else f"; {TRANSFORM}")
+        )
+    return detached(predictions)

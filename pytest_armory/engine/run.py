@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from pytest_armory.engine.arrays import RefusedError, describe, whole_number
 from pytest_armory.engine.dataset import is_arrays
 from pytest_armory.engine.evaluation import Evaluation
+from pytest_armory.engine.modules import evaluating
 from pytest_armory.engine.progress import Progress, StepLog, Ticker, terminal_line
 from pytest_armory.engine.recorder import SampleOpener
 from pytest_armory.engine.walk import Walk
@@ -147,7 +148,7 @@ class Engine:
         log = _current_log()
         walk = Walk(self.evaluation, Ticker(self.progress or line, log), self.limit_batches, log)
         try:
-            with walk.errors_located():
+            with walk.errors_located(), evaluating(self.evaluation.model):
                 yield walk
                 walk.finish()
         except BaseException:

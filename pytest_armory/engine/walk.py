@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from textwrap import shorten
 from time import perf_counter
 from typing import Any
@@ -21,11 +22,23 @@ from pytest_armory.engine.arrays import (
     taken,
 )
 from pytest_armory.engine.calls import is_async, perturber, predictor
-from pytest_armory.engine.dataset import batch_count, batches, check_lengths, most_samples
+from pytest_armory.engine.dataset import (
+    batch_count,
+    batches,
+    check_lengths,
+    for_module,
+    is_collated,
+    most_samples,
+)
 from pytest_armory.engine.evaluation import Evaluation
 from pytest_armory.engine.meters import Meters, Place
-from pytest_armory.engine.modules import device_of, evaluating, first_device, moved
-from pytest_armory.engine.preparing import check_pair, output_transform, prepare_batch
+from pytest_armory.engine.modules import device_of, first_device, module_of, moved
+from pytest_armory.engine.preparing import (
+    check_pair,
+    check_predictions,
+    output_transform,
+    prepare_batch,
+)
 from pytest_armory.engine.progress import Progress, Ticker
 from pytest_armory.engine.recorder import SampleOpener, SampleRecorder
 from pytest_armory.errors import ArmoryError, EvaluationError
@@ -48,7 +61,11 @@ class Walk:
         self.size = evaluation.batch_size or (evaluation.concurrency if self.is_async else None)
         self.total = batch_count(evaluation.dataset, self.size, limit)
         self.predict = predictor(evaluation.model)
-        self.prepare = evaluation.prepare_batch or prepare_batch
+        is_module = module_of(evaluation.model) is not None
+        self.dataset = for_module(evaluation.dataset) if is_module else evaluation.dataset
+        self.prepare = evaluation.prepare_batch or partial(
+            prepare_batch, is_collated=is_collated(evaluation.dataset)
+        )
         self.transform = evaluation.output_transform or output_transform
         self.device = device_of(evaluation.model)
         self.origin: Any = None
@@ -85,19 +102,18 @@ class Walk:
 
     def over_batches(self) -> None:
         """Iterate to the end of the dataset, keeping only what the metrics keep."""
-        with evaluating(self.evaluation.model):
-            for item in self._fetched():
-                batch = self._prepared(item)
-                del item
-                begun = perf_counter()
-                answers = self._answered(batch)
-                self.predicting += perf_counter() - begun
-                self._measure(batch, answers)
-                del batch, answers  # freed before the next one is created
+        for item in self._fetched():
+            batch = self._prepared(item)
+            del item
+            begun = perf_counter()
+            answers = self._answered(batch)
+            self.predicting += perf_counter() - begun
+            self._measure(batch, answers)
+            del batch, answers  # freed before the next one is created
 
     async def over_batches_concurrently(self) -> None:
         """The same with an async model, whose calls overlap, also those of several batches."""
-        from pytest_armory.engine.concurrency import ConcurrentCalls, collected
+        from pytest_armory.engine.concurrency import ConcurrentCalls, collected, so_far
 
         keep_errors = self.evaluation.max_errors is not None
         calls = ConcurrentCalls(self.predict, self.evaluation.concurrency)
@@ -128,14 +144,14 @@ class Walk:
             place = self.place.stage, self.place.index
             await calls.cancel()
             for batch, tasks in waiting:
-                self._record(batch, collected(tasks, keep_errors=True))
+                self._record(batch, so_far(tasks))
             self.place.stage, self.place.index = place
             raise
 
     def _fetched(self) -> Iterator[Any]:
         """The dataset's batches as they are given, timed."""
         self.meters.start()
-        source = batches(self.evaluation.dataset, self.size, self.limit)
+        source = batches(self.dataset, self.size, self.limit)
         fetched = 0
         while True:
             self.place.stage, self.place.in_batch, self.place.index = "dataset", True, fetched
@@ -198,7 +214,7 @@ class Walk:
         if good:
             self.place.stage = "model"
             output = moved(self.transform(answers.output), self.origin)
-            predictions = _check_predictions(output, len(good))
+            predictions = check_predictions(output, len(good))
             self.meters.update(self._origins(batch, answers, good), predictions)
         self.place.stage = "samples"
         self.recorder.add(batch, predictions, good, answers.errors)
@@ -273,13 +289,3 @@ def _check_perturbed(perturbed: Any, inputs: Any) -> Any:
             f"for {describe(inputs)}; return the inputs alone, a perturbed one for each"
         )
     return detached(perturbed)
-
-
-def _check_predictions(predictions: Any, count: int) -> Any:
-    """Predictions without their graph; checked to be one for each sample."""
-    if samples(predictions, "predictions") != count:
-        raise RefusedError(
-            f"predictions must be one for each of the batch's {count} samples, "
-            f"got {describe(predictions)}; the first dimension counts samples"
-        )
-    return detached(predictions)

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socketserver
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import datasets
@@ -136,10 +138,11 @@ def as_table(rows: dict[str, torch.Tensor]) -> Any:
         ([BatchEncoding(tokens())], None),
         (as_table(tokens()), 4),
         (as_table(tokens()), None),
+        (as_table(tokens()).with_format(None), 4),
         (as_table(tokens()).to_iterable_dataset(), 4),
         (DataLoader(as_table(tokens()), batch_size=2), None),
     ],
-    ids=["mapping", "BatchEncoding", "table", "whole-table", "stream", "DataLoader"],
+    ids=["mapping", "BatchEncoding", "table", "whole-table", "plain", "stream", "DataLoader"],
 )
 def test_batches_of_hugging_face(bert: Any, dataset: Any, size: int | None) -> None:
     rows = tokens()
@@ -430,3 +433,158 @@ def test_more_failures_than_allowed_end_the_run_early(max_errors: float | None) 
 def test_options_that_cannot_be(options: Any, said: str) -> None:
     with pytest.raises(EvaluationError, match=said):
         Evaluation(name="it", dataset=(X, Y), model=lambda x: x, **options)
+
+
+# What a model is, and what it answers
+
+
+class Chooses(torch.nn.Module):
+    """Right in evaluation mode; `generate` and an async `predict` too, as language models have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = torch.nn.Dropout(1.0)
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        assert not torch.is_grad_enabled()
+        return self.dropout(1 + inputs[..., 0] / 2 % 2) * self.weight - 1
+
+    def generate(self, x: torch.Tensor, **_: Any) -> torch.Tensor:
+        return self(x)
+
+
+class ChoosesLater(Chooses):
+    async def predict(self, sample: torch.Tensor) -> torch.Tensor:
+        await asyncio.sleep(0)
+        return self(sample)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_of"),
+    [
+        (Chooses, lambda module: module.forward),
+        (Chooses, partial),
+        (Chooses, lambda module: partial(module.generate, top_k=1)),
+        (ChoosesLater, lambda module: module),
+    ],
+    ids=["method", "partial", "partial-method", "async"],
+)
+def test_the_module_behind_a_model_is_evaluated_as_one(kind: Any, model_of: Any) -> None:
+    def attack(inputs: Any, _: Any) -> Any:
+        assert torch.is_grad_enabled()
+        return inputs
+
+    module = kind()
+    found = run(
+        dataset=(X, Y), batch_size=2, model=model_of(module), perturbations={"attack": attack},
+        sample_metrics={"accuracy": correct},
+    )  # fmt: skip
+    assert found.metrics["accuracy"] == 1
+    assert module.training
+    assert module.dropout.training
+
+
+def test_an_exported_module_keeps_the_mode_of_its_export() -> None:
+    net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Dropout(0.9)).eval()
+    exported = torch.export.export(net, (X,)).module()
+    found = run(dataset=(X, X.argmax(1)), model=exported, sample_metrics={"accuracy": correct})
+    assert found.metrics["accuracy"] == 1
+
+
+def test_pairs_of_a_loader_of_torch_are_inputs_and_targets() -> None:
+    rows = [(text, text) for text in "abcde"]  # whose last batch is a list of two pairs
+    found = run(
+        dataset=DataLoader(rows, batch_size=3),
+        model=lambda texts: list(texts),
+        sample_metrics={"right": correct},
+    )
+    assert found.metrics["right"] == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "model"),
+    [
+        ("predictions", lambda ids: ids),
+        (r"predictions\['b'\]", lambda ids: {"a": ids[:, 0], "b": ids}),
+        (r"inputs\['ids'\]", lambda ids: ids[:, 0]),
+    ],
+)
+def test_lengths_that_differ_are_refused_where_they_first_do(role: str, model: Any) -> None:
+    read: list[int] = []
+
+    def batches() -> Any:
+        for length in (3, 4, 5):
+            read.append(length)
+            yield {"ids": torch.ones(2, length), "labels": [0, 1]}
+
+    with pytest.raises(EvaluationError, match=f"{role} must have one shape .*; pad them"):
+        run(dataset=batches(), model=model, metrics={"m": lambda targets, predictions, inputs: 1.0})
+    assert read == [3, 4]
+
+
+async def answer(sample: int) -> int:
+    return sample
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": lambda x: (x, x, x)}, r"got tuple of 3; .* Evaluation\(output_transform="),
+        ({"model": lambda x: answer(1)}, "must be `async def` itself, got a function that returns"),
+        ({"dataset": [(X[0], 0)]}, r"got 0, which has no length; .* DataLoader\(rows, batch_size="),
+    ],
+)
+def test_errors_show_what_to_write(options: Any, said: str) -> None:
+    with pytest.raises(EvaluationError, match=said):
+        run(**{"dataset": (X, Y), "model": lambda x: x, **options})
+
+
+@pytest.mark.parametrize("max_errors", [None, 0.5])
+def test_what_is_no_failure_of_a_call_is_raised(max_errors: float | None) -> None:
+    async def model(sample: int) -> int:
+        if sample == 3:
+            pytest.skip("no key")
+        return sample
+
+    with pytest.raises(pytest.skip.Exception, match="no key"):
+        run(dataset=([1, 2, 3, 4], [1, 2, 3, 4]), model=model, max_errors=max_errors)
+
+
+def test_a_cancelled_call_is_a_failure() -> None:
+    async def model(sample: int) -> int:
+        if sample == 3:
+            raise asyncio.CancelledError
+        return sample
+
+    data = {"dataset": ([1, 2, 3, 4], [1, 2, 3, 4]), "model": model}
+    with pytest.raises(EvaluationError, match="CancelledCallError: the call of the model was"):
+        run(**data, sample_metrics={"right": correct})
+    assert run(**data, max_errors=0.25).metrics["errors"] == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs SIGALRM")
+def test_what_a_signal_breaks_off_does_not_go_on_in_the_next_run() -> None:
+    asked: list[str] = []
+
+    def slow(name: str) -> Any:
+        async def model(sample: int) -> int:
+            asked.append(name)
+            await asyncio.sleep(0.02)
+            return sample
+
+        return model
+
+    def fail(*_: object) -> None:
+        pytest.fail("Timeout")  # as pytest-timeout does
+
+    earlier = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(pytest.fail.Exception, match="Timeout"):
+            run(dataset=(list(range(50)), list(range(50))), model=slow("first"))
+    finally:
+        signal.signal(signal.SIGALRM, earlier)
+    calls = len(asked)
+    run(dataset=([1, 2, 3], [1, 2, 3]), model=slow("second"))
+    assert asked[calls:] == ["second"] * 3
