@@ -23,7 +23,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # and some cannot be imported twice.
 import execnet.gateway_io  # noqa: E402
 import mlflow  # noqa: E402
-from forked import Command, forking, remember_revision, worker  # noqa: E402
+from forked import Command, find_plugins_once, forking, remember_revision, worker  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
@@ -42,6 +42,7 @@ from pytest_armory.track import context  # noqa: E402
 
 import_database_store()
 remember_revision()
+find_plugins_once()
 gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
 
 # Plugins that are here to be tested with: each is on where a test asks for it.

@@ -12,6 +12,7 @@ import array
 import atexit
 import gc
 import importlib
+import importlib.metadata
 import json
 import os
 import runpy
@@ -21,10 +22,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 START = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's
 
@@ -78,6 +81,38 @@ def remember_revision() -> None:
     utils._get_latest_schema_revision = lru_cache(utils._get_latest_schema_revision)
 
 
+class _Known:
+    """An installed distribution with plugins of pytest, whose entry points have been read."""
+
+    files: Sequence[Path] = ()  # pytest would mark each for rewriting, but all are imported already
+
+    def __init__(self, found: importlib.metadata.Distribution) -> None:
+        self.metadata, self.version = found.metadata, found.version
+        self.entry_points = found.entry_points
+
+
+def find_plugins_once() -> None:
+    """Let pytest and pluggy read what is installed once, not for each session of a process."""
+    from _pytest.config import Config
+    from pluggy import PluginManager
+
+    every = [_Known(found) for found in importlib.metadata.distributions()]
+    known = [one for one in every if any(point.group == "pytest11" for point in one.entry_points)]
+
+    def with_known(original: Callable[..., Any]) -> Callable[..., Any]:
+        def looked_up(*args: Any, **kwargs: Any) -> Any:
+            with mock.patch.object(importlib.metadata, "distributions", return_value=known):
+                return original(*args, **kwargs)
+
+        return looked_up
+
+    for owner, name in (
+        (Config, "_mark_plugins_for_rewrite"),
+        (PluginManager, "load_setuptools_entrypoints"),
+    ):
+        setattr(owner, name, with_known(getattr(owner, name)))
+
+
 def launch(address: str) -> None:
     """Have a worker forked that has our files, environment, folder and group; live as long."""
     with socket.socket(socket.AF_UNIX) as connection:
@@ -113,6 +148,7 @@ def serve(address: str) -> None:
 
     import_database_store()
     remember_revision()
+    find_plugins_once()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     with socket.socket(socket.AF_UNIX) as listening:
