@@ -49,6 +49,9 @@ SESSION_COUNTS = (*COUNTS, "not_run")
 What never ran has no run, and so no experiment.
 """
 
+REMOTE_RUN = "armory.remote_run_id"
+"""The tag of a run whose first half reached the server: the id it has there."""
+
 PART = "armory.part"
 _ENDED = "armory.ended."
 _TOOK = "armory.took."

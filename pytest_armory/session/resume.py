@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome
-from pytest_armory.records.tags import PART, decode_outcome, origin_of
+from pytest_armory.records.tags import PART, REMOTE_RUN, decode_outcome, origin_of
 from pytest_armory.session import leases
 from pytest_armory.session.fingerprint import TAG, Fingerprint, from_text
 from pytest_armory.session.order import attempts_in_order
@@ -19,7 +19,6 @@ from pytest_armory.session.stored_records import (
     record_of,
 )
 from pytest_armory.store.destination import Destination, lease_folder
-from pytest_armory.sync.tags import REMOTE_RUN
 
 if TYPE_CHECKING:
     from pytest_armory.store import StoredRun

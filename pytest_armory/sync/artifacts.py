@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse, urlsplit, urlunparse
 from urllib.request import url2pathname
 
+from pytest_armory.records.tags import REMOTE_RUN
 from pytest_armory.store import StoredRun
 from pytest_armory.store.artifacts import RunArtifacts
 from pytest_armory.store.transfer import TransferEnd
-from pytest_armory.sync.tags import REMOTE_RUN
 
 
 def upload_artifacts(

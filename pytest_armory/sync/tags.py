@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
+from pytest_armory.records.tags import REMOTE_RUN
 from pytest_armory.store import StoredRun
 from pytest_armory.store.waiting_files import WAITING_FILES
 
@@ -15,9 +16,6 @@ KEY = "armory.key"
 
 WAITS_FOR = "armory.destination"
 """The tag of a run that waits for a server: its URI without secrets."""
-
-REMOTE_RUN = "armory.remote_run_id"
-"""The tag of a run whose first half reached the server: the id it has there."""
 
 SYNCED = "armory.synced"
 """The tag of an uploaded run: its copy's id. With :func:`synced_tag`, for one server."""

@@ -192,7 +192,10 @@ def test_a_limit_that_is_no_number_of_batches(limit: Any, text: str) -> None:
             "batch index 0, dataset: targets must hold one entry",
         ),
         ({"dataset": [(X[:0], Y[:0])]}, "batch index 0, dataset: there must be at least one"),
-        ({"model": third_fails(None)}, "batch index 2, model: predictions must be one for .* got None"),
+        (
+            {"model": third_fails(None)},
+            "batch index 2, model: predictions must be one for .* got None",
+        ),
         (
             {"model": third_fails(X[:1])},
             "batch index 2, model: predictions must be one .* 2 samples",
