@@ -36,6 +36,7 @@ BASELINE = "armory.baseline"
 CHANGED = "armory.data_changed"
 ATTEMPT = "armory.attempt"
 OUTCOME = "armory.outcome"
+REMOTE_RUN = "armory.remote_run_id"  # of its first half, which had reached the server
 DURATION = "duration_seconds"
 
 _OUTCOMES = tuple(outcome.value for outcome in Outcome)
@@ -48,9 +49,6 @@ SESSION_COUNTS = (*COUNTS, "not_run")
 
 What never ran has no run, and so no experiment.
 """
-
-REMOTE_RUN = "armory.remote_run_id"
-"""The tag of a run whose first half reached the server: the id it has there."""
 
 PART = "armory.part"
 _ENDED = "armory.ended."
