@@ -22,6 +22,7 @@ from pytest_armory.gates.past_runs import (
     past_run,
     pooled_metrics,
 )
+from pytest_armory.records.judging_tag import sessions_text
 from pytest_armory.records.tags import GATES, decode_counts, decode_session_counts, origin_of
 from pytest_armory.store.destination import Destination
 
@@ -109,11 +110,7 @@ class Baseline:
         if self.problem or not named:
             problem = self.problem or "no run of it is in the experiments of this session"
             return f"baseline {self.reference}: {problem}"
-        if named == [self.reference]:
-            return f"baseline: session {self.reference}"
-        some = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
-        word = "session" if len(named) == 1 else "sessions"
-        return f"baseline {self.reference}: {word} {some}"
+        return sessions_text(self.reference, named)
 
 
 def baseline_from_wire(members: Mapping[str, Any]) -> Baseline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from json import dumps
 
@@ -35,12 +36,34 @@ class Judging:
     pooled: int = 1
     gates: int = 0
 
+    @property
+    def baseline_text(self) -> str:
+        """What the session was compared with, in words; empty for nothing."""
+        if not self.reference or self.sessions is None:
+            return f"baseline {self.reference}" if self.reference else ""
+        if not self.sessions:
+            return f"baseline {self.reference}: no run of it was found"
+        return sessions_text(self.reference, self.sessions)
+
     def to_tags(self) -> dict[str, str]:
         """The tag; without the sessions where they are too many for one."""
         text = dumps(asdict(self))
         if len(text) > TAG_LIMIT:
             text = dumps(asdict(replace(self, sessions=None)))
         return {JUDGING: text}
+
+
+def sessions_text(reference: str, sessions: Sequence[str]) -> str:
+    """A baseline with its sessions, of which there is one at least.
+
+    >>> sessions_text("branch:main", ["s2", "s1"]), sessions_text("s1", ["s1"])
+    ('baseline branch:main: sessions s2, s1', 'baseline: session s1')
+    """
+    if [*sessions] == [reference]:
+        return f"baseline: session {reference}"
+    some = ", ".join(sessions[:3]) + (", …" if len(sessions) > 3 else "")
+    word = "session" if len(sessions) == 1 else "sessions"
+    return f"baseline {reference}: {word} {some}"
 
 
 _read = fields.instance_of(

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.report.charts import SERIES, curve_chart, trend_chart
 from pytest_armory.report.curves import curves
-from pytest_armory.report.details import Details, Entry, Matrix, Picture
+from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
 from pytest_armory.report.rows import ShownMetric, outcome_text, shown_metrics
-from pytest_armory.report.sentences import counts_text, gate_lines, missed_text
+from pytest_armory.report.sentences import counts_text, evidence_of, gate_lines, gate_text
 from pytest_armory.report.summary import latest, missed_gates
 from pytest_armory.report.text import number, printable, seconds
 from pytest_armory.report.trend import Trend
@@ -26,6 +26,9 @@ from pytest_armory.report.trend import Trend
 CURVES = 12
 PARAMS = 40
 """The most parameters of one evaluation that are shown."""
+
+COMMANDS = 5
+"""The most evaluations whose command stands at the end of a page, besides its line."""
 
 
 class _Gate(NamedTuple):
@@ -78,6 +81,8 @@ def session_page(details: Details) -> str:
         rows=[_row(entry) for entry in details.entries],
         pictures=[(p, _data_uri(p)) for p in details.pictures],
         matrices=[(m, _shades(m)) for m in details.matrices],
+        changed=_changed(details.changed),
+        commands=_commands(details.entries),
     )  # fmt: skip
 
 
@@ -135,16 +140,45 @@ def _gates(last: Sequence[EvaluationRecord]) -> list[_Gate]:
 
 
 def _gate(record: EvaluationRecord, verdict: Verdict, state: str) -> _Gate:
-    sentence = missed_text(verdict)
-    evidence = ": ".join(filter(None, (verdict.verdict, verdict.evidence)))
     return _Gate(
         printable(record.nodeid),
         web_link(record.url),
-        printable(sentence),
-        printable(evidence) if evidence not in sentence else "",
+        printable(gate_text(verdict)),
+        printable(_evidence(verdict, state)),
         state,
         [printable(flip) for flip in verdict.flips],
     )
+
+
+def _evidence(verdict: Verdict, state: str) -> str:
+    """What a verdict rests on, after the verdict where that is not the gate's state already."""
+    evidence = verdict.evidence if verdict.verdict == state else evidence_of(verdict)
+    return "; ".join(filter(None, (evidence, _interval(verdict))))
+
+
+def _interval(verdict: Verdict) -> str:
+    """The bounds of an unclear change; of a worse one the evidence says them."""
+    if verdict.verdict != "unclear" or verdict.low is None or verdict.high is None:
+        return ""
+    return f"the change is {verdict.low:.2g} to {verdict.high:.2g}"
+
+
+def _commands(entries: Sequence[Entry]) -> list[str]:
+    """How to run again what failed, the first of them; where nothing failed, one evaluation."""
+    known = [entry for entry in entries if entry.reproduce]
+    failed = [e for e in known if e.record.outcome is None or not e.record.outcome.is_good]
+    return [printable(entry.reproduce) for entry in failed[:COMMANDS] or known[:1]]
+
+
+def _changed(changes: Sequence[Changed]) -> list[tuple[str, Changed]]:
+    """Each change once, with the first evaluation that has it and the number of the others."""
+    found: dict[tuple[str, str, str], list[Changed]] = {}
+    for one in changes:
+        found.setdefault((one.name, one.before, one.now), []).append(one)
+    return [
+        (printable(same[0].nodeid) + (f" and {len(same) - 1:,} more" if same[1:] else ""), same[0])
+        for same in found.values()
+    ]
 
 
 def _row(entry: Entry) -> _Row:

@@ -78,10 +78,19 @@ def missed_lines(records: Sequence[EvaluationRecord]) -> list[str]:
 
 
 def missed_text(verdict: Verdict) -> str:
-    """A missed gate as a sentence; its value has enough digits to differ from the limit."""
+    """A missed gate as a sentence, with its evidence."""
+    return "; ".join(filter(None, (gate_text(verdict), evidence_of(verdict))))
+
+
+def gate_text(verdict: Verdict) -> str:
+    """A gate as a sentence; its value has enough digits to differ from the limit."""
     value = "" if verdict.value is None else f" {distinct_number(verdict.value, verdict.limit)}"
-    evidence = f"; {verdict.verdict}: {verdict.evidence}" if verdict.evidence else ""
-    return f"{verdict.metric}{value} {verdict.text}{evidence * bool(verdict.verdict)}"
+    return f"{verdict.metric}{value} {verdict.text}"
+
+
+def evidence_of(verdict: Verdict) -> str:
+    """What a verdict by samples rests on, after the verdict; empty without one."""
+    return f"{verdict.verdict}: {verdict.evidence}" if verdict.verdict and verdict.evidence else ""
 
 
 def with_tests(sentences: Iterable[tuple[str, str]]) -> list[str]:

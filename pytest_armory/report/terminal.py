@@ -229,8 +229,8 @@ def _table_line(
 def _fitted(metrics: Sequence[ShownMetric], width: int, aligned: Sequence[int] = ()) -> list[Part]:
     """Metrics, padded to a width: those that fit in it as a whole, and an ellipsis for others.
 
-    Of the first one the interval is left out, then the change, before it is cut. ``aligned`` are
-    the widths of the first metrics in other rows, kept as far as there is room.
+    Of the first one the interval is left out, then the change, its verdict last, before it is cut.
+    ``aligned`` are the widths of the first metrics in other rows, kept as far as there is room.
     """
     fitted: list[Part] = []
     left = width
@@ -256,8 +256,11 @@ def _fitted(metrics: Sequence[ShownMetric], width: int, aligned: Sequence[int] =
 
 
 def _first(metric: ShownMetric, width: int, ellipsis: str) -> list[Part]:
-    """As much of a metric as fits: without its interval, without its change, its name cut."""
-    for shown in (replace(metric, interval=""), replace(metric, interval="", change="")):
+    """As much of a metric as fits: without its interval, of its change the verdict alone, without
+    its change, its name cut."""
+    verdict = metric.change.partition(" ")[2]
+    for change in dict.fromkeys((metric.change, verdict, "")):
+        shown = replace(metric, interval="", change=change)
         left = width - columns(shown.text)
         if left >= 0:
             rest = ellipsis if len(ellipsis) <= left else ""

@@ -65,7 +65,7 @@ def point_of(
 ) -> Point:
     """The point of an attempt."""
     gates = [verdict for verdict in record.verdicts if verdict.metric == metric]
-    gate = next((v for v in gates if v.state == "failed"), gates[0] if gates else None)
+    gate = min(gates, key=_rank, default=None)
     return Point(
         session=session,
         start=start,
@@ -82,6 +82,12 @@ def point_of(
         run_id=record.run_id or "",
         url=record.url or "",
     )
+
+
+def _rank(verdict: Verdict) -> tuple[bool, ...]:
+    """The gate that says most of a metric is the first: missed, unclear, judged by evidence."""
+    return (verdict.state != "failed", verdict.verdict != "unclear", not verdict.verdict,
+            verdict.state == "unjudged")  # fmt: skip
 
 
 def _verdict(verdict: Verdict) -> str:

@@ -75,6 +75,7 @@ def summary_of(store: Store, session: str, runs: Sequence[StoredRun]) -> Summary
         records=[record_of(store, run) for run in attempts_in_order(filter(is_attempt, runs))],
         commit=source.get("mlflow.source.git.commit", ""),
         branch=source.get("mlflow.source.git.branch", ""),
+        baseline=judging.baseline_text if judging is not None else "",
         judging=judging,
         problems=problems,
     )

@@ -227,7 +227,9 @@ def test_a_worse_model_fails(evals: Evals, way: Sequence[str]) -> None:
     better.stdout.fnmatch_lines(["*accuracy 0.95 (↑0.05)*"])
 
 
-def test_what_a_baseline_is_named_by(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_baseline_is_named_by(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     evals.write(MODEL)
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
     for args in (("init", "-q", "-b", "main"), ("commit", "-q", "--allow-empty", "-m", "one")):
@@ -249,6 +251,9 @@ def test_what_a_baseline_is_named_by(evals: Evals, monkeypatch: pytest.MonkeyPat
         result.assert_outcomes(failed=failed or 0, passed=2 - (failed or 0))
         if failed is None:
             result.stdout.fnmatch_lines([f"baseline {reference}: no passed evaluation of it *"])
+    for at, told in ((2, "branch:main: session on-main"), (-1, "no-such: no run of it was found")):
+        commands.main(["report", evals.sessions()[at].data.tags["armory.session"]])
+        assert f"baseline {told}" in capsys.readouterr().out
 
 
 def test_sessions_of_other_experiments_are_no_baseline(evals: Evals) -> None:

@@ -6,16 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from pages import HOSTILE, NOW, details
+from summaries import summary
 
 from pytest_armory.gates.noise import noise_band
-from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.report.curves import curves
-from pytest_armory.report.details import Entry
+from pytest_armory.report.details import Changed, Entry
 from pytest_armory.report.page import session_page, trends_page, web_link
 
 
@@ -118,12 +120,43 @@ def test_a_hostile_page_runs_nothing_in_a_browser(tmp_path: Path) -> None:
 def test_a_thousand_evaluations() -> None:
     page = session_page(details(1000))
     assert len(page) < 2_000_000
-    assert page.count("<details>") == 1002
+    assert page.count("<details") == 1002
+
+
+def test_a_gate_has_its_evidence_and_the_bounds_of_an_unclear_change() -> None:
+    text = 'fell 2 % below the baseline\'s 0.5; "-1%" allows 0.495'
+    worse, unclear = (
+        Verdict("f1", "baseline -1%", state, 0.49, 0.495, 0.5, text, verdict=verdict,
+                low=-0.041, high=0.0123, evidence="of 9 samples")
+        for state, verdict in (("failed", "worse"), ("passed", "unclear"))
+    )  # fmt: skip
+    entries = [Entry(EvaluationRecord(f"t.py::t{i}", outcome=Outcome.PASSED, verdicts=(v,)))
+               for i, v in enumerate((worse, unclear))]  # fmt: skip
+    shown = replace(details(0), entries=entries,
+                    summary=summary([entry.record for entry in entries]))  # fmt: skip
+    page = session_page(shown)
+    assert '<p class="quiet">worse: of 9 samples</p>' in page
+    assert '<p class="quiet">of 9 samples; the change is -0.041 to 0.012</p>' in page
+
+
+def test_a_parameter_that_changed_in_the_same_way_stands_once() -> None:
+    changes = [Changed(f"t.py::t{i}", "C", "1", "2" if i < 3 else "3") for i in range(4)]
+    page = session_page(replace(details(0), changed=changes))
+    assert "<td>t.py::t0 and 2 more</td><td>C</td><td>1</td><td><b>2</b>" in page
+    assert "<td>t.py::t3</td><td>C</td><td>1</td><td><b>3</b>" in page
+
+
+def test_the_end_has_the_commands_of_what_failed() -> None:
+    end = Reader(session_page(details(12))).text.partition("To run it again")[2]
+    assert "[pgd-0.1]' --armory-track" in end
+    assert "[square-0.05]' --armory-track" in end
+    assert end.count("git checkout") == 2
+    passed = [entry for entry in details(12).entries if entry.record.outcome is Outcome.PASSED]
+    good = Reader(session_page(replace(details(12), entries=passed))).text
+    assert good.partition("To run it again")[2].count("git checkout") == 1
 
 
 def test_a_session_with_nothing_to_draw() -> None:
-    from dataclasses import replace
-
     empty = replace(details(0), trends=[], changed=[], pictures=[], matrices=[], more_trends=0,
                     environment="", command="", job="", began=0)  # fmt: skip
     text = Reader(session_page(empty)).text

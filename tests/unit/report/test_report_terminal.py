@@ -75,7 +75,7 @@ def test_metrics_stand_in_columns_where_rows_have_the_same() -> None:
     assert "accuracy 0.97  loss 0.125" in lines[3]  # they have not, so nothing is padded
 
 
-GATED = {
+GATED: dict[str, Any] = {
     "metrics": {"accuracy": 0.9764, "accuracy/ci_low": 0.96, "accuracy/ci_high": 0.99, "z": 1.5},
     "baseline": {"accuracy": 0.9864},
     "verdicts": (Verdict("accuracy", "baseline -2%", "passed", 0.9764, 0.96, 0.9864),),
@@ -89,6 +89,15 @@ def test_of_the_chief_metric_the_interval_goes_first_then_the_change() -> None:
         f"{whole}  z 1.5", f"{whole} …", whole, "accuracy 0.9764 (↓0.01) …",
         "accuracy 0.9764 (↓0.01)", "accuracy 0.9764 …",
     }  # fmt: skip
+
+
+def test_the_verdict_of_a_change_is_the_last_that_is_left_out() -> None:
+    worse = replace(GATED["verdicts"][0], state="failed", verdict="worse")
+    shown = {metrics_shown(width, **{**GATED, "verdicts": (worse,)}) for width in range(75, 110)}
+    assert {text for text in shown if "worse" in text} >= {
+        "accuracy 0.9764 (↓0.01 worse)", "accuracy 0.9764 (worse)",
+    }  # fmt: skip
+    assert not any("↓" in text and "worse" not in text for text in shown)
 
 
 def test_a_wide_terminal_shows_more_metrics() -> None:

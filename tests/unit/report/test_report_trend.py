@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from time import time
 
 import pytest
@@ -100,6 +101,17 @@ def test_a_point_has_the_verdict_that_tells_most() -> None:
     assert (point.low, point.high, point.dirty) == (0.8, 0.95, True)
     assert point_of(record(), "f1", "s", 5, {}).verdict == ""
     assert metric_to_show(record()) == "accuracy"
+
+
+def test_of_kept_gates_a_point_has_the_one_that_evidence_leaves_unclear() -> None:
+    bound, tolerance = record().verdicts
+    for word in ("unclear", "not worse"):
+        judged = replace(tolerance, state="passed", verdict=word)
+        found = replace(record(), verdicts=(bound, judged))
+        assert point_of(found, "accuracy", "s", 5, {}).verdict == word
+    unjudged = replace(tolerance, state="unjudged", verdict="")
+    assert point_of(replace(record(), verdicts=(unjudged, bound)), "accuracy", "s", 5,
+                    {}).verdict == "kept"  # fmt: skip
 
 
 def test_csv_is_for_spreadsheets_that_run_formulas() -> None:
