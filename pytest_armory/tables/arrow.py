@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from pytest_armory.records import fields
 from pytest_armory.tables.columns import Column
-from pytest_armory.tables.table import PREDICTION, TARGET, SampleRows, SampleTable
+from pytest_armory.tables.table import CHANGE, PREDICTION, TARGET, SampleRows, SampleTable
 
 ABOUT = b"armory"
 """The key of the schema's metadata: a JSON object, see :func:`to_arrow`."""
@@ -81,7 +82,30 @@ def _sheets(table: SampleTable) -> list[Sheet]:
             found.append(sheet)
         else:
             home.join(sheet)
+    _rename_columns(found)
     return found
+
+
+def _rename_columns(sheets: Sequence[Sheet]) -> None:
+    """Give columns another name that are named as a score, or as its change.
+
+    One is dropped that has the values of the score: a frame may be given twice.
+    """
+    scores = {name for sheet in sheets for name in sheet.scores}
+    taken_names = scores | {f"{name}{CHANGE}" for name in scores}
+    for sheet in sheets:
+        for name in sorted(taken_names & sheet.columns.keys()):
+            values = sheet.columns.pop(name)
+            if name not in sheet.scores or not _are_values(values.tolist(), sheet.scores[name]):
+                sheet.columns[f"{name} (column)"] = values
+
+
+def _are_values(values: list[Any], score: Any) -> bool:
+    try:
+        numbers = array("d", [math.nan if value is None else value for value in values])
+    except TypeError:  # texts are among them
+        return False
+    return _are_equal(import_module("numpy").asarray(numbers), score)
 
 
 def _sheet_of(part: SampleRows) -> Sheet:
@@ -145,11 +169,12 @@ def _arrow_array(values: Any) -> Any:
     try:
         return pyarrow.array(found)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # of several kinds
-        texts = [None if value is None else _text(value) for value in found]
-        return pyarrow.array(texts, pyarrow.string())
+        return pyarrow.array(list(map(_text, found)), pyarrow.string())
 
 
-def _text(value: object) -> str:
+def _text(value: object) -> str | None:
+    if value is None or (isinstance(value, float) and value != value):
+        return None
     return str(value).encode(errors="backslashreplace").decode()
 
 
@@ -160,8 +185,7 @@ def _is_number(kind: Any) -> bool:
 def _cast(chunk: Any, kind: Any) -> Any:
     if str(kind) == "double":
         return chunk.cast(kind)
-    texts = [None if value is None else _text(value) for value in chunk.to_pylist()]
-    return import_module("pyarrow").array(texts, kind)
+    return import_module("pyarrow").array(list(map(_text, chunk.to_pylist())), kind)
 
 
 def from_arrow(found: Any) -> SampleTable:

@@ -31,10 +31,18 @@ def typed(values: Any, what: str = "values") -> Values:
     if isinstance(values, array):
         return values
     if hasattr(type(values), "__array__"):
-        return _from_array(import_module("numpy").asarray(values), what)
+        return _from_array(_unmasked(values), what)
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise UnfitError(f"{what} must hold one value for each sample, got {described(values)}")
     return _from_list(list(values))
+
+
+def _unmasked(values: Any) -> Any:
+    """As a NumPy array; what is masked is None."""
+    numpy = import_module("numpy")
+    if isinstance(values, numpy.ma.MaskedArray) and values.mask.any():
+        return numpy.where(values.mask, None, values.data.astype(object))
+    return numpy.asarray(values)
 
 
 def _from_array(values: Any, what: str) -> Values:
@@ -49,7 +57,11 @@ def _from_array(values: Any, what: str) -> Values:
         found: Values = array(code)
         found.frombytes(values.astype(dtype).tobytes())  # type: ignore[union-attr] # it is one
         return found
-    return _from_list((values.astype(str) if kind in "mM" else values).tolist())
+    if kind not in "mM":
+        return _from_list(values.tolist())
+    known = (~import_module("numpy").isnat(values)).tolist()
+    texts = zip(values.astype(str).tolist(), known, strict=True)
+    return [text if is_known else None for text, is_known in texts]
 
 
 def _from_list(values: list[Any]) -> Values:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_armory.tables.arrow import SAMPLE, about_of, from_arrow, taken, to_arrow
-from pytest_armory.tables.table import SampleTable
+from pytest_armory.tables.table import CHANGE, SampleTable
 
 PARQUET, JSON = "samples.parquet", "samples.json"
 """Their paths in the run's artifacts."""
@@ -43,7 +43,7 @@ def _with_changes(found: Any, changes: Changes) -> Any:
     for name, values in _changes_of_rows(found, changes).items():
         after = found.column_names.index(name) + 1
         missing = found[name].is_null().to_numpy()
-        found = found.add_column(after, f"{name}/change", pyarrow.array(values, mask=missing))
+        found = found.add_column(after, f"{name}{CHANGE}", pyarrow.array(values, mask=missing))
     return found
 
 

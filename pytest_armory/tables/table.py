@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import pairwise
+from threading import RLock
 from typing import Any
 
 from pytest_armory.tables.columns import Column, UnfitError, Values, as_numpy, labels, typed
 from pytest_armory.tables.score import Score, total
-from pytest_armory.tables.texts import kept_texts
+from pytest_armory.tables.texts import kept_labels, kept_texts
+from pytest_armory.values import REDACTED, clip
 
 RESERVED = ("sample", "group", "repeat", "error")
 """The names of the table's own columns, which no score and no column of a user may have."""
 
 TARGET, PREDICTION = "target", "prediction"
+
+CHANGE = "/change"
+DERIVED = ("/ci_low", "/ci_high", CHANGE)
+"""What the names of a score's interval, and of its change in MLflow's table, end with."""
 
 
 class SampleRows:
@@ -57,6 +63,8 @@ class SampleRows:
         own_ids = self._checked_ids(ids, count)
         own_groups = self._checked_groups(groups, count)
         new = {name: _kept(name, values, count) for name, values in (columns or {}).items()}
+        if own_ids is not None:
+            self._refuse_repeated(own_ids)  # last: it remembers them
         for name, values in scores.items():
             self.scores[name].extend(values)
             self._sum(name, values)
@@ -88,10 +96,7 @@ class SampleRows:
             return None
         found = labels(ids, "ids")
         _check_length("ids", found, count)
-        if isinstance(found, list):
-            found = kept_texts("sample", found)
-        self._refuse_repeated(found)
-        return found
+        return kept_labels("sample", found) if isinstance(found, list) else found
 
     def _refuse_repeated(self, ids: array[int] | list[str]) -> None:
         if self._seen is None:
@@ -102,13 +107,17 @@ class SampleRows:
             start = self._starts[-1]
             known: Values = self.ids.values[start:] if self.ids is not None else []
             self._seen = {*known}
+        new: set[object] = set()
         for one in ids:
-            if one in self._seen:
+            if one in self._seen or one in new:
+                shown = clip(one, 100) if isinstance(one, str) else one
+                hidden = " (secrets are redacted)" if REDACTED in str(one) else ""
                 raise UnfitError(
-                    f"ids must differ, got {one!r} more than once; give each sample an id of its "
-                    "own, and say with groups= which belong together"
+                    f"ids must differ, got {shown!r}{hidden} more than once; give each sample an "
+                    "id of its own, and say with groups= which belong together"
                 )
-            self._seen.add(one)
+            new.add(one)
+        self._seen |= new
 
     def _checked_groups(self, groups: Any, count: int) -> array[int] | list[str] | None:
         if self.count and (groups is None) != (self.groups is None):
@@ -117,7 +126,7 @@ class SampleRows:
             return None
         found = labels(groups, "groups")
         _check_length("groups", found, count)
-        return kept_texts("group", found) if isinstance(found, list) else found
+        return kept_labels("group", found) if isinstance(found, list) else found
 
     def begin_repeat(self) -> None:
         """Begin another repeat: positions start anew, and ids may come again."""
@@ -197,6 +206,8 @@ class SampleTable:
 
     def __init__(self) -> None:
         self.parts: list[SampleRows] = []
+        self.lock = RLock()
+        """Held while rows are added or all are read: threads of one evaluation share its table."""
         self._repeat = 0
 
     def __bool__(self) -> bool:
@@ -210,7 +221,7 @@ class SampleTable:
     @property
     def is_partial(self) -> bool:
         """Whether an evaluation has not ended of which there are rows."""
-        return not all(part.is_complete for part in self.parts)
+        return not all(part.is_complete for part in self.parts if part.count)
 
     @property
     def names(self) -> list[str]:
@@ -251,6 +262,7 @@ class SampleTable:
 
         Raises :class:`UnfitError` where another one has some of these scores.
         """
+        self.parts = [part for part in self.parts if part.count or part.source]  # refused ones
         for part in self.parts:
             shared = [name for name in scores if name in part.scores]
             if not part.source and shared and set(part.scores) == set(scores):
@@ -266,6 +278,16 @@ class SampleTable:
                     f"now with {_listed(scores)}; give the same scores with all rows"
                 )
         return self._opened(SampleRows(scores, repeat=self._repeat))
+
+    def check_scores(self, scores: Iterable[str]) -> None:
+        """Refuse scores of the names that others' intervals have; raises :class:`UnfitError`."""
+        every = {*scores, *(name for part in self.parts for name in part.scores)}
+        derived = {f"{name}{end}": name for name in every for end in DERIVED}
+        for name in sorted(every & derived.keys()):
+            raise UnfitError(
+                f"the score {name!r} has the name of what is derived from {derived[name]!r}; take "
+                "another name"
+            )
 
     def _opened(self, rows: SampleRows) -> SampleRows:
         self.parts.append(rows)

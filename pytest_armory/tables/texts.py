@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from pytest_armory.values import REDACTED, clip, describe, is_secret_key, redact_text, visible
+from pytest_armory.values import (
+    REDACTED,
+    clip,
+    clip_name,
+    describe,
+    is_secret_key,
+    redact_text,
+    visible,
+)
 from pytest_armory.values.redaction import hides
 
 TEXT_LIMIT = 1_000
@@ -13,16 +22,27 @@ TEXT_LIMIT = 1_000
 _AT_ONCE = 1_000
 
 
-def kept_texts(name: str, values: list[Any]) -> list[Any]:
+def kept_texts(name: str, values: list[Any], cut: Callable[[str, int], str] = clip) -> list[Any]:
     """The values of the column ``name`` as they are kept: numbers, booleans, None, and texts.
 
-    Any other object becomes a text, as a parameter would.
+    Any other object becomes a text, as a parameter would. NaN, by which pandas says that a text is
+    missing, is None.
     """
-    texts = [one if _is_plain(one) else _text(one) for one in values]
+    texts = [_plain(one) if _is_plain(one) else _text(one) for one in values]
     found: list[Any] = []
     for start in range(0, len(texts), _AT_ONCE):
-        found += _redacted(name, texts[start : start + _AT_ONCE])
+        some = _redacted(name, texts[start : start + _AT_ONCE])
+        found += [cut(one, TEXT_LIMIT) if isinstance(one, str) else one for one in some]
     return found
+
+
+def kept_labels(name: str, values: list[str]) -> list[str]:
+    """Ids or groups as they are kept: a long one ends with a hash, so that they stay different."""
+    return kept_texts(name, values, cut=clip_name)
+
+
+def _plain(value: Any) -> Any:
+    return None if type(value) is float and value != value else value
 
 
 def _is_plain(value: object) -> bool:
@@ -43,4 +63,4 @@ def _redacted(name: str, values: list[Any]) -> list[Any]:
     # One search over many texts takes a third of the time of one for each.
     if redact_text(joined) != joined:
         values = [redact_text(value) if isinstance(value, str) else value for value in values]
-    return [clip(value, TEXT_LIMIT) if isinstance(value, str) else value for value in values]
+    return values

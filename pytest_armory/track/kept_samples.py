@@ -13,7 +13,7 @@ from typing import Any
 from pytest_armory.errors import MetricWarning
 from pytest_armory.gates.functions import MetricFunction
 from pytest_armory.records.sample_tag import DatasetIdentity, SampleTag
-from pytest_armory.tables import SampleRows, SampleTable, Score
+from pytest_armory.tables import SampleRows, SampleTable, Score, UnfitError
 from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.values import legal_key
 
@@ -42,8 +42,8 @@ class SampleResults:
 class EngineRows:
     """The rows of one evaluation of the engine, by the names that its scores have in MLflow."""
 
-    def __init__(self, rows: SampleRows, names: Mapping[str, str]) -> None:
-        self._rows = rows
+    def __init__(self, table: SampleTable, rows: SampleRows, names: Mapping[str, str]) -> None:
+        self._table, self._rows = table, rows
         self._names = names
 
     def add(
@@ -56,7 +56,9 @@ class EngineRows:
     ) -> None:
         """Add the rows of a batch."""
         named = {self._names[name]: values for name, values in scores.items()}
-        self._rows.add(named, ids=ids, groups=groups, columns=columns)
+        with self._table.lock:
+            self._table.check_scores(named)
+            self._rows.add(named, ids=ids, groups=groups, columns=columns)
 
 
 class KeptSamples:
@@ -84,9 +86,12 @@ class KeptSamples:
         its metric will be.
         """
         names = {name: self._own_name(legal_key(name), evaluation) for name in scores}
-        rows = self.table.rows_of(evaluation, list(names.values()), dataset)
+        if self._stored_at is None:
+            self._stored_at = monotonic()
+        with self.table.lock:
+            rows = self.table.rows_of(evaluation, list(names.values()), dataset)
         rows.higher_is_worse = {names[name] for name in higher_is_worse}
-        return EngineRows(rows, names)
+        return EngineRows(self.table, rows, names)
 
     def _own_name(self, score: str, evaluation: str) -> str:
         first, *_ = self._metrics.measured_by(score) or [evaluation]
@@ -108,14 +113,27 @@ class KeptSamples:
         columns: Mapping[str, Any] | None = None,
     ) -> None:
         """Add rows of ``track_samples``, and note the means. Raises :class:`UnfitError`."""
-        named = {legal_key(name): values for name, values in scores.items()}
-        rows = self.table.rows_of_scores(list(named))
-        rows.add(named, ids=ids, groups=groups, columns=columns)
-        rows.is_complete = True
-        new = [name for name in named if not self._metrics.measured_by(name)]
-        self._metrics.taken(new, TRACKED)
-        means = {name: rows.mean(name) for name in named}
-        self._metrics.note({name: mean for name, mean in means.items() if mean is not None}, 0)
+        with self.table.lock:
+            named = {self._legal(name): values for name, values in scores.items()}
+            rows = self.table.rows_of_scores(list(named))
+            self.table.check_scores(named)
+            rows.add(named, ids=ids, groups=groups, columns=columns)
+            rows.is_complete = True
+            self._metrics.taken(named, TRACKED)
+            means = {name: rows.mean(name) for name in named}
+            self._metrics.note({name: mean for name, mean in means.items() if mean is not None}, 0)
+
+    def _legal(self, score: str) -> str:
+        """The name that a score of ``track_samples`` has in MLflow, unless it is another's."""
+        key = legal_key(score)
+        for problem in self._metrics.refused({key: score}).values():
+            raise UnfitError(f"the score {score!r} cannot be kept: {problem}")
+        first, *_ = self._metrics.measured_by(key) or [TRACKED]
+        if first != TRACKED:
+            raise UnfitError(
+                f"the score {score!r} is one of the evaluation {first!r}; take another name"
+            )
+        return key
 
     def is_copy_due(self) -> bool:
         """Whether a partial copy is to be stored now, of a table that still grows."""

@@ -221,7 +221,8 @@ class RunWriter:
         from pytest_armory.tables.files import JSON, sample_files
 
         changes = self.samples.changes
-        files = sample_files(self.samples.table, is_partial=bool(tags), changes=changes)
+        with self.samples.table.lock:
+            files = sample_files(self.samples.table, is_partial=bool(tags), changes=changes)
         self.connection.tags.update(tags or {})
 
         def describe(location: Location) -> None:

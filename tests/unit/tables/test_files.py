@@ -14,6 +14,7 @@ import pytest
 
 from pytest_armory.tables import SampleTable
 from pytest_armory.tables.arrow import to_arrow
+from pytest_armory.tables.columns import Column
 from pytest_armory.tables.files import read_parquet, sample_files, table_json, worst, write_parquet
 
 NAN = float("nan")
@@ -75,6 +76,24 @@ def test_what_is_written_is_read_back(name: str) -> None:
         assert now.mean == was.mean
         if name not in ("ids of two kinds",):
             assert now.digest == was.digest
+
+
+def test_columns_that_are_named_as_a_score() -> None:
+    both = {"ids": ["a", "b"], "A": [1, 0]}
+    table = table_of(both, {"B": [1, 0, 1]})
+    table.parts[0].add({"A": array("d", [1])}, ids=["c"], columns={"B": ["x"], "A/change": [2]})
+    found = to_arrow(table)
+    assert found.column_names == ["sample", "A", "B", "A/change (column)", "B (column)"]
+    assert found["B (column)"].to_pylist() == [None, None, "x", None, None, None]
+    changes: Any = {"A": {"a": -1.0}}
+    assert len(sample_files(table, changes=changes)) == 2
+
+
+def test_a_frame_that_is_given_for_one_score_and_then_for_another() -> None:
+    table = table_of({"ids": ["a", "b"], "A": [1, 0]}, {"ids": ["a", "b"], "B": [NAN, 1]})
+    for part, name, values in zip(table.parts, "BA", ([None, True], [1, 0]), strict=True):
+        part.columns[name] = Column(values)
+    assert to_arrow(table).column_names == ["sample", "A", "B"]
 
 
 def _listed(values: Any) -> Any:

@@ -36,6 +36,9 @@ NUMBERS: list[tuple[Any, list[float]]] = [
     (pd.Series([1.0, 2.0], index=["a", "b"]), [1, 2]),
     (pd.Series([1, None], dtype="Int64"), [1, NAN]),
     (pd.Series([True, None], dtype="boolean"), [1, NAN]),
+    (np.ma.array([1, 0], mask=[False, True]), [1, NAN]),
+    (np.ma.array([[0.5], [2.5]], mask=[[True], [False]]), [NAN, 2.5]),
+    (np.ma.array([1, 0]), [1, 0]),
     ((value for value in (1, 0)), [1, 0]),
     ([Decimal("0.5")], [0.5]),
     ([2**70], [float(2**70)]),
@@ -138,12 +141,16 @@ def test_rows_are_added_and_ids_count_on() -> None:
         ([None], [3], [None, 3]),
         ([datetime(2024, 1, 1)], [Decimal("0.5")], ["2024-01-01 00:00:00", 0.5]),
         ([2**70], [1], [str(2**70), 1]),
+        (["a"], pd.Series([NAN], dtype=object), ["a", NAN]),
+        (["a", NAN], ["b"], ["a", None, "b"]),
+        (np.array(["2024-01-01", "NaT"], dtype="datetime64[D]"), [], ["2024-01-01", None]),
     ],
-    ids=range(7),
+    ids=range(10),
 )
 def test_a_column_takes_values_of_several_kinds(first: Any, second: Any, kept: Any) -> None:
-    rows = filled(note=first)
-    rows.add({"right": array("d", [1])}, columns={"note": second})
+    rows = SampleRows(["right"])
+    for values in (first, second):
+        rows.add({"right": array("d", [1] * len(values))}, columns={"note": values})
     assert [str(v) for v in rows.columns["note"].values] == [str(v) for v in kept]
 
 
@@ -160,6 +167,38 @@ def test_ids_that_become_texts() -> None:
 def test_an_id_that_repeats_is_refused(ids: list[object], more: list[object]) -> None:
     with pytest.raises(UnfitError, match=r"ids must differ, got .* more than once; .* groups="):
         filled(sample=ids).add({"right": array("d", [1] * len(more))}, ids=more)
+
+
+def test_long_labels_that_end_differently_stay_different() -> None:
+    texts = ["x" * TEXT_LIMIT + end for end in "ab"]
+    score = filled(sample=texts, group=texts).score("right")
+    assert len({*score.ids.tolist()}) == len({*score.groups.tolist()}) == 2
+    assert {*map(len, score.ids.tolist())} == {TEXT_LIMIT}
+    with pytest.raises(
+        UnfitError, match=r"'token=\[redacted\]' \(secrets are redacted\) more than"
+    ):
+        filled(sample=["token=aaaaaaaaaaaa", "token=bbbbbbbbbbbb"])
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"ids": ["a"]},
+        {"ids": ["a", "a"]},
+        {"ids": ["a", "b"], "groups": [1]},
+        {"ids": ["a", "b"], "columns": {"note": [1]}},
+    ],
+    ids=range(4),
+)
+def test_refused_rows_leave_nothing_behind(refused: dict[str, Any]) -> None:
+    table = SampleTable()
+    for names in (["right"], ["right", "other"]):
+        rows, values = table.rows_of_scores(names), array("d", [1, 0])
+        with pytest.raises(UnfitError):
+            rows.add(dict.fromkeys(names, values), **refused)
+    rows.add(dict.fromkeys(names, values), ids=["a", "b"], groups=[1, 2])
+    rows.is_complete = True
+    assert (table.names, table.is_partial) == (["right", "other"], False)
 
 
 def test_repeats_have_the_same_ids_and_belong_together() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -115,6 +117,9 @@ REFUSED: list[tuple[Callable[[], None], str]] = [
     (lambda: track_samples(np.ones(3)), r"got ndarray of shape \(3,\); give scores by name"),
     (lambda: track_samples(None), "got None; give scores by name"),
     (lambda: track_samples([], scores=["a"]), "got list of 0; give scores"),
+    (lambda: track_samples({"a?b": [1], "a[b": [1]}), r"'a\[b' would be the metric 'a_b'"),
+    (lambda: track_samples({"a": [1], "a/ci_low": [1]}), "name of what is derived from 'a'"),
+    (lambda: track_samples({"a/change": [1], "a": [1]}), "name of what is derived from 'a'"),
 ]  # fmt: skip
 
 
@@ -145,6 +150,45 @@ def test_an_engine_and_track_samples_in_one_run() -> None:
         run = kept(lambda: track_samples({"a": [1]}), Engine(evaluation).run)  # type: ignore[arg-type]
     assert run.metrics["a"] == 1
     assert run.metrics["it/a"] == 0.5
+
+
+def test_a_metric_of_an_engine_is_not_written_over() -> None:
+    evaluation = Evaluation(
+        name="it",
+        dataset=(np.zeros(2), np.array([0, 1])),
+        model=lambda _: np.zeros(2, int),
+        metrics={"a": lambda _targets, _predictions: 0.25},
+    )
+    run = EvaluationRun()
+    with running(run):
+        Engine(evaluation).run()
+        with pytest.raises(ArmoryUsageError, match="'a' is one of the evaluation 'it'"):
+            track_samples({"a": [1]})
+    assert run.metrics["a"] == 0.25
+
+
+def test_rows_of_several_threads_stay_together() -> None:
+    interval = sys.getswitchinterval()
+
+    def add(number: int) -> None:
+        for _ in range(20):
+            track_samples(
+                {"a": [number] * 5, "b": [number] * 5}, groups=[number] * 5, c=[number] * 5
+            )
+
+    run = EvaluationRun()
+    sys.setswitchinterval(1e-6)
+    try:
+        with running(run), ThreadPoolExecutor(8) as pool:
+            list(pool.map(add, range(40)))
+    finally:
+        sys.setswitchinterval(interval)
+    (rows,) = run.writer.samples.table.parts
+    every = [list(rows.scores["a"]), list(rows.scores["b"])]
+    assert rows.groups is not None
+    every += [list(rows.groups.values), list(rows.columns["c"].values)]
+    assert every == [every[0]] * 4
+    assert len(every[0]) == rows.count == 40 * 20 * 5
 
 
 def test_an_object_that_is_no_row() -> None:
