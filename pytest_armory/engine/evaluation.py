@@ -106,6 +106,8 @@ def _checked(evaluation: Evaluation) -> dict[str, Any]:
     between = evaluation.perturbation_metrics
     _check_each("perturbation_metrics", between, incremental, "f(clean, perturbed)")
     _check_sample_metrics(evaluation.sample_metrics)
+    _check_columns("sample_metrics", evaluation.sample_metrics)
+    _check_columns("perturbation_metrics", between)
     _check_ids(evaluation.ids, evaluation.dataset)
     _check_reported(evaluation)
     for role in ("description", "dataset_name"):
@@ -181,10 +183,14 @@ def _check_sample_metrics(functions: Any) -> None:
                 f"sample_metrics {name!r} must be a function f(targets, predictions) with one "
                 f"value for each sample, got {describe(function)}; put it in metrics"
             )
-        if name in _COLUMNS:
+
+
+def _check_columns(role: str, functions: Mapping[str, Any]) -> None:
+    """Refuse functions of which each sample's values would be in a column of another meaning."""
+    for name, function in functions.items():
+        if name in _COLUMNS and not is_incremental(function):
             raise RefusedError(
-                f"sample_metrics {name!r} has the name of a column of the samples; take another "
-                "name"
+                f"{role} {name!r} has the name of a column of the samples; take another name"
             )
 
 

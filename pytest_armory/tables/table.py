@@ -280,7 +280,10 @@ class SampleTable:
         return self._opened(SampleRows(scores, repeat=self._repeat))
 
     def check_scores(self, scores: Iterable[str]) -> None:
-        """Refuse scores of the names that others' intervals have; raises :class:`UnfitError`."""
+        """Refuse scores whose names columns or intervals have; raises :class:`UnfitError`."""
+        scores = set(scores)
+        for name in sorted(scores & {*RESERVED, TARGET, PREDICTION}):
+            raise UnfitError(f"a score must not be named {name!r}, as a column is; rename it")
         every = {*scores, *(name for part in self.parts for name in part.scores)}
         derived = {f"{name}{end}": name for name in every for end in DERIVED}
         for name in sorted(every & derived.keys()):

@@ -15,7 +15,7 @@ from pytest_armory.gates.functions import MetricFunction
 from pytest_armory.records.sample_tag import DatasetIdentity, SampleTag
 from pytest_armory.tables import SampleRows, SampleTable, Score, UnfitError
 from pytest_armory.track.logged_metrics import LoggedMetrics
-from pytest_armory.values import legal_key
+from pytest_armory.values import legal_key, unused
 
 TRACKED = "track_samples"
 """What measured a score that no engine has measured."""
@@ -85,7 +85,8 @@ class KeptSamples:
         A score whose name is another evaluation's metric is named ``{evaluation}/{score}``, as
         its metric will be.
         """
-        names = {name: self._own_name(legal_key(name), evaluation) for name in scores}
+        used: dict[str, int] = {}  # as the metrics' names are made of those given
+        names = {n: self._own_name(unused(legal_key(n), used), evaluation) for n in scores}
         if self._stored_at is None:
             self._stored_at = monotonic()
         with self.table.lock:

@@ -18,6 +18,7 @@ from pytest_armory.values.params import (
     param_strings,
     redacted_value,
     short_hash,
+    unused,
 )
 from pytest_armory.values.redaction import (
     REDACTED,
@@ -59,6 +60,7 @@ __all__ = [
     "redacted_value",
     "redacting",
     "short_hash",
+    "unused",
     "visible",
     "without_concealed",
 ]

@@ -115,6 +115,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"sample_metrics": {"a": lambda t, p: ["x"] * len(t)}}, "'a': must return numbers or bool"),
     ({"sample_metrics": {"a": lambda t, p: 1 / 0}}, "sample metric 'a': raised ZeroDivisionError"),
     ({"sample_metrics": {"sample": correct}}, "'sample' has the name of a column"),
+    ({"perturbation_metrics": {"error": linf}}, "'error' has the name of a column"),
+    ({"sample_metrics": {"a": correct, "a/change": correct}}, "is derived from .a.; take another"),
     ({"sample_metrics": {"a": 1}}, "sample_metrics 'a' must be"),
     ({"sample_metrics": [correct]}, "sample_metrics must be a mapping by name"),
     ({"sample_metrics": {"a": correct}, "metrics": {"a": max}}, "sample_metrics 'a' and metrics"),

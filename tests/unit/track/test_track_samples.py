@@ -152,6 +152,20 @@ def test_an_engine_and_track_samples_in_one_run() -> None:
     assert run.metrics["it/a"] == 0.5
 
 
+def test_scores_of_an_engine_are_named_as_its_metrics() -> None:
+    evaluation = Evaluation(
+        name="it",
+        dataset=(np.zeros(2), np.array([0, 1])),
+        model=lambda _: np.zeros(2, int),
+        sample_metrics={"a?b": correct, "a[b": lambda _targets, _predictions: [2, 3]},
+    )
+    run = kept(Engine(evaluation).run)  # type: ignore[arg-type]
+    for name, values in (("a_b", [1, 0]), ("a_b-2", [2, 3])):
+        score = run.writer.samples.table.score(name)
+        assert score is not None
+        assert (score.values.tolist(), run.metrics[name]) == (values, score.mean)
+
+
 def test_a_metric_of_an_engine_is_not_written_over() -> None:
     evaluation = Evaluation(
         name="it",
