@@ -29,9 +29,7 @@ SHOWN = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
-        "PATTERN", help="a node id, a text with * for anything, or a part of node ids"
-    )
+    parser.add_argument("PATTERN", help="a node id, or a part of node ids, with * for anything")
     parser.add_argument(
         "--metric",
         action="append",

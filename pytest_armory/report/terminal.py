@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.evidence import evidence_lines
@@ -159,11 +160,14 @@ def _aligned(records: Sequence[EvaluationRecord], most: int) -> dict[str, list[i
     return {
         file: [
             max(columns(metric.text) for metric in column)
-            for column in zip(*rows, strict=False)
-            if len({metric.name for metric in column}) == 1
+            for column in takewhile(_is_one_metric, zip(*rows, strict=False))
         ]
         for file, rows in files.items()
     }
+
+
+def _is_one_metric(column: Sequence[ShownMetric]) -> bool:
+    return len({metric.name for metric in column}) == 1
 
 
 def _by_file(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:

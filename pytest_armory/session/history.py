@@ -27,7 +27,7 @@ def histories(
 ) -> list[Trend]:
     """The trends of the evaluations that match, each over its newest sessions.
 
-    A pattern is a node id; else a text with ``*`` for anything; else a part of node ids. Without
+    A pattern is a node id; else a part of node ids, with ``*`` for anything. Without
     ``metrics`` it is the first one that a table shows.
     """
     attempts = _attempts(store, pattern, MOST_RUNS)
@@ -60,13 +60,13 @@ def trend_of(nodeid: str, metric: str, ran: Sequence[Ran]) -> Trend:
 
 
 def matching(pattern: str, nodeids: Iterable[str]) -> list[str]:
-    """The node ids that a pattern is meant for, in order and each once."""
+    """The node ids with a part that a pattern is meant for, in order and each once."""
     known = sorted(set(nodeids))
     if pattern in known:
         return [pattern]
     if "*" in pattern:
         regex = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
-        return [nodeid for nodeid in known if regex.fullmatch(nodeid)]
+        return [nodeid for nodeid in known if regex.search(nodeid)]
     return [nodeid for nodeid in known if pattern in nodeid]
 
 

@@ -73,6 +73,13 @@ def test_metrics_stand_in_columns_where_rows_have_the_same() -> None:
     other = replace(given[0], nodeid="t.py::u", metrics={"f1": 0.5, "loss": 0.2})
     lines = [line.text for line in terminal_lines(summary([*given, other]), 100, 0)]
     assert "accuracy 0.97  loss 0.125" in lines[3]  # they have not, so nothing is padded
+    long = "a_metric_of_a_long_name"
+    given = [
+        replace(row, metrics={**value, long: 0.5}, chief=(*sorted(value, reverse=i == 0), long))
+        for i, (row, value) in enumerate(zip(given, values, strict=True))
+    ]
+    lines = [line.text for line in terminal_lines(summary(given), 140, 0)]
+    assert "loss 0.02  accuracy 0.9764  a_m" in lines[2]  # no other column's width
 
 
 GATED: dict[str, Any] = {

@@ -133,6 +133,8 @@ IDS = ["a.py::test_x", "a.py::test_x[1]", "a.py::test_xy", "b.py::test_x[a*b]"]
         ("a.py::test_x", [IDS[0]]),
         ("test_x[", [IDS[1], IDS[3]]),
         ("a.py::*", IDS[:3]),
+        ("test_x[*", [IDS[1], IDS[3]]),
+        ("a.py::*y", [IDS[2]]),
         ("*x*", IDS),
         ("b.py::test_x[a*b]", [IDS[3]]),
         ("nothing", []),
