@@ -6,7 +6,9 @@ One file for each family of libraries. Each has a function ``read(value)`` that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Number
 from typing import Any
 
@@ -36,15 +38,18 @@ def without_library_results(
 ) -> tuple[Any, list[LibraryResult]]:
     """A value without the results of libraries in it, and these, prefixed by the keys of mappings.
 
-    A value that is such a result itself leaves an empty mapping. ``convert`` is asked first, so
-    that a user may say otherwise. What looks like a result and cannot be read has one refused
-    metric.
+    A value that is such a result itself, or a list of them, as Inspect's ``eval()`` returns, leaves
+    an empty mapping. ``convert`` is asked first, so that a user may say otherwise. What looks like
+    a result and cannot be read has one refused metric.
     """
     if isinstance(value, Number) or value is None:
         return value, []
     result = _read(_converted(value, convert))
     if result is not None:
         return {}, [result.prefixed(name) if name else result]
+    if isinstance(value, (list, tuple)):
+        results = _each_read(value, convert)
+        return ({} if results else value), [r.prefixed(name) if name else r for r in results]
     if not isinstance(value, Mapping) or depth == _DEPTH:
         return value, []
     found: list[LibraryResult] = []
@@ -56,6 +61,26 @@ def without_library_results(
         if not results or left:
             rest[key] = left
     return (rest if found else value), found
+
+
+def _each_read(values: Sequence[Any], convert: Callable[[object], object]) -> list[LibraryResult]:
+    """The results that a list has for members; none if one of them is anything else.
+
+    The second one of a source, such as one task by two models, is another source, ``{source} 2``.
+    """
+    results: list[LibraryResult] = []
+    counts: Counter[str] = Counter()
+    for value in values:
+        is_plain = value is None or isinstance(value, (Number, str, list, tuple))
+        result = None if is_plain else _read(_converted(value, convert))
+        if result is None:
+            return []
+        counts[result.source] += 1
+        number = counts[result.source]
+        results.append(
+            replace(result, source=f"{result.source} {number}") if number > 1 else result
+        )
+    return results
 
 
 def _converted(value: object, convert: Callable[[object], object]) -> object:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_armory.track.libraries.result import (
@@ -50,7 +51,7 @@ def _is_test_result(value: Any) -> bool:
 
 def _of_deepeval(results: Sequence[Any]) -> LibraryResult:
     """Of each metric the mean, the share that passed, and how many could not be measured."""
-    by_test = [{str(m.name): m for m in result.metrics_data or ()} for result in results]
+    by_test = [_by_name(result.metrics_data or ()) for result in results]
     metrics: dict[str, object] = {
         "samples": len(results),
         "success": mean(float(bool(result.success)) for result in results),
@@ -82,6 +83,17 @@ def _of_deepeval(results: Sequence[Any]) -> LibraryResult:
     return LibraryResult("deepeval", metrics, [part])
 
 
+def _by_name(measured: Iterable[Any]) -> dict[str, Any]:
+    """The metrics of a test by name; the second one of a name is ``{name} 2``."""
+    named: dict[str, Any] = {}
+    counts: Counter[str] = Counter()
+    for metric in measured:
+        name = str(metric.name)
+        counts[name] += 1
+        named[name if counts[name] == 1 else f"{name} {counts[name]}"] = metric
+    return named
+
+
 def _are_rows(scores: list[Any]) -> bool:
     return bool(scores) and all(isinstance(row, Mapping) for row in scores)
 
@@ -93,13 +105,13 @@ def _are_numbers(values: list[Any]) -> bool:
 
 
 def _of_ragas(measured: Mapping[str, Sequence[Any]], frame: Any) -> LibraryResult | None:
-    scores = {str(name): [score_value(v) for v in values] for name, values in measured.items()}
-    scores = {name: values for name, values in scores.items() if any(v == v for v in values)}
+    read = {str(name): [score_value(v) for v in values] for name, values in measured.items()}
     count = max((len(values) for values in measured.values()), default=0)
-    missing = {f"{name}/errors": sum(v != v for v in values) for name, values in scores.items()}
+    missing = {f"{name}/errors": sum(v != v for v in values) for name, values in read.items()}
+    scores = {name: values for name, values in read.items() if any(v == v for v in values)}
     metrics = {**{name: mean(values) for name, values in scores.items()}, "samples": count}
     if not scores:
-        return None
+        return LibraryResult("ragas", {**metrics, **missing}) if read else None
 
     def column(*names: str) -> list[str | None]:
         found = next((n for n in names if frame is not None and n in frame.columns), None)

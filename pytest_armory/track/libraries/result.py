@@ -57,8 +57,12 @@ def member(value: Any, name: str, default: Any = None) -> Any:
     return getattr(value, name, default)
 
 
-_WORDS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
-"""What graders say: Inspect's letters, MLflow's and Inspect's words."""
+_WORDS = {
+    **dict(zip("CIPN", (1.0, 0.0, 0.5, 0.0), strict=True)),
+    **dict.fromkeys(("yes", "true", "pass"), 1.0),
+    **dict.fromkeys(("no", "false", "fail"), 0.0),
+}
+"""What graders say: Inspect's letters, its and MLflow's words, those of ragas' discrete metrics."""
 
 
 def score_value(value: Any) -> float:

@@ -239,6 +239,9 @@ MATCHES = [1.0, 0.0, 1.0, 1.0]
     [
         pytest.param(as_objects(inspect_log()), OF_SUMS, {"match/accuracy": MATCHES}, id="Inspect"),
         pytest.param(
+            [as_objects(inspect_log())], OF_SUMS, {"match/accuracy": MATCHES}, id="Inspect's eval()"
+        ),
+        pytest.param(
             HARNESS,
             {
                 "arc/acc": 0.5,
@@ -417,6 +420,24 @@ def test_a_result_that_comes_again_replaces_and_another_ones_names_are_kept_apar
     assert run.metrics["match/accuracy"] == run.metrics["products/match/accuracy"] == 0.75
     names = [list(part.scores) for part in run.writer.samples.table.parts]
     assert names == [["match/accuracy"], ["products/match/accuracy"]]
+
+
+def test_one_task_by_two_models_is_two_results() -> None:
+    logs = [as_objects(inspect_log()), as_objects(inspect_log(eval={"task": "sums", "model": "b"}))]
+    with pytest.warns(MetricWarning, match="'sums' and 'sums 2' of one run both measured"):
+        run = tracked(logs)
+    assert run.metrics["match/accuracy"] == run.metrics["sums 2/match/accuracy"] == 0.75
+
+
+def test_two_metrics_of_one_name_and_those_that_could_not_be_measured() -> None:
+    data = [SimpleNamespace(name="A", success=True, score=score) for score in (0.9, 0.1)]
+    tests = [SimpleNamespace(name="t", success=True, metrics_data=data)]
+    metrics, _ = measured(tests)
+    assert (metrics["A"], metrics["A 2"]) == (0.9, 0.1)
+    rows = [{"faithfulness": nan, "verdict": verdict} for verdict in ("pass", "fail")]
+    metrics, scores = measured(RagasResult(rows, None))
+    assert metrics == {"verdict": 0.5, "verdict/errors": 0, "faithfulness/errors": 2, "samples": 2}
+    assert scores == {"verdict": [1.0, 0.0]}
 
 
 def test_a_score_whose_mean_is_not_the_metric_has_another_name() -> None:
