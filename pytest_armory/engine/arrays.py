@@ -114,8 +114,14 @@ def joined(parts: list[Any]) -> Any:
 
 
 def as_numpy(values: Any) -> Any:
-    """A tensor as a NumPy array on the CPU; anything else as it is."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+    """A tensor as a NumPy array on the CPU; anything else as it is.
+
+    NumPy has no bfloat16, in which many language models are loaded: it becomes float32, exactly.
+    """
+    if not hasattr(values, "detach"):
+        return values
+    tensor = values.detach().cpu()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
 def as_tensors(values: Any) -> Any:

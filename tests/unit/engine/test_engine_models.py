@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import BatchEncoding, BertConfig, BertForSequenceClassification
 
-from pytest_armory.engine import Engine, Evaluation, EvaluationResults, correct
+from pytest_armory.engine import Engine, Evaluation, EvaluationResults, correct, linf
 from pytest_armory.engine.modules import first_device, moved
 from pytest_armory.errors import EvaluationError
 
@@ -588,3 +588,13 @@ def test_what_a_signal_breaks_off_does_not_go_on_in_the_next_run() -> None:
     calls = len(asked)
     run(dataset=([1, 2, 3], [1, 2, 3]), model=slow("second"))
     assert asked[calls:] == ["second"] * 3
+
+
+def test_a_model_in_bfloat16() -> None:
+    x = X.bfloat16()
+    found = run(
+        dataset=(x, X.argmax(1)), batch_size=4, model=torch.nn.Identity(),
+        perturbations={"more": lambda inputs, _: inputs + 1}, perturbation_metrics={"linf": linf},
+        sample_metrics={"accuracy": correct},
+    )  # fmt: skip
+    assert (found.metrics["accuracy"], found.metrics["linf"]) == (1, 1)
