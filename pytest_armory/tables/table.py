@@ -117,7 +117,10 @@ class SampleRows:
                     "id of its own, and say with groups= which belong together"
                 )
             new.add(one)
-        self._seen |= new
+        if self._seen:
+            self._seen |= new
+        else:  # a second set of a million ids would take 60 MB
+            self._seen = new
 
     def _checked_groups(self, groups: Any, count: int) -> array[int] | list[str] | None:
         if self.count and (groups is None) != (self.groups is None):

@@ -29,7 +29,8 @@ def samples(run: str | EvaluationRun, /) -> Any:
     they cannot be read.
     """
     if isinstance(run, EvaluationRun):
-        return to_frame(run.writer.samples.table)
+        with run.writer.samples.table.lock:
+            return to_frame(run.writer.samples.table)
     if not isinstance(run, str):
         raise ArmoryUsageError(
             f"samples: got {type(run).__name__}; give the id of a run, or an EvaluationRun"
