@@ -180,11 +180,15 @@ class Evals:
         """The session runs."""
         return [run for run in self.read() if run.data.tags.get("armory.kind") == "session"]
 
-    def check_accounted(self, attempts: int, lost: int = 0) -> None:
-        """Every attempt is stored (waiting ones too) or reported lost, and no run is open."""
-        stored = [run for run in self.read() if run.data.tags.get("armory.kind") == "evaluation"]
+    def check_accounted(self, attempts: int, lost: int = 0, there: Sequence[Run] = ()) -> None:
+        """Every attempt is stored (waiting ones too) or reported lost, and no run is open.
+
+        ``there`` are the runs at a server.
+        """
+        every = [*self.read(), *there]
+        stored = [run for run in every if run.data.tags.get("armory.kind") == "evaluation"]
         assert len(stored) + lost == attempts
-        assert [run.info.status for run in self.read() if run.info.status == "RUNNING"] == []
+        assert [run.info.run_name for run in every if run.info.status == "RUNNING"] == []
 
     def check_invariant(
         self,
@@ -192,10 +196,11 @@ class Evals:
         attempts: int,
         *args: str,
         lost: int = 0,
+        there: Sequence[Run] = (),
         subprocess: bool = False,
     ) -> None:
         """The verdicts are those with the plugin off, and every attempt is accounted for."""
-        self.check_accounted(attempts, lost)
+        self.check_accounted(attempts, lost, there)
         copy = self.pytester.path / "off.db"
         shutil.copy(self.home / "mlruns" / "mlflow.db", copy)
         with pytest.MonkeyPatch.context() as patch:

@@ -11,6 +11,7 @@ from pytest_armory.records.evaluation import (
     Outcome,
     Verdict,
     count_outcomes,
+    name_by_id,
 )
 from pytest_armory.records.job_end import JobEnd
 from pytest_armory.records.wire import from_wire, to_wire
@@ -22,5 +23,6 @@ __all__ = [
     "Verdict",
     "count_outcomes",
     "from_wire",
+    "name_by_id",
     "to_wire",
 ]

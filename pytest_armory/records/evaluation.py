@@ -121,3 +121,8 @@ def count_outcomes(records: Iterable[EvaluationRecord]) -> dict[str, int]:
     """How many attempts had each outcome, in the order of :class:`Outcome`, zeros left out."""
     seen = [record.outcome for record in records]
     return {outcome.value: seen.count(outcome) for outcome in Outcome if outcome in seen}
+
+
+def name_by_id(experiment_id: str) -> str:
+    """The local name of an experiment that a server knows by the id that was given."""
+    return f"experiment {experiment_id}"

@@ -116,20 +116,22 @@ def missed_gates(
     return [(r, v) for r in judged for v in r.verdicts if v.state == "failed"]
 
 
-def outcome_counts(summary: Summary, experiment_id: str, waiting: bool = False) -> dict[str, float]:
+def outcome_counts(
+    summary: Summary, experiment_id: str, waiting: bool = False, name: str = ""
+) -> dict[str, float]:
     """A session run's metrics: how many evaluations there were, how each ended, what they used.
 
     Those of its experiment, then those of the session. ``waiting`` says whether the experiment is
-    that of the local database, where others have the ids.
+    that of the local database, where others have the ids; ``name`` is its name, if it is known.
     """
     summary = summary.of_all_jobs()
     last = latest(summary.records)
     is_shared = bool(summary.records_of_all_jobs)  # another job may be running
-    own = _counts(_of_experiment(last, experiment_id, waiting), is_shared)
+    own = _counts(_of_experiment(last, experiment_id, waiting, name), is_shared)
     whole = {**_counts(last, is_shared), "not_run": summary.not_run}
     whole["evaluations"] += summary.not_run
     totals = {**own, **{session_count(name): count for name, count in whole.items()}}
-    of_it = _of_experiment(summary.records, experiment_id, waiting)
+    of_it = _of_experiment(summary.records, experiment_id, waiting, name)
     session = {session_count(name): value for name, value in usage_totals(summary.records).items()}
     counts = {name: float(count) for name, count in totals.items()}
     return {**counts, **usage_totals(of_it), **session}
@@ -147,12 +149,12 @@ def _counts(records: Sequence[EvaluationRecord], is_shared: bool) -> dict[str, i
 
 
 def _of_experiment(
-    records: Sequence[EvaluationRecord], experiment_id: str, waiting: bool
+    records: Sequence[EvaluationRecord], experiment_id: str, waiting: bool, name: str
 ) -> list[EvaluationRecord]:
     """The records of one experiment, both at a server and in the local database."""
 
     def is_here(record: EvaluationRecord) -> bool:
         return (record.experiment_id, record.waiting) == (experiment_id, waiting)
 
-    names = {record.experiment for record in records if is_here(record)} - {""}
+    names = {name, *(record.experiment for record in records if is_here(record))} - {""}
     return [record for record in records if is_here(record) or record.experiment in names]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
+from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, name_by_id
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.records.tags import job_end_tag
 from pytest_armory.report.markdown import to_markdown
@@ -84,8 +84,8 @@ class Ledger:
         self.judging = Judging()
         self.edit: Edit = lambda _: None
         """Calls the hook that edits the summary's Markdown."""
-        self._experiment = ""
-        """The name of an experiment of this session; empty as long as none is known."""
+        self._experiment: dict[str, str | None] = {}
+        """The name of an experiment of this session with its id at the server, once known."""
         self._joining = Joining(identity)
         self._each = each
         self._attempts = ReportedAttempts()
@@ -106,14 +106,17 @@ class Ledger:
     def take(self, record: EvaluationRecord) -> None:
         """Add an attempt, and make its run a child of the session run if it is none."""
         self._attempts.add(record)
-        self._experiment = self._experiment or record.experiment
+        if record.experiment and not self._experiment:
+            self._experiment = {record.experiment: None if record.waiting else record.experiment_id}
         if record.run_id and not record.parent_id:
             self._runs_for(record.waiting).link(record.run_id, str(record.experiment_id))
 
     def take_plan(self, plan: Plan) -> None:
         """Add what is about to run; the first note of this job's shard goes to the session run."""
         self.planned.update(plan.evaluations)
-        self._experiment = plan.experiment or self._experiment
+        if plan.experiment or plan.experiment_id is not None:
+            name = plan.experiment or name_by_id(str(plan.experiment_id))
+            self._experiment = {name: plan.experiment_id}
         if not self.tags:
             self.judging = replace(self.judging, gates=plan.gates)
             self.tags.update(self.judging.to_tags())
@@ -266,11 +269,26 @@ class Ledger:
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
-        if tags and self._experiment and not self.runs.is_in_reach:
+        experiments = self._unclosed(has_end=bool(tags))
+        if experiments:
             waiting = self._runs_for(waiting=True)
-            keep_end(waiting, self._experiment, summary, tags, self.sync_command)
+            keep_end(waiting, experiments, summary, tags, self.sync_command)
         summary = replace(summary, problems=self._problems(), open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
+
+    def _unclosed(self, has_end: bool) -> dict[str, str | None]:
+        """The experiments whose session runs are open at a server out of reach: names with ids.
+
+        ``has_end`` says that there is an end of this job to keep, whatever runs it has opened.
+        """
+        if not self.where.is_remote or self.runs.is_in_reach:
+            return {}
+        there = [record for record in self._attempts.records if not record.waiting]
+        names = {record.experiment_id: record.experiment for record in there}
+        found: dict[str, str | None]
+        found = {names[one]: one for one in self.runs.unclosed if names.get(one)}
+        is_kept = self._waiting is not None and self._waiting.experiment_ids
+        return self._experiment if has_end and not found and not is_kept else found
 
     def _read_again(self, summary: Summary, interrupted: bool) -> Summary:
         """A summary with what the session's other jobs have written by now, if any."""

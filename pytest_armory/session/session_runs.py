@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
+from pytest_armory.records import name_by_id
 from pytest_armory.records.tags import PART, job_tags
 from pytest_armory.session.identity import Identity, process_tags
 from pytest_armory.session.reproduce import Files, for_another_job
@@ -54,6 +55,8 @@ class SessionRuns:
         self._own_tags = {} if tags is None else tags
         self.is_complete = True
         """Whether all writes have succeeded so far."""
+        self.unclosed: set[str] = set()
+        """The experiments whose session run could not be closed."""
         self._runs: dict[str, StoreRun | StoredRun | None] = {}
         self._linked: set[str] = set()
         self._generation = 0
@@ -98,6 +101,19 @@ class SessionRuns:
             here = [run for run in runs if run.experiment_id == experiment_id]
             self._runs.setdefault(experiment_id, first_session_run(here))
 
+    def open_for(self, experiment: str, remote_id: str | None) -> str | None:
+        """The id of the session run that waits for an experiment, which has an id at its server.
+
+        It is opened if there is none. Raises :class:`TrackingError`.
+        """
+        from pytest_armory.store import open_store
+
+        store = open_store(self.where)
+        run_id = self.parent_of(store.experiments.id_of(experiment))
+        if run_id is not None and remote_id and experiment == name_by_id(remote_id):
+            store.log_batch(run_id, tags={"armory.experiment_id": remote_id})
+        return run_id
+
     def tag(self, experiment: str, experiment_id: str | None, tags: Mapping[str, str]) -> None:
         """Write tags to the session run of an experiment, by its name, or by its id if it has none.
 
@@ -106,10 +122,13 @@ class SessionRuns:
         from pytest_armory.store import open_store
 
         store = open_store(self.where)
-        if experiment or experiment_id is None or self.is_waiting:
-            name = experiment or f"experiment {experiment_id}"
-            experiment_id = store.experiments.id_of(name)
-        run_id = self.parent_of(experiment_id)
+        if self.is_waiting:
+            name = experiment or name_by_id(str(experiment_id))
+            run_id = self.open_for(name, experiment_id)
+        else:
+            if experiment or experiment_id is None:
+                experiment_id = store.experiments.id_of(experiment)
+            run_id = self.parent_of(experiment_id)
         if run_id is not None:
             store.log_batch(run_id, tags=dict(tags))
 
@@ -210,6 +229,7 @@ class SessionRuns:
         """Write counts and summary to every session run and close it."""
         from pytest_armory.store import open_store
 
+        self.unclosed = {one for one, run in self._runs.items() if run is not None}
         if not self.is_in_reach:
             self.is_complete = False
             return
@@ -217,6 +237,7 @@ class SessionRuns:
             try:
                 if run is not None:
                     self._close(open_store(self.where), experiment_id, run, summary, tags)
+                    self.unclosed.discard(experiment_id)
             except TrackingError as error:
                 self.note_failure(error)
 
@@ -322,21 +343,24 @@ def closing(runs: SessionRuns, summary: Summary) -> list[Callable[[], object]]:
 
 def keep_end(
     waiting: SessionRuns,
-    experiment: str,
+    experiments: Mapping[str, str | None],
     summary: Summary,
     tags: Mapping[str, str],
     sync_command: str,
 ) -> None:
-    """Record locally that a job has ended whose server is out of reach, unless that is done.
+    """Record locally that a job has ended whose server is out of reach, where that is not done.
 
-    Else the session would wait for the job for ever. ``tags`` are those of its end.
+    Else its session runs would stay open, and a session of several jobs would wait for it for ever.
+    ``experiments`` are the names of theirs with their ids at the server; ``tags`` are those of the
+    job's end.
     """
-    if waiting.experiment_ids:  # closed with these tags, as evaluations wait in it
-        return
+    done = set(waiting.experiment_ids)  # closed already, as evaluations wait in them
     try:
-        waiting.tag(experiment, None, tags)
+        for experiment, remote_id in experiments.items():
+            waiting.open_for(experiment, remote_id)
     except TrackingError as error:
         waiting.note_failure(error)
+    if done == set(waiting.experiment_ids):
         return
     waiting.close(summary, tags)
     waiting.problems.append(

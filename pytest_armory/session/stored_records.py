@@ -152,7 +152,8 @@ def closing_requests(
 
     ``waiting`` says that it waits for sync.
     """
-    counts = outcome_counts(summary, run.experiment_id, waiting)
+    name = store.experiments.name_of(run.experiment_id) or ""
+    counts = outcome_counts(summary, run.experiment_id, waiting, name)
     metrics = [(name, value, 0) for name, value in counts.items()]
     noted = {NOTE: shortened(summary.text, TAG_LIMIT)} if tags is None else tags
     return [

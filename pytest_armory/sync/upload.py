@@ -8,7 +8,7 @@ session itself has stored at the server is a part of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -200,11 +200,12 @@ class Uploader:
         notes += conflicting_params(run, copy)
         yield from self._upload_values(run, copy, {} if is_new else tags)
         self._upload_datasets(run, copy, notes)
-        yield from upload_artifacts(self.source, run, self.target, copy, is_new, notes)
+        is_all = is_new or _supersedes(run, copy)
+        yield from upload_artifacts(self.source, run, self.target, copy, is_all, notes)
         end = run.end or run.start
         if (copy.status, copy.end) != (run.status, end):
             self.target.close_run(copy.run_id, run.status, end)
-        if RECOVERED in copy.tags and RECOVERED not in run.tags:  # now it has ended by itself
+        if _supersedes(run, copy):
             self.target.delete_tag(copy.run_id, RECOVERED)
         self._link_evaluations(run, copy, experiment_id)
         self._mark_as_uploaded(run, copy)
@@ -246,7 +247,8 @@ class Uploader:
     ) -> Iterator[str]:
         params = missing_params(run, copy)
         changed_tags = missing_tags(tags, copy)
-        metrics = missing_metrics(self.source, run, self.target, copy)
+        final = _written_by_recover(run) if _supersedes(run, copy) else ()
+        metrics = missing_metrics(self.source, run, self.target, copy, final)
         total = len(params) + len(changed_tags) + len(metrics)
         yield "writing its values"
         written = 0
@@ -281,6 +283,16 @@ class Uploader:
             tags[SYNCED] = copy.run_id
         self.source.store.log_batch(run.run_id, tags=tags)
         self._copy_ids[run.run_id] = copy.run_id
+
+
+def _supersedes(run: StoredRun, copy: StoredRun) -> bool:
+    """Whether a run that has ended by itself replaces what `recover` has made of its copy."""
+    return RECOVERED in copy.tags and RECOVERED not in run.tags
+
+
+def _written_by_recover(run: StoredRun) -> Collection[str]:
+    """The metrics that `recover` writes when it closes a run."""
+    return run.metrics if session_of(run.tags) else ("duration_seconds",)
 
 
 def _file_of_job(shard: str, path: str) -> str:

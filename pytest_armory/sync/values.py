@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from json import dumps
 from typing import TypeAlias
@@ -57,16 +57,26 @@ def missing_tags(tags: Mapping[str, str], copy: StoredRun) -> list[tuple[str, st
 
 
 def missing_metrics(
-    source: TransferEnd, run: StoredRun, target: TransferEnd, copy: StoredRun
+    source: TransferEnd,
+    run: StoredRun,
+    target: TransferEnd,
+    copy: StoredRun,
+    final: Collection[str] = (),
 ) -> list[MetricPoint]:
-    """Each value of each metric that the copy lacks."""
+    """Each value of each metric that the copy lacks.
+
+    Of the metrics ``final`` the run's last value becomes the copy's, though that has a later one.
+    """
     missing = []
     for name in run.metrics:
-        known = set()
-        if name in copy.metrics:
-            known = {_identity(point) for point in target.metric_history(copy.run_id, name)}
+        there = target.metric_history(copy.run_id, name) if name in copy.metrics else []
+        known = {_identity(point) for point in there}
         history = source.metric_history(run.run_id, name)
         missing += [point for point in history if _identity(point) not in known]
+        if name in final and there:
+            last = max([*history, *there], key=lambda point: (point.step, point.time, point.value))
+            if last.value != run.metrics[name]:
+                missing.append(last._replace(value=run.metrics[name], time=last.time + 1))
     return missing
 
 

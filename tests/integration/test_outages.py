@@ -344,19 +344,82 @@ def test_a_slow_server_is_not_the_tests_time(evals: Evals, proxy: Proxy, name: s
 def test_a_server_that_dies_when_the_last_test_runs(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str
 ) -> None:
-    """Its session run is closed as what it was, by `recover` or the next session."""
+    """Its session run is closed as what it was, by `sync`."""
     proxy.fault = outages.after(9, outages.reset)
     source = SOURCE.replace('mlflow.log_metric("own", i)', 'track_metrics({"own": i})')
     run(evals, proxy.url, name, source=source)
     proxy.fault = None
     assert commands.main(["sync"]) == 0
-    forget_outage()
-    assert commands.main(["recover", "--armory-tracking-uri", proxy.url]) == 0
     runs = there(mlflow_server, name)
     (session,) = [one for one in runs if one.data.tags.get("armory.kind") == "session"]
     assert session.info.status == "FAILED"
     assert session.data.metrics["passed"] == 2
     assert {one.data.tags["mlflow.parentRunId"] for one in attempts(runs)} == {session.info.run_id}
+    assert len(attempts(runs)) == 3
+    evals.check_accounted(2)
+
+
+@pytest.mark.parametrize(
+    ("first", "way"), [("sync", ()), ("recover", ("-n1",))], ids=["sync", "recover-n1"]
+)
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_a_session_run_whose_experiment_has_nothing_waiting(
+    evals: Evals,
+    proxy: Proxy,
+    mlflow_server: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+    first: str,
+    way: tuple[str, ...],
+) -> None:
+    """The server goes down when its evaluations have ended: sync closes it all the same."""
+    client = MlflowClient(mlflow_server)
+    if by == "id":
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", client.create_experiment(name))
+    named = f'(name="{name}")' if by == "name" else ""
+    down = evals.pytester.path / "down"
+    proxy.fault = lambda one, handler: down.exists() and outages.reset(one, handler)
+    evals.pytester.makeini("[pytest]\narmory_budget = 2")
+    evals.write(f"""
+        import pytest, time
+        from pathlib import Path
+        from mlflow import MlflowClient
+        @pytest.mark.evaluation{named}
+        @pytest.mark.parametrize("i", range(2))
+        def test_first(i): assert i != 1
+        def test_ordinary():
+            client = MlflowClient("{mlflow_server}")
+            found = client.get_experiment_by_name("{name}").experiment_id
+            ended = "attributes.status != 'RUNNING'"
+            while len(client.search_runs([found], ended)) < 2: time.sleep(0.05)
+            Path("{down}").touch()
+        @pytest.mark.evaluation(name="{name} other")
+        def test_second(): pass
+    """)
+    result = evals.run("--armory-tracking-uri", proxy.url, *way)
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*the end of this job is recorded locally, `pytest-armory sync*"])
+    evals.check_accounted(1)
+    down.unlink()
+    forget_outage()
+    if first == "recover":
+        assert commands.main(["recover", "--armory-tracking-uri", proxy.url]) == 0
+    assert commands.main(["sync", "--armory-tracking-uri", proxy.url]) == 0
+    for experiment, failed in ((name, 1), (f"{name} other", 0)):
+        runs = there(mlflow_server, experiment)
+        (session,) = [run for run in runs if run.data.tags.get("armory.kind") == "session"]
+        assert session.info.status == "FAILED"
+        assert counts_of(session)["evaluations"] == 1 + failed
+        assert session.data.metrics["failed"] == failed
+        assert session.data.metrics["session/evaluations"] == 3
+        assert "armory.recovered" not in session.data.tags
+        assert "3 evaluations" in session.data.tags["mlflow.note.content"]
+        mine = attempts(runs)
+        assert len(mine) == 1 + failed
+        assert {one.data.tags["mlflow.parentRunId"] for one in mine} == {session.info.run_id}
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    assert client.get_experiment_by_name(f"experiment {given}") is None
 
 
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
@@ -503,6 +566,7 @@ def test_a_server_that_is_restarted_with_an_empty_database(
     assert "4 evaluations: 4 passed" in text
     assert "not stored: 1 evaluation" in text  # it is gone
     assert "opened again, without steps and artifacts stored before (test_during)" in text
+    evals.check_invariant(result, 4, *way, lost=1, there=found[name])
 
 
 @pytest.fixture(scope="module")
