@@ -611,6 +611,7 @@ def test_several_engines_in_one_test(evals: Evals, track: bool) -> None:
         metrics = evals.run_of("test_two").data.metrics
         assert (metrics["accuracy"], metrics["pgd/accuracy"]) == (0.9, 0.1)
         assert "pgd/samples" not in result.stdout.str()
+        evals.check_invariant(result, attempts=3)
 
 
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "in memory"])
@@ -642,6 +643,7 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
         metrics = evals.run_of("test_hat").data.metrics
         assert (metrics["pass_at_8"], metrics["pass_hat_8"]) == (0.9, 0.1)
         assert evals.run_of("test_two_calls").data.metrics["a_b"] == 0.9
+        evals.check_invariant(result, attempts=3)
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,7 @@ def test_a_live_session_that_has_lost_a_worker_is_left_to_itself(
     alive.gone()
     assert commands.main(["recover"]) == 0
     assert leases(evals) == []
-    assert "RUNNING" not in {run.info.status for run in evals.read()}
+    evals.check_accounted(3)
 
 
 @pytest.mark.parametrize("first", ["killed", "whole"], ids=["opener", "joiner"])
@@ -360,6 +360,7 @@ def test_a_killed_job_of_a_shared_session_is_summed_up(
     assert commands.main(["recover"]) == 0
     assert [run.to_dictionary() for run in evals.sessions()] == before
     assert leases(evals) == []
+    evals.check_accounted(3)
 
 
 @pytest.mark.parametrize("first", ["recover", "retry"])

@@ -476,7 +476,9 @@ def test_output_without_end_is_cut(evals: Evals) -> None:
             print("x" * 1000)
             assert False
     """)
-    evals.run("--show-capture=no", "--tb=line").assert_outcomes(failed=4)
+    quiet = ("--show-capture=no", "--tb=line")
+    result = evals.run(*quiet)
+    result.assert_outcomes(failed=4)
     said = {}
     for name in ("test_prints", "test_reports", "test_teardown", "test_short"):
         run = evals.run_of(name)
@@ -493,6 +495,7 @@ def test_output_without_end_is_cut(evals: Evals) -> None:
     assert "short" in said["test_prints"]
     assert "left out" not in said["test_short"]
     assert "x" * 1000 in said["test_short"]
+    evals.check_invariant(result, 4, *quiet)
 
 
 def test_a_test_sees_its_own_entities_tracked_or_not(evals: Evals) -> None:

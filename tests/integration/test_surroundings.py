@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import threading
 import time
@@ -13,6 +15,7 @@ from conftest import Evals
 from faults import Session
 from loopback import Handler
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from servers import Proxy, free_port
 
 from pytest_armory.cli import main as commands
@@ -22,14 +25,23 @@ from pytest_armory.store.circuit import _circuits
 Start = Callable[..., Session]
 ONE, WORKER = ("-p", "no:xdist"), ("-n1",)
 
+
+def runs_at(server: str, name: str) -> list[Run]:
+    """The runs of an experiment at a server; none where there is no such experiment."""
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name(name)
+    return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+
 TESTS = """
-    import pytest, time
+    import os, pytest, time
     from pathlib import Path
     from pytest_armory import track_metrics
     pytestmark = pytest.mark.evaluation(name="NAME")
     def test_first(): track_metrics({"x": 1})
     def test_waits(mark):
         track_metrics({"x": 2})
+        mark(f"pid-{os.getpid()}")
         mark("waits")
         while not (Path(__file__).parent / "marks" / "go").exists(): time.sleep(0.02)
     def test_last(): track_metrics({"x": 3})
@@ -61,14 +73,11 @@ def test_a_server_that_redirects(
     """)
     result = evals.run("--armory-tracking-uri", proxy.url)
     result.assert_outcomes(passed=1, failed=1)
-    client = MlflowClient(mlflow_server)
-    experiment = client.get_experiment_by_name(name)
-    there = client.search_runs([experiment.experiment_id]) if experiment else []
+    there = runs_at(mlflow_server, name)
     waiting = [run for run in evals.read() if "armory.nodeid" in run.data.tags]
-    assert len([run for run in there if "armory.nodeid" in run.data.tags]) + len(waiting) == 2
-    assert [run for run in there if run.info.status == "RUNNING"] == []
     assert len(waiting) == (0 if code > 302 else 2)
     assert ("recorded locally" in result.stdout.str()) == bool(waiting)
+    evals.check_invariant(result, 2, there=there)
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
@@ -95,10 +104,7 @@ def test_sync_and_recover_while_a_session_is_at_work(
     codes = sorted(code() for code in syncs)
     assert codes[0] == 0
     assert commands.main(["sync", "--to", mlflow_server]) == 0
-    client = MlflowClient(mlflow_server)
-    experiment = client.get_experiment_by_name(name)
-    assert experiment is not None
-    there = client.search_runs([experiment.experiment_id])
+    there = runs_at(mlflow_server, name)
     names = [str(r.info.run_name) for r in there if r.data.tags["armory.kind"] == "evaluation"]
     assert sorted(names) == ["test_first", "test_last", "test_waits"]
     assert len(there) == 4
@@ -118,26 +124,36 @@ def start_sync(evals: Evals, server: str) -> Callable[[], int]:
     return lambda: process.wait(120)
 
 
-@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+@pytest.mark.parametrize(
+    ("way", "stopped"),
+    [(ONE, "group"), (WORKER, "group"), (WORKER, "worker")],
+    ids=["one", "n1", "worker"],
+)
 def test_a_process_that_is_stopped_is_not_dead(
     evals: Evals,
     start: Start,
     capsys: pytest.CaptureFixture[str],
     name: str,
     way: tuple[str, ...],
+    stopped: str,
 ) -> None:
+    """All of them, or the worker alone, whose controller lives on."""
     evals.write(TESTS.replace("NAME", name))
     session = start(*way)
     session.wait_for("waits")
-    session.send(signal.SIGSTOP)
-    time.sleep(1)
+    (worker,) = (int(mark.name[4:]) for mark in session.marks.glob("pid-*"))
+
+    def send(number: int) -> None:
+        session.send(number) if stopped == "group" else os.kill(worker, number)
+
+    send(signal.SIGSTOP)
     assert commands.main(["recover"]) == 0
     assert "nothing to close" in capsys.readouterr().out
     evals.write("import pytest\n@pytest.mark.evaluation\ndef test_other(): pass")
     other = evals.run("-k", "test_other")
     other.assert_outcomes(passed=1)
     assert "was killed" not in other.stdout.str()
-    session.send(signal.SIGCONT)
+    send(signal.SIGCONT)
     (session.marks / "go").touch()
     assert session.wait() == 0, session.output
     assert "3 evaluations: 3 passed" in session.output
@@ -251,3 +267,40 @@ def test_gevent_has_patched_the_process(
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["2 evaluations: 1 passed, 1 failed, tracked to *"])
     assert threading.active_count() < 50
+    evals.check_invariant(
+        result, 2, *way, there=runs_at(proxy.server, name) if remote else (), subprocess=True
+    )
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_json_is_patched_while_a_server_is_tracked_to(
+    evals: Evals, mlflow_server: str, name: str, way: tuple[str, ...]
+) -> None:
+    """MLflow's own requests need it: what they would have written is named, and nothing else."""
+    evals.write(f"""
+        import json, pytest
+        from unittest import mock
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="{name}", at_least={{"x": 0}})
+        @pytest.fixture
+        def loads():
+            with mock.patch("json.loads", side_effect=ValueError("patched")): yield
+        @pytest.fixture
+        def dumps():
+            with mock.patch("json.dumps", return_value="{{}}"): yield
+        def test_loads(loads): track_metrics({{"x": 1}})
+        def test_dumps(dumps): track_metrics({{"x": 2}})
+        def test_next(): track_metrics({{"x": 3}})
+        def test_failed(loads): assert 0
+    """)
+    result = evals.run(*way, "--armory-tracking-uri", mlflow_server, subprocess=True)
+    result.assert_outcomes(passed=3, failed=1)
+    text = result.stdout.str()
+    assert "4 evaluations: 3 passed, 1 failed" in text
+    assert re.search(r"warning: writing to a run failed at .*: patched .*test_loads", text)
+    assert re.search(r"warning: writing to a run failed at .*test_dumps", text)
+    assert "INTERNALERROR" not in text
+    there = runs_at(mlflow_server, name)
+    outcomes = {str(r.info.run_name): r.data.tags.get("armory.outcome") for r in there}
+    assert outcomes["test_next"] == "passed"
+    evals.check_invariant(result, 4, *way, there=there, subprocess=True)

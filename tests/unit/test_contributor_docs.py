@@ -81,6 +81,59 @@ def test_contributing_names_every_file() -> None:
     assert {file for file in unnamed if not file.startswith(folders)} == set()
 
 
+def guarantees(page: str) -> list[tuple[str, set[str]]]:
+    """Each line of a page with the tests it names, as ``file::test``, or the file or folder alone.
+
+    Without a file, a test is in the one that was named before, of a row in that of its table.
+    """
+    found, table, file = [], "", ""
+    for line in (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines():
+        is_head = line.startswith("|") and "| checked by" in line
+        file = table if line.startswith("|") and not is_head else file
+        named = set()
+        for span in re.findall(r"`([^`]+)`", line):
+            match = re.fullmatch(
+                r"([\w/]+\.py|(?:tests|benchmarks)[\w/]*/)?(?:::)?(test_\w+)?", span
+            )
+            if match and any(match.groups()) and not (match[1] or "").startswith("pytest_armory"):
+                file = match[1] or file
+                named.add(f"{file}::{match[2]}" if match[2] else file)
+        table = file if is_head else table if line.startswith("|") else ""
+        found.append((line, named))
+    return found
+
+
+def missing_tests(named: set[str], sources: dict[str, str]) -> set[str]:
+    """Those of the tests that are in no file of that name."""
+
+    def is_there(one: str) -> bool:
+        file, _, test = one.partition("::")
+        if test:
+            return f"def {test}(" in sources.get(file.rpartition("/")[2], "")
+        return file.rpartition("/")[2] in sources or (ROOT / file).is_dir()
+
+    return {one for one in named if not is_there(one)}
+
+
+@pytest.mark.parametrize("page", ["reliability.md", "security.md"])
+def test_what_is_guaranteed_is_checked_by_tests_that_exist(page: str) -> None:
+    """Every row of the tables names one, but for a row that is checked as the one before."""
+    sources = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py")}
+    lines = guarantees(page)
+    assert missing_tests(set().union(*(named for _, named in lines)), sources) == set()
+    rows = [(line, named) for line, named in lines if re.match(r"\| (?!fault|credential)", line)]
+    assert len(rows) > 3
+    unchecked = [line for line, named in rows if not named and "| the same" not in line]
+    assert unchecked == []
+
+
+def test_a_test_that_a_page_names_may_be_missing() -> None:
+    sources = {"test_faults.py": "def test_ctrl_c(): pass", "test_sync.py": ""}
+    there = {"test_faults.py::test_ctrl_c", "tests/integration/test_sync.py", "tests/unit/values/"}
+    gone = {"test_faults.py::test_ctrl", "test_none.py", "tests/none/", "::test_ctrl_c"}
+    assert missing_tests(there | gone, sources) == gone
+
+
 def test_the_tests_that_a_page_names_exist() -> None:
     sources = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py")}
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,3 +275,31 @@ def test_a_real_server(running: Any, armory_home: Path, monkeypatch: pytest.Monk
 
     served.end(signal.SIGTERM)
     assert not served.is_alive()
+
+
+@pytest.mark.usefixtures("armory_home")
+def test_hosts_and_origins_are_those_that_mlflow_allows(running: Any) -> None:
+    """What is named is allowed; a page elsewhere is not, nor a host that leads here."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    allowed = ("--allowed-hosts", f"127.0.0.1:{port},evals.example")
+    served = running("--port", str(port), *allowed, "--cors-allowed-origins", "http://page.example")
+    assert served.wait_for(f"{url}/health") == b"OK"
+    path = f"{url}/api/2.0/mlflow/experiments/search"
+
+    def status(**headers: str) -> int:
+        headers = {"Content-Type": "application/json", **headers}
+        request = urllib.request.Request(path, b'{"max_results": 1}', headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert status() == 200
+    assert status(Host="evals.example") == 200
+    assert status(Host="rebound.example") == 403
+    assert status(Origin="http://page.example") == 200
+    assert status(Origin="http://elsewhere.example") == 403
+    served.end(signal.SIGTERM)
