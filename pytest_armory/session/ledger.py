@@ -22,7 +22,7 @@ from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.reproduce import Files
 from pytest_armory.session.resume import DoneBefore
-from pytest_armory.session.session_runs import SessionRuns, circuit_at, keep_end
+from pytest_armory.session.session_runs import SessionRuns, circuit_at, keep_end, unclosed_at_server
 from pytest_armory.session.stored_records import unreadable
 from pytest_armory.session.stored_session import (
     Ending,
@@ -269,26 +269,15 @@ class Ledger:
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
-        experiments = self._unclosed(has_end=bool(tags))
+        experiments = unclosed_at_server(self.runs, self._attempts.records)
+        is_kept = experiments or (self._waiting is not None and self._waiting.experiment_ids)
+        if tags and not is_kept and not self.runs.is_in_reach:
+            experiments = self._experiment
         if experiments:
             waiting = self._runs_for(waiting=True)
             keep_end(waiting, experiments, summary, tags, self.sync_command)
         summary = replace(summary, problems=self._problems(), open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
-
-    def _unclosed(self, has_end: bool) -> dict[str, str | None]:
-        """The experiments whose session runs are open at a server out of reach: names with ids.
-
-        ``has_end`` says that there is an end of this job to keep, whatever runs it has opened.
-        """
-        if not self.where.is_remote or self.runs.is_in_reach:
-            return {}
-        there = [record for record in self._attempts.records if not record.waiting]
-        names = {record.experiment_id: record.experiment for record in there}
-        found: dict[str, str | None]
-        found = {names[one]: one for one in self.runs.unclosed if names.get(one)}
-        is_kept = self._waiting is not None and self._waiting.experiment_ids
-        return self._experiment if has_end and not found and not is_kept else found
 
     def _read_again(self, summary: Summary, interrupted: bool) -> Summary:
         """A summary with what the session's other jobs have written by now, if any."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
-from pytest_armory.records import name_by_id
+from pytest_armory.records import EvaluationRecord, name_by_id
 from pytest_armory.records.tags import PART, job_tags
 from pytest_armory.session.identity import Identity, process_tags
 from pytest_armory.session.reproduce import Files, for_another_job
@@ -101,19 +101,6 @@ class SessionRuns:
             here = [run for run in runs if run.experiment_id == experiment_id]
             self._runs.setdefault(experiment_id, first_session_run(here))
 
-    def open_for(self, experiment: str, remote_id: str | None) -> str | None:
-        """The id of the session run that waits for an experiment, which has an id at its server.
-
-        It is opened if there is none. Raises :class:`TrackingError`.
-        """
-        from pytest_armory.store import open_store
-
-        store = open_store(self.where)
-        run_id = self.parent_of(store.experiments.id_of(experiment))
-        if run_id is not None and remote_id and experiment == name_by_id(remote_id):
-            store.log_batch(run_id, tags={"armory.experiment_id": remote_id})
-        return run_id
-
     def tag(self, experiment: str, experiment_id: str | None, tags: Mapping[str, str]) -> None:
         """Write tags to the session run of an experiment, by its name, or by its id if it has none.
 
@@ -124,7 +111,7 @@ class SessionRuns:
         store = open_store(self.where)
         if self.is_waiting:
             name = experiment or name_by_id(str(experiment_id))
-            run_id = self.open_for(name, experiment_id)
+            run_id = _open_waiting(self, name, experiment_id)
         else:
             if experiment or experiment_id is None:
                 experiment_id = store.experiments.id_of(experiment)
@@ -341,6 +328,16 @@ def closing(runs: SessionRuns, summary: Summary) -> list[Callable[[], object]]:
     ]
 
 
+def unclosed_at_server(
+    runs: SessionRuns, records: Sequence[EvaluationRecord]
+) -> dict[str, str | None]:
+    """The experiments whose session runs are open at a server out of reach: names with ids."""
+    if not runs.where.is_remote or runs.is_in_reach:
+        return {}
+    names = {one.experiment_id: one.experiment for one in records if not one.waiting}
+    return {names[one]: one for one in runs.unclosed if names.get(one)}
+
+
 def keep_end(
     waiting: SessionRuns,
     experiments: Mapping[str, str | None],
@@ -357,7 +354,7 @@ def keep_end(
     done = set(waiting.experiment_ids)  # closed already, as evaluations wait in them
     try:
         for experiment, remote_id in experiments.items():
-            waiting.open_for(experiment, remote_id)
+            _open_waiting(waiting, experiment, remote_id)
     except TrackingError as error:
         waiting.note_failure(error)
     if done == set(waiting.experiment_ids):
@@ -367,6 +364,20 @@ def keep_end(
         f"{waiting.waits_for} is out of reach: the end of this job is recorded locally, "
         f"`{sync_command}` uploads it"
     )
+
+
+def _open_waiting(runs: SessionRuns, experiment: str, remote_id: str | None) -> str | None:
+    """The id of the session run that waits for an experiment, which has an id at its server.
+
+    It is opened if there is none. Raises :class:`TrackingError`.
+    """
+    from pytest_armory.store import open_store
+
+    store = open_store(runs.where)
+    run_id = runs.parent_of(store.experiments.id_of(experiment))
+    if run_id is not None and remote_id and experiment == name_by_id(remote_id):
+        store.log_batch(run_id, tags={"armory.experiment_id": remote_id})
+    return run_id
 
 
 def generation_at(where: Destination) -> int:
