@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun
 
 TRENDS = 40
-"""The most trends of a page; each is a search of the store, and a chart."""
+"""The most trends of a page, and evaluations whose parameters are compared with those of the
+session before; each is a search of the store."""
 
 SESSIONS = 20
 RUNS_WITH_PICTURES = 24
@@ -37,7 +38,9 @@ def read_details(store: Store, summary: Summary) -> Details:
     records = _ordered(latest(summary.all_records))
     gated = [(r, metric) for r in records for metric in _gated_metrics(r)]
     began = {run.tags["armory.nodeid"]: run.start for run in attempts.values()}
-    shown = dict.fromkeys(record.nodeid for record, _ in gated[:TRENDS])
+    with_trends = [record for record, _ in gated[:TRENDS]]
+    # Those without gates have no trend, but parameters that may differ.
+    shown = [*dict.fromkeys(record.nodeid for record in (*with_trends, *records))][:TRENDS]
     earlier = {n: sessions_of(store, n, SESSIONS, began.get(n)) for n in shown}
     files = [*_files(store, records, attempts)]
     first = min(session_runs, key=lambda run: run.start, default=None)

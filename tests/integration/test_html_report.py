@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,13 +47,19 @@ def test_the_page_at_the_end_of_a_session(evals: Evals, each_way: Sequence[str])
 def test_the_page_of_a_stored_session(
     evals: Evals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    ungated = """
+        @pytest.mark.evaluation
+        def test_b(evaluation_run):
+            evaluation_run.log_params({"D": %s})
+    """
     for i, accuracy in enumerate((0.8, 0.9, 0.7)):
-        evals.write(SUITE.format(accuracy))
+        evals.write(textwrap.dedent(SUITE.format(accuracy)) + textwrap.dedent(ungated % i))
         evals.run("--armory-session", f"s{i}")
     target = tmp_path / "report.html"
     assert main(["report", "s1", "--html", str(target)]) == 0
     page = target.read_text("utf-8")
     assert "0.6 to 0.7, 2 sessions: kept" in page  # not what came later
+    assert "::test_b</td><td>D</td><td>0</td><td><b>1</b></td>" in page
     assert main(["history", "test_a[0.1]", "--html", str(target)]) == 0
     assert "3 sessions: kept" in target.read_text("utf-8")
     for command in (["report", "s1"], ["history", "test_a"]):
