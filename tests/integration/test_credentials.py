@@ -236,7 +236,7 @@ def test_a_delivery_to_another_origin_carries_no_credentials(
     monkeypatch.setenv("HOME", str(tmp_path))
     evals.write(SOURCE)
     with listening(elsewhere) as other, listening(in_force) as own:
-        evals.run("--armory-tracking-uri", other, "-o", "armory_budget=1")
+        result = evals.run("--armory-tracking-uri", other, "-o", "armory_budget=1")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
         seen.clear()
         capsys.readouterr()
@@ -264,6 +264,7 @@ def test_a_delivery_to_another_origin_carries_no_credentials(
         assert commands.main(["sync", "--armory-tracking-uri", other]) == 1
         basic = b64encode(b"ann:her-passw0rd").decode()
         assert {authorization for _, authorization in seen} == {f"Basic {basic}"}
+    evals.check_invariant(result, 1)
 
 
 def test_a_database_whose_user_was_stripped(
@@ -352,6 +353,7 @@ def test_mantiks_password_is_for_no_other_server(
     basic = b64encode(f"{user}:{password}".encode()).decode()
     assert {authorization for _, authorization, _ in seen} == {f"Basic {basic}"}
     assert not any(PASSWORD.encode() in body for _, _, body in seen)
+    evals.check_invariant(result, 1, *way)
     capsys.readouterr()
 
 
