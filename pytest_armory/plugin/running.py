@@ -27,9 +27,17 @@ if TYPE_CHECKING:
 
 
 def _is_parametrization(_: object, fixturedef: pytest.FixtureDef[Any], *__: object) -> bool:
-    """Whether a fixture only returns the value of an argument that a test is parametrized with."""
+    """Whether a fixture only returns the value of an argument that a test is parametrized with.
+
+    pytest makes the fixtures that call ``setup_module`` and its like in the same module.
+    """
     function = fixturedef.func
-    return isinstance(function, FunctionType) and function.__module__ == "_pytest.python"
+    return isinstance(function, FunctionType) and (
+        (function.__module__, function.__name__) == _OF_PARAMETERS
+    )
+
+
+_OF_PARAMETERS = ("_pytest.python", "get_direct_param_fixture_func")
 
 
 class RunningHooks:
