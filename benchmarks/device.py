@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,64 @@ def check_workers() -> dict[str, bool]:
     }
 
 
+TRAINERS = """
+import lightning, pytest, torch
+from torch.utils.data import DataLoader, TensorDataset
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from pytest_armory import track_metrics
+
+class Module(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(4, 2)
+    def test_step(self, batch, index, dataloader_idx=0):
+        inputs, targets = batch
+        self.log("acc", (self.net(inputs).argmax(1) == targets).float().mean())
+
+def loader(seed):
+    draw = torch.Generator().manual_seed(seed)
+    return DataLoader(TensorDataset(torch.rand(64, 4, generator=draw), torch.zeros(64).long()), 16)
+
+@pytest.mark.evaluation(name="trainers", at_least={"acc": 0})
+@pytest.mark.parametrize("loaders", [1, 2])
+def test_lightning(loaders, evaluation_run):
+    trainer = lightning.Trainer(logger=False, enable_progress_bar=False, devices=1)
+    data = [loader(seed) for seed in range(loaders)]
+    results = trainer.test(Module(), data, verbose=False)
+    track_metrics(results)
+    names = {"acc", "acc/dataloader_idx_1"} if loaders == 2 else {"acc"}
+    assert names == evaluation_run.metrics.keys(), (results, evaluation_run.metrics)
+
+@pytest.mark.evaluation(name="trainers", at_least={"test_accuracy": 0})
+def test_hugging_face(evaluation_run, tmp_path):
+    config = BertConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=16)
+    draw = torch.Generator().manual_seed(0)
+    rows = [{"input_ids": torch.randint(0, 32, (8,), generator=draw), "labels": i % 2}
+            for i in range(20)]
+    accuracy = lambda found: {"accuracy": float((found[0].argmax(-1) == found[1]).mean())}
+    trainer = Trainer(BertForSequenceClassification(config), compute_metrics=accuracy,
+                      args=TrainingArguments(str(tmp_path), report_to=[]), eval_dataset=rows)
+    track_metrics(trainer.evaluate())
+    output = trainer.predict(rows)
+    track_metrics(output)
+    assert evaluation_run.metrics["eval_accuracy"] == evaluation_run.metrics["test_accuracy"]
+    assert evaluation_run.writer.samples.table.count == 20
+"""
+
+
+def check_trainers() -> dict[str, bool]:
+    """Whether the results of real trainers are taken; nothing where they are not installed."""
+    if not all(map(find_spec, ("lightning", "transformers", "accelerate"))):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "test_trainers.py").write_text(TRAINERS, encoding="utf-8")
+        environment = {**os.environ, "ARMORY_HOME": folder}
+        command = [sys.executable, "-m", "pytest", "-q", "--armory-track"]
+        done = subprocess.run(command, cwd=folder, env=environment, check=False)
+    return {"results of Lightning's and Hugging Face's trainers are taken": done.returncode == 0}
+
+
 def speed(device: torch.device) -> float:
     """Samples per second of a larger module on the device, batches coming from the CPU."""
     layers: list[Any] = [nn.Linear(10, 2048), nn.ReLU(), nn.Linear(2048, 2048), nn.ReLU()]
@@ -172,7 +231,7 @@ def main() -> int:
     print(f"torch {torch.__version__} on {device} ({name})")
     checks = check_engine(device)
     if device.type == "cuda":
-        checks |= check_workers()
+        checks |= {**check_workers(), **check_trainers()}
     for text, holds in checks.items():
         print(f"{'yes' if holds else 'NO ':3}  {text}")
     if device.type != "cpu":
