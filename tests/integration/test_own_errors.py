@@ -56,7 +56,10 @@ def body_of(label: str, name: str) -> CellType:
     """Where a guarded hook keeps the function that it guards."""
     holder: Any = {"hooks": hooks, **{c.__name__: c for c in (RunningHooks, ReportingHooks)}}[label]
     hook = inspect.getattr_static(holder, name)
-    return hook.__closure__[hook.__code__.co_freevars.index("hook")]
+    while hasattr(hook, "is_guarded"):  # another decorator may be above the guard
+        cell: CellType = hook.__closure__[hook.__code__.co_freevars.index("hook")]
+        hook = cell.cell_contents
+    return cell
 
 
 def broken(body: Callable[..., Any], when: str) -> Callable[..., Any]:
