@@ -458,7 +458,10 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("args", "expected"), REFUSED)
-def test_what_cannot_be_resumed(evals: Evals, args: Sequence[str], expected: str) -> None:
+def test_what_cannot_be_resumed(
+    evals: Evals, args: Sequence[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which has got its device
     evals.write("def test_a(): pass")
     result = evals.run(*args)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
