@@ -13,7 +13,7 @@ import pytest
 from conftest import Evals, verdicts
 
 from pytest_armory.cli import main as commands
-from pytest_armory.plugin import hooks
+from pytest_armory.plugin import fixture_params, hooks
 from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.running import RunningHooks
 
@@ -285,6 +285,20 @@ def test_a_run_that_cannot_be_made_active_is_judged_all_the_same(evals: Evals) -
     assert evals.run_of("test_bad").data.tags["armory.outcome"] == "failed"
 
 
+class Needs(list[Any]):
+    """What a fixture requests, which cannot be noted."""
+
+    def append(self, _: object) -> None:
+        raise ZeroDivisionError("our own")
+
+
+class ExecutionThatFails(fixture_params._Execution):
+    """The execution of a fixture, with :class:`Needs`."""
+
+    def __init__(self, params: fixture_params.Recorded) -> None:
+        super().__init__(params, Needs())
+
+
 INSIDE = {
     "repeats": "pytest_armory.plugin.repeating._has_failed",
     "fixture": "pytest_armory.plugin.hooks._remark_unmarked",
@@ -308,14 +322,7 @@ def test_code_of_ours_inside_of_a_test(
         def test_b(evaluation_run): evaluation_run.log_metrics({"a": 1})
     """)
     if what == "request":
-        evals.pytester.makeconftest("""
-            from pytest_armory.plugin import fixture_params
-            class Needs(list):
-                def append(self, _): raise ZeroDivisionError("our own")
-            class Execution(fixture_params._Execution):
-                def __init__(self, params): super().__init__(params, Needs())
-            fixture_params._Execution = Execution
-        """)
+        monkeypatch.setattr(fixture_params, "_Execution", ExecutionThatFails)
     else:
         monkeypatch.setattr(INSIDE[what], lambda *_: 1 / 0)
     result = evals.run()

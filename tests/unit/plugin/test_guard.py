@@ -58,7 +58,8 @@ def names_of(room: str, holder: object) -> set[str]:
 
 
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
-def test_every_hook_is_guarded(evals: Evals, track: bool) -> None:
+def test_every_hook_is_guarded(evals: Evals, track: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which has got its device
     more = ("--armory-shard=1/2", "--armory-session=s", "--armory-devices=0")
     args = evals.arguments("-p", "xdist", *more, track=track)
     config = evals.pytester.parseconfigure(*args)
