@@ -151,12 +151,13 @@ def changes(run: Score, base: Score) -> tuple[Any, Any]:
     numpy = import_module("numpy")
     ids, new = _means(run.valid)
     others, old = _means(base.valid)
-    if len(ids) == len(others) and (ids == others).all():
-        gains = new - old
-    else:
+    if len(ids) != len(others) or not (ids == others).all():
         ids, here, there = numpy.intersect1d(ids, others, assume_unique=True, return_indices=True)
-        gains = new[here] - old[there]
-    return ids[gains != 0], gains[gains != 0]
+        new, old = new[here], old[there]
+    with numpy.errstate(invalid="ignore"):  # of two infinite values no change is known
+        gains = new - old
+    has_changed = (gains < 0) | (gains > 0)
+    return ids[has_changed], gains[has_changed]
 
 
 def _means(score: Score) -> tuple[Any, Any]:

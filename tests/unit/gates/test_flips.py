@@ -60,3 +60,10 @@ def test_changes_are_those_of_the_shared_samples(both: dict[int, Any], random: A
     expected = {key: float(new) - float(old) for key, (new, old) in both.items() if new != old}
     assert dict(zip(ids.tolist(), gains.tolist(), strict=True)) == expected
     assert len(flips(run, base, most=100)) == len(expected)
+
+
+def test_two_infinite_values_are_no_change() -> None:
+    infinite = float("inf")
+    run, base = score([infinite, infinite, 1.0]), score([infinite, 1.0, infinite])
+    ids, gains = changes(run, base)
+    assert dict(zip(ids.tolist(), gains.tolist(), strict=True)) == {1: infinite, 2: -infinite}
