@@ -7,6 +7,7 @@ Each round is a fresh interpreter under ``-X importtime``; medians are printed, 
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import subprocess
@@ -22,7 +23,10 @@ START = "import pytest; import pytest_armory.plugin; import pytest_armory.hooksp
 def imported(statements: str) -> dict[str, float]:
     """Cumulative import time of every top-level import, in milliseconds."""
     command = [sys.executable, "-X", "importtime", "-c", statements]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()
+    environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # where a user starts, modules are compiled
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    lines = done.stderr.splitlines()
     rows = [re.fullmatch(r"import time: +\d+ \| +(\d+) \| (\w.*)", line) for line in lines]
     return {row.group(2): int(row.group(1)) / 1000 for row in rows if row}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_settings] = options.UNTRACKED
     config.addinivalue_line("markers", marker.MARKER_HELP)
     settings = options.read_settings(config)
-    config.stash[_settings] = replace(settings, track=False)  # until it is registered
+    config.stash[_settings] = settings._replace(track=False)  # until it is registered
     is_ours = True if settings.track and settings.marker is None else settings.marker
     config.stash[marker.IS_OURS] = is_ours
     _register(config, settings)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import pytest
@@ -75,8 +75,7 @@ INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
 """Each ini key with its type, None for one line of text, and its help."""
 
 
-@dataclass(frozen=True)
-class JobSettings:
+class JobSettings(NamedTuple):
     """The settings of one job among several; ``shard`` None if it runs the whole collection.
 
     ``resume`` says whether evaluations that passed already are skipped, ``resume_any`` whether that
@@ -91,7 +90,7 @@ class JobSettings:
     repeats: int | None = None
     default_repeats: int = 1
     shard: ShardJob | None = None
-    durations: Mapping[str, float] = field(default_factory=dict)
+    durations: Mapping[str, float] = MappingProxyType({})
 
 
 def read_job_settings(
@@ -129,7 +128,7 @@ def read_job_settings(
     except ArmoryUsageError as error:
         raise pytest.UsageError(f"armory: {error}") from None
     _hand_to_workers(config, job, durations)
-    return replace(settings, shard=job, durations=known)
+    return settings._replace(shard=job, durations=known)
 
 
 def given(option: str | None, key: str) -> str | None:

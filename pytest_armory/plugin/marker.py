@@ -6,8 +6,8 @@ The functions are pure: they read pytest's items and configuration.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -32,16 +32,15 @@ MARKER_HELP = (
 )
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A test's merged evaluation markers."""
 
     name: str | None = None
     description: str | None = None
-    tags: Mapping[str, object] = field(default_factory=dict)
-    at_least: Mapping[str, float] = field(default_factory=dict)
-    at_most: Mapping[str, float] = field(default_factory=dict)
-    baseline: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, object] = MappingProxyType({})
+    at_least: Mapping[str, float] = MappingProxyType({})
+    at_most: Mapping[str, float] = MappingProxyType({})
+    baseline: Mapping[str, str] = MappingProxyType({})
     unclear: str | None = None
     version: str | int | None = None
     activate: bool | None = None

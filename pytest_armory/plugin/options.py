@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_armory.plugin import job_options, verdict_options
 from pytest_armory.plugin.job_options import JobSettings, read_job_settings, session_of_job
@@ -38,8 +38,7 @@ INI_TOLERANCES = "armory_tolerances"
 INI_CONFIDENCE = "armory_confidence"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of a session; ``uri`` None is the local database."""
 
     track: bool
@@ -57,10 +56,10 @@ class Settings:
     patch: bool = True
     session: str | None = None
     baseline: Reference | None = None
-    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    tolerances: Mapping[str, Tolerance] = MappingProxyType({})
     confidence: float = 0.95
-    jobs: JobSettings = field(default_factory=JobSettings)
-    verdicts: VerdictSettings = field(default_factory=VerdictSettings)
+    jobs: JobSettings = JobSettings()
+    verdicts: VerdictSettings = VerdictSettings()
 
 
 UNTRACKED = Settings(track=False, uri=None, experiment="pytest", experiment_id=None, summary=None)
@@ -282,7 +281,7 @@ def _confidence(text: str) -> float:
     import pytest
 
     if not text:
-        return Settings.confidence
+        return UNTRACKED.confidence
     if not re.fullmatch(r"\d+(\.\d+)?", text) or not 50 <= float(text) < 100:
         raise pytest.UsageError(
             f"armory: {INI_CONFIDENCE} must be percent, at least 50 and below 100, got {text!r}; "

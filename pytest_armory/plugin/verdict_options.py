@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import pytest
@@ -39,8 +38,7 @@ INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
 """Each ini key with its type, None for one line of text, and its help."""
 
 
-@dataclass(frozen=True)
-class VerdictSettings:
+class VerdictSettings(NamedTuple):
     """What verdicts depend on; ``overrides`` says that ``unclear`` is from the command line."""
 
     unclear: str = "pass"
