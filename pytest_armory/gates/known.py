@@ -54,6 +54,7 @@ class Sources:
     def __post_init__(self) -> None:
         self._own = self.own if self.own is not None else SampleTable()
         self._tables: dict[str, SampleTable] | None = None
+        self._scores: dict[tuple[int, str], Score | None] = {}
         self._seconds, self._waiting = SECONDS, 0
 
     def of(
@@ -87,11 +88,18 @@ class Sources:
 
     def _pair(self, metric: str) -> tuple[Score, Score] | None:
         """A score and the baseline's, of the same samples, where the baseline's have been read."""
-        score = self._own.score(metric)
+        score = self._score(self._own, metric)
         if score is None or not self._tables:
             return None
-        base = next(iter(self._tables.values())).score(metric)
+        base = self._score(next(iter(self._tables.values())), metric)
         return None if base is None or base.digest != score.digest else (score, base)
+
+    def _score(self, table: SampleTable, metric: str) -> Score | None:
+        """A score of a table, made once, for its digest takes time."""
+        key = (id(table), metric)
+        if key not in self._scores:
+            self._scores[key] = table.score(metric)
+        return self._scores[key]
 
     def read_flips(self, metric: str, most: int) -> list[str]:
         """The same, whether or not the metric has a gate. Raises :class:`TrackingError`."""
@@ -100,7 +108,7 @@ class Sources:
         return self.flips(metric, part is not None and metric in part.higher_is_worse, most)
 
     def _known(self, metric: str, tolerance: Tolerance, value: float) -> Known:
-        score = self._own.score(metric)
+        score = self._score(self._own, metric)
         if tolerance.noise:
             return Known(history=self.history(metric))
         if score is None and metric in self.functions and self._own and self.runs:
@@ -117,7 +125,7 @@ class Sources:
         if not any(run.has_samples for run in self.runs):
             return Known(remark=NO_SAMPLES)
         try:
-            bases = [(key, table.score(metric)) for key, table in self._read().items()]
+            bases = [(key, self._score(table, metric)) for key, table in self._read().items()]
         except TrackingError as error:
             self.problems.append(f"the baseline's samples cannot be read: {error}")
             return Known(unreadable=UNREADABLE)

@@ -105,9 +105,7 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Com
         terms=terms,
     )
     verdicts = _by_evidence(judged, sources, {**lines, **tolerances}, by_key, attempt.problems)
-    if sources is not None:
-        attempt.run.writer.samples.changes = {name: sources.changes(name) for name in sources.names}
-        verdicts = [_with_flips(verdict, sources) for verdict in verdicts]
+    verdicts = verdicts if sources is None else _with_changes(verdicts, sources, attempt)
     verdicts = [_naming_evaluations(_known(verdict, attempt), attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
@@ -176,8 +174,20 @@ def _by_evidence(
         return judged(known=dict.fromkeys(tolerances, Known(unreadable=NOT_COMPARED)))
 
 
+def _with_changes(verdicts: list[Verdict], sources: Sources, attempt: Attempt) -> list[Verdict]:
+    """The verdicts, missed gates with the samples that changed; the run keeps all changes.
+
+    An unexpected error there leaves the verdicts as they are.
+    """
+    try:
+        attempt.run.writer.samples.changes = {name: sources.changes(name) for name in sources.names}
+        return [_with_flips(verdict, sources) for verdict in verdicts]
+    except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+        attempt.problems.append(f"changed samples are not shown: {unexpected_error(error)}")
+        return verdicts
+
+
 def _with_flips(verdict: Verdict, sources: Sources) -> Verdict:
-    """A verdict on a missed gate with the samples that changed."""
     if verdict.state != "failed" or not verdict.verdict:
         return verdict
     found = sources.flips(verdict.metric, bool(verdict.higher_is_worse))

@@ -248,6 +248,37 @@ def test_samples_that_cannot_be_read_are_not_judged(evals: Evals, worse: SetWors
     ])  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("broken", "failed", "line"),
+    [
+        ("of", 0, "not judged: accuracy cannot be compared: the comparison of its samples failed*"),
+        ("changes", 1, "warning: changed samples are not shown: *NotImplementedError*"),
+        ("flips", 1, "warning: changed samples are not shown: *NotImplementedError*"),
+    ],
+)
+def test_an_error_of_ours_about_samples_takes_no_verdict_back(
+    evals: Evals, worse: SetWorse, broken: str, failed: int, line: str
+) -> None:
+    evals.write(FLIPS)
+    evals.run()
+    conftest = f"""
+        import pytest
+        from pytest_armory.gates.known import Sources
+
+        @pytest.fixture(autouse=True)
+        def broken(monkeypatch):
+            def fail(*args, **kwargs):
+                raise NotImplementedError
+
+            monkeypatch.setattr(Sources, {broken!r}, fail)
+    """
+    evals.write(FLIPS, conftest=conftest)
+    worse(24)
+    result = evals.run(*LATEST, subprocess=True)
+    result.assert_outcomes(passed=2 - failed, failed=failed)
+    result.stdout.fnmatch_lines([line])
+
+
 def test_a_baseline_without_samples_is_judged_by_the_change_alone(
     evals: Evals, worse: SetWorse
 ) -> None:
