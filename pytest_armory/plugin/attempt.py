@@ -51,9 +51,11 @@ class Attempt:
         """What the test has logged by ``mlflow.*`` itself, if a gate needed it."""
         self.chief: tuple[str, ...] = ()
         self.changed: tuple[str, ...] = ()
-        self._body_began = 0.0
-        self._body_seconds = 0.0
+        self._opening_began = 0.0
+        self._body_began: float | None = None
+        self._body_ended: float | None = None
         self._body_error: BaseException | None = None
+        self._is_broken_off = False
         self.started = time()  # by now its run is open
         self.stack = ExitStack()
         """The contexts that are entered while the run is open."""
@@ -80,14 +82,18 @@ class Attempt:
         """The test's own time up to now, while it runs."""
         return max(0.0, time() - self.started - self.run.connection.request_seconds)
 
+    def opened(self, began: float) -> None:
+        """Note how long opening its run took, since a time of ``perf_counter``."""
+        self._opening_began = began
+        self.opening_seconds = perf_counter() - began
+
     def begin_body(self) -> None:
         """Note when the test's body begins."""
-        self._body_began = perf_counter()
+        self._body_began, self._body_ended = perf_counter(), None
 
     def end_body(self, error: BaseException | None) -> None:
-        """Note what the body raised, and how long it took."""
-        self._body_error = error
-        self._body_seconds = perf_counter() - self._body_began
+        """Note what the body raised, and when it ended."""
+        self._body_error, self._body_ended = error, perf_counter()
 
     def conclude(self) -> None:
         """Take in by what the body raised how an attempt ended of which nothing is reported."""
@@ -98,11 +104,26 @@ class Attempt:
             outcome = "failed"
             text = self.item.repr_failure(pytest.ExceptionInfo.from_exception(error))
             self.failures.append(f"call:\n{text}")
-        if "setup" not in self.phase_seconds:
-            self.opening_seconds = 0.0  # which is no part of what is known
-        self.phase_seconds["call"] = self._body_seconds
-        self.request_seconds = self.run.connection.request_seconds
+        self._take_times()
         self.phases += [Phase("call", outcome), Phase("teardown", "passed")]
+
+    def break_off(self) -> None:
+        """Take in how long setup and body took up to now, as of a test that Ctrl-C ends."""
+        is_over = any(phase.when == "teardown" for phase in self.phases)
+        if not (is_over or self._is_broken_off):
+            self._take_times()
+            self._is_broken_off = True
+
+    def _take_times(self) -> None:
+        """Take in how long setup and body took, of which no report comes."""
+        now = perf_counter()
+        if self._body_began is None:
+            self.phase_seconds.setdefault("setup", now - self._opening_began)
+        else:
+            if "setup" not in self.phase_seconds:
+                self.opening_seconds = 0.0  # which is no part of what is known
+            self.phase_seconds["call"] = (self._body_ended or now) - self._body_began
+        self.request_seconds = self.run.connection.request_seconds
 
     @property
     def active(self) -> ActiveRun | None:

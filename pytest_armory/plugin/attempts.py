@@ -35,7 +35,7 @@ from pytest_armory.store.destination import Destination
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import running
 from pytest_armory.track.run import EvaluationRun
-from pytest_armory.track.writer import go_on_in
+from pytest_armory.track.writer import Metric, go_on_in
 
 if TYPE_CHECKING:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
@@ -138,7 +138,7 @@ class Attempts:
         )
         if run.run_id is not None:
             attempt.parametrized()  # a fixture that records such a value need not describe it
-        attempt.opening_seconds = perf_counter() - started
+        attempt.opened(started)
         self.current = attempt
         return attempt
 
@@ -257,7 +257,7 @@ class Attempts:
     def _write_result(self, attempt: Attempt, outcome: Outcome) -> None:
         run, problems = attempt.run, attempt.problems
         sampled = run.writer.sample_results()
-        run.metrics["duration_seconds"] = attempt.seconds
+        duration = _duration_of(attempt)
         attempt.chief = user_hooks.chief_metrics_of(attempt.item, attempt.metrics, problems)
         if attempt.baseline is None:
             attempt.baseline = judging.baseline_of(attempt, self.baseline)
@@ -266,7 +266,7 @@ class Attempts:
         run.writer.write(
             params=attempt.described,
             metrics=[
-                ("duration_seconds", attempt.seconds, 0),
+                *duration,
                 *((name, value, 0) for name, value in sampled.metrics.items()),
             ],
             tags={
@@ -302,14 +302,14 @@ class Attempts:
         attempt = self.current
         if attempt is None:
             return None, []
-        outcome = Outcome.INTERRUPTED
+        outcome, duration = Outcome.INTERRUPTED, _duration_of(attempt)
         location = attempt.run.connection.location
         if location is None or not location.store.destination.is_remote:
             return attempt.to_record(outcome), []
         store, run_id = location.store, location.run_id
         params = attempt.to_record().params
         tags = {"armory.outcome": outcome.value}
-        write = partial(store.log_batch, run_id, params=params, tags=tags)
+        write = partial(store.log_batch, run_id, params=params, metrics=duration, tags=tags)
         close = partial(store.close_run, run_id, outcome.status)
         return attempt.to_record(outcome), [write, close]
 
@@ -318,10 +318,10 @@ class Attempts:
         attempt = self.current
         if attempt is None:
             return None
-        outcome = Outcome.INTERRUPTED
+        outcome, duration = Outcome.INTERRUPTED, _duration_of(attempt)
         writer = attempt.run.writer
         known = writer.params.note(attempt.described)
-        writer.write(params=known, tags={"armory.outcome": outcome.value})
+        writer.write(params=known, metrics=duration, tags={"armory.outcome": outcome.value})
         writer.close(outcome.status)
         return attempt.to_record(outcome)
 
@@ -350,6 +350,13 @@ def _mlflow_fixtures(guard: Guard) -> MlflowFixtures:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
 
     return MlflowFixtures(guard)
+
+
+def _duration_of(attempt: Attempt) -> list[Metric]:
+    """How long an attempt took that ends now, as a metric of its run."""
+    attempt.break_off()
+    attempt.run.metrics["duration_seconds"] = attempt.seconds
+    return [("duration_seconds", attempt.seconds, 0)]
 
 
 def _with_earlier(item: pytest.Item, run: EvaluationRun) -> EvaluationRun:

@@ -86,7 +86,9 @@ def test_a_signal_that_ends_the_job(
     assert set(found.values()) == {INTERRUPTED}
     for run in [*evals.runs().values(), *evals.sessions()]:
         assert run.info.end_time / 1000 - sent < 4  # 0.1 on an idle machine
-    assert evals.run_of("test_long").data.metrics["seen"] == 1
+    long = evals.run_of("test_long")
+    assert long.data.metrics["seen"] == 1
+    assert 0 < long.data.metrics["duration_seconds"] < sent + 4 - long.info.start_time / 1000
     (sum_of_all,) = evals.sessions()
     assert sum_of_all.info.status == "KILLED"
     assert sum_of_all.data.metrics["session/not_run"] == (1 if way == ONE else 0)
@@ -156,6 +158,7 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
     assert {run.info.status for run in found.values()} == {"FINISHED", "KILLED"}
     assert found["test_long"].data.tags["armory.outcome"] == "interrupted"
     assert found["test_long"].data.params["load.n"] == "1"
+    assert found["test_long"].data.metrics["duration_seconds"] >= (at == "in-a-request")
     assert found["session"].data.metrics["interrupted"] == 1
     assert commands.main(["recover", "--armory-tracking-uri", proxy.url]) == 0
     assert runs().keys() == {"session", "test_done", "test_long"}

@@ -102,9 +102,10 @@ def test_a_failure_keeps_what_pytest_said(evals: Evals) -> None:
 @pytest.mark.parametrize("leave", ["pytest.exit('enough')", "raise KeyboardInterrupt"])
 @pytest.mark.parametrize("where", ["body", "fixture"])
 def test_leaving_the_session_interrupts_the_run(evals: Evals, leave: str, where: str) -> None:
+    leave = f"time.sleep(0.2); {leave}"
     body, fixture = (leave, "pass") if where == "body" else ("pass", leave)
     evals.write(f"""
-        import pytest, mlflow
+        import pytest, mlflow, time
         @pytest.fixture
         def data():
             mlflow.log_metric("seen", 1)
@@ -124,6 +125,7 @@ def test_leaving_the_session_interrupts_the_run(evals: Evals, leave: str, where:
     }  # fmt: skip
     assert runs["test_left"].data.tags["armory.outcome"] == "interrupted"
     assert runs["test_left"].data.metrics["seen"] == 1
+    assert runs["test_left"].data.metrics["duration_seconds"] >= 0.2
     assert evals.sessions()[0].info.status == "KILLED"
     result.stdout.fnmatch_lines(["*3 evaluations: 1 passed, 1 interrupted, 1 not run*"])
     evals.check_invariant(result, attempts=2)
