@@ -30,6 +30,9 @@ def log_library_results(
     for result in results:
         values = metric_values(result.metrics, convert=convert_result)
         warn_of_refused(values.refused, stacklevel=stacklevel + 1)
+        if result.note:
+            text = f"{result.source!r}: {result.note}"
+            warnings.warn(text, MetricWarning, stacklevel=stacklevel + 1)
         if step is None:
             _log(writer, result, values, stacklevel + 1)
         else:
@@ -38,16 +41,24 @@ def log_library_results(
 
 
 def _log(writer: RunWriter, result: LibraryResult, values: MetricValues, stacklevel: int) -> None:
-    for part in result.samples:
+    parts = [part.renamed(_other_names(part, values.numbers)) for part in result.samples]
+    means = metric_values({n: mean(v) for part in parts for n, v in part.scores.items()})
+    missing = {name: v for name, v in means.numbers.items() if name not in values.numbers}
+    for part in parts:
         try:
-            _keep(writer, result.source, part, values.numbers)
+            _keep(writer, result.source, part)
         except UnfitError as error:
             warnings.warn(
                 f"the samples of {result.source!r} were not kept: {error}",
                 MetricWarning,
                 stacklevel=stacklevel + 1,
             )
-    taken = writer.log_evaluation(result.source, values.numbers, values.arrays, values.names)
+    taken = writer.log_evaluation(
+        result.source,
+        {**values.numbers, **missing},
+        values.arrays,
+        {**means.names, **values.names},
+    )
     shared = {name: first for name, first in taken.items() if name not in _COUNTS}
     if shared:
         name, first = next(iter(shared.items()))
@@ -61,11 +72,8 @@ def _log(writer: RunWriter, result: LibraryResult, values: MetricValues, stackle
         )
 
 
-def _keep(
-    writer: RunWriter, source: str, part: ResultSamples, numbers: Mapping[str, float]
-) -> None:
+def _keep(writer: RunWriter, source: str, part: ResultSamples) -> None:
     """Keep samples. Raises :class:`UnfitError`."""
-    part = part.renamed(_other_names(part, numbers))
     rows = writer.open_samples(
         source, list(part.scores), part.dataset or source, part.higher_is_worse
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
@@ -51,7 +52,16 @@ def read(value: Any) -> LibraryResult | None:
     metrics |= _counts(results, samples)
     name = str(member(evaluated, "task"))
     dataset = member(member(evaluated, "dataset"), "name") or name
-    return LibraryResult(name, metrics, list(_samples(scores, samples, str(dataset))))
+    parts = list(_samples(scores, samples, str(dataset)))
+    return LibraryResult(name, metrics, parts, _note_of(value))
+
+
+def _note_of(log: Any) -> str:
+    """How an evaluation ended that did not succeed: Inspect's ``eval()`` does not raise."""
+    status = member(log, "status")
+    reason = member(member(log, "error"), "message")
+    why = f": {shorten(str(reason), 300, placeholder=' ...')}" if reason else ""
+    return "" if status == "success" else f"its log has the status {status!r}{why}"
 
 
 def _is_log(value: Any) -> bool:
@@ -108,9 +118,12 @@ def _samples(scores: list[Any], samples: list[Any], dataset: str) -> Iterable[Re
 
 
 def _score_name(score: Any) -> str:
-    """The metric that is the mean of a scorer's values, or the scorer."""
+    """The metric that is the mean of a scorer's values, or the scorer.
+
+    ``all`` is that of ``grouped(accuracy(), …)``, beside those of the groups.
+    """
     known = member(score, "metrics") or {}
-    mean = next((f"/{name}" for name in ("accuracy", "mean") if name in known), "")
+    mean = next((f"/{name}" for name in ("accuracy", "mean", "all") if name in known), "")
     return f"{_name_of(score)}{mean}"
 
 

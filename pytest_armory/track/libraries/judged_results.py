@@ -10,6 +10,8 @@ from typing import Any
 from pytest_armory.track.libraries.result import (
     LibraryResult,
     ResultSamples,
+    is_number,
+    joined_texts,
     mean,
     plain_columns,
     score_value,
@@ -34,15 +36,16 @@ def read(value: Any) -> LibraryResult | None:
     scores = getattr(value, "scores", None)
     if isinstance(scores, list) and hasattr(type(value), "to_pandas") and _are_rows(scores):
         frame = value.to_pandas() if getattr(value, "dataset", None) is not None else None
-        return _of_ragas({name: [row.get(name) for row in scores] for name in scores[0]}, frame)
+        keys = dict.fromkeys(name for row in scores for name in row)
+        return _of_ragas({key: _unwrapped(row.get(key) for row in scores) for key in keys}, frame)
     columns = getattr(value, "columns", None)
     if columns is None or not hasattr(type(value), "to_dict"):
         return None
     names = [str(name) for name in columns]
     if not set(_QUESTIONS) & set(names) or not set(_OF_RAGAS[2:]) & set(names):
         return None
-    measured = {name: list(value[name]) for name in names if name not in _OF_RAGAS}
-    return _of_ragas({n: v for n, v in measured.items() if _are_numbers(v)}, value)
+    measured = {name: _unwrapped(value[name]) for name in names if name not in _OF_RAGAS}
+    return _of_ragas({n: v for n, v in measured.items() if _are_grades(v)}, value)
 
 
 def _is_test_result(value: Any) -> bool:
@@ -70,17 +73,26 @@ def _of_deepeval(results: Sequence[Any]) -> LibraryResult:
         metrics["evaluation_cost"] = math.fsum(costs)
     success = [float(bool(result.success)) for result in results]
     names = [str(result.name) for result in results]
+    numbers = [getattr(result, "index", None) for result in results]
     part = ResultSamples(
         {"success": success, **scores},
-        names if len(set(names)) == len(names) else None,
+        next((ids for ids in (names, numbers) if _are_ids(ids)), None),
         columns=plain_columns(
             input=[text_of(getattr(result, "input", None)) for result in results],
             target=[text_of(getattr(result, "expected_output", None)) for result in results],
             prediction=[text_of(getattr(result, "actual_output", None)) for result in results],
+            error=[
+                joined_texts({n: getattr(one, "error", None) for n, one in known.items()})
+                for known in by_test
+            ],
         ),
         dataset="deepeval",
     )
     return LibraryResult("deepeval", metrics, [part])
+
+
+def _are_ids(ids: Sequence[Any]) -> bool:
+    return None not in ids and len(set(ids)) == len(ids)
 
 
 def _by_name(measured: Iterable[Any]) -> dict[str, Any]:
@@ -98,10 +110,21 @@ def _are_rows(scores: list[Any]) -> bool:
     return bool(scores) and all(isinstance(row, Mapping) for row in scores)
 
 
-def _are_numbers(values: list[Any]) -> bool:
-    return all(not isinstance(value, str) for value in values) and any(
-        (number := score_value(value)) == number for value in values
-    )
+def _unwrapped(values: Iterable[Any]) -> list[Any]:
+    """Values without the MetricResult, of value and reason, in which ragas' own metrics give them.
+
+    A column of a frame is read by its values, in the order of its rows.
+    """
+    return [getattr(one, "value", one) if hasattr(one, "reason") else one for one in values]
+
+
+def _are_grades(values: list[Any]) -> bool:
+    """Whether a column is numbers, or what ragas' discrete metrics say, and no other text.
+
+    Of a metric that could be measured in no row, all are NaN.
+    """
+    texts = {value.lower() for value in values if isinstance(value, str)}
+    return texts <= {"pass", "fail"} and (bool(texts) or any(map(is_number, values)))
 
 
 def _of_ragas(measured: Mapping[str, Sequence[Any]], frame: Any) -> LibraryResult | None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_armory.track.libraries.result import (
     LibraryResult,
     ResultSamples,
+    joined_texts,
     plain_columns,
     score_value,
     text_of,
 )
 
 _GENAI, _MODELS = "mlflow.genai.evaluate", "mlflow.models.evaluate"
+_EXPECTATIONS = ("expected_response", "expected_facts")
+"""Expectations that are what a response is compared with, as MLflow's own scorers name them."""
 
 
 def read(value: Any) -> LibraryResult | None:
@@ -22,52 +25,70 @@ def read(value: Any) -> LibraryResult | None:
     if not isinstance(metrics, Mapping):
         return None
     if hasattr(value, "result_df"):
-        frame = value.result_df
-        return _result(_GENAI, metrics, frame, "/value", ids="trace_id")
+        return _of_genai(metrics, value.result_df)
     if hasattr(value, "artifacts") and hasattr(type(value), "tables"):
         frame = value.tables.get("eval_results_table") if value.artifacts else None
-        return _result(_MODELS, metrics, frame, "/score", ids=None)
+        return _of_models(metrics, frame)
     return None
 
 
-def _result(
-    source: str, metrics: Mapping[str, Any], frame: Any, ending: str, ids: str | None
-) -> LibraryResult:
-    if frame is None or not len(frame):
-        return LibraryResult(source, dict(metrics))
-    columns = [str(name) for name in frame.columns]
+def _of_genai(metrics: Mapping[str, Any], frame: Any) -> LibraryResult:
+    if frame is None:
+        lost = "MLflow has no table of its rows, as where a scorer returns NaN, so none are kept"
+        return LibraryResult(_GENAI, dict(metrics), note=lost if metrics else "")
+    names = _scored(frame, "/value")
     measured = {name.rpartition("/")[0] for name in metrics}  # a column may be an expectation
-    scores = {
-        f"{name}/mean": [score_value(value) for value in frame[f"{name}{ending}"]]
-        for name in (column.removesuffix(ending) for column in columns if column.endswith(ending))
-        if name in measured
-    }
-    scores = {name: values for name, values in scores.items() if any(v == v for v in values)}
-    own = {"samples": len(frame), **_errors(frame, columns)}
-    if not scores:
-        return LibraryResult(source, {**metrics, **own})
-    texts = {
-        "input": next((n for n in ("request", "inputs", "question") if n in columns), None),
-        "target": next((n for n in ("target", "ground_truth", "targets") if n in columns), None),
-        "prediction": next((n for n in ("response", "outputs", "answer") if n in columns), None),
-    }
-    part = ResultSamples(
-        scores,
-        None,
-        columns=plain_columns(
-            **{name: list(map(text_of, frame[column])) for name, column in texts.items() if column},
-            **({ids: list(map(text_of, frame[ids]))} if ids in columns else {}),
-        ),
-        dataset=source,
+    scores = {f"{n}/mean": frame[f"{n}/value"] for n in names if n in measured}
+    target = next((n for n in names if n not in measured and n in _EXPECTATIONS), "")
+    raised = {n: frame[f"{n}/error_message"] for n in _scored(frame, "/error_message")}
+    own = {f"{name}/errors": sum(isinstance(v, str) for v in raised[name]) for name in raised}
+    if "state" in frame.columns:
+        own["errors"] = sum(str(state) == "ERROR" for state in frame["state"])
+    texts = _texts(frame, input=("request",), prediction=("response",), trace_id=("trace_id",))
+    texts |= _texts(frame, target=(f"{target}/value",))
+    texts["error"] = [
+        joined_texts({name: raised[name].iloc[row] for name in raised}) for row in range(len(frame))
+    ]
+    return _result(_GENAI, {**metrics, **own}, frame, scores, texts)
+
+
+def _of_models(metrics: Mapping[str, Any], frame: Any) -> LibraryResult:
+    if frame is None:
+        return LibraryResult(_MODELS, dict(metrics))
+    scores = {f"{name}/mean": frame[f"{name}/score"] for name in _scored(frame, "/score")}
+    texts = _texts(
+        frame,
+        input=("inputs", "question"),
+        target=("target", "ground_truth", "targets"),
+        prediction=("outputs", "answer"),
     )
-    return LibraryResult(source, {**metrics, **own}, [part])
+    return _result(_MODELS, metrics, frame, scores, texts)
 
 
-def _errors(frame: Any, columns: list[str]) -> dict[str, int]:
-    """How many rows of each scorer have an error, of those that can have one."""
-    ending = "/error_message"
-    return {
-        f"{name.removesuffix(ending)}/errors": sum(isinstance(v, str) for v in frame[name])
-        for name in columns
-        if name.endswith(ending)
-    }
+def _result(
+    source: str,
+    metrics: Mapping[str, Any],
+    frame: Any,
+    columns: Mapping[str, Any],
+    texts: Mapping[str, list[str | None]],
+) -> LibraryResult:
+    if not len(frame):
+        return LibraryResult(source, dict(metrics))
+    scores = {name: [score_value(value) for value in values] for name, values in columns.items()}
+    scores = {name: values for name, values in scores.items() if any(v == v for v in values)}
+    parts = (
+        [ResultSamples(scores, columns=plain_columns(**texts), dataset=source)] if scores else []
+    )
+    return LibraryResult(source, {**metrics, "samples": len(frame)}, parts)
+
+
+def _scored(frame: Any, ending: str) -> list[str]:
+    """What the columns with this ending are of."""
+    names = map(str, frame.columns)
+    return [name.removesuffix(ending) for name in names if name.endswith(ending)]
+
+
+def _texts(frame: Any, **names: Sequence[str]) -> dict[str, list[str | None]]:
+    """Columns under other names: for each the first one of several that there is."""
+    found = {name: [n for n in known if n in frame.columns] for name, known in names.items()}
+    return {name: list(map(text_of, frame[known[0]])) for name, known in found.items() if known}

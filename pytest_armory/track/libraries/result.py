@@ -34,12 +34,14 @@ class LibraryResult:
     """The metrics of a result, as :func:`track_metrics` takes them, and its samples.
 
     ``source`` names what was measured, as an ``Evaluation``'s name does: a second result of that
-    source replaces the first, one of another source does not.
+    source replaces the first, one of another source does not. ``note`` is what its user has to
+    know of it, a sentence without its end.
     """
 
     source: str
     metrics: Mapping[str, object]
     samples: Sequence[ResultSamples] = ()
+    note: str = ""
 
     def prefixed(self, prefix: str) -> LibraryResult:
         """The same with a prefix for every name."""
@@ -47,6 +49,7 @@ class LibraryResult:
             f"{prefix}/{self.source}",
             {f"{prefix}/{name}": value for name, value in self.metrics.items()},
             [part.renamed({n: f"{prefix}/{n}" for n in part.scores}) for part in self.samples],
+            self.note,
         )
 
 
@@ -69,11 +72,17 @@ def score_value(value: Any) -> float:
     """A grade as a number, NaN for what is none."""
     if isinstance(value, str):
         return _WORDS.get(value, _WORDS.get(value.lower(), math.nan))
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, (int, float)):  # booleans are
-        return float(value)
-    return math.nan
+    return float(plain(value)) if is_number(value) else math.nan
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number or boolean, NaN too, of Python or of an array library."""
+    return isinstance(plain(value), (int, float))
+
+
+def plain(value: Any) -> Any:
+    """A scalar of an array library as Python's; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", ()) == () else value
 
 
 def mean(values: Iterable[float]) -> float:
@@ -87,6 +96,11 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, (Mapping, list)):
         return dumps(value, ensure_ascii=False, default=str)
     return str(value) if isinstance(value, (str, int, float)) and value == value else None
+
+
+def joined_texts(named: Mapping[str, Any]) -> str | None:
+    """Texts by name in a line, as of what several metrics raised; None without any."""
+    return "; ".join(f"{name}: {v}" for name, v in named.items() if isinstance(v, str)) or None
 
 
 def plain_columns(**columns: Sequence[Any]) -> dict[str, Sequence[Any]]:

@@ -406,8 +406,10 @@ def test_a_path_is_read_only_where_it_names_a_log(
 def test_a_log_that_was_broken_off_has_counts_and_no_metrics() -> None:
     samples = inspect_log()["samples"]
     samples[3] = {**samples[3], "scores": None, "error": {"message": "429"}}
-    broken = as_objects(inspect_log(status="error", results=None, samples=samples))
-    assert measured(broken) == ({"samples": 3, "errors": 1}, {})
+    changes = {"status": "error", "error": {"message": "boom"}, "results": None}
+    broken = as_objects(inspect_log(**changes, samples=samples))
+    with pytest.warns(MetricWarning, match="^'sums': its log has the status 'error': boom$"):
+        assert measured(broken) == ({"samples": 3, "errors": 1}, {})
 
 
 def test_a_result_that_comes_again_replaces_and_another_ones_names_are_kept_apart() -> None:
@@ -445,7 +447,56 @@ def test_a_score_whose_mean_is_not_the_metric_has_another_name() -> None:
     log["results"]["scores"][0]["metrics"]["accuracy"]["value"] = 0.9  # weighted, say
     metrics, scores = measured(as_objects(log))
     assert metrics["match/accuracy"] == 0.9
+    assert metrics["match/accuracy/per_sample"] == 0.75
     assert list(scores) == ["match/accuracy/per_sample"]
+
+
+def test_a_mean_that_a_library_has_not_computed_is_a_metric_too() -> None:
+    log = inspect_log()
+    parts = {name: {"name": name, "value": value} for name, value in (("a", 1.0), ("b", 0.5))}
+    log["results"]["scores"][0]["metrics"] = {"parts": {"value": 0.5}, **parts}
+    metrics, scores = measured(log)
+    assert (metrics["match/a"], metrics["match"]) == (1, 0.75)
+    assert scores == {"match": MATCHES}
+    log["results"]["scores"][0]["metrics"] = {**parts, "all": {"value": 0.75}}  # of grouped()
+    assert measured(log)[1] == {"match/all": MATCHES}
+    frame = pd.DataFrame({"long/value": [1.0, 3.0]})
+    result = SimpleNamespace(metrics={"long/max": 3.0}, result_df=frame)
+    assert measured(result)[0] == {"long/max": 3, "long/mean": 2, "samples": 2}
+
+
+def test_what_failed_is_counted_and_its_text_kept() -> None:
+    def column(result: Any, name: str) -> list[object]:
+        run = EvaluationRun()
+        log_library_results(run.writer, result, None)
+        return list(run.writer.samples.table.parts[0].columns[name].values)
+
+    assert column(GENAI, "error") == [None, "words: judge down"]
+    assert column(TESTED, "error") == [None, None, "Length: judge down"]
+    frame = GENAI.result_df.assign(state=["OK", "ERROR"], **{"expected_response/value": ["2", "3"]})
+    failed = SimpleNamespace(metrics=GENAI.metrics, result_df=frame)
+    assert measured(failed)[0]["errors"] == 1
+    assert column(failed, "target") == ["2", "3"]
+    with pytest.warns(MetricWarning, match=r"^'mlflow\.genai\.evaluate': MLflow has no table"):
+        found = measured(SimpleNamespace(metrics={"exact/mean": nan}, result_df=None))
+    assert list(found[0]) == ["exact/mean"]
+
+
+def test_the_columns_of_a_frame_of_ragas_that_are_metrics() -> None:
+    texts = ["pass", "fail", "pass"]
+    results = [SimpleNamespace(value=text, reason="r") for text in texts]
+    odd = {"failed": [nan] * 3, "none": [None] * 3, "gold": ["yes", "no", "no"]}
+    metrics, scores = measured(RAGAS.assign(verdict=texts, found=results, **odd))
+    own = {"verdict": 2 / 3, "verdict/errors": 0, "found": 2 / 3, "found/errors": 0}
+    assert metrics == pytest.approx({**OF_RAGAS, **own, "failed/errors": 3})
+    assert scores["verdict"] == scores["found"] == [1, 0, 1]
+
+
+def test_test_cases_of_one_name_are_told_apart_by_their_number() -> None:
+    tests = [SimpleNamespace(**{**vars(judged(0, 1.0)), "index": i}) for i in (1, 0)]
+    run = EvaluationRun()
+    log_library_results(run.writer, tests, None)
+    assert list(run.writer.samples.table.parts[0].ids.values) == [1, 0]
 
 
 def test_with_a_step_only_metrics_are_kept() -> None:
