@@ -114,14 +114,26 @@ def joined(parts: list[Any]) -> Any:
 
 
 def as_numpy(values: Any) -> Any:
-    """A tensor as a NumPy array on the CPU; anything else as it is.
+    """A tensor as a NumPy array on the CPU, `widened`; anything else as it is."""
+    return widened(values.detach().cpu()).numpy() if hasattr(values, "detach") else values
 
-    NumPy has no bfloat16, in which many language models are loaded: it becomes float32, exactly.
+
+def widened(values: Any) -> Any:
+    """Tensors of a float type that NumPy does not have as float32, exactly; the rest as it is.
+
+    Such are bfloat16, in which many language models are loaded, and those of eight bits.
     """
-    if not hasattr(values, "detach"):
-        return values
-    tensor = values.detach().cpu()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    if hasattr(values, "detach"):
+        is_known = not values.is_floating_point() or str(values.dtype) in _FLOATS_OF_NUMPY
+        return values if is_known else values.float()
+    if isinstance(values, Mapping):
+        return {key: widened(value) for key, value in values.items()}
+    if type(values) in (list, tuple) and values and not isinstance(values[0], (Number, str)):
+        return type(values)(map(widened, values))
+    return values
+
+
+_FLOATS_OF_NUMPY = ("torch.float16", "torch.float32", "torch.float64")
 
 
 def as_tensors(values: Any) -> Any:

@@ -24,10 +24,13 @@ def is_table(dataset: object) -> bool:
 
 
 def for_module(dataset: Any) -> Any:
-    """The dataset as a module takes it: one of Hugging Face's that has no format gives tensors."""
-    formatted = getattr(dataset, "format", None) if is_table(dataset) else None
-    is_plain = isinstance(formatted, Mapping) and formatted.get("type") is None
-    return dataset.with_format("torch") if is_plain else dataset
+    """The dataset as a module takes it: one of Hugging Face's that has no format gives tensors.
+
+    An IterableDataset does not say whether it has one.
+    """
+    known = getattr(dataset, "format", None)
+    has_format = isinstance(known, Mapping) and known.get("type") is not None
+    return dataset.with_format("torch") if is_table(dataset) and not has_format else dataset
 
 
 def is_collated(dataset: object) -> bool:

@@ -20,6 +20,7 @@ from pytest_armory.engine.arrays import (
     length,
     samples,
     taken,
+    widened,
 )
 from pytest_armory.engine.calls import is_async, perturber, predictor
 from pytest_armory.engine.dataset import (
@@ -214,17 +215,20 @@ class Walk:
         if good:
             self.place.stage = "model"
             output = moved(self.transform(answers.output), self.origin)
-            predictions = check_predictions(output, len(good))
+            predictions = widened(check_predictions(output, len(good)))
             self.meters.update(self._origins(batch, answers, good), predictions)
         self.place.stage = "samples"
         self.recorder.add(batch, predictions, good, answers.errors)
         self.samples += batch.count
 
     def _origins(self, batch: Batch, answers: Answers, good: list[int]) -> Batch:
-        """What metrics are given of a batch: the answered samples, targets where they came from."""
+        """What metrics are given of a batch: the answered samples, targets where they came from.
+
+        Targets and predictions have float types that NumPy has, too, for scikit-learn's functions.
+        """
         if answers.errors:
             batch = _only(batch, good)
-        return replace(batch, targets=moved(batch.targets, self.origin))
+        return replace(batch, targets=widened(moved(batch.targets, self.origin)))
 
     def _check_failed(self, samples: int | None) -> None:
         """Refuse more failed calls than are allowed among so many samples."""

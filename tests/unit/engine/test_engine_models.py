@@ -18,6 +18,7 @@ import evaluate
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import mean_squared_error
 from torch.utils.data import DataLoader
 from transformers import BatchEncoding, BertConfig, BertForSequenceClassification
 
@@ -140,9 +141,19 @@ def as_table(rows: dict[str, torch.Tensor]) -> Any:
         (as_table(tokens()), None),
         (as_table(tokens()).with_format(None), 4),
         (as_table(tokens()).to_iterable_dataset(), 4),
+        (as_table(tokens()).with_format(None).to_iterable_dataset(), 4),
         (DataLoader(as_table(tokens()), batch_size=2), None),
     ],
-    ids=["mapping", "BatchEncoding", "table", "whole-table", "plain", "stream", "DataLoader"],
+    ids=[
+        "mapping",
+        "BatchEncoding",
+        "table",
+        "whole-table",
+        "plain",
+        "stream",
+        "plain-stream",
+        "DataLoader",
+    ],
 )
 def test_batches_of_hugging_face(bert: Any, dataset: Any, size: int | None) -> None:
     rows = tokens()
@@ -598,3 +609,20 @@ def test_a_model_in_bfloat16() -> None:
         sample_metrics={"accuracy": correct},
     )  # fmt: skip
     assert (found.metrics["accuracy"], found.metrics["linf"]) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e5m2, torch.float16])
+def test_functions_of_numpy_take_floats_that_numpy_has_not(kind: torch.dtype) -> None:
+    x = X.to(kind)
+    kinds = []
+
+    def same(targets: Any, predictions: Any) -> Any:
+        kinds.append(predictions.dtype)
+        return targets.numpy()[:, 0] == predictions.numpy()[:, 0]
+
+    found = run(
+        dataset=(x, x), batch_size=4, model=torch.nn.Identity(), sample_metrics={"same": same},
+        metrics={"error": mean_squared_error},
+    )  # fmt: skip
+    assert (found.metrics["error"], found.metrics["same"]) == (0, 1)
+    assert set(kinds) == {kind if kind == torch.float16 else torch.float32}
