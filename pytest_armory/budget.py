@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from threading import Thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     Work that takes longer continues in a daemon thread, and its result is discarded.
     """
     outcome: list[Any] = []
-    thread = threading.Thread(target=_do, args=(work, outcome), daemon=True)
+    thread = Thread(target=_do, args=(work, outcome), daemon=True)
     thread.start()
     thread.join(seconds)
     if not outcome:

@@ -20,6 +20,7 @@ from pytest_armory.store.database import (
     tune,
 )
 from pytest_armory.store.destination import Destination
+from pytest_armory.store.own_json import watch_json, with_own_json
 from pytest_armory.store.retrying import retried
 from pytest_armory.store.translation import retries_exhausted, translated
 
@@ -75,6 +76,7 @@ class Connection:
         """
         self._check_process()
         circuit = circuit or self.circuit
+        work = with_own_json(work)
         try:
             with translated(doing, self.where):
                 if not self.destination.is_remote:
@@ -96,7 +98,7 @@ class Connection:
     def call_without_budget(self, doing: str, work: Callable[[], T]) -> T:
         """Do one call without a budget; the circuit breaker is not involved."""
         with translated(doing, self.where):
-            return work()
+            return with_own_json(work)()
 
     def not_mlflow(self, doing: str, answer: str) -> StoreUnreachableError:
         """The error for a response that MLflow's client accepts, but no MLflow server sends."""
@@ -117,7 +119,9 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
     from mlflow import MlflowClient
 
     if database is None:
-        return str(destination.uri), MlflowClient(str(destination.uri))
+        client = MlflowClient(str(destination.uri))
+        watch_json()
+        return str(destination.uri), client
     uri = destination.uri or sqlite_uri(database)
     import_database_store()
     explain_faults(database)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import threading
 import time
@@ -279,31 +278,46 @@ def test_gevent_has_patched_the_process(
 def test_json_is_patched_while_a_server_is_tracked_to(
     evals: Evals, mlflow_server: str, name: str, way: tuple[str, ...]
 ) -> None:
-    """MLflow's own requests need it: what they would have written is named, and nothing else."""
+    """Our requests have functions of their own, the test's have what it patched; all is stored."""
     evals.write(f"""
-        import json, pytest
+        import json, pytest, requests
         from unittest import mock
-        from pytest_armory import track_metrics
+        from pytest_armory import track_metrics, track_samples
         pytestmark = pytest.mark.evaluation(name="{name}", at_least={{"x": 0}})
-        @pytest.fixture
-        def loads():
-            with mock.patch("json.loads", side_effect=ValueError("patched")): yield
-        @pytest.fixture
-        def dumps():
+        @pytest.fixture(scope="module", params=["no-json"])
+        def dumps(request):
             with mock.patch("json.dumps", return_value="{{}}"): yield
-        def test_loads(loads): track_metrics({{"x": 1}})
-        def test_dumps(dumps): track_metrics({{"x": 2}})
-        def test_next(): track_metrics({{"x": 3}})
-        def test_failed(loads): assert 0
+        def test_loads():
+            with mock.patch("json.loads", side_effect=json.JSONDecodeError("patched", "", 0)):
+                track_metrics({{"x": 1}})
+        def test_dumps(dumps, evaluation_run):
+            evaluation_run.log_table({{"a": [1]}}, "table.json")
+            track_samples({{"correct": [1, 0]}})
+            track_metrics({{"x": 2}})
+        def test_dumps_again(dumps): track_metrics({{"x": 3}})
+        def test_counts(monkeypatch):
+            seen = mock.Mock(wraps=json.dumps)
+            monkeypatch.setattr("requests.models.complexjson.dumps", seen)
+            track_metrics({{"x": 4}})
+            assert not seen.called
+            requests.Request("POST", "http://localhost", json={{"a": 1}}).prepare()
+            seen.assert_called_once_with({{"a": 1}}, allow_nan=False)
+            assert json.dumps is seen
+        def test_own_calls(monkeypatch):
+            track_metrics({{"x": 5}})
+            monkeypatch.delattr(json, "loads")
+            response = requests.Response()
+            response._content = b"{{}}"
+            with pytest.raises(AttributeError, match="loads"): response.json()
+        def test_failed(dumps): assert 0
     """)
     result = evals.run(*way, "--armory-tracking-uri", mlflow_server, subprocess=True)
-    result.assert_outcomes(passed=3, failed=1)
+    result.assert_outcomes(passed=5, failed=1)
     text = result.stdout.str()
-    assert "4 evaluations: 3 passed, 1 failed" in text
-    assert re.search(r"warning: writing to a run failed at .*: patched .*test_loads", text)
-    assert re.search(r"warning: writing to a run failed at .*test_dumps", text)
-    assert "INTERNALERROR" not in text
+    assert "6 evaluations: 5 passed, 1 failed" in text
+    assert "warning: " not in text
     there = runs_at(mlflow_server, name)
-    outcomes = {str(r.info.run_name): r.data.tags.get("armory.outcome") for r in there}
-    assert outcomes["test_next"] == "passed"
-    evals.check_invariant(result, 4, *way, there=there, subprocess=True)
+    values = {str(run.info.run_name): run.data.metrics.get("x") for run in there}
+    assert [values[f"test_{test}"] for test in ("loads", "counts", "own_calls")] == [1, 4, 5]
+    assert [values[f"test_dumps{test}[no-json]"] for test in ("", "_again")] == [2, 3]
+    evals.check_invariant(result, 6, *way, there=there, subprocess=True)
