@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import sys
 import time
@@ -208,6 +209,15 @@ class Evals:
             off = self.run(*args, track=False, subprocess=subprocess)
         assert off.ret == result.ret
         assert verdicts(off) == verdicts(result)
+        assert told(off.stdout.str()) == told(result.stdout.str())
+
+
+def told(output: str) -> set[tuple[str, str]]:
+    """Which verdict pytest has told of which test, as far as it came; of a session with ``-v``."""
+    word = r"(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)"
+    in_process = re.findall(rf"^(\S+::\S+) {word}", output, re.MULTILINE)
+    of_workers = re.findall(rf"^\[gw\d+\] \[ *\d+%\] {word} (\S+)", output, re.MULTILINE)
+    return {*in_process, *((test, verdict) for verdict, test in of_workers)}
 
 
 def verdicts(result: pytest.RunResult) -> dict[str, int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import UNASKED
+from conftest import UNASKED, told
 from forked import Command
 
 PATIENCE = 90.0
@@ -29,7 +30,8 @@ class Session:
         self.marks.mkdir(exist_ok=True)
         for mark in self.marks.iterdir():
             mark.unlink()
-        argv = ["pytest", "-p", "no:cacheprovider", *UNASKED, *args, *["--armory-track"] * track]
+        own = ("pytest", "-v", "-p", "no:cacheprovider", *UNASKED)
+        argv = [*own, *args, *["--armory-track"] * track]
         with self.log.open("w") as log:
             files = (log.fileno(), log.fileno())
             self.process = Command(fork_server, *argv, folder=folder, files=files)
@@ -54,6 +56,13 @@ class Session:
     def wait(self) -> int:
         """The exit status; negative for the signal that killed it."""
         return self.process.wait(PATIENCE)
+
+    @property
+    def end(self) -> tuple[int, set[tuple[str, str]], str]:
+        """What it is compared with another one by: exit status, verdicts, pytest's last line."""
+        status, output = self.wait(), self.output
+        last = re.findall(r"^=+ (\d[^=]*) in [\d.]+s.*=$", output, re.MULTILINE)
+        return status, told(output), " ".join(last)
 
     def gone(self) -> None:
         """Wait until no process of the group is left."""

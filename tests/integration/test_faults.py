@@ -96,9 +96,9 @@ def test_a_signal_that_ends_the_job(
     assert leases(evals) == []
     evals.check_accounted(2 if way == ONE else 3)
     off = start(*way, track=False)
-    off.wait_for("long")
+    off.wait_for("long", *(["other"] if way == TWO else []))
     off.send(number)
-    assert off.wait() == -number
+    assert off.end == session.end
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
@@ -163,6 +163,10 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
     assert commands.main(["recover", "--armory-tracking-uri", proxy.url]) == 0
     assert runs().keys() == {"session", "test_done", "test_long"}
     evals.check_accounted(2, there=list(runs().values()))
+    off = start(*way, track=False)
+    off.wait_for("long")
+    off.send(signal.SIGTERM)
+    assert off.end == session.end
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
@@ -181,12 +185,17 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     )
     session = start(*way)
     until_long(evals, session, way)
-    session.send(signal.SIGINT)
-    if times == 2:
-        session.wait_for("tearing")
+
+    def end(session: Session) -> tuple[int, set[tuple[str, str]], str]:
         session.send(signal.SIGINT)
-    status = session.wait()
-    session.gone()
+        if times == 2:
+            session.wait_for("tearing")
+            session.send(signal.SIGINT)
+        found = session.end
+        session.gone()
+        return found
+
+    status, *_ = ended = end(session)
     assert status in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT)
     evals.check_accounted(2)
     found = states(evals)
@@ -196,6 +205,9 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     assert [run.info.status for run in evals.sessions()] == ["KILLED"]
     assert "1 passed, " in session.output
     assert leases(evals) == []
+    off = start(*way, track=False)
+    off.wait_for("long")
+    assert end(off) == ended
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
@@ -242,6 +254,16 @@ def test_killed_for_good(
     (sum_of_all,) = [run for name, run in closed.items() if name.endswith(" session")]
     assert sum_of_all.info.status == "KILLED"
     assert sum_of_all.data.metrics["passed"] == 1
+    check_killed_as_off(killed, start, "long", *way)
+
+
+def check_killed_as_off(killed: Session, start: Start, mark: str, *args: str) -> None:
+    """What pytest has told until it was killed is what it tells with the plugin off."""
+    off = start(*args, track=False)
+    off.wait_for(mark)
+    off.send(signal.SIGKILL)
+    off.gone()
+    assert off.end == killed.end
 
 
 CLOSING = """
@@ -257,7 +279,7 @@ CLOSING = """
         path = Path(__file__).parent / "own.txt"
         path.write_text("the user's")
         with path.open("r+") as file:
-            (number,) = leases()
+            number = [*leases(), os.dup(1)][0]  # with the plugin off there is none
             os.close(number)
             os.dup2(file.fileno(), number)
             yield path
@@ -289,6 +311,10 @@ def test_a_test_that_closes_the_descriptor_of_the_lease(
     assert "\nwarning: " not in session.output
     assert leases(evals) == []
     evals.check_accounted(3)
+    off = start(*way, track=False)
+    off.wait_for("closed")
+    (off.marks / "go").touch()
+    assert off.end == session.end
 
 
 LOSING = """
@@ -326,6 +352,8 @@ def test_a_live_session_that_has_lost_a_worker_is_left_to_itself(
     assert commands.main(["recover"]) == 0
     assert leases(evals) == []
     evals.check_accounted(3)
+    (evals.pytester.path / "test_other.py").unlink()
+    check_killed_as_off(alive, start, "stays", way[0])
 
 
 @pytest.mark.parametrize("first", ["killed", "whole"], ids=["opener", "joiner"])
@@ -364,6 +392,10 @@ def test_a_killed_job_of_a_shared_session_is_summed_up(
     assert [run.to_dictionary() for run in evals.sessions()] == before
     assert leases(evals) == []
     evals.check_accounted(3)
+    check_killed_as_off(jobs["killed"], start, "long", "test_it.py", *way)
+    off = start("test_whole.py", *way, track=False)
+    (off.marks / "go").touch()
+    assert off.end == jobs["whole"].end
 
 
 @pytest.mark.parametrize("first", ["recover", "retry"])
@@ -437,7 +469,7 @@ def test_tags_of_a_killed_session_that_cannot_be_read(
     assert commands.main(["recover"]) == 0
     assert commands.main(["sessions"]) == 0
     assert "1000000" not in capsys.readouterr().out
-    evals.check_accounted(5)
+    evals.check_invariant(result, 5)
 
 
 HAND_MADE = {
@@ -468,6 +500,7 @@ def test_more_stale_leases_than_descriptors(
     assert capsys.readouterr().out.count("closed ") == 2
     assert leases(evals) == []
     evals.check_accounted(2)
+    check_killed_as_off(session, start, "long")
 
 
 def test_runs_of_another_machine_are_named_and_left(

@@ -91,6 +91,7 @@ def test_a_value_is_described_once_or_not_at_all(
         said.write_text("")
         result = evals.run(*each_way, track=track)
         result.assert_outcomes(passed=2 + ("test_c" in source))
+        assert result.ret == 0
         assert said.read_text().count("\n") == count
     evals.check_accounted(3 + ("test_c" in source))
 

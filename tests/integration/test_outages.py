@@ -122,7 +122,7 @@ def test_a_server_that_fails_from_the_start(
     local = attempts(evals.read())
     assert len(local) == 3
     assert {r.data.tags["armory.destination"] for r in local} == {proxy.url}
-    evals.check_accounted(3)
+    evals.check_invariant(result, 3)
     if fault in ("reset", "502"):
         check_brought(evals, mlflow_server, name)
 
@@ -302,6 +302,7 @@ def test_nobody_listens(evals: Evals, mlflow_server: str, name: str) -> None:
     result.stdout.fnmatch_lines(["waiting for *: 3 evaluations, recorded locally"])
     (session,) = evals.sessions()
     assert session.data.metrics["evaluations"] == 3
+    evals.check_invariant(result, 3, "-n1")
     check_brought(evals, mlflow_server, name)
 
 
@@ -669,8 +670,9 @@ def test_a_port_that_takes_connections_and_says_nothing(evals: Evals, name: str)
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         started = time.monotonic()
-        run(evals, f"http://127.0.0.1:{listening.getsockname()[1]}", name)
+        result = run(evals, f"http://127.0.0.1:{listening.getsockname()[1]}", name)
         assert time.monotonic() - started < 10
+    evals.check_invariant(result, 3)
 
 
 def test_an_experiment_by_its_id_waits_for_that_one(

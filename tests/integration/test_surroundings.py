@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Evals
+from conftest import Evals, told, verdicts
 from faults import Session
 from loopback import Handler
 from mlflow import MlflowClient
@@ -109,6 +109,9 @@ def test_sync_and_recover_while_a_session_is_at_work(
     assert len(there) == 4
     assert {run.info.status for run in there} == {"FINISHED"}
     evals.check_accounted(3)
+    off = start(*way, track=False)
+    (off.marks / "go").touch()
+    assert off.end == session.end
 
 
 def start_sync(evals: Evals, server: str) -> Callable[[], int]:
@@ -138,7 +141,7 @@ def test_a_process_that_is_stopped_is_not_dead(
 ) -> None:
     """All of them, or the worker alone, whose controller lives on."""
     evals.write(TESTS.replace("NAME", name))
-    session = start(*way)
+    session = start("test_it.py", *way)
     session.wait_for("waits")
     (worker,) = (int(mark.name[4:]) for mark in session.marks.glob("pid-*"))
 
@@ -148,8 +151,9 @@ def test_a_process_that_is_stopped_is_not_dead(
     send(signal.SIGSTOP)
     assert commands.main(["recover"]) == 0
     assert "nothing to close" in capsys.readouterr().out
-    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_other(): pass")
-    other = evals.run("-k", "test_other")
+    other_file = "import pytest\n@pytest.mark.evaluation\ndef test_other(): pass"
+    evals.pytester.makepyfile(test_other=other_file)
+    other = evals.run("test_other.py")
     other.assert_outcomes(passed=1)
     assert "was killed" not in other.stdout.str()
     send(signal.SIGCONT)
@@ -157,6 +161,9 @@ def test_a_process_that_is_stopped_is_not_dead(
     assert session.wait() == 0, session.output
     assert "3 evaluations: 3 passed" in session.output
     evals.check_accounted(4)
+    off = start("test_it.py", *way, track=False)
+    (off.marks / "go").touch()
+    assert off.end == session.end
 
 
 RUBBISH = {
@@ -194,9 +201,9 @@ def test_a_folder_of_leases_that_is_broken(evals: Evals, what: str, way: tuple[s
     result.stdout.fnmatch_lines(["4 evaluations: 3 passed, 1 failed, *"])
     evals.check_accounted(4)
     again = evals.run(*way, subprocess=True)
-    again.assert_outcomes(passed=3, failed=1)
+    assert (again.ret, verdicts(again)) == (result.ret, verdicts(result))
     assert commands.main(["recover"]) == 0
-    evals.check_accounted(8)
+    evals.check_invariant(again, 8, *way, subprocess=True)
     leases: Path = evals.home / "mlruns" / "leases"
     leases.chmod(0o755)
 
@@ -233,6 +240,7 @@ def test_limits_of_xdist(evals: Evals, args: tuple[str, ...]) -> None:
         @pytest.mark.parametrize("i", range(8))
         def test_a(i): assert i % 3 != 1
     """)
+    args = (*args, "-v")
     result = evals.run(*args)
     stored = len(evals.runs())
     (session,) = evals.sessions()
@@ -241,8 +249,13 @@ def test_limits_of_xdist(evals: Evals, args: tuple[str, ...]) -> None:
     assert session.info.status == "FAILED"
     evals.check_accounted(stored)
     assert result.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+    if "-n4" in args:
+        evals.check_invariant(result, stored, *args)
+        return
     off = evals.run(*args, track=False)
     assert off.ret == result.ret
+    both = told(off.stdout.str()) | told(result.stdout.str())
+    assert len(both) == len(dict(both)) >= 2  # which ran depends on when workers hear of the end
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
