@@ -90,7 +90,7 @@ def close_and_read(
     unread = reported.run_ids(session_runs.is_waiting)
     if not session_runs.is_in_reach:
         return StoredSession(unread=unread)  # each evaluation concerned has reported it
-    if reported.records and _is_removed(session_runs):
+    if unread and _is_removed(session_runs):
         return StoredSession()
     try:
         store = open_store(session_runs.where)

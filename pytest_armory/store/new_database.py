@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -41,8 +42,20 @@ def prepare_database(path: Path, migrate: Callable[[Path], None], timeout: float
             f"the local database {path} is being made by another process for more than "
             f"{timeout:.0f} s; if there is none, remove {path.name}.lock beside it"
         ) from None
-    except (OSError, sqlite3.Error) as error:
-        raise TrackingError(f"the local database {path} cannot be made: {error}") from error
+    except (OSError, sqlite3.Error, NotImplementedError) as error:  # the last is filelock's
+        advice = _NO_LOCKS if _is_without_locks(error) else ""
+        raise TrackingError(f"the local database {path} cannot be made: {error}{advice}") from error
+
+
+_NO_LOCKS = (
+    ": its file system has no locks, which SQLite needs; set ARMORY_HOME to a folder on another, "
+    "or give a server by --armory-tracking-uri"
+)
+
+
+def _is_without_locks(error: Exception) -> bool:
+    number = getattr(error, "errno", None)
+    return number in (ENOLCK, EOPNOTSUPP, ENOSYS) or isinstance(error, NotImplementedError)
 
 
 def _has_content(path: Path) -> bool:

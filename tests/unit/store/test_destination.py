@@ -285,14 +285,23 @@ def test_a_database_that_is_there_is_left_alone(path: Path) -> None:
     prepare_database(path, pytest.fail)
 
 
+NO_LOCKS = "full: its file system has no locks, .* set ARMORY_HOME to a folder on another, or"
+
+
 @pytest.mark.parametrize(
-    "error", [sqlite3.OperationalError("disk full"), OSError("disk full")], ids=["sqlite", "os"]
-)
-def test_a_database_that_cannot_be_made_is_not_there(path: Path, error: Exception) -> None:
+    ("error", "told"),
+    [(sqlite3.OperationalError("disk full"), "full$"), (OSError("disk full"), "full$"),
+     (OSError(errno.ENOLCK, "full"), NO_LOCKS), (OSError(errno.EOPNOTSUPP, "full"), NO_LOCKS),
+     (NotImplementedError("full"), NO_LOCKS)],
+    ids=["sqlite", "os", "no-locks", "unsupported", "filelock"],
+)  # fmt: skip
+def test_a_database_that_cannot_be_made_is_not_there(
+    path: Path, error: Exception, told: str
+) -> None:
     def migrate(_: Path) -> None:
         raise error
 
-    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be made: disk full"):
+    with pytest.raises(TrackingError, match=rf"mlflow\.db cannot be made: .*{told}"):
         prepare_database(path, migrate)
     assert not path.exists()
     prepare_database(path, fill)
