@@ -246,6 +246,7 @@ class Attempts:
         if run.run_id is not None:
             run.writer.recorded = None
         attempt.stack.close()
+        run.connection.try_again()
         self._left_open.update(run.connection.left_open)
         run.writer.close(outcome.status)
         self.current = None
@@ -285,7 +286,9 @@ class Attempts:
         self._finished = [
             (reported, run)
             for reported, run in finished
-            if run.connection.is_pending or with_run(reported, run) != reported
+            if run.connection.is_pending
+            or run.connection.has_failed
+            or with_run(reported, run) != reported
         ]
 
     def _give_up(self, attempt: Attempt) -> EvaluationRecord:
@@ -339,6 +342,9 @@ class Attempts:
                 self.problems += store.close_left_open(self._left_open)
                 self.problems += self._mlflow.settle() if self._mlflow is not None else []
                 store.flush()
+                store.background.drain()
+                for _, run in self._finished:
+                    run.connection.try_again()
                 store.background.drain()
             except TrackingError as error:
                 self.problems.append(str(error))

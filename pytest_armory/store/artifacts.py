@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 from pytest_armory.environment import changed
 from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.store.connection import Connection
-from pytest_armory.store.translation import ArtifactError, translated
+from pytest_armory.store.translation import ArtifactError, MockedError, translated
 
 _NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 """MLflow draws one on stderr for each file."""
@@ -39,6 +39,8 @@ def store_files(
             try:
                 size = file.stat().st_size
                 connection.call(doing, work, size, connection.artifact_circuit)
+            except MockedError:
+                raise
             except TrackingError as error:
                 failed[path] = error
     if not failed:

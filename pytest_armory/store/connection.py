@@ -9,7 +9,11 @@ from os import getpid
 from time import monotonic
 from typing import Any, TypeVar
 
-from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
+from pytest_armory.errors import (
+    LoginRefusedError,
+    StoreUnreachableError,
+    TrackingError,
+)
 from pytest_armory.store._mlflow import import_mlflow, quietly
 from pytest_armory.store.circuit import Circuit, circuit_of
 from pytest_armory.store.database import (
@@ -20,9 +24,10 @@ from pytest_armory.store.database import (
     tune,
 )
 from pytest_armory.store.destination import Destination
+from pytest_armory.store.mocked import mocked_part
 from pytest_armory.store.own_json import watch_json, with_own_json
 from pytest_armory.store.retrying import retried
-from pytest_armory.store.translation import retries_exhausted, translated
+from pytest_armory.store.translation import MockedError, retries_exhausted, translated
 
 T = TypeVar("T")
 
@@ -66,6 +71,12 @@ class Connection:
             sys.stderr.write(f"armory: {text}\n")
         raise TrackingError(text)
 
+    def _check_mocks(self, doing: str) -> None:
+        """Raise :class:`MockedError` while a test's mock would get a request of ours."""
+        part = mocked_part() if self.destination.is_server else ""
+        if part:
+            raise MockedError(f"{doing} was put off at {self.where}: {part} is a mock")
+
     def call(
         self, doing: str, work: Callable[[], T], size: int = 0, circuit: Circuit | None = None
     ) -> T:
@@ -75,6 +86,7 @@ class Connection:
         Raises :class:`TrackingError`; what ``doing`` says is in its text.
         """
         self._check_process()
+        self._check_mocks(doing)
         circuit = circuit or self.circuit
         work = with_own_json(work)
         try:

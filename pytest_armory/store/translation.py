@@ -22,6 +22,10 @@ class GoneError(TrackingError):
     """The store has no run, or no experiment, of that ID: it may have been replaced by another."""
 
 
+class MockedError(StoreUnreachableError):
+    """A request was put off: what it would go through is a mock of the test's."""
+
+
 class ArtifactError(TrackingError):
     """The artifact storage cannot be reached, or is full; ``files`` are what it has not stored.
 

@@ -9,9 +9,14 @@ from functools import partial
 from time import perf_counter
 from typing import TypeAlias
 
-from pytest_armory.errors import StoreUnreachableError, TrackingError, TrackingWarning
+from pytest_armory.errors import (
+    StoreRefusedError,
+    StoreUnreachableError,
+    TrackingError,
+    TrackingWarning,
+)
 from pytest_armory.signals import alarm_paused
-from pytest_armory.store.translation import ArtifactError, GoneError
+from pytest_armory.store.translation import ArtifactError, GoneError, MockedError
 from pytest_armory.track.activation import Activation
 from pytest_armory.track.location import LocalFallback, Location
 
@@ -53,6 +58,7 @@ class RunConnection:
         self._fallback = fallback
         self._first: Location | None = None
         self._pending: set[object] = set()
+        self._failed: list[tuple[str, Work]] = []
 
     @property
     def parts(self) -> list[Location]:
@@ -63,6 +69,21 @@ class RunConnection:
     def is_pending(self) -> bool:
         """Whether something is still sent in the background."""
         return bool(self._pending)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether there is something for :meth:`try_again`."""
+        return bool(self._failed)
+
+    def try_again(self) -> None:
+        """Do once more what failed, but for what the store has refused: that problem may be gone.
+
+        A test may have patched what requests need, until its fixtures were torn down.
+        """
+        failed, self._failed = self._failed, []
+        for problem, work in failed:
+            self.problems.remove(problem)
+            self.do(work)
 
     def collect_problems(self, problems: list[str]) -> None:
         """Add failures to ``problems`` from now on instead of raising them."""
@@ -148,8 +169,10 @@ class RunConnection:
             return
         if isinstance(error, GoneError):
             goes_on = self.location is not location or self._open_again(error)
-        elif not isinstance(error, StoreUnreachableError):
+        elif isinstance(error, MockedError) or not isinstance(error, StoreUnreachableError):
             self._report(error)
+            if not isinstance(error, StoreRefusedError):
+                self._failed.append((str(error), work))
             return
         else:
             goes_on = self.location is not location or self._fall_back(error)

@@ -227,7 +227,7 @@ def test_a_home_that_is_removed(evals: Evals) -> None:
     result = evals.run(subprocess=True)
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["not stored: 3 evaluations", "warning: * is gone: *"])
-    evals.home.mkdir()
+    evals.home.mkdir(exist_ok=True)
     off = evals.run(track=False, subprocess=True)
     assert (off.ret, verdicts(off)) == (result.ret, verdicts(result))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Evals
+from conftest import Evals, told
 from faults import PATIENCE, Session
 from loopback import Handler
 from mlflow import MlflowClient
@@ -261,6 +261,9 @@ def check_killed_as_off(killed: Session, start: Start, mark: str, *args: str) ->
     """What pytest has told until it was killed is what it tells with the plugin off."""
     off = start(*args, track=False)
     off.wait_for(mark)
+    deadline = time.monotonic() + PATIENCE
+    while not told(off.output) >= told(killed.output) and time.monotonic() < deadline:
+        time.sleep(0.1)  # of several workers one may be ahead of what is told
     off.send(signal.SIGKILL)
     off.gone()
     assert off.end == killed.end

@@ -334,3 +334,43 @@ def test_json_is_patched_while_a_server_is_tracked_to(
     assert [values[f"test_{test}"] for test in ("loads", "counts", "own_calls")] == [1, 4, 5]
     assert [values[f"test_dumps{test}[no-json]"] for test in ("", "_again")] == [2, 3]
     evals.check_invariant(result, 6, *way, there=there, subprocess=True)
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_what_requests_need_is_a_mock_while_a_server_is_tracked_to(
+    evals: Evals, mlflow_server: str, name: str, way: tuple[str, ...]
+) -> None:
+    """It gets no request of ours; what is measured meanwhile is written once it is gone."""
+    evals.write(f"""
+        import pytest, requests
+        from unittest import mock
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="{name}", at_least={{"x": 0}})
+        @pytest.mark.parametrize("target", ["Session.request", "adapters.HTTPAdapter.send"])
+        def test_requests(target, evaluation_run):
+            with mock.patch(f"requests.{{target}}") as seen:
+                evaluation_run.log_table({{"a": [1]}}, "table.json")
+                track_metrics({{"x": 1}})
+                seen.assert_not_called()
+                seen("GET", "http://localhost")
+                seen.assert_called_once()
+        @pytest.mark.parametrize("target", ["threading.Thread", "threading.Thread.start"])
+        def test_threads(target):
+            with mock.patch(target): track_metrics({{"x": 1}})
+        def test_bad(): assert 0
+        @pytest.fixture(scope="module", params=["wide"])
+        def wide(request):
+            with mock.patch("requests.Session.send") as seen: yield
+            seen.assert_not_called()
+        def test_wide(wide): track_metrics({{"x": 1}})
+    """)
+    result = evals.run(*way, "--armory-tracking-uri", mlflow_server, subprocess=True)
+    result.assert_outcomes(passed=5, failed=1)
+    text = result.stdout.str()
+    assert "6 evaluations: 5 passed, 1 failed" in text
+    assert "waiting" not in text
+    assert "warning: writing" not in text
+    there = runs_at(mlflow_server, name)
+    mine = [run for run in there if "armory.nodeid" in run.data.tags]
+    assert [run.data.metrics.get("x") for run in mine].count(1) == 5
+    evals.check_invariant(result, 6, *way, there=there, subprocess=True)
