@@ -62,6 +62,8 @@ class ActiveRun:
     thread: int = field(default_factory=threading.get_ident)
     set_aside: list[Any] = field(default_factory=list)
     """Runs of other stores that were on the stack, while ours is in force."""
+    again: list[tuple[int, Any]] = field(default_factory=list)
+    """Where it was on the stack by ``start_run(run_id=…)`` too, while ours is not in force."""
     wider: bool = False
     is_shown: bool = False
     is_ended: bool = False
@@ -77,13 +79,12 @@ class ActiveRun:
         if self.thread != threading.get_ident():
             return True
         stack = current_stack()
-        return not stack or stack[-1] is self.entry
+        return not stack or _id(stack[-1]) == self.run_id
 
     def replace(self, run: Any, uri: str, tags: Mapping[str, str]) -> None:
         """Go on with another run, of another store, in its place."""
-        stack = stack_of(self.thread)
-        entry = fluent_api().ActiveRun(run)
-        stack[:] = [entry if one is self.entry else one for one in stack]
+        stack, entry = stack_of(self.thread), fluent_api().ActiveRun(run)
+        stack[:] = [entry if _id(one) == self.run_id else one for one in stack]
         was_in_force = in_force.uri() == self.uri
         self.entry, self.uri, self.tags = entry, uri, tags
         self.place = tracing.Place(uri, self.problems.append)
@@ -132,6 +133,17 @@ class ActiveRun:
         self.wider = wider
         self._export()
 
+    def _hide(self, stack: list[Any]) -> None:
+        self.again = [(i, one) for i, one in enumerate(stack) if _id(one) == self.run_id]
+        stack[:] = [one for one in stack if _id(one) != self.run_id]
+
+    def _show(self, stack: list[Any]) -> None:
+        stack.insert(self._place_in(stack, True) if self.wider else self.index, self.entry)
+        for index, one in self.again:
+            if one is not self.entry:
+                stack.insert(index, one)
+        self.is_shown, self.again = True, []
+
     def _place_in(self, stack: list[Any], wider: bool) -> int:
         """Where our run belongs: on top, or for wider code below its own runs in our store."""
         if not wider:
@@ -162,7 +174,7 @@ class ActiveRun:
         own = (self.uri, False)
         unknown = (in_force.uri(), False)
         left = [one.info.run_id for one in above if _opened.get(_id(one), unknown) == own]
-        stack[:] = [*self.set_aside, *(one for one in stack if one is not self.entry)]
+        stack[:] = [*self.set_aside, *(one for one in stack if _id(one) != self.run_id)]
         is_last = _active[-1] is self
         _active.remove(self)
         if self.thread == threading.get_ident():
@@ -178,7 +190,7 @@ class ActiveRun:
         else:
             export(None)
             restore()
-        ours = {one.run_id for one in _active}
+        ours = {self.run_id, *(one.run_id for one in _active)}
         return [run_id for run_id in left if run_id not in ours]
 
 
@@ -253,9 +265,6 @@ def used_by_ending_fixture(uri: str | None) -> Iterator[None]:
         restore()
 
 
-# The stack
-
-
 def _synchronize(thread: int) -> None:
     """Have a thread's stack hold our runs exactly while their URI is in force."""
     uri, stack = in_force.uri(), stack_of(thread)
@@ -267,12 +276,9 @@ def _synchronize(thread: int) -> None:
         elif is_there:
             active.index, active.is_shown = stack.index(active.entry), uri == active.uri
             if not active.is_shown:
-                stack.remove(active.entry)
+                active._hide(stack)
         elif uri == active.uri and not active.is_ended:
-            stack.insert(
-                active._place_in(stack, wider=True) if active.wider else active.index, active.entry
-            )
-            active.is_shown = True
+            active._show(stack)
 
 
 def _set_aside(thread: int, stack: list[Any], uri: str | None) -> None:
