@@ -7,9 +7,9 @@ by ``==``:
 - *outcomes*, and what the code noted by ``note(value)``;
 - *own*: everything in the stores that the code has chosen itself, files named ``own*.db``;
 - *around*: in the stores where MLflow's calls go without us (``mlflow.db`` where pytest was
-  started, ``env.db``, ``import.db``), and in ours: runs, traces, experiments and models whose names
-  begin with the situation's. A run or trace named ``… outside`` must not be in ours; one named
-  ``… wide`` has the parent that it has without us.
+  started, ``mlruns`` with older MLflow, ``env.db``, ``import.db``), and in ours: runs, traces,
+  experiments and models whose names begin with the situation's. A run or trace named
+  ``… outside`` must not be in ours; one named ``… wide`` has the parent that it has without us.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tempfile import TemporaryFile
 from typing import Any
 from xml.etree import ElementTree
 
+import mlflow
 import pytest
 from conftest import FOREIGN, Evals
 from forked import Command, preload
@@ -137,6 +138,14 @@ class Group:
     """Whether a tracking URI that a file has left in force is no matter of the next one's."""
     preloaded: Sequence[str] = ()
     """Modules that take seconds to import, for all its sessions once."""
+    needs: str = ""
+    """The name in ``mlflow`` that it uses and older releases have not."""
+
+    @property
+    def marks(self) -> list[pytest.MarkDecorator]:
+        """Skips it where MLflow lacks what it needs."""
+        lacks = bool(self.needs) and not hasattr(mlflow, self.needs)
+        return [pytest.mark.skipif(lacks, reason=f"this MLflow has no mlflow.{self.needs}")]
 
 
 WAYS: dict[str, Sequence[str]] = {
@@ -280,6 +289,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _harvest(root: Path, status: int, lines: list[str], ours: str) -> Outcome:
     tests, messages = _tests_of(root)
     stores = {name: _read(sqlite_uri(root / name)) for name in AROUND}
+    if (root / "mlruns" / "0" / "meta.yaml").exists():
+        stores["mlflow.db"] += _read((root / "mlruns").as_uri())
     server = ours.startswith("http")
     if ours:
         stores["ours"] = _read(ours, str(root) if server else None)
@@ -350,7 +361,8 @@ def _read(uri: str, experiment: str | None = None) -> list[Described]:
     """Everything in a store, or in one experiment of it."""
     client = MlflowClient(uri)
     try:
-        return _everything(client, experiment)
+        with _environment({"MLFLOW_TRACKING_URI": uri}):  # older MLflow looks for artifacts there
+            return _everything(client, experiment)
     finally:
         engine = getattr(client._tracking_client.store, "engine", None)
         if engine is not None:  # its files stay open

@@ -22,6 +22,7 @@ from pytest_armory.store.database import (
     import_database_store,
     sqlite_uri,
     tune,
+    without_folder_here,
 )
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.mocked import mocked_part
@@ -50,8 +51,6 @@ class Connection:
         with translated("opening the store", self.where), quietly():
             self.uri, self._client = _open_client(destination, self.circuit)
             self._pid = getpid()
-            if destination.database:
-                self._client.get_experiment("0")  # MLflow opens a database at its first query
 
     @property
     def client(self) -> Any:
@@ -138,4 +137,7 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
     import_database_store()
     explain_faults(database)
     tune(database, circuit)
-    return uri, MlflowClient(uri)
+    with without_folder_here():
+        client = MlflowClient(uri)
+        client.get_experiment("0")  # MLflow opens a database at its first query
+    return uri, client

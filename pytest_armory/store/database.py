@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache, partial
@@ -44,6 +45,25 @@ def import_database_store() -> Any:
         import_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     return SqlAlchemyStore
+
+
+@contextmanager
+def without_folder_here() -> Iterator[None]:
+    """Open a database without the folder ``./mlruns``, which older MLflow makes for each.
+
+    Its file store, which is in force there if no tracking URI is set, takes an empty folder for a
+    store that has lost its experiments: the tests' own runs would fail.
+    """
+    module = sys.modules["mlflow.store.tracking.sqlalchemy_store"]
+    mkdir = vars(module).get("mkdir")
+    if mkdir is None:
+        yield
+        return
+    vars(module)["mkdir"] = lambda _: None
+    try:
+        yield
+    finally:
+        vars(module)["mkdir"] = mkdir
 
 
 def ensure_database(path: Path, artifacts: Path) -> None:

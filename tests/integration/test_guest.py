@@ -921,6 +921,40 @@ OWN = [
         http=True,
     ),
     Situation(
+        "opened_again_by_its_id",
+        """
+        def open_again():
+            active = mlflow.active_run()
+            if active: mlflow.start_run(run_id=active.info.run_id, nested=True)
+            return active
+        @pytest.fixture(autouse=True)
+        def clean():
+            yield
+            while mlflow.active_run(): mlflow.end_run()
+            mlflow.set_tracking_uri(None)
+        @evaluation
+        def test_a():
+            if open_again(): mlflow.log_metric("a", 1)
+            mlflow.set_tracking_uri(OWN)
+            assert mlflow.active_run() is None
+            with mlflow.start_run(run_name="a"): mlflow.log_metric("m", 1)
+        @evaluation
+        def test_b():
+            before, active = mlflow.get_tracking_uri(), open_again()
+            mlflow.set_tracking_uri(OWN)
+            with mlflow.start_run(run_name="b"): mlflow.log_metric("m", 1)
+            mlflow.set_tracking_uri(before)
+            if active:
+                mlflow.end_run()
+                mlflow.log_metric("b", 1)
+        @evaluation
+        def test_c(): open_again()
+        def test_d(): note(mlflow.active_run())
+        """,
+        {"test_a": Ours(metrics={"a": 1}), "test_b": Ours(metrics={"b": 1}), "test_c": Ours()},
+        http=True,
+    ),
+    Situation(
         "children_by_parent_id",
         """
         @evaluation
@@ -1618,6 +1652,7 @@ GROUPS = [
         ],
         'pytest_plugins = ["mlflow.pytest.plugin"]',
         ways=("alone",),
+        needs="test",
     ),
     Group(
         "slow",
@@ -1692,7 +1727,9 @@ GROUPS = [
 ]
 
 TABLE = [
-    pytest.param(group, situation, way, id=f"{group.name}-{situation.name}-{way}")
+    pytest.param(
+        group, situation, way, id=f"{group.name}-{situation.name}-{way}", marks=group.marks
+    )
     for group in GROUPS
     for way in group.ways
     for situation in group.situations
@@ -1735,7 +1772,11 @@ def test_what_is_ours_is_in_our_runs(
     assert not found, "\n".join([*found, *messages(situation, on)])
 
 
-SESSIONS = [pytest.param(g, way, id=f"{g.name}-{way}") for g in GROUPS for way in g.ways]
+SESSIONS = [
+    pytest.param(group, way, id=f"{group.name}-{way}", marks=group.marks)
+    for group in GROUPS
+    for way in group.ways
+]
 
 
 @pytest.mark.parametrize(("group", "way"), SESSIONS)
