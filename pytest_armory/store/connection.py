@@ -22,7 +22,6 @@ from pytest_armory.store.database import (
     import_database_store,
     sqlite_uri,
     tune,
-    without_folder_here,
 )
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.mocked import mocked_part
@@ -51,6 +50,8 @@ class Connection:
         with translated("opening the store", self.where), quietly():
             self.uri, self._client = _open_client(destination, self.circuit)
             self._pid = getpid()
+            if destination.database:
+                self._client.get_experiment("0")  # MLflow opens a database at its first query
 
     @property
     def client(self) -> Any:
@@ -137,7 +138,4 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
     import_database_store()
     explain_faults(database)
     tune(database, circuit)
-    with without_folder_here():
-        client = MlflowClient(uri)
-        client.get_experiment("0")  # MLflow opens a database at its first query
-    return uri, client
+    return uri, MlflowClient(uri)

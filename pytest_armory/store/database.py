@@ -11,12 +11,12 @@ import os
 import re
 import shlex
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache, partial
 from importlib import metadata, util
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
@@ -43,27 +43,28 @@ def import_database_store() -> Any:
     """MLflow's class for databases, imported before a test runs, since it warns when imported."""
     with quietly(), importing():
         import_mlflow()
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    return SqlAlchemyStore
+        from mlflow.store.tracking import sqlalchemy_store
+    _make_no_folder_here(sqlalchemy_store)
+    return sqlalchemy_store.SqlAlchemyStore
 
 
-@contextmanager
-def without_folder_here() -> Iterator[None]:
-    """Open a database without the folder ``./mlruns``, which older MLflow makes for each.
+def _make_no_folder_here(module: ModuleType) -> None:
+    """Open databases without the folder ``./mlruns``, which older MLflow makes for each.
 
     Its file store, which is in force there if no tracking URI is set, takes an empty folder for a
     store that has lost its experiments: the tests' own runs would fail.
     """
-    module = sys.modules["mlflow.store.tracking.sqlalchemy_store"]
     mkdir = vars(module).get("mkdir")
-    if mkdir is None:
-        yield
+    if mkdir is None or hasattr(mkdir, "by_armory"):
         return
-    vars(module)["mkdir"] = lambda _: None
-    try:
-        yield
-    finally:
-        vars(module)["mkdir"] = mkdir
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+
+    def make(folder: str) -> None:
+        if folder != DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH:
+            mkdir(folder)
+
+    make.by_armory = True  # type: ignore[attr-defined] # a mark
+    vars(module)["mkdir"] = make
 
 
 def ensure_database(path: Path, artifacts: Path) -> None:

@@ -248,7 +248,18 @@ def _client_of(uri: str) -> Any:
     # Not by its constructor, which opens the store: nobody may ever need it.
     client = object.__new__(TracingClient)
     client.tracking_uri = uri
+    client._get_artifact_repo_for_trace = partial(_files_of, uri)
     return client
+
+
+def _files_of(uri: str, trace_info: Any) -> Any:
+    """Where the files of a trace are: MLflow would ask the server that is in force by now."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.tracing.utils.artifact_utils import get_artifact_uri_for_trace
+    from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
+
+    given = add_databricks_profile_info_to_artifact_uri(get_artifact_uri_for_trace(trace_info), uri)
+    return get_artifact_repository(given, uri)
 
 
 @lru_cache(maxsize=64)

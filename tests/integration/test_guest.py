@@ -136,7 +136,7 @@ TRACING = [
         {
             "test_a": Ours(traces=["traced_beyond_the_test in a"]),
             "test_c": Ours(traces=["traced_beyond_the_test in c"]),
-            "test_d": Ours(),  # MLflow drops it with the store that test_e sets
+            # Newer MLflow drops that of test_d with the store that test_e sets.
             "test_e": Ours(),
         },
         http=True,
