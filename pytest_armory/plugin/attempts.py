@@ -105,7 +105,7 @@ class Attempts:
             from pytest_armory.store import freeze_garbage_collector, open_store
 
             with suppress(TrackingError):  # tried again by each evaluation, which reports it
-                open_store(self.destination)
+                open_store(self.destination).connection.expect_login()
             freeze_garbage_collector()
 
     def open(self, item: pytest.Item) -> Attempt:
@@ -346,6 +346,7 @@ class Attempts:
                 for _, run in self._finished:
                     run.connection.try_again()
                 store.background.drain()
+                store.connection.expect_login(False)
             except TrackingError as error:
                 self.problems.append(str(error))
         return [*interrupted, *self._unreported, *self.late]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from os import getpid
 from time import monotonic
@@ -31,6 +32,9 @@ from pytest_armory.store.translation import MockedError, retries_exhausted, tran
 
 T = TypeVar("T")
 
+LOGIN = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+"""The variables that MLflow's client reads for each request."""
+
 RESTART = 2.0
 """Seconds that a server needs at least to be restarted."""
 
@@ -45,6 +49,7 @@ class Connection:
         self.artifact_circuit = circuit_of(f"{destination.display_uri} artifacts")
         self._warned_pids: set[int] = set()
         self._answered = monotonic()
+        self._login: Sequence[str] = ()
         self.was_silent = False
         """Whether the server may have been restarted before it gave the last response."""
         with translated("opening the store", self.where), quietly():
@@ -71,11 +76,19 @@ class Connection:
             sys.stderr.write(f"armory: {text}\n")
         raise TrackingError(text)
 
+    def expect_login(self, is_expected: bool = True) -> None:
+        """Put requests off, or no longer, while a test has unset the variables of a login."""
+        self._login = [name for name in LOGIN if is_expected and name in os.environ]
+
     def _check_mocks(self, doing: str) -> None:
-        """Raise :class:`MockedError` while a test's mock would get a request of ours."""
-        part = mocked_part() if self.destination.is_server else ""
-        if part:
-            raise MockedError(f"{doing} was put off at {self.where}: {part} is a mock")
+        """Raise :class:`MockedError` while a test's mock would get a request, or none a login."""
+        if not self.destination.is_server:
+            return
+        part = mocked_part()
+        unset = [name for name in self._login if name not in os.environ]
+        if part or unset:
+            reason = f"{part} is a mock" if part else f"{unset[0]} is unset meanwhile"
+            raise MockedError(f"{doing} was put off at {self.where}: {reason}")
 
     def call(
         self, doing: str, work: Callable[[], T], size: int = 0, circuit: Circuit | None = None

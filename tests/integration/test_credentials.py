@@ -53,6 +53,41 @@ def test_a_server_with_basic_auth(
     assert {(r.data.metrics["accuracy"], r.data.metrics["own"]) for r in found} == {(1, 2)}
 
 
+@pytest.mark.parametrize("way", [("-p", "no:xdist"), ("-n1",)], ids=["one", "n1"])
+def test_an_environment_that_a_test_clears(
+    evals: Evals, auth_server: str, monkeypatch: pytest.MonkeyPatch, way: Sequence[str]
+) -> None:
+    """It has no login meanwhile: what is measured is written once the variables are back."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN[0])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN[1])
+    evals.write("""
+        import os, pytest
+        from unittest import mock
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="cleared")
+        @pytest.mark.parametrize("name", ["all", "MLFLOW_TRACKING_PASSWORD"])
+        def test_a(name, evaluation_run):
+            with mock.patch.dict(os.environ, clear=name == "all"):
+                os.environ.pop(name, None)
+                evaluation_run.log_text("a", "a.txt")
+                track_metrics({"x": 1})
+        def test_b():
+            track_metrics({"x": 1})
+            assert 0
+    """)
+    args = (*way, "-o", "armory_budget=60")
+    result = evals.run("--armory-tracking-uri", auth_server, *args)
+    result.assert_outcomes(passed=2, failed=1)
+    assert "warning" not in result.stdout.str()
+    client = MlflowClient(auth_server)
+    experiment = client.get_experiment_by_name("cleared")
+    runs = [r for r in client.search_runs([experiment.experiment_id])
+            if r.data.tags["armory.session"] in result.stdout.str()]  # fmt: skip
+    mine = [run for run in runs if "armory.nodeid" in run.data.tags]
+    assert [run.data.metrics["x"] for run in mine] == [1] * 3
+    evals.check_invariant(result, 3, *args, there=runs)
+
+
 def test_a_password_in_the_uri_is_taken_and_never_shown(evals: Evals, auth_server: str) -> None:
     user, password = ADMIN
     uri = auth_server.replace("://", f"://{user}:{password}@")
