@@ -110,7 +110,8 @@ class Attempts:
 
     def open(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; in memory if the store fails."""
-        if self.current is not None and self.current.item is item:
+        is_again = self.current is not None and self.current.item is item
+        if self.current is not None and is_again:
             # Run again inside of its own report, as by pytest-retry.
             self.current.conclude()
             self._unreported.append(self.finish(self.current))
@@ -139,6 +140,8 @@ class Attempts:
         if run.run_id is not None:
             attempt.parametrized()  # a fixture that records such a value need not describe it
         attempt.opened(started)
+        if is_again:
+            attempt.opening_seconds = 0.0  # it is in no phase that is reported
         self.current = attempt
         return attempt
 

@@ -190,7 +190,7 @@ def test_retries_are_attempts(evals: Evals, each_way: Sequence[str]) -> None:
 @pytest.mark.usefixtures("retry")
 def test_retries_of_some_tests_and_of_fixtures_that_fail(evals: Evals) -> None:
     evals.write("""
-        import pytest
+        import pytest, time
         pytestmark = pytest.mark.evaluation
         tries = {"setup": 0, "body": 0, "teardown": 0, "fixture": 0}
         @pytest.fixture
@@ -209,6 +209,7 @@ def test_retries_of_some_tests_and_of_fixtures_that_fail(evals: Evals) -> None:
         def test_setup(fails_once): pass
         @pytest.mark.flaky(retries=1)
         def test_body(made):
+            time.sleep(0.05)
             tries["body"] += 1
             assert tries["body"] == 2
             assert made == 2
@@ -223,6 +224,10 @@ def test_retries_of_some_tests_and_of_fixtures_that_fail(evals: Evals) -> None:
     found = {(name, number): outcome for name, number, outcome, _ in history(evals)}
     assert found["test_body", "1"] == "failed"
     assert found["test_body", "2"] == "passed"
+    took = [
+        r.data.metrics["duration_seconds"] for r in evals.read() if r.info.run_name == "test_body"
+    ]
+    assert [0.05 <= one < 5 for one in took] == [True, True]
     assert found["test_setup", "1"] == "error"
     assert found["test_teardown", "1"] == "error"
     assert found["test_never", "1"] == found["test_unmarked", "1"] == "failed"
