@@ -34,7 +34,7 @@ def read(value: Any) -> LibraryResult | None:
 
 def _of_genai(metrics: Mapping[str, Any], frame: Any) -> LibraryResult:
     if frame is None:
-        lost = "MLflow has no table of its rows, as where a scorer returns NaN, so none are kept"
+        lost = "MLflow made no table of samples, so none are kept; a scorer returns None, not NaN"
         return LibraryResult(_GENAI, dict(metrics), note=lost if metrics else "")
     names = _scored(frame, "/value")
     measured = {name.rpartition("/")[0] for name in metrics}  # a column may be an expectation

@@ -477,7 +477,7 @@ def test_what_failed_is_counted_and_its_text_kept() -> None:
     failed = SimpleNamespace(metrics=GENAI.metrics, result_df=frame)
     assert measured(failed)[0]["errors"] == 1
     assert column(failed, "target") == ["2", "3"]
-    with pytest.warns(MetricWarning, match=r"^'mlflow\.genai\.evaluate': MLflow has no table"):
+    with pytest.warns(MetricWarning, match=r"^'mlflow\.genai\.evaluate': MLflow made no table"):
         found = measured(SimpleNamespace(metrics={"exact/mean": nan}, result_df=None))
     assert list(found[0]) == ["exact/mean"]
 
