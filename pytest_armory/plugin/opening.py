@@ -34,7 +34,7 @@ class RunOpener:
 
     ``local`` is the local database as it was before the first test: fixtures may have replaced the
     Armory home since. ``parent_of`` gives the session run of an experiment, by its id and whether
-    it waits in the local database; ``reproduce`` is the command before and after the node id.
+    it waits in the local database; ``reproduce`` are the parts of its command.
     """
 
     def __init__(

@@ -84,6 +84,7 @@ def _new_identity(config: pytest.Config, settings: Settings) -> Identity:
             getattr(config.option, "file_or_dir", None) or (),
             config.rootpath,
             settings.patch,
+            start=config.invocation_params.dir,
         ),
     )
 

@@ -12,8 +12,8 @@ class Identity:
 
     ``shard`` names the process that reports, and the session in it; ``shared`` says that others may
     contribute to the session as well; ``tags`` are for each of its runs; ``job_run`` is the MLflow
-    run that the whole job is inside, if any; ``reproduce`` is the command that runs one evaluation
-    again, before and after its node id; ``checkout`` is the session's part of a fingerprint.
+    run that the whole job is inside, if any; ``reproduce`` are the parts of the command that runs
+    one evaluation again; ``checkout`` is the session's part of a fingerprint.
     """
 
     session: str

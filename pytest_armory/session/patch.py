@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_armory.provenance import git
@@ -35,24 +35,32 @@ _DIFF = (
 def working_tree_patch(folder: Path, limit: int = LIMIT) -> bytes:
     """The patch that ``git apply`` makes the working tree with; empty if nothing can be told.
 
-    A file is left out, and named at the top, if it is binary or too large, if its name says that it
-    is secret, or if something in its difference looks like a secret. Files that git does not track
-    are not looked at.
+    A file is left out, and named at the top, in lines that ``git apply`` skips, if it is binary or
+    too large, if its name says that it is secret, or if something in its difference looks like a
+    secret. Files that git does not track are not looked at.
     """
+    differences = [*_differences(folder, limit)]
+    heading = [f"left out: {path!a}: {reason}\n" for path, reason, _ in differences if reason]
+    return _encoded("".join([*heading, *(part for _, reason, part in differences if not reason)]))
+
+
+def has_patch(folder: Path) -> bool:
+    """Whether the patch changes anything: ``git apply`` refuses one that only names files."""
+    return any(not reason for _, reason, _ in _differences(folder, LIMIT))
+
+
+def _differences(folder: Path, limit: int) -> Iterator[tuple[str, str, str]]:
+    """Each file that differs: its path, and why its difference is left out, or its text."""
     stat = git(folder, *_DIFF, "--numstat", "-z", errors="surrogateescape")
-    parts, left_out = [], []
     for entry in filter(None, (stat or "").split("\0")):
         added, deleted, path = entry.split("\t", 2)
         reason, part = _difference(folder, added, deleted, path)
         size = len(_encoded(part))
         if not reason and size > limit:
             reason = "too large"
-        if reason:
-            left_out.append(f"left out: {path!a}: {reason}")
-        else:
+        if not reason:
             limit -= size
-            parts.append(part)
-    return _encoded("".join([*_heading(left_out), *parts])) if parts or left_out else b""
+        yield path, reason, part
 
 
 def _difference(folder: Path, added: str, deleted: str, path: str) -> tuple[str, str]:
@@ -72,11 +80,6 @@ def _difference(folder: Path, added: str, deleted: str, path: str) -> tuple[str,
     readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     secret = redact_text(readable) != readable
     return ("something in it looks like a secret", "") if secret else ("", text)
-
-
-def _heading(left_out: Sequence[str]) -> list[str]:
-    """Lines that ``git apply`` skips."""
-    return [f"{line}\n" for line in left_out]
 
 
 def _encoded(text: str) -> bytes:

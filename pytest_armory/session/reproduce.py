@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_armory.provenance import git_tags
 from pytest_armory.records.job_end import file_of_job
 from pytest_armory.session.installed import environment_text
-from pytest_armory.session.patch import PATCH, working_tree_patch
+from pytest_armory.session.patch import PATCH, has_patch, working_tree_patch
 from pytest_armory.values import TAG_LIMIT, clip, redact_argv, redact_text
 
 ENVIRONMENT = "environment.txt"
@@ -44,30 +44,39 @@ def command_parts(
     folder: Path,
     patch: bool,
     environ: Mapping[str, str] = os.environ,
-) -> tuple[str, str]:
+    start: Path | None = None,
+) -> tuple[str, str, str, str]:
     """The command before and after the node id, for a session that pytest was given these words.
 
-    ``positional`` are those that pytest took for paths; ``folder`` is the root directory; ``patch``
-    says that the session stores what differs from the commit. Secrets are redacted.
+    Between them are two folders: the root directory, and where the command runs pytest.
+    ``positional`` are those that pytest took for paths; ``folder`` is the root directory; ``start``
+    is where pytest was called, which paths in options are relative to; ``patch`` says that the
+    session stores what differs from the commit. Secrets are redacted.
     """
     tags = git_tags(folder)
     steps = []
     if commit := tags.get("mlflow.source.git.commit"):
         steps.append(f"git checkout {commit[:12]}")
-        if patch and tags.get("armory.git.dirty") == "true":
+        if patch and tags.get("armory.git.dirty") == "true" and has_patch(folder):
             steps.append(f"git apply {PATCH}")
-    if inside := _inside_checkout(folder):
+    top = _top_of_checkout(folder)
+    where = start if start is not None and start.is_relative_to(top) else folder
+    if (inside := where.relative_to(top).as_posix()) != ".":
         steps.append(f"cd {shlex.quote(inside)}")
     given = [(name, environ[name]) for name in _VARIABLES if environ.get(name)]
     variables = [f"{name}={shlex.quote(redact_text(value))}" for name, value in given]
     steps.append(" ".join([*variables, "pytest"]))
     options = redact_argv(["--armory-track", *_options(arguments, positional)])
-    return " && ".join(steps), options
+    return " && ".join(steps), str(folder), str(where), options
 
 
 def command_of(parts: Sequence[str], nodeid: str) -> str:
     """The command that runs one evaluation again, for the tag ``armory.reproduce``."""
-    before, after = parts
+    before, root, where, after = parts
+    if root != where:
+        file, separator, name = nodeid.partition("::")
+        path = Path(os.path.relpath(Path(root) / file, where)).as_posix()
+        nodeid = f"{path}{separator}{name}"
     return clip(f"{before} {shlex.quote(nodeid)} {after}", TAG_LIMIT)
 
 
@@ -98,11 +107,9 @@ def _is_glued(word: str) -> bool:
     return len(word) > 2 and word[:2] in ("-k", "-m", "-n")
 
 
-def _inside_checkout(folder: Path) -> str:
-    """The path of a folder inside its git checkout; empty at its top, and outside of one."""
-    top = next((path for path in (folder, *folder.parents) if (path / ".git").exists()), folder)
-    inside = folder.relative_to(top).as_posix()
-    return "" if inside == "." else inside
+def _top_of_checkout(folder: Path) -> Path:
+    """The git checkout that a folder is in; the folder itself outside of one."""
+    return next((path for path in (folder, *folder.parents) if (path / ".git").exists()), folder)
 
 
 # Files of the session run

@@ -30,7 +30,7 @@ WORDS = [
 def test_options_are_kept_that_concern_one_test(
     tmp_path: Path, arguments: list[str], positional: list[str], expected: str
 ) -> None:
-    before, after = command_parts(arguments, positional, tmp_path, patch=True, environ={})
+    before, *_, after = command_parts(arguments, positional, tmp_path, patch=True, environ={})
     assert (before, after) == ("pytest", f"--armory-track {expected}".strip())
 
 
@@ -114,10 +114,43 @@ def test_the_patch_makes_the_tree_again_without_secrets(checkout: Path, tmp_path
 
 def test_the_command_says_commit_patch_and_folder(checkout: Path) -> None:
     commit = git_tags(checkout)["mlflow.source.git.commit"][:12]
-    before, _ = command_parts([], [], checkout / "evals", patch=True, environ={})
+    before, *_ = command_parts([], [], checkout / "evals", patch=True, environ={})
     assert before == f"git checkout {commit} && git apply uncommitted.patch && cd evals && pytest"
-    without, _ = command_parts([], [], checkout / "evals", patch=False, environ={})
+    without, *_ = command_parts([], [], checkout / "evals", patch=False, environ={})
     assert without == f"git checkout {commit} && cd evals && pytest"
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_a_patch_of_nothing_is_not_applied(checkout: Path, name: str) -> None:
+    """It names what it lacks; ``git apply`` would refuse it."""
+    large = "y" * 2_000_000 if "large" in name else None
+    for path in CHANGED.keys() | LEFT_OUT.keys():
+        if path != name:
+            (checkout / path).write_bytes(FILES[path])
+        elif large:
+            (checkout / path).write_text(large)
+    git_tags.cache_clear()
+    assert git_tags(checkout)["armory.git.dirty"] == "true"
+    assert working_tree_patch(checkout).startswith(b"left out: ")
+    before, *_ = command_parts([], [], checkout, patch=True, environ={})
+    assert "git apply" not in before
+
+
+def test_the_command_runs_where_pytest_was_called(checkout: Path, tmp_path: Path) -> None:
+    """Paths in options are relative to that, and node ids to the root directory."""
+    (checkout / "more").mkdir()
+    cases = [
+        (checkout / "evals", "cd evals && pytest test_a.py::t"),
+        (checkout / "more", "cd more && pytest ../evals/test_a.py::t"),
+        (checkout, "&& pytest evals/test_a.py::t"),
+        (tmp_path, "&& pytest evals/test_a.py::t"),
+    ]
+    for start, expected in cases:
+        given = ["-c", "../pytest.ini"]
+        parts = command_parts(given, [], checkout, patch=True, environ={}, start=start)
+        assert f"{expected} --armory-track -c ../pytest.ini" in command_of(
+            parts, "evals/test_a.py::t"
+        )
 
 
 def test_no_checkout_has_no_patch(tmp_path: Path) -> None:
