@@ -218,13 +218,15 @@ def _for_file(text: str) -> str:
 def with_run(record: EvaluationRecord, run: EvaluationRun) -> EvaluationRecord:
     """A record with its run's current location and problems."""
     location = run.connection.location
+    connection = run.connection
     return replace(
         record,
-        run_id=run.run_id,
+        run_id=location.run_id if location is not None else None,
         experiment_id=run.experiment_id,
         parent_id=location.run.parent_id if location is not None else None,
-        url=run.url,
-        waiting=run.connection.is_waiting,
-        experiment=run.connection.experiment,
-        problems=tuple(run.connection.problems),
+        url=location.url if location is not None else None,
+        waiting=connection.is_waiting,
+        experiment=connection.experiment,
+        problems=tuple(connection.problems),
+        confirmed=record.confirmed and not (connection.is_waiting or connection.problems),
     )

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -137,7 +138,7 @@ class Attempts:
         run.writer.recorded = lambda: run.writer.params.to_store(
             attempt.params(self.fixtures.of(item))
         )
-        if run.run_id is not None:
+        if run.connection.location is not None:
             attempt.parametrized()  # a fixture that records such a value need not describe it
         attempt.opened(started)
         if is_again:
@@ -220,7 +221,7 @@ class Attempts:
         are read.
         """
         sources = self.fixtures.of(attempt.item)
-        if attempt.run.run_id is None:
+        if attempt.run.connection.location is None:
             attempt.keep_sources(sources)
         else:
             attempt.described = attempt.run.writer.params.note(attempt.params(sources))
@@ -246,13 +247,15 @@ class Attempts:
         outcome = outcome_of(attempt.phases)
         run = attempt.run
         self._write_result(attempt, outcome)
-        if run.run_id is not None:
+        if run.connection.location is not None:
             run.writer.recorded = None
         attempt.stack.close()
         run.connection.try_again()
         self._left_open.update(run.connection.left_open)
         run.writer.close(outcome.status)
         self.current = None
+        is_known = run.connection.location is not None and not run.connection.may_hold_more
+        attempt.record = replace(attempt.record, confirmed=is_known)
         record = attempt.to_record(outcome)
         self._finished_well = self._finished_well and not record.problems
         self._note_finished(record, run)

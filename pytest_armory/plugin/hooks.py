@@ -245,7 +245,8 @@ def evaluation_run(request: pytest.FixtureRequest) -> Iterator[EvaluationRun]:
         run = request.node.stash[marker.RUN_BEFORE] = track.EvaluationRun()
     yield run
     with guard_of(request).step():
-        if request.config.stash[_settings].track and run.run_id is None and run.writer.was_used:
+        is_in_memory = run.connection.location is None
+        if request.config.stash[_settings].track and is_in_memory and run.writer.was_used:
             _remark_unmarked(request.node)
 
 

@@ -116,7 +116,7 @@ def _known(verdict: Verdict, attempt: Attempt) -> Verdict:
     reason = attempt.run.writer.metrics.unknown.get(verdict.metric)
     if reason is None or verdict.state != "failed" or verdict.value is not None:
         return verdict
-    if attempt.run.run_id is None:  # such a session has no summary
+    if attempt.run.connection.location is None:  # such a session has no summary
         said = f"not judged: {verdict.metric} {reason}"
         remark(attempt.item.config, [(said, attempt.record.nodeid)])
     return replace(verdict, state="unjudged", text=reason)

@@ -89,6 +89,8 @@ class EvaluationRecord:
     ``baseline`` holds those of the run it is compared with. ``digests`` say which data its scores
     are of, and ``changed`` names the scores whose data are not the baseline's. ``experiment`` is
     the experiment's name, where it is known: the local database has other ids than a server.
+    ``confirmed`` says that the store has acknowledged all of it, and that no other code can have
+    written to its run.
     """
 
     nodeid: str
@@ -110,6 +112,7 @@ class EvaluationRecord:
     digests: dict[str, str] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
     experiment: str = ""
+    confirmed: bool = False
 
     @property
     def key(self) -> tuple[str, int, str]:

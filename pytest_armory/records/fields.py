@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from json import loads
+from sys import intern
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -109,7 +110,9 @@ def mapping_of(reader: Reader[T]) -> Reader[dict[str, T]]:
     """A JSON object whose members are all of one type."""
 
     def read(value: object) -> dict[str, T]:
-        return {name: _part("a member", reader, item) for name, item in _members(value).items()}
+        items = _members(value).items()
+        # A session keeps the records of thousands of tests, whose metrics have the same names.
+        return {intern(name): _part("a member", reader, item) for name, item in items}
 
     return read
 

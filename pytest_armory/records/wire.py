@@ -80,6 +80,7 @@ read_record = fields.instance_of(
         "digests": fields.mapping_of(fields.string),
         "changed": fields.list_of(fields.string),
         "experiment": fields.string,
+        "confirmed": fields.boolean,
     },
 )
 """Reads a record from JSON's builtins; raises :class:`fields.UnreadableError`."""

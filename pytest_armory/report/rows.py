@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import number, printable
@@ -59,9 +60,14 @@ def run_on_several_workers(records: Iterable[EvaluationRecord]) -> Set[str]:
 
 def chief_metrics(metrics: Mapping[str, float], most: int = CHIEF) -> dict[str, float]:
     """The metrics a table shows by default: the simplest names, timings only if need be."""
-    names = [n for n in metrics if not _is_side_metric(n)]
-    names.sort(key=lambda name: (name.count("/"), _natural(name)))
-    return {name: metrics[name] for name in names[:most]}
+    return {name: metrics[name] for name in _chief_names(tuple(metrics))[:most]}
+
+
+@lru_cache(maxsize=64)
+def _chief_names(names: tuple[str, ...]) -> list[str]:
+    """The names in the order in which a table shows them; most tests of a session share them."""
+    shown = [name for name in names if not _is_side_metric(name)]
+    return sorted(shown, key=lambda name: (name.count("/"), _natural(name)))
 
 
 def _is_side_metric(name: str) -> bool:

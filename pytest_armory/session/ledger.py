@@ -14,6 +14,7 @@ from pytest_armory.records.tags import job_end_tag
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import Summary
+from pytest_armory.session.confirmed import read_unconfirmed
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
 from pytest_armory.session.joining import Joining, job_end
@@ -227,6 +228,10 @@ class Ledger:
         local = StoredSession()
         if self._attempts.any_waits or self.out_of_reach:
             local = close_and_read(self._runs_for(waiting=True), self._attempts, ending)
+        elif not (is_doubtful or self.identity.shared):
+            rest = read_unconfirmed(self.runs, self._attempts, ending)
+            if rest is not None:
+                return rest
         stored = close_and_read(self.runs, self._attempts, ending, local.continued)
         return stored.and_local(local)
 
@@ -276,8 +281,9 @@ class Ledger:
         if experiments:
             waiting = self._runs_for(waiting=True)
             keep_end(waiting, experiments, summary, tags, self.sync_command)
-        summary = replace(summary, problems=self._problems(), open_with=self._open_with(summary))
-        return replace(summary, text=self._text(summary))
+        before, now = summary.problems, self._problems()
+        summary = replace(summary, problems=now, open_with=self._open_with(summary))
+        return summary if now == before else replace(summary, text=self._text(summary))
 
     def _read_again(self, summary: Summary, interrupted: bool) -> Summary:
         """A summary with what the session's other jobs have written by now, if any."""

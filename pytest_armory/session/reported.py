@@ -45,6 +45,12 @@ class ReportedAttempts:
         """Whether one of them waits to be synced."""
         return any(record.waiting for record in self._by_key.values())
 
+    @property
+    def run_by_several_workers(self) -> bool:
+        """Whether a test was run by more than one of them."""
+        pairs = {(record.nodeid, record.worker) for record in self._by_key.values()}
+        return len({nodeid for nodeid, _ in pairs}) < len(pairs)
+
     def of_run(self, run_id: str | None) -> EvaluationRecord | None:
         """The attempt whose run that is, if it was reported."""
         return self._by_run.get(run_id or "")
@@ -66,6 +72,8 @@ class ReportedAttempts:
 
     def _completed(self, record: EvaluationRecord, baseline: Baseline | None) -> EvaluationRecord:
         reported = self.of_run(record.run_id)
+        if reported is record:
+            return record
         if reported is None:
             if baseline is None or record.baseline:
                 return record

@@ -95,11 +95,12 @@ def close_and_read(
     try:
         store = open_store(session_runs.where)
         store.background.drain()
-        every = _runs_of(session_runs, store, everywhere=ending.is_doubtful)
+        ids = searched(session_runs, store, everywhere=ending.is_doubtful)
+        every = store.search.runs_of_session(session_runs.identity.session, ids)
         runs = [run for run in every if not is_session(run) and run.run_id not in continued]
         session_runs.merge_duplicates(store, every)
         for run in runs:
-            _close_if_left_open(session_runs, store, run, reported, ending)
+            close_if_left_open(session_runs, store, run, reported, ending)
         attempts = [run for run in runs if is_attempt(run)]
         if not ending.each:
             numbers = reported.numbers
@@ -122,18 +123,16 @@ def _is_removed(session_runs: SessionRuns) -> bool:
     return True
 
 
-def _runs_of(session_runs: SessionRuns, store: Store, everywhere: bool) -> list[StoredRun]:
-    """Every run of the session, by start.
+def searched(session_runs: SessionRuns, store: Store, everywhere: bool = False) -> list[str]:
+    """The experiments that may have runs of the session.
 
     A worker that crashed before its first report has reported no experiment: all are searched.
     """
-    if not session_runs.where.is_remote:
-        everywhere = True
-    ids = store.experiments.ids() if everywhere else session_runs.experiment_ids
-    return store.search.runs_of_session(session_runs.identity.session, ids)
+    is_remote = session_runs.where.is_remote
+    return session_runs.experiment_ids if is_remote and not everywhere else store.experiments.ids()
 
 
-def _close_if_left_open(
+def close_if_left_open(
     session_runs: SessionRuns,
     store: Store,
     run: StoredRun,

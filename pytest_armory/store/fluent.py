@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_armory.store._mlflow import import_mlflow
 from pytest_armory.store.active_run import ActiveRun, is_ours
 from pytest_armory.store.runs import finite_or_not, last_values
+from pytest_armory.store.stack import current_stack, last_ended
 from pytest_armory.store.translation import translated
 
 
@@ -21,10 +22,8 @@ def own_metrics(since: float, active: ActiveRun | None = None) -> dict[str, floa
     In seconds since the epoch; ``active`` is our own run, if there is one. Raises
     :class:`TrackingError`.
     """
-    from mlflow.tracking import fluent
-
-    top = fluent._active_run_stack.get()[-1:]
-    run_id = top[0].info.run_id if top and not is_ours(top[0]) else fluent._last_active_run_id.get()
+    top = current_stack()[-1:]
+    run_id = top[0].info.run_id if top and not is_ours(top[0]) else last_ended()
     if run_id is None or (active is not None and run_id == active.last_ended):
         return {}
     mlflow = import_mlflow()

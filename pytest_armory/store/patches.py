@@ -37,6 +37,7 @@ def watch_stack(bring_up_to_date: Callable[[], None], shown: Callable[[Stacks], 
         return stack
 
     def of_all_threads() -> Stacks:
+        note_read()
         bring_up_to_date()
         return shown(get_all(variable))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,12 @@ from pytest_armory.store.runs import StoredRun, stored_run
 PAGE = 250
 """Runs per page: MLflow allocates some 60 kB of objects for each before it returns them all."""
 
+IDS = 100
+"""Runs per search by id, which sends all of their ids."""
+
 
 class RunSearch:
-    """Searches of a store's runs; deleted ones are never found."""
+    """Searches of a store's runs; deleted ones are found only where they are asked for."""
 
     def __init__(self, connection: Connection, experiments: Experiments) -> None:
         self._connection = connection
@@ -37,8 +40,11 @@ class RunSearch:
         condition: str,
         newest: bool = False,
         most: int | None = None,
+        deleted: bool = False,
     ) -> Iterator[StoredRun]:
         """The same one by one: a page is requested when a run of it is asked for."""
+        from mlflow.entities import ViewType
+
         ids = list(experiment_ids)
         if not ids:
             return
@@ -46,6 +52,7 @@ class RunSearch:
             self._connection.client.search_runs,
             ids,
             filter_string=condition,
+            run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             max_results=min(most or PAGE, PAGE),
             order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
         )
@@ -63,11 +70,33 @@ class RunSearch:
 
     def runs_of_session(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
         """Every run of a session, session runs included, by start."""
-        return self.runs(experiment_ids, f"tags.`armory.session` = '{session}'")
+        return self.runs(experiment_ids, _of_session(session))
+
+    def open_of_session(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
+        """The runs of a session that are still ``RUNNING``."""
+        return self.runs(
+            experiment_ids, f"attributes.status = 'RUNNING' AND {_of_session(session)}"
+        )
+
+    def inside_of_session(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
+        """The runs that code has opened inside a session's evaluations."""
+        return self.runs(
+            experiment_ids, f"{_of_session(session)} AND tags.`armory.opened_in` LIKE '%'"
+        )
+
+    def has_deleted(self, session: str, experiment_ids: Iterable[str]) -> bool:
+        """Whether a run of a session was deleted."""
+        return any(self.each(experiment_ids, _of_session(session), most=1, deleted=True))
+
+    def by_id(self, run_ids: Sequence[str], experiment_ids: Sequence[str]) -> list[StoredRun]:
+        """Those of the runs that the experiments have; a request for each hundred."""
+        parts = [run_ids[i : i + IDS] for i in range(0, len(run_ids), IDS)]
+        conditions = [f"attributes.run_id IN ({', '.join(map(repr, part))})" for part in parts]
+        return [run for one in conditions for run in self.runs(experiment_ids, one)]
 
     def session_runs(self, session: str, *experiment_ids: str) -> list[StoredRun]:
         """The session runs in experiments: one each, or several if jobs started at once."""
-        mine = f"tags.`armory.session` = '{session}' AND tags.`armory.kind` = 'session'"
+        mine = f"{_of_session(session)} AND tags.`armory.kind` = 'session'"
         return self.runs(experiment_ids, mine)
 
     def latest_sessions(self, most: int) -> list[StoredRun]:
@@ -92,6 +121,10 @@ class RunSearch:
         """The run of that id, or None; a deleted one is none."""
         run = find_entity(self._connection, run_id)
         return None if run is None else stored_run(run)
+
+
+def _of_session(session: str) -> str:
+    return f"tags.`armory.session` = '{session}'"
 
 
 def find_entity(connection: Connection, run_id: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection
 from types import ModuleType
@@ -25,8 +26,11 @@ def last_ended() -> str | None:
 
 
 def current_stack() -> list[Any]:
-    """This thread's stack, brought up to date."""
+    """This thread's stack, brought up to date; that we read it does not count."""
+    thread = threading.get_ident()
+    before = _reads.get(thread, 0)
     stack: list[Any] = fluent_api()._active_run_stack.get()
+    _reads[thread] = before
     return stack
 
 
@@ -49,6 +53,15 @@ def note_read() -> None:
 def reads() -> int:
     """How often code of this thread has read its stack."""
     return _reads.get(threading.get_ident(), 0)
+
+
+def all_reads() -> int:
+    """How often code has read the stack, in any thread; a fork counts, for the child has a copy."""
+    return sum(_reads.values())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=note_read)
 
 
 def take_open(run_ids: Collection[str]) -> list[str]:

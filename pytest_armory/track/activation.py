@@ -21,7 +21,7 @@ class Activation:
     """
 
     def __init__(self, location: Location, problems: list[str], *, keep_uri: bool) -> None:
-        from pytest_armory.store import active_run
+        from pytest_armory.store import active_run, stack
 
         store = location.store
         self.problems = problems
@@ -30,7 +30,14 @@ class Activation:
         )
         self._location = location
         self._stop_monitoring: Callable[[], None] | None = None
+        self._all_reads = stack.all_reads
+        self._reads = stack.all_reads()
         self.monitor()
+
+    @property
+    def was_used(self) -> bool:
+        """Whether other code may have written to the run: it has asked for the active run."""
+        return self._stop_monitoring is not None or self._all_reads() != self._reads
 
     def monitor(self) -> None:
         """Start MLflow's system metrics where its own switch is on by now."""

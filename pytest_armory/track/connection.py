@@ -49,6 +49,8 @@ class RunConnection:
         self.raises = True
         self.problems: list[str] = []
         self.activation: Activation | None = None
+        self.may_hold_more = False
+        """Whether other code may have written to the run: it was active or its id was read."""
         self.left_open: dict[str, str] = {}
         """Runs that the evaluation's code has opened and not ended, each by this one's id."""
         self.restore: Work = lambda location: location.store.log_batch(
@@ -84,6 +86,11 @@ class RunConnection:
         for problem, work in failed:
             self.problems.remove(problem)
             self.do(work)
+
+    def shown_location(self) -> Location | None:
+        """Where the run is, for code other than ours, which may write to it from now on."""
+        self.may_hold_more = True
+        return self.location
 
     def collect_problems(self, problems: list[str]) -> None:
         """Add failures to ``problems`` from now on instead of raising them."""
@@ -150,6 +157,7 @@ class RunConnection:
         finally:
             activation, self.activation = self.activation, None
             self._close_left_open(activation.close(), self.location)
+            self.may_hold_more = self.may_hold_more or activation.was_used
             if self.raises:
                 self._warn_of_problems()
 

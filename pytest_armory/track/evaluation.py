@@ -72,7 +72,7 @@ def _open_inside(
 
     If the failures of the outer evaluation are collected, so are those of this one.
     """
-    if outer is not None and outer.run_id is None:
+    if outer is not None and outer.connection.location is None:
         run = EvaluationRun()
     else:
         try:
@@ -96,7 +96,7 @@ def _open_inside(
 
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
-        if run.run_id is not None:
+        if run.connection.location is not None:
             sampled = run.writer.sample_results()
             metrics = [(name, value, 0) for name, value in sampled.metrics.items()]
             params = run.writer.params.changed_since_recorded(scope.params)

@@ -35,7 +35,7 @@ class EvaluationRun:
     @property
     def run_id(self) -> str | None:
         """MLflow's id of the run, or None when nothing is tracked."""
-        location = self.connection.location
+        location = self.connection.shown_location()
         return location.run_id if location else None
 
     @property
@@ -47,7 +47,7 @@ class EvaluationRun:
     @property
     def url(self) -> str | None:
         """The run's page on the tracking server, or None without a server."""
-        location = self.connection.location
+        location = self.connection.shown_location()
         return location.url if location else None
 
     @property
@@ -74,6 +74,7 @@ class EvaluationRun:
     @property
     def info(self) -> Any:
         """MLflow's ``RunInfo``, read when asked; of a run in memory one without an id."""
+        self.connection.shown_location()
         return self.writer.entity().info
 
     @property

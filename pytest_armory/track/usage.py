@@ -38,7 +38,7 @@ def track_usage() -> dict[str, float]:
     if run is None:
         return {}
     logged = run.writer.metrics
-    if run.run_id is None:
+    if run.connection.location is None:
         logged.unknown.update(dict.fromkeys(USAGE, _UNTRACKED))
         return {}
     all_traces, repeats = _traces(run), run.writer.repeats

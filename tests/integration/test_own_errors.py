@@ -170,7 +170,7 @@ def test_a_strict_session_fails(evals: Evals, what: str) -> None:
 
 
 NO_END = {
-    "reading": "pytest_armory.session.ledger.close_and_read",
+    "reading": "pytest_armory.session.ledger.read_unconfirmed",
     "counting": "pytest_armory.session.ledger.with_other_jobs",
     "closing": "pytest_armory.session.session_runs.SessionRuns.close",
 }
