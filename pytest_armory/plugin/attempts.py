@@ -88,6 +88,7 @@ class Attempts:
         self._finished: list[tuple[EvaluationRecord, EvaluationRun]] = []
         """Attempts of which something may still fail in the background, or has failed."""
         self._finished_well = True
+        self._is_prepared = False
 
     @property
     def late(self) -> list[EvaluationRecord]:
@@ -100,14 +101,19 @@ class Attempts:
         """Whether nothing has failed that may have left a run open."""
         return self._finished_well and not self.late
 
-    def prepare(self) -> None:
-        """Open the store before the first test, for it takes seconds that are no test's."""
-        if self.destination is not None:
+    def prepare(self, freeze: bool = True) -> None:
+        """Open the store before an evaluation, for it takes seconds that are no test's, once.
+
+        ``freeze`` is False where tests have run: what they have made is to be collected.
+        """
+        if self.destination is not None and not self._is_prepared:
             from pytest_armory.store import freeze_garbage_collector, open_store
 
+            self._is_prepared = True
             with suppress(TrackingError):  # tried again by each evaluation, which reports it
                 open_store(self.destination).connection.expect_login()
-            freeze_garbage_collector()
+            if freeze:
+                freeze_garbage_collector()
 
     def open(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; in memory if the store fails."""

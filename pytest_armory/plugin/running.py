@@ -56,6 +56,7 @@ class RunningHooks:
         self.resuming = resuming
         self._plan: Plan | None = None
         """What this process is about to run, until a report has it."""
+        self._has_run = False
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -81,8 +82,9 @@ class RunningHooks:
 
     def _begin(self, items: Sequence[pytest.Item]) -> None:
         """Do before the first test what takes seconds that are no test's; each step by itself."""
-        with self.process.guard.step():
-            self.attempts.prepare()
+        if self.process.ledger is not None:  # a worker may get tests that need no store
+            with self.process.guard.step():
+                self.attempts.prepare()
         self.process.begin()
         with self.process.guard.step():
             self.attempts.baseline = self.process.find_baseline() or self.attempts.baseline
@@ -118,6 +120,16 @@ class RunningHooks:
         if resuming.done is not None:
             resumed = resuming.skip_passed(items)
             self._plan = replace(self._plan, resumed=resumed.skipped, again=resumed.again)
+
+    # Outermost: time limits of the test begin inside.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @guarded_wrapper
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, None]:
+        if is_evaluation(item):
+            with self.process.guard.step():
+                self.attempts.prepare(freeze=not self._has_run)
+        self._has_run = True
+        yield
 
     # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
     @pytest.hookimpl

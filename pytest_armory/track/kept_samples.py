@@ -8,14 +8,16 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_armory.errors import MetricWarning
-from pytest_armory.gates.functions import MetricFunction
 from pytest_armory.records.sample_tag import DatasetIdentity, SampleTag
 from pytest_armory.tables import SampleRows, SampleTable, Score, UnfitError
 from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.values import legal_key, unused
+
+if TYPE_CHECKING:
+    from pytest_armory.gates.functions import MetricFunction
 
 TRACKED = "track_samples"
 """What measured a score that no engine has measured."""

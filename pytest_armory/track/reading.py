@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.gates.known import samples_at
 from pytest_armory.records.sample_tag import SAMPLES
 from pytest_armory.store import destination
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.in_force import in_force
-from pytest_armory.tables import SampleTable
-from pytest_armory.tables.arrow import to_frame
 from pytest_armory.track.run import EvaluationRun
 
 if TYPE_CHECKING:
     from pytest_armory.store import StoredRun
+    from pytest_armory.tables import SampleTable
 
 
 def samples(run: str | EvaluationRun, /) -> Any:
@@ -28,6 +26,8 @@ def samples(run: str | EvaluationRun, /) -> Any:
     Raises :class:`ArmoryUsageError` without such a run or samples, :class:`TrackingError` where
     they cannot be read.
     """
+    from pytest_armory.tables.arrow import to_frame
+
     if isinstance(run, EvaluationRun):
         with run.writer.samples.table.lock:
             return to_frame(run.writer.samples.table)
@@ -51,6 +51,8 @@ def find_run(where: Destination, run_id: str) -> StoredRun:
 
 def read_samples(where: Destination, run: StoredRun) -> SampleTable:
     """The samples of a stored run."""
+    from pytest_armory.gates.known import samples_at
+
     if SAMPLES not in run.tags:
         raise ArmoryUsageError(
             f"the run {run.run_id} has no samples; give an evaluation sample_metrics, or call "

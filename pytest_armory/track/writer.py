@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pytest_armory.errors import ParameterWarning, StoreRefusedError, TrackingError
-from pytest_armory.gates.functions import functions_of
 from pytest_armory.records.sample_tag import DatasetIdentity
 from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
@@ -198,9 +197,12 @@ class RunWriter:
             repeated=[own.get(name, name) for name in repeated],
         )
         self.samples.complete(evaluation, own)
-        results = {key: names.get(key, key) for key in numbers}
-        for metric in functions_of(evaluation, results, functions or {}):
-            self.samples.functions[own.get(metric.key, metric.key)] = metric
+        if functions:
+            from pytest_armory.gates.functions import functions_of
+
+            results = {key: names.get(key, key) for key in numbers}
+            for metric in functions_of(evaluation, results, functions):
+                self.samples.functions[own.get(metric.key, metric.key)] = metric
         return taken
 
     def open_samples(
@@ -249,15 +251,14 @@ class RunWriter:
 
     def sample_results(self) -> SampleResults:
         """What is written of the samples when the run ends, in its last batch."""
+        location = self.connection.location
+        if location is None or not self.samples.table:
+            return SampleResults()
         from pytest_armory.tables.files import JSON
 
-        location = self.connection.location
-        if location is None:
-            return SampleResults()
         found = self.samples.results()
         self._datasets = found.datasets
-        is_new = bool(self.samples.table) and not self._tables.tagged
-        if not is_new or location.store.may_have_tables(location.run):
+        if self._tables.tagged or location.store.may_have_tables(location.run):
             return found
         return replace(found, tags={**found.tags, **self._table_tag(JSON, None)})
 

@@ -13,7 +13,6 @@ from zipfile import BadZipFile, ZipFile
 
 from pytest_armory.records import fields
 from pytest_armory.records.fields import UnreadableError
-from pytest_armory.tables.zstd import decompressed
 from pytest_armory.track.libraries.result import (
     LibraryResult,
     ResultSamples,
@@ -189,4 +188,6 @@ def _content(archive: ZipFile, name: str) -> bytes:
     file.seek(info.header_offset + 26)  # where the lengths of the name and the extra field are
     lengths = file.read(4)
     file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), 1)
+    from pytest_armory.tables.zstd import decompressed
+
     return decompressed(file.read(info.compress_size))
