@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records import EvaluationRecord, Outcome, from_wire, to_wire
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger
@@ -165,3 +166,27 @@ def test_a_store_that_fails_leaves_what_was_reported(
     assert [record.nodeid for record in summary.records] == list(NAMES)
     assert summary.problems == ["no answer"]
     assert not session.ledger.is_complete
+
+
+def test_what_the_end_of_many_evaluations_needs(session: Session) -> None:
+    """Under 4 kB each at its peak, the names that pytest's items have not counted."""
+    count = 2000
+    metrics = {f"m{i}": i / 7 for i in range(10)}
+    texts = [
+        to_wire(
+            replace(session.records[0], nodeid=f"test_it.py::test_a[{i}]", run_id=f"{i:032}",
+                    metrics=metrics)
+        )
+        for i in range(count)
+    ]  # fmt: skip
+    session.store.experiments.ids()
+    session.store.search.session_runs("s", session.experiment)  # which imports and compiles
+    tracemalloc.start()
+    for text in texts:
+        session.ledger.take(from_wire(text))
+    summary = session.ledger.finish(interrupted=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert summary is not None
+    assert len(summary.records) == count
+    assert peak / count < 4096
