@@ -185,3 +185,20 @@ def _note(request: pytest.FixtureRequest, needs: list[pytest.FixtureDef[Any]], s
 
     # This instance only, and permanently: the fixture's value may request others in later tests.
     request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]
+
+
+def uses_wide_fixture(item: pytest.Item) -> bool:
+    """Whether a test declares a fixture that is wider than a test, harmless ones left out."""
+    declared = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    definitions = [found[-1] for found in declared.values() if found]
+    return any(one.scope != "function" and not _is_harmless(one) for one in definitions)
+
+
+_HARMLESS = ("_pytest.", "pytest_asyncio.")
+"""Where fixtures come from that many tests have, and that patch nothing for others."""
+
+
+def _is_harmless(fixturedef: pytest.FixtureDef[Any]) -> bool:
+    # Those of pytest's that call `setup_module` and its like have the module as their base.
+    module = str(getattr(fixturedef.func, "__module__", ""))
+    return module.startswith(_HARMLESS) and not fixturedef.baseid

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_armory.plugin import judging, wire, xdist
 from pytest_armory.plugin.attempts import Attempts
+from pytest_armory.plugin.fixture_params import uses_wide_fixture
 from pytest_armory.plugin.gate_count import count_gates
 from pytest_armory.plugin.guard import guarded, guarded_wrapper, unless
 from pytest_armory.plugin.marker import is_evaluation, merged_mark
@@ -56,6 +57,8 @@ class RunningHooks:
         self.resuming = resuming
         self._plan: Plan | None = None
         """What this process is about to run, until a report has it."""
+        self._has_evaluation = False
+        """Whether this process may get one, or its shard."""
         self._has_run = False
 
     @pytest.hookimpl(tryfirst=True)
@@ -69,6 +72,7 @@ class RunningHooks:
             ledger.planned.update(self._plan.evaluations)
         # A worker runs its tests whatever could not be collected.
         if self._plan is not None and not (session.testsfailed and ledger is not None):
+            self._has_evaluation = True
             self._begin(session.items)
 
     def _planned(self, items: Sequence[pytest.Item]) -> Plan | None:
@@ -125,11 +129,19 @@ class RunningHooks:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     @guarded_wrapper
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, None]:
-        if is_evaluation(item):
+        if self._has_evaluation:
+            self._prepare_for(item)
+        yield
+
+    def _prepare_for(self, item: pytest.Item) -> None:
+        """Open the store of a worker, unless its tests so far can do without.
+
+        What a wide fixture patches is in force for later tests too, and MLflow's import needs it.
+        """
+        if is_evaluation(item) or uses_wide_fixture(item):
             with self.process.guard.step():
                 self.attempts.prepare(freeze=not self._has_run)
         self._has_run = True
-        yield
 
     # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
     @pytest.hookimpl

@@ -131,7 +131,7 @@ def test_a_worker_that_gets_no_evaluation_does_not_import_mlflow(evals: Evals) -
         @pytest.mark.xdist_group("a")
         def test_plain(): pass
         @pytest.mark.xdist_group("a")
-        def test_second(): pass
+        def test_second(tmp_path): pass
         @pytest.mark.xdist_group("b")
         @pytest.mark.evaluation
         def test_evaluation(evaluation_run): assert evaluation_run.run_id
