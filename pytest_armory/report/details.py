@@ -53,8 +53,9 @@ class Changed:
 class Details:
     """A session for a page: all that :class:`Summary` does not have.
 
-    ``trends`` are those of gated metrics, ``more_trends`` how many were left out. Times are in
-    milliseconds since the epoch.
+    ``trends`` are those of gated metrics, ``more_trends`` how many were left out; ``changed`` are
+    parameters, ``not_compared`` the evaluations whose last run is too long ago to be looked for.
+    Times are in milliseconds since the epoch.
     """
 
     summary: Summary
@@ -62,6 +63,7 @@ class Details:
     trends: Sequence[Trend] = ()
     more_trends: int = 0
     changed: Sequence[Changed] = ()
+    not_compared: int = 0
     pictures: Sequence[Picture] = ()
     matrices: Sequence[Matrix] = ()
     began: int = 0

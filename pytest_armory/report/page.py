@@ -199,7 +199,7 @@ def _trend_charts(trends: Sequence[Trend]) -> list[_Chart]:
         last = trend.points[-1].verdict if trend.points else ""
         caption = f"{span}{len(trend.points)} sessions" + (f": {last}" if last else "")
         test = printable(trend.nodeid.partition("::")[2] or trend.nodeid)
-        title = f"{printable(trend.metric)} of {test}"
+        title = f"{printable(trend.metric)} of {test}{printable(trend.where)}"
         charts.append(_Chart(title, caption, _markup(trend_chart(trend, i))))
     return charts
 

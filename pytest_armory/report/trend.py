@@ -43,11 +43,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Trend:
-    """A metric of one evaluation over sessions, the oldest first."""
+    """A metric of one evaluation over sessions, the oldest first.
+
+    ``in_several`` says that evaluations of other experiments have the same node id.
+    """
 
     nodeid: str
     metric: str
     points: Sequence[Point]
+    experiment: str = ""
+    in_several: bool = False
+
+    @property
+    def where(self) -> str:
+        """The experiment, where the node id does not say it."""
+        return f" (experiment {self.experiment})" if self.in_several else ""
 
     @property
     def values(self) -> list[float]:
@@ -121,7 +131,7 @@ def trend_lines(trend: Trend, width: int) -> list[str]:
     values = trend.values
     span = f"{number(min(values))} to {number(max(values))}" if values else "never logged"
     line = sparkline([point.value for point in trend.points])
-    heading = f"{printable(trend.nodeid)}  {printable(trend.metric)}"
+    heading = f"{printable(trend.nodeid)}  {printable(trend.metric + trend.where)}"
     count = plural(len(trend.points), "session")
     rows = [_row(trend, point) for point in reversed(trend.points)]
     header = ("session", "began", trend.metric, "interval", "change", "verdict", "outcome",
@@ -175,7 +185,7 @@ def _plot(trend: Trend, point: Point) -> str:
 
 CSV_HEADER = (
     "nodeid", "metric", "session", "started", "value", "ci_low", "ci_high", "baseline", "limit",
-    "verdict", "outcome", "commit", "branch", "dirty", "run_id",
+    "verdict", "outcome", "commit", "branch", "dirty", "run_id", "experiment",
 )  # fmt: skip
 
 
@@ -186,7 +196,8 @@ def csv_rows(trend: Trend) -> Iterator[tuple[object, ...]]:
         texts = map(_cell, (trend.nodeid, trend.metric, p.session))
         numbers = ("" if n is None else n for n in (p.value, p.low, p.high, p.baseline, p.limit))
         rest = map(_cell, (p.verdict, p.outcome, p.commit, p.branch))
-        yield (*texts, started, *numbers, *rest, str(p.dirty).lower(), p.run_id)
+        last = (str(p.dirty).lower(), p.run_id, _cell(trend.experiment))
+        yield (*texts, started, *numbers, *rest, *last)
 
 
 def _cell(text: str) -> str:

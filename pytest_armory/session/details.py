@@ -9,6 +9,7 @@ from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, fields
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
 from pytest_armory.report.summary import Summary, is_good, latest
+from pytest_armory.report.trend import Trend
 from pytest_armory.session.history import Ran, sessions_of, trend_of
 from pytest_armory.session.reproduce import ENVIRONMENT
 from pytest_armory.session.stored_records import is_attempt, is_session
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun
 
 TRENDS = 40
-"""The most trends of a page, and evaluations whose parameters are compared with those of the
-session before; each is a search of the store."""
+"""The most trends of a page; each is a search of the store."""
+
+SPARE_RUNS = 500
+"""How many runs before a session are looked through for each evaluation's last one, besides two
+for each evaluation."""
 
 SESSIONS = 20
 RUNS_WITH_PICTURES = 24
@@ -36,24 +40,28 @@ def read_details(store: Store, summary: Summary) -> Details:
     attempts = {run.run_id: run for run in runs if is_attempt(run)}
     session_runs = [run for run in runs if is_session(run)]
     records = _ordered(latest(summary.all_records))
-    gated = [(r, metric) for r in records for metric in _gated_metrics(r)]
-    began = {run.tags["armory.nodeid"]: run.start for run in attempts.values()}
-    with_trends = [record for record, _ in gated[:TRENDS]]
-    # Those without gates have no trend, but parameters that may differ.
-    shown = [*dict.fromkeys(record.nodeid for record in (*with_trends, *records))][:TRENDS]
-    earlier = {n: sessions_of(store, n, SESSIONS, began.get(n)) for n in shown}
+    last = [run for record in records if (run := attempts.get(record.run_id or "")) is not None]
+    began = min((run.start for run in runs), default=0)
+    before, is_complete = _runs_before(store, last, began)
+    gated = [(r, m) for r in records for m in _gated_metrics(r) if r.run_id in attempts]
     files = [*_files(store, records, attempts)]
     first = min(session_runs, key=lambda run: run.start, default=None)
     tags = first.tags if first is not None else {}
     return Details(
         summary=summary,
         entries=[_entry(record, attempts.get(record.run_id or "")) for record in records],
-        trends=[trend_of(r.nodeid, metric, earlier[r.nodeid]) for r, metric in gated[:TRENDS]],
+        trends=_trends(store, [(attempts[r.run_id or ""], m) for r, m in gated[:TRENDS]]),
         more_trends=max(0, len(gated) - TRENDS),
-        changed=[one for nodeid, ran in earlier.items() for one in _changed(nodeid, ran)],
+        changed=[
+            one
+            for run in last
+            if (key := _key(run)) in before
+            for one in _changed(before[key], run)
+        ],
+        not_compared=0 if is_complete else len({*map(_key, last)} - before.keys()),
         pictures=[file for file in files if isinstance(file, Picture)],
         matrices=[file for file in files if isinstance(file, Matrix)],
-        began=min((run.start for run in runs), default=0),
+        began=began,
         command=tags.get("armory.command", ""),
         job=tags.get("armory.ci.url", ""),
         environment=_environment(store, first),
@@ -82,14 +90,47 @@ def _entry(record: EvaluationRecord, run: StoredRun | None) -> Entry:
     )
 
 
-def _changed(nodeid: str, ran: Sequence[Ran]) -> Iterator[Changed]:
-    """The parameters that differ between an evaluation's last two sessions."""
-    if len(ran) < 2:
-        return
-    before, now = ran[-2].run.params, ran[-1].run.params
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            yield Changed(nodeid, name, before.get(name, ""), now.get(name, ""))
+def _trends(store: Store, gated: Sequence[tuple[StoredRun, str]]) -> list[Trend]:
+    """The trend of a metric of each run, up to that run."""
+    ran: dict[tuple[str, str], list[Ran]] = {}
+    for run, _ in gated:
+        if _key(run) not in ran:
+            ran[_key(run)] = sessions_of(
+                store, _key(run)[1], run.experiment_id, SESSIONS, run.start
+            )
+    return [trend_of(_key(run)[1], metric, ran[_key(run)]) for run, metric in gated]
+
+
+def _key(run: StoredRun) -> tuple[str, str]:
+    return run.experiment_id, run.tags["armory.nodeid"]
+
+
+def _runs_before(
+    store: Store, runs: Sequence[StoredRun], began: int
+) -> tuple[dict[tuple[str, str], StoredRun], bool]:
+    """The last run of each evaluation before a session, and whether all runs were looked at."""
+    missing = {*map(_key, runs)}
+    most = 2 * len(missing) + SPARE_RUNS
+    found: dict[tuple[str, str], StoredRun] = {}
+    condition = f"tags.`armory.kind` = 'evaluation' AND attributes.start_time < {began}"
+    ids = sorted({run.experiment_id for run in runs})
+    count = 0
+    for run in store.search.each(ids, condition, newest=True, most=most):
+        count += 1
+        if is_attempt(run) and _key(run) in missing:
+            missing.remove(_key(run))
+            found[_key(run)] = run
+        if not missing:
+            break
+    return found, not missing or count < most
+
+
+def _changed(before: StoredRun, now: StoredRun) -> Iterator[Changed]:
+    """The parameters that differ between two runs of an evaluation."""
+    for name in sorted(before.params.keys() | now.params.keys()):
+        if before.params.get(name) != now.params.get(name):
+            values = (before.params.get(name, ""), now.params.get(name, ""))
+            yield Changed(now.tags["armory.nodeid"], name, *values)
 
 
 # Files of runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from pytest_armory.records import EvaluationRecord
@@ -25,28 +26,42 @@ class Ran(NamedTuple):
 def histories(
     store: Store, pattern: str, sessions: int, metrics: Sequence[str] = ()
 ) -> list[Trend]:
-    """The trends of the evaluations that match, each over its newest sessions.
+    """The trends of the evaluations that match, of each experiment over its newest sessions.
 
     A pattern is a node id; else a part of node ids, with ``*`` for anything. Without
     ``metrics`` it is the first one that a table shows.
     """
-    attempts = _attempts(store, pattern, MOST_RUNS)
+    names = store.experiments.names()
+    attempts = _attempts(store, pattern, MOST_RUNS, names)
     found = []
     for nodeid in matching(pattern, [run.tags["armory.nodeid"] for run in attempts]):
-        ran = _newest_of_each_session(store, nodeid, attempts, sessions)
-        shown = next(filter(None, (metric_to_show(one.record) for one in reversed(ran))), "")
-        found += [trend_of(nodeid, name, ran) for name in metrics or [shown] if name]
+        experiments = _by_experiment(nodeid, attempts)
+        for experiment_id, runs in experiments.items():
+            ran = _newest_of_each_session(store, runs, sessions)
+            shown = next(filter(None, (metric_to_show(one.record) for one in reversed(ran))), "")
+            found += [
+                replace(
+                    trend_of(nodeid, name, ran),
+                    experiment=names[experiment_id],
+                    in_several=len(experiments) > 1,
+                )
+                for name in metrics or [shown]
+                if name
+            ]
     return found
 
 
-def sessions_of(store: Store, nodeid: str, sessions: int, until: int | None = None) -> list[Ran]:
-    """One evaluation in its newest sessions, the oldest first.
+def sessions_of(
+    store: Store, nodeid: str, experiment_id: str, sessions: int, until: int | None = None
+) -> list[Ran]:
+    """One evaluation of an experiment in its newest sessions, the oldest first.
 
     ``until`` leaves out what began later, in milliseconds since the epoch.
     """
-    attempts = _attempts(store, nodeid, 10 * sessions)
+    attempts = _attempts(store, nodeid, 10 * sessions, [experiment_id])
     known = [run for run in attempts if until is None or run.start <= until]
-    return _newest_of_each_session(store, nodeid, known, sessions)
+    runs = _by_experiment(nodeid, known).get(experiment_id, [])
+    return _newest_of_each_session(store, runs, sessions)
 
 
 def trend_of(nodeid: str, metric: str, ran: Sequence[Ran]) -> Trend:
@@ -70,21 +85,31 @@ def matching(pattern: str, nodeids: Iterable[str]) -> list[str]:
     return [nodeid for nodeid in known if pattern in nodeid]
 
 
-def _attempts(store: Store, pattern: str, most: int) -> list[StoredRun]:
+def _attempts(
+    store: Store, pattern: str, most: int, experiment_ids: Iterable[str]
+) -> list[StoredRun]:
     """The attempts that may match, the newest first."""
     part = max(re.split(r"[*\\\"']", pattern), key=len)  # a quote would end the condition's text
     like = f" AND tags.`armory.nodeid` LIKE '%{part}%'" if part else ""
     condition = f"tags.`armory.kind` = 'evaluation'{like}"
-    runs = store.search.runs(store.experiments.ids(), condition, newest=True, most=most)
+    runs = store.search.runs(experiment_ids, condition, newest=True, most=most)
     return [run for run in runs if is_attempt(run)]
 
 
-def _newest_of_each_session(
-    store: Store, nodeid: str, attempts: Sequence[StoredRun], sessions: int
-) -> list[Ran]:
-    """The last attempt of each session, the oldest session first, of attempts newest first."""
-    newest: dict[tuple[str, str], StoredRun] = {}
+def _by_experiment(nodeid: str, attempts: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
+    """The attempts at one evaluation in each experiment: two projects may share a node id."""
+    found: dict[str, list[StoredRun]] = {}
     for run in attempts:
         if run.tags["armory.nodeid"] == nodeid:
-            newest.setdefault((run.experiment_id, run.tags.get("armory.session", "")), run)
+            found.setdefault(run.experiment_id, []).append(run)
+    return found
+
+
+def _newest_of_each_session(
+    store: Store, attempts: Iterable[StoredRun], sessions: int
+) -> list[Ran]:
+    """The last attempt of each session, the oldest session first, of attempts newest first."""
+    newest: dict[str, StoredRun] = {}
+    for run in attempts:
+        newest.setdefault(run.tags.get("armory.session", ""), run)
     return [Ran(run, record_of(store, run)) for run in reversed(list(newest.values())[:sessions])]

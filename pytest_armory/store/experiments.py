@@ -59,12 +59,16 @@ class Experiments:
 
     def ids(self) -> list[str]:
         """The id of every experiment that is not deleted; one request per 1,000 of them."""
-        found: list[str] = []
+        return list(self.names())
+
+    def names(self) -> dict[str, str]:
+        """The same with the name of each, by id."""
+        found: dict[str, str] = {}
         search = partial(self._connection.client.search_experiments, max_results=1000)
         token: str | None = None
         while True:
             page = self._connection.call("searching experiments", partial(search, page_token=token))
-            found.extend(experiment.experiment_id for experiment in page)
+            found.update((experiment.experiment_id, experiment.name) for experiment in page)
             token = page.token
             if not token:
                 return found

@@ -34,6 +34,7 @@ def test_history(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    evals: Evals,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "140")
 
@@ -56,6 +57,17 @@ def test_history(
         rows = list(csv.DictReader(file))
     assert [row["value"] for row in rows[:4]] == ["0.8", "0.9", "0.95", "0.9"]
     assert {row["metric"] for row in rows} == {"accuracy", "f1"}
+    assert {row["experiment"] for row in rows} == {evals.pytester.path.name}
+    evals.run("--armory-experiment", "other", "-k", "test_b")  # another project's, perhaps
+    lines = history("test_b", "--html", str(target))
+    headings = [line for line in lines if line.startswith("test_it.py::test_b")]
+    assert sorted(headings) == sorted(
+        f"test_it.py::test_b  f1 (experiment {name})"
+        for name in (evals.pytester.path.name, "other")
+    )
+    assert any("4 sessions" in line for line in lines)
+    assert any("1 session" in line for line in lines)
+    assert "f1 of test_b (experiment other)" in target.read_text("utf-8")
     assert main(["history", "nothing's like it"]) == 2
     assert "`pytest-armory report` lists those of a session" in capsys.readouterr().err
     assert main(["history", "test_a", "--csv", str(tmp_path)]) == 2

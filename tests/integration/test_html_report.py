@@ -10,6 +10,7 @@ import pytest
 from conftest import Evals, artifacts_of, text_of
 
 from pytest_armory.cli.main import main
+from pytest_armory.session import details
 
 SUITE = """
     import pytest
@@ -44,8 +45,16 @@ def test_the_page_at_the_end_of_a_session(evals: Evals, each_way: Sequence[str])
     assert "warning" not in result.stdout.str()
 
 
+def changes(page: str) -> str:
+    """The table of parameters that differ."""
+    return page.partition("<h2>Parameters that differ")[2].partition("<h2>")[0]
+
+
 def test_the_page_of_a_stored_session(
-    evals: Evals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evals: Evals,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ungated = """
         @pytest.mark.evaluation
@@ -55,13 +64,27 @@ def test_the_page_of_a_stored_session(
     for i, accuracy in enumerate((0.8, 0.9, 0.7)):
         evals.write(textwrap.dedent(SUITE.format(accuracy)) + textwrap.dedent(ungated % i))
         evals.run("--armory-session", f"s{i}")
+        if i == 0:
+            evals.write(textwrap.dedent(SUITE.format(0.55)))
+            evals.run("--armory-experiment", "another project")
     target = tmp_path / "report.html"
     assert main(["report", "s1", "--html", str(target)]) == 0
     page = target.read_text("utf-8")
-    assert "0.6 to 0.7, 2 sessions: kept" in page  # not what came later
+    # Neither what came later, nor the same node ids of another experiment.
+    assert "0.6 to 0.7, 2 sessions: kept" in page
     assert "::test_b</td><td>D</td><td>0</td><td><b>1</b></td>" in page
+    monkeypatch.setattr(details, "TRENDS", 1)
+    assert main(["report", "s1", "--html", str(target)]) == 0
+    limited = target.read_text("utf-8")
+    assert "2 more; <code>pytest-armory history</code>" in limited
+    assert changes(limited) == changes(page)
+    assert "not compared" not in page
+    monkeypatch.setattr(details, "SPARE_RUNS", -7)
+    assert main(["report", "s1", "--html", str(target)]) == 0
+    assert "The parameters of 3 evaluations are not compared" in target.read_text("utf-8")
     assert main(["history", "test_a[0.1]", "--html", str(target)]) == 0
     assert "3 sessions: kept" in target.read_text("utf-8")
+    assert "(experiment another project)" in target.read_text("utf-8")
     for command in (["report", "s1"], ["history", "test_a"]):
         assert main([*command, "--html", str(tmp_path)]) == 2
         assert "cannot be written: Is a directory" in capsys.readouterr().err
