@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from pytest_armory.gates.evidence import NOT_WORSE, UNCLEAR, Change, Evidence, Known
+
+if TYPE_CHECKING:
+    from pytest_armory.statistics.comparison import Comparison
 
 
 def evidence_text(evidence: Evidence, change: Change, known: Known) -> str:
@@ -56,15 +60,26 @@ def _unclear_text(evidence: Evidence, change: Change, known: Known) -> str:
     if comparison is None or evidence.detectable is None:
         return f"p {p_text(evidence.p)}"
     is_proportion = comparison.units is not None
-    word = "rises" if change.higher_is_worse else "falls"
-    detectable = amount_text(evidence.detectable, is_proportion)
-    text = f"{comparison.n:,} samples tell {word} of {detectable} and more"
+    parts = [_detectable_text(evidence.detectable, comparison, change)]
     if evidence.needed is not None and evidence.needed > comparison.n:
         allowed = amount_text(change.allowed, is_proportion)
-        text += f", {allowed} need about {_about(evidence.needed):,}"
+        parts[0] += f", {allowed} need about {_about(evidence.needed):,}"
     if evidence.scatter is not None:
-        text += f"; {_sessions(known)} scatter by {amount_text(evidence.scatter, is_proportion)}"
-    return text
+        scatter = amount_text(evidence.scatter, is_proportion)
+        parts.append(f"{_sessions(known)} scatter by {scatter}")
+    return "; ".join(filter(None, parts))
+
+
+def _detectable_text(detectable: float, comparison: Comparison, change: Change) -> str:
+    """What so many samples tell; empty where they tell all, and leave it to earlier sessions."""
+    word = "rise" if change.higher_is_worse else "fall"
+    samples = f"{comparison.n:,} sample{'s' * (comparison.n != 1)}"
+    if math.isinf(detectable):
+        return f"one sample, or one group, tells no {word}"
+    if detectable == 0:
+        return f"{samples} of one change are too few to tell a {word}" if change.missed else ""
+    amount = amount_text(detectable, comparison.units is not None)
+    return f"{samples} tell{'s' * (comparison.n == 1)} {word}s of {amount} and more"
 
 
 def _about(count: int) -> int:
@@ -99,11 +114,13 @@ def amount_text(amount: float, is_proportion: bool) -> str:
 
 
 def range_text(low: float, high: float, is_proportion: bool) -> str:
-    """Two ends of a range.
+    """Two ends of a range, or the one amount that both are.
 
-    >>> range_text(0.0153, 0.0371, True), range_text(-0.5, 1.25, False)
-    ('1.5 to 3.7 points', '-0.5 to 1.2')
+    >>> range_text(0.0153, 0.0371, True), range_text(-0.5, 1.25, False), range_text(0.1, 0.1, False)
+    ('1.5 to 3.7 points', '-0.5 to 1.2', '0.1')
     """
-    if not is_proportion:
-        return f"{low:.2g} to {high:.2g}"
-    return f"{low * 100:.2g} to {high * 100:.2g} points"
+    scale = 100 if is_proportion else 1
+    first, last = f"{low * scale:.2g}", f"{high * scale:.2g}"
+    if first == last:
+        return amount_text(low, is_proportion)
+    return f"{first} to {last}{' points' * is_proportion}"

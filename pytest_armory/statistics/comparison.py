@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_armory.statistics import proportions
 from pytest_armory.statistics.bootstrap import Resamples
 from pytest_armory.statistics.intervals import Interval
-from pytest_armory.statistics.means import Estimate, mean_of, welch
+from pytest_armory.statistics.means import ROUNDING, Estimate, is_constant, mean_of, welch
 from pytest_armory.statistics.numeric import floats
 
 if TYPE_CHECKING:
@@ -103,13 +103,11 @@ def _paired(run: Sample, bases: Sequence[Sample], binary: bool) -> Comparison:
     new, old, groups, left_out = _pairs(run, bases)
     if not len(new):
         raise ValueError("no sample has been scored by both runs")
-    gains = new - old
-    worse, better = int((gains < 0).sum()), int((gains > 0).sum())
     simple = binary and groups is None and not run.repeats and not _is_pooled(bases)
     found = (
-        _flips(better, worse, len(gains))
+        _flips(int((new > old).sum()), int((new < old).sum()), len(new))
         if simple
-        else _paired_means(gains, groups, worse, better, binary)
+        else _paired_means(new, old, groups, binary)
     )
     return replace(found, left_out=left_out)
 
@@ -134,11 +132,14 @@ def _flips(better: int, worse: int, n: int) -> Comparison:
     )
 
 
-def _paired_means(gains: Floats, groups: Any, worse: int, better: int, binary: bool) -> Comparison:
+def _paired_means(new: Floats, old: Floats, groups: Any, binary: bool) -> Comparison:
+    gains = new - old
+    worse, better = int((gains < 0).sum()), int((gains > 0).sum())
     estimate = mean_of(gains, groups)
     units = int(estimate.degrees) + 1
-    if estimate.error == 0 and estimate.value != 0:  # all gains are one: t has no width
-        p = proportions.mid_p(units if worse else 0, units if better else 0)
+    if _is_without_spread(estimate.value, [(estimate, gains, abs(new) + abs(old), groups)]):
+        is_loss = estimate.value < 0  # all gains are one: t has no width
+        p = proportions.mid_p(units * is_loss, units * (not is_loss))
         return _of_estimate(estimate, len(gains), "sign test", worse, better, p=p)
     method = "paired t" if groups is None else f"paired t, {units} groups"
     found = _of_estimate(estimate, len(gains), method, worse, better)
@@ -150,6 +151,19 @@ def _paired_means(gains: Floats, groups: Any, worse: int, better: int, binary: b
             units=units,
         )
     return replace(found, units=units if binary else None)
+
+
+def _is_without_spread(gain: float, sides: Sequence[tuple[Estimate, Floats, Floats, Any]]) -> bool:
+    """Whether there is a gain, and rounding explains how far apart each side's values are.
+
+    A side is its mean, the values, the sizes of the numbers that they were made of, and groups.
+    """
+    return all(
+        estimate.degrees > 0
+        and abs(gain) > ROUNDING * float(sizes.max())
+        and (estimate.error == 0 or is_constant(values, sizes, groups))
+        for estimate, values, sizes, groups in sides
+    )
 
 
 def _of_estimate(
@@ -223,9 +237,17 @@ def _unpaired(run: Sample, bases: Sequence[Sample], binary: bool) -> Comparison:
         return _proportions(sides[0][1], sides[1][1])
     new, old = (mean_of(values, groups) for _, values, groups in sides)
     found = _of_estimate(welch(new, old), len(sides[0][1]), "Welch's t, other samples")
+    known = [
+        (mean, v, abs(v), groups) for mean, (_, v, groups) in zip((new, old), sides, strict=True)
+    ]
+    each = [int(side.degrees) + 1 for side in (new, old)]
+    if _is_without_spread(found.gain, known):
+        p = proportions.separation_p(*each)
+        p = p if found.gain < 0 else 1 - p
+        found = replace(found, p=p, method="permutation test, other samples")
     if not binary:
         return found
-    units = min(int(side.degrees) + 1 for side in (new, old))
+    units = min(each)
     if new.error == old.error == 0:
         found = replace(
             found,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_armory.statistics.numeric import (
@@ -15,6 +16,8 @@ from pytest_armory.statistics.numeric import (
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from pytest_armory.statistics.numeric import Floats
 
 
 class Interval(NamedTuple):
@@ -75,8 +78,25 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     if n == 1:
         return UNBOUNDED
     with quiet_overflow():
-        mean, error = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(n)
-    return t_interval(mean, error, n - 1, confidence)
+        mean = float(array.mean())
+    return t_interval(mean, standard_error(array), n - 1, confidence)
+
+
+def standard_error(values: Floats) -> float:
+    """``s / sqrt(n)`` of two values at least; 0 where they differ by float64's rounding alone.
+
+    >>> import numpy as np
+    >>> standard_error(np.array([0.1, 0.1, 0.1])), round(standard_error(np.arange(4.0)), 6)
+    (0.0, 0.645497)
+    """
+    with quiet_overflow():
+        error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    return _without_rounding(error, values)
+
+
+def _without_rounding(error: float, values: Floats) -> float:
+    is_rounding = error <= 4 * sys.float_info.epsilon * float(abs(values).max())
+    return 0.0 if is_rounding else error
 
 
 def clustered_interval(values: ArrayLike, groups: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -124,7 +144,8 @@ def clustered_error(values: ArrayLike, groups: ArrayLike) -> tuple[float, int]:
     clusters = len(sums)
     if clusters < 2:
         return math.inf, clusters
-    return math.sqrt(clusters / (clusters - 1) * squares) / len(array), clusters
+    error = math.sqrt(clusters / (clusters - 1) * squares) / len(array)
+    return _without_rounding(error, array), clusters
 
 
 def t_interval(mean: float, error: float, degrees: float, confidence: float) -> Interval:

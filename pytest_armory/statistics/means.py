@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_armory.statistics.intervals import Interval, clustered_error, t_interval
-from pytest_armory.statistics.numeric import floats
+from pytest_armory.statistics.intervals import (
+    Interval,
+    clustered_error,
+    standard_error,
+    t_interval,
+)
+from pytest_armory.statistics.numeric import floats, group_sums
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -64,7 +69,7 @@ def mean_of(values: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
         return Estimate(mean, error, clusters - 1)
     if n == 1:
         return Estimate(mean, math.inf, 0)
-    return Estimate(mean, float(array.std(ddof=1)) / math.sqrt(n), n - 1)
+    return Estimate(mean, standard_error(array), n - 1)
 
 
 def welch(value: Estimate, base: Estimate) -> Estimate:
@@ -79,11 +84,32 @@ def welch(value: Estimate, base: Estimate) -> Estimate:
     >>> print(f"{value} {error:.4f} {degrees:.4f}")
     -3.0 1.4142 4.0755
     """
-    difference = value.value - base.value
-    first, second = value.error**2, base.error**2
-    if min(value.degrees, base.degrees) <= 0 or not math.isfinite(first + second):
+    difference, error = value.value - base.value, math.hypot(value.error, base.error)
+    if min(value.degrees, base.degrees) <= 0 or not math.isfinite(error):
         return Estimate(difference, math.inf, 0)
-    if first + second == 0:
+    if error == 0:
         return Estimate(difference, 0.0, value.degrees + base.degrees)
-    spread = first**2 / value.degrees + second**2 / base.degrees
-    return Estimate(difference, math.sqrt(first + second), (first + second) ** 2 / spread)
+    # By the shares of e1² and e2², for the fourth powers of the errors may be too large or small.
+    first, second = (value.error / error) ** 2, (base.error / error) ** 2
+    return Estimate(difference, error, 1 / (first**2 / value.degrees + second**2 / base.degrees))
+
+
+ROUNDING = 2e-7
+"""How far apart equal values may be, relatively: in float32 they are so far."""
+
+
+def is_constant(values: ArrayLike, sizes: ArrayLike, groups: ArrayLike | None = None) -> bool:
+    """Whether values, or their sums by group, are the mean but for the rounding of ``sizes``.
+
+    ``sizes``, of shape (n,) as the values, are those of the numbers that these were made of.
+
+    >>> import numpy as np
+    >>> new, old = np.array([0.8, 0.7, 0.6]), np.array([0.9, 0.8, 0.7])
+    >>> bool((new - old).std() > 0), is_constant(new - old, new + old)
+    (True, True)
+    """
+    array, rounding = floats(values), ROUNDING * floats(sizes)
+    deviations = array - array.mean()
+    if groups is not None:
+        deviations, rounding = group_sums(deviations, groups), group_sums(rounding, groups)
+    return bool((abs(deviations) <= rounding).all())

@@ -119,6 +119,25 @@ def pooled_p(successes: int, n: int, base_successes: int, base_n: int) -> float:
     return float(ndtr((successes / n - base_successes / base_n) / math.sqrt(variance)))
 
 
+def separation_p(n: int, base_n: int) -> float:
+    """The one-sided mid-p that chance alone puts all of n values below all of ``base_n`` others.
+
+    ``1 / (2 C(n + base_n, n))``: half the permutation test's p. It is for sides without any spread,
+    of which t makes no p.
+
+    Source: R. A. Fisher, "The Design of Experiments", 1935, section 21; the half as in
+    :func:`mid_p`.
+
+    >>> round(separation_p(3, 3), 12)
+    0.025
+    """
+    from scipy.special import betaln
+
+    # As C may be too large for a float: 1 / C(a + b, a) = (a + b + 1) B(a + 1, b + 1).
+    logarithm = math.log(n + base_n + 1) + float(betaln(n + 1, base_n + 1))
+    return math.exp(logarithm) / 2
+
+
 def newcombe(
     successes: float, n: int, base_successes: float, base_n: int, confidence: float = 0.95
 ) -> Interval:

@@ -92,7 +92,9 @@ def _plain(value: Any) -> Any:
         return str.__str__(value)
     if isinstance(value, Integral):
         return int(value)
-    return float(value) if isinstance(value, Real) else value
+    with suppress(OverflowError):  # a fraction may be too large a number
+        return float(value) if isinstance(value, Real) else value
+    return value
 
 
 def numbers(values: Any, what: str) -> array[float]:
@@ -102,6 +104,8 @@ def numbers(values: Any, what: str) -> array[float]:
         return array("d", found)
     try:
         return array("d", [math.nan if value is None else _number(value) for value in found])
+    except OverflowError:
+        raise UnfitError(f"{what} must be numbers that a float holds, got a larger one") from None
     except TypeError:
         other = next(v for v in found if not isinstance(v, (bool, int, float, type(None))))
         raise UnfitError(

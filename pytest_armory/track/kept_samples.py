@@ -195,7 +195,8 @@ def intervals(score: Score, confidence: float) -> dict[str, float]:
     """The ends of a score's confidence interval as metrics; none where the data tell nothing.
 
     Wilson's for 0 and 1, Student's t for other numbers, and cluster-robust where samples belong
-    together; samples without a value are left out.
+    together: of 0 and 1 Wilson's of as many samples as there are groups, where these do not
+    differ. Samples without a value are left out.
     """
     from pytest_armory.statistics.intervals import clustered_interval, mean_interval, wilson
 
@@ -204,13 +205,18 @@ def intervals(score: Score, confidence: float) -> dict[str, float]:
         return {}
     if clusters is not None:
         low, high = clustered_interval(valid.values, clusters, confidence)
+        if valid.is_binary and low == high:  # no group differs, which does not say that none will
+            units = len(set(clusters.tolist()))
+            low, high = wilson(float(valid.values.mean()) * units, units, confidence)
     elif valid.is_binary:
         low, high = wilson(float(valid.values.sum()), len(valid), confidence)
     else:
         low, high = mean_interval(valid.values, confidence)
     if not (math.isfinite(low) and math.isfinite(high)):
         return {}
-    return {f"{score.name}/ci_low": low, f"{score.name}/ci_high": high}
+    return {
+        legal_key(f"{score.name}/ci_{end}"): value for end, value in (("low", low), ("high", high))
+    }
 
 
 def warn_of_missing(scores: Mapping[str, array[float]], stacklevel: int = 2) -> None:

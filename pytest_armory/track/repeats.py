@@ -19,6 +19,7 @@ from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.kept_samples import KeptSamples
 from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.track.stored_params import StoredParams
+from pytest_armory.values import legal_key
 
 TAG = "armory.repeats"
 
@@ -153,8 +154,8 @@ class Repeats:
 
         if len(values) > 1 and all(map(math.isfinite, values)):
             low, high = mean_interval(values, self._writer.samples.confidence)
-            yield (f"{name}/ci_low", float(low), 0)
-            yield (f"{name}/ci_high", float(high), 0)
+            yield (legal_key(f"{name}/ci_low"), float(low), 0)
+            yield (legal_key(f"{name}/ci_high"), float(high), 0)
 
     def _note(self, metrics: Iterable[Metric]) -> None:
         logged = self._writer.metrics
@@ -180,7 +181,7 @@ def _passes(score: Score, number: int) -> Iterable[Metric]:
     if right:
         for kind, function in (("hat", pass_hat), ("at", pass_at)):
             mean = sum(function(count, number, number) for count in right) / len(right)
-            yield (f"{score.name}/pass_{kind}_{number}", mean, 0)
+            yield (legal_key(f"{score.name}/pass_{kind}_{number}"), mean, 0)
 
 
 def steps_of(repeats: Repeats | None, numbers: Mapping[str, float], step: int) -> dict[str, int]:

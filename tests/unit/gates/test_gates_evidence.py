@@ -250,6 +250,21 @@ def test_unclear_says_what_it_would_need() -> None:
     assert nothing.needed is None
 
 
+@pytest.mark.parametrize(
+    ("new", "text"),
+    [
+        ([0.8], "one sample, or one group, tells no fall"),
+        ([0.0], "1 sample tells falls of 73 points and more, 2 points need about 140"),
+        ([0.8, 0.7, 0.6], "3 samples of one change are too few to tell a fall"),
+    ],
+)
+def test_so_few_samples_that_chance_is_not_known(new: list[float], text: str) -> None:
+    old = [value + 0.1 if value else 1.0 for value in new]
+    known = Known(compare(Sample(new, new), [Sample(new, old)], paired=True))
+    found = judged("-2%", float(np.mean(new)), float(np.mean(old)), known)
+    assert (found.verdict, found.evidence) == ("unclear", text)
+
+
 def test_it_fails_where_unclear_fails_and_says_so() -> None:
     found = judged_flips("-2%", 4, 2, 200, 193, terms=Terms(unclear="fail"))
     assert failure_text([found]).splitlines() == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -114,6 +116,41 @@ def test_a_loss_of_all_alike_is_judged_by_counting() -> None:
         Sample(list("abc"), [1.0, 2.0, 3.0]), [Sample(list("abc"), [2.0, 3.0, 4.0])], paired=True
     )
     assert (found.p, found.method) == (mid_p(3, 0), "sign test")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("groups", [None, list("abc")])
+def test_rounding_is_no_spread(dtype: str, groups: Any) -> None:
+    old = np.array([0.9, 0.8, 0.7], dtype)
+    new = old - np.array(0.1, dtype)
+    found = compare(Sample(list("abc"), new, groups), [Sample(list("abc"), old)], paired=True)
+    assert (found.p, found.method) == (mid_p(3, 0), "sign test")
+    same = np.full(3, 0.7, dtype)
+    found = compare(Sample(list("abc"), same - 0.1), [Sample(list("de"), same[:2])], paired=False)
+    assert found.p == pytest.approx(1 / 20)  # half of one in the ten ways to choose 3 of 5
+    found = compare(Sample(list("abc"), same + 0.1), [Sample(list("de"), same[:2])], paired=False)
+    assert found.p == pytest.approx(19 / 20)
+
+
+def test_an_offset_hides_no_spread() -> None:
+    gains = np.random.default_rng(1).normal(0, 1e-4, 1000)  # of 1,000.0: by less than float32 has
+    found = compare(
+        Sample(range(1000), 1e3 + gains), [Sample(range(1000), [1e3] * 1000)], paired=True
+    )
+    assert found.method == "paired t"
+    assert found.p == pytest.approx(
+        scipy.stats.ttest_1samp(gains, 0, alternative="less").pvalue, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e100, 1e149])
+def test_sizes_do_not_change_what_chance_is(scale: float) -> None:
+    new, old = np.array([1.0, 2, 3]), np.array([2.0, 4, 5, 9])
+    plain, scaled = (
+        compare(Sample(range(3), new * by), [Sample(range(4), old * by)], paired=False)
+        for by in (1.0, scale)
+    )
+    assert scaled.p == pytest.approx(plain.p)
 
 
 def test_other_samples_are_compared_unpaired() -> None:

@@ -76,6 +76,11 @@ def test_the_clustered_error_of_the_worked_example() -> None:
     assert found == pytest.approx((0.25495097568, 5), abs=1e-9)
 
 
+def test_values_alike_but_for_rounding_have_no_spread() -> None:
+    for low, high in (mean_interval([0.1] * 3), clustered_interval([0.1] * 6, list("aabbbc"))):
+        assert low == high == pytest.approx(0.1)
+
+
 def test_one_value_or_one_group_tells_no_spread() -> None:
     assert mean_interval([1.0]) == clustered_interval([0, 1, 1], ["a"] * 3) == UNBOUNDED
 

@@ -7,6 +7,7 @@ from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from pytest_armory import track_samples
 from pytest_armory.engine import Engine, Evaluation, correct
 from pytest_armory.errors import ArmoryUsageError, MetricWarning
+from pytest_armory.statistics.intervals import wilson
 from pytest_armory.track.evaluation import running
 from pytest_armory.track.run import EvaluationRun
 
@@ -111,6 +113,8 @@ REFUSED: list[tuple[Callable[[], None], str]] = [
     (lambda: track_samples({"a": [1]}, a=["x"]), "a column must not be named 'a'"),
     (lambda: track_samples({1: [1]}), "the name of a score must be a text, got 1"),
     (lambda: track_samples({"a": ["x"]}), "the score 'a' must be numbers or booleans"),
+    (lambda: track_samples({"a": [10**400]}), "the score 'a' must be numbers that a float holds"),
+    (lambda: track_samples({"a": [Fraction(10**400)]}), "must be numbers that a float holds"),
     (lambda: track_samples(ROWS[0]), r"the columns 'id', 'right', 'note'; .*scores=\['id'"),
     (lambda: track_samples(COLUMNS, scores="rihgt"), "no column 'rihgt'.*did you mean 'right'"),
     (lambda: track_samples([1, 2], scores=["a"]), "got list of 2; give scores by name"),
@@ -128,6 +132,15 @@ REFUSED: list[tuple[Callable[[], None], str]] = [
 def test_what_cannot_be_kept_is_refused(call: Callable[[], None], text: str, inside: bool) -> None:
     with pytest.raises(ArmoryUsageError, match=f"track_samples: .*{text}"):
         kept(call) if inside else call()
+
+
+def test_intervals_of_groups_that_do_not_differ_and_of_long_names() -> None:
+    documents = np.arange(60) // 6
+    run = kept(lambda: track_samples({"a" * 300: [1] * 60, "b": [1, 0] * 30}, groups=documents))
+    found = run.writer.samples.results().metrics
+    assert all(len(name) <= 250 for name in found)
+    expected = sorted([*wilson(5, 10), *wilson(10, 10), 0.5, 1])
+    assert sorted(found.values()) == pytest.approx(expected, abs=1e-9)
 
 
 def test_outside_of_an_evaluation_nothing_is_kept() -> None:
