@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.stored_records import recorded_judging
@@ -42,10 +40,16 @@ def difference(first: Judging, own: Judging) -> str:
     >>> difference(Judging("latest", gates=3), Judging("branch:main", gates=2))
     "the session's first job decides: the baseline 'latest', not 'branch:main'"
     """
-    compared = replace(first, sessions=own.sessions, gates=own.gates)
     parts = [
-        f"{text} {getattr(compared, name)!r}, not {getattr(own, name)!r}"
+        f"{text} {_as_given(getattr(first, name))}, not {_as_given(getattr(own, name))}"
         for name, text in _NAMES.items()
-        if getattr(compared, name) != getattr(own, name)
+        if getattr(first, name) != getattr(own, name)
     ]
     return f"the session's first job decides: {'; '.join(parts)}" if parts else ""
+
+
+def _as_given(value: str | float) -> str:
+    """A value as options have it: a confidence in percent, and no baseline as "none"."""
+    if isinstance(value, float):
+        return f"{value * 100:.10g}"
+    return repr(value) if value != "" else "none"

@@ -46,8 +46,8 @@ def test_what_a_job_was_given_besides_is_said() -> None:
     first = Judging("latest", ("a",), gates=3)
     assert difference(first, Judging("latest", gates=1)) == ""
     assert difference(first, Judging("", confidence=0.9, unclear="fail", pooled=5)) == (
-        "the session's first job decides: the baseline 'latest', not ''; armory_confidence 0.95, "
-        "not 0.9; --armory-unclear 'pass', not 'fail'; armory_baseline_sessions 1, not 5"
+        "the session's first job decides: the baseline 'latest', not none; armory_confidence 95, "
+        "not 90; --armory-unclear 'pass', not 'fail'; armory_baseline_sessions 1, not 5"
     )
 
 
