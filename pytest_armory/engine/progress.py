@@ -137,7 +137,9 @@ class Ticker:
 
 
 def _step_metrics(progress: Progress) -> dict[str, Any]:
+    repeat = {"progress/repeat": float(progress.repeat)} if progress.repeats > 1 else {}
     return {
         "progress/samples": float(progress.samples),
         "progress/samples_per_second": progress.samples_per_second,
+        **repeat,
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
+from time import perf_counter
 
 import pytest
 
@@ -11,6 +13,11 @@ from pytest_armory.plugin.fixture_params import Step
 from pytest_armory.plugin.job_options import JobSettings
 from pytest_armory.plugin.marker import Mark
 from pytest_armory.track.repeats import Repeats
+
+SHOW_SECONDS = 1.0
+"""How long a body has been repeated before the terminal shows it."""
+
+MOST_SHOWN = 10
 
 
 def number_of_repeats(mark: Mark, jobs: JobSettings) -> int:
@@ -27,6 +34,7 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
     body = item.runtest
     writer = attempt.run.writer
     repeats = writer.repeats = Repeats(writer, number)
+    began = perf_counter()
     recorded = dict(attempt.scope.params) if attempt.scope is not None else {}
 
     def has_failed() -> bool:
@@ -46,6 +54,8 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
             with step():
                 repeats.end_body()
                 repeats.begin_body()
+                if perf_counter() - began >= SHOW_SECONDS:
+                    _show(item.config, repeats.current + 1, number)
                 if attempt.scope is not None:
                     attempt.scope.params.clear()
                     attempt.scope.params.update(recorded)
@@ -63,6 +73,19 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
 def end_repeats(item: pytest.Item) -> None:
     """Undo :func:`repeat_body`."""
     vars(item).pop("runtest", None)
+
+
+def _show(config: pytest.Config, repeat: int, number: int) -> None:
+    """Say in pytest's line of the test, on a terminal with ``-v``, which repeat begins.
+
+    Ten at most are shown, so that the line stays one; none in workers, which have no terminal.
+    """
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    is_due = repeat * MOST_SHOWN // number > (repeat - 1) * MOST_SHOWN // number
+    if reporter is not None and is_due and reporter.isatty and reporter.showlongtestinfo:
+        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+            reporter.write(f"{repeat}/{number} ", flush=True)
 
 
 def _state_of_case(item: pytest.Item) -> dict[str, object]:

@@ -10,6 +10,7 @@ import pytest
 from conftest import Evals, artifacts_of
 from mlflow import MlflowClient
 
+from pytest_armory.plugin import repeating
 from pytest_armory.store.database import sqlite_uri
 
 SUITE = """
@@ -197,6 +198,43 @@ def test_untracked(evals: Evals) -> None:
     evals.run("-n1", track=False).assert_outcomes(passed=3)
     result = evals.run("--armory-repeats=1", track=False)
     result.assert_outcomes(passed=1, failed=2)
+
+
+def test_a_terminal_shows_which_repeat_it_is(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+    evals.pytester.makeconftest("""
+        import pytest
+        @pytest.hookimpl(trylast=True)
+        def pytest_configure(config):
+            reporter = config.pluginmanager.get_plugin("terminalreporter")
+            reporter.isatty = type(reporter.isatty)(config.getoption("--terminal"))
+        def pytest_addoption(parser):
+            parser.addoption("--terminal", action="store_true")
+    """)
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.parametrize("n", [pytest.param(n, marks=pytest.mark.evaluation(repeats=n))
+                                       for n in (3, 50)])
+        def test_a(n):
+            print("captured")
+            track_metrics({"a": 1})
+        def test_plain(): pass
+    """)
+    args = ("-p", "no:randomly", "-v")
+    quick = evals.run(*args, "--terminal", track=False)
+    monkeypatch.setattr(repeating, "SHOW_SECONDS", 0.0)
+    shown = evals.run(*args, "--terminal", track=False)
+    shown.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_a[[]3] 2/3 3/3 PASSED *",
+            "test_it.py::test_a[[]50] 5/50 10/50 15/50 * 45/50 50/50 PASSED*",
+            "test_it.py::test_plain PASSED *",
+        ]
+    )
+    log = evals.run(*args, track=False)
+    for result in (quick, log):
+        result.assert_outcomes(passed=3)
+        result.stdout.no_fnmatch_line("*2/3*")
 
 
 def test_with_reruns_timeouts_and_subtests(evals: Evals) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,6 +70,21 @@ def test_its_words() -> None:
     assert str(PROGRESS) == "pgd: batch 12/40, 3,072 samples, 512 samples/s"
     endless = Progress(name="pgd", batches=12, total=None, samples=3072, seconds=0.0)
     assert str(endless) == "pgd: batch 12, 3,072 samples, 0 samples/s"
+
+
+def test_it_says_which_repeat_it_is_of_several() -> None:
+    second = replace(PROGRESS, repeat=2, repeats=5)
+    assert str(second) == "pgd 2/5: batch 12/40, 3,072 samples, 512 samples/s"
+    logged: list[dict[str, float]] = []
+    log = SimpleNamespace(
+        log_step_metrics=lambda numbers, step: logged.append(numbers),
+        store_samples_on_the_way=lambda: None,
+    )
+    clock = Clock()
+    ticker = Ticker(None, log, clock)
+    clock.now += 5
+    ticker.tick(second)
+    assert [numbers["progress/repeat"] for numbers in logged] == [2.0]
 
 
 def test_shown_five_times_a_second_and_logged_every_five_seconds() -> None:
