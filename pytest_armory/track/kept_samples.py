@@ -196,7 +196,7 @@ def intervals(score: Score, confidence: float) -> dict[str, float]:
 
     Wilson's for 0 and 1, Student's t for other numbers, and cluster-robust where samples belong
     together: of 0 and 1 Wilson's of as many samples as there are groups, where these do not
-    differ. Samples without a value are left out.
+    differ, and else within 0 and 1. Samples without a value are left out.
     """
     from pytest_armory.statistics.intervals import clustered_interval, mean_interval, wilson
 
@@ -208,6 +208,8 @@ def intervals(score: Score, confidence: float) -> dict[str, float]:
         if valid.is_binary and low == high:  # no group differs, which does not say that none will
             units = len(set(clusters.tolist()))
             low, high = wilson(float(valid.values.mean()) * units, units, confidence)
+        elif valid.is_binary:
+            low, high = max(low, 0.0), min(high, 1.0)
     elif valid.is_binary:
         low, high = wilson(float(valid.values.sum()), len(valid), confidence)
     else:

@@ -221,3 +221,12 @@ def test_rows_of_several_threads_stay_together() -> None:
 def test_an_object_that_is_no_row() -> None:
     with pytest.raises(ArmoryUsageError, match="got list of 1; give scores by name"):
         track_samples([SimpleNamespace(right=True)], scores=["right"])
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"), [([1, 1, 0, 0], (0.0, 1.0)), ([5, 5, 0, 0], (-29.3, 34.3))]
+)
+def test_the_interval_of_a_proportion_is_one(values: list[int], ends: tuple[float, float]) -> None:
+    run = kept(lambda: track_samples({"a": values}, groups=[1, 1, 2, 2]))
+    found = run.writer.samples.results().metrics
+    assert (found["a/ci_low"], found["a/ci_high"]) == pytest.approx(ends, abs=0.1)
