@@ -199,10 +199,9 @@ def _check_ids(ids: Any, dataset: Any) -> None:
     if ids is None or isinstance(ids, str):
         return
     count = samples(ids, "ids")
-    if is_arrays(dataset) and count != samples(dataset[0], "inputs"):
+    if is_arrays(dataset) and count != (wanted := samples(dataset[0], "inputs")):
         raise RefusedError(
-            f"ids must be one for each sample, got ids {describe(ids)} and inputs "
-            f"{describe(dataset[0])}"
+            f"ids must be one for each of the {wanted:,} samples, got {count:,}: {describe(ids)}"
         )
 
 

@@ -117,9 +117,10 @@ class SampleRecorder:
         """Refuse ids of samples that did not come."""
         if self.log is None or self.ids is None or isinstance(self.ids, str):
             return
-        if samples(self.ids, "ids") != self.count:
+        if (found := samples(self.ids, "ids")) != self.count:
             raise RefusedError(
-                f"ids must be one for each of the {self.count:,} samples, got {describe(self.ids)}"
+                f"ids must be one for each of the {self.count:,} samples, got {found:,}: "
+                f"{describe(self.ids)}"
             )
 
 

@@ -108,9 +108,19 @@ def amount_text(amount: float, is_proportion: bool) -> str:
     ('1.9 points', '1 point', '0.019')
     """
     if not is_proportion:
-        return f"{amount:.2g}"
-    points = f"{amount * 100:.2g}"
+        return _two_digits(amount)
+    points = _two_digits(amount * 100)
     return f"{points} point{'' if points == '1' else 's'}"
+
+
+def _two_digits(number: float) -> str:
+    """A number in two significant digits, without an exponent up to a million.
+
+    >>> _two_digits(0.0153), _two_digits(99.9), _two_digits(2449)
+    ('0.015', '100', '2,400')
+    """
+    text = f"{number:.2g}"
+    return f"{float(text):,.0f}" if 99.5 <= abs(number) < 1e6 else text
 
 
 def range_text(low: float, high: float, is_proportion: bool) -> str:
@@ -120,7 +130,7 @@ def range_text(low: float, high: float, is_proportion: bool) -> str:
     ('1.5 to 3.7 points', '-0.5 to 1.2', '0.1')
     """
     scale = 100 if is_proportion else 1
-    first, last = f"{low * scale:.2g}", f"{high * scale:.2g}"
+    first, last = _two_digits(low * scale), _two_digits(high * scale)
     if first == last:
         return amount_text(low, is_proportion)
     return f"{first} to {last}{' points' * is_proportion}"

@@ -16,6 +16,7 @@ from pytest_armory.gates.past_runs import LARGEST, PastRun
 from pytest_armory.statistics.comparison import Sample, compare
 from pytest_armory.store.destination import Destination
 from pytest_armory.tables import SampleRows, SampleTable, Score, changes
+from pytest_armory.values import redact_text
 
 NO_SAMPLES = "the baseline has no samples of it, so the change alone decides"
 OTHER_DATA = "the data changed, so other samples are compared"
@@ -181,13 +182,13 @@ class Sources:
 
     def _parts_of(self, evaluation: str) -> list[tuple[SampleRows, PastRun]]:
         """The rows of an evaluation in the baseline's runs."""
-        tables = self._read()
+        tables, stored = self._read(), redact_text(evaluation)
         return [
             (part, run)
             for run in self.runs
             if run.run_id in tables
             for part in tables[run.run_id].parts
-            if part.source == evaluation
+            if part.source == stored
         ]
 
     def _read(self) -> dict[str, SampleTable]:

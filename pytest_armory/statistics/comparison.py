@@ -140,7 +140,8 @@ def _paired_means(new: Floats, old: Floats, groups: Any, binary: bool) -> Compar
     if _is_without_spread(estimate.value, [(estimate, gains, abs(new) + abs(old), groups)]):
         is_loss = estimate.value < 0  # all gains are one: t has no width
         p = proportions.mid_p(units * is_loss, units * (not is_loss))
-        return _of_estimate(estimate, len(gains), "sign test", worse, better, p=p)
+        found = _of_estimate(estimate, len(gains), "sign test", worse, better, p=p)
+        return replace(found, units=units if binary else None)
     method = "paired t" if groups is None else f"paired t, {units} groups"
     found = _of_estimate(estimate, len(gains), method, worse, better)
     if binary and estimate.error == 0:  # no answer differs, which does not say that none ever will

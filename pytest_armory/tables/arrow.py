@@ -13,6 +13,7 @@ from typing import Any
 from pytest_armory.records import fields
 from pytest_armory.tables.columns import Column
 from pytest_armory.tables.table import CHANGE, PREDICTION, TARGET, SampleRows, SampleTable
+from pytest_armory.values import redact_text
 
 ABOUT = b"armory"
 """The key of the schema's metadata: a JSON object, see :func:`to_arrow`."""
@@ -53,7 +54,7 @@ def to_arrow(table: SampleTable, *, is_partial: bool = False) -> Any:
     lie side by side, others below one another: there null says that a row has no such score, and
     NaN that the sample has no value. The schema's metadata says under ``armory`` which columns
     are scores, which of them are errors, of which evaluation they are, and whether the evaluation
-    had ended.
+    had ended; without secrets.
     """
     pyarrow = import_module("pyarrow")
     sheets = _sheets(table)
@@ -63,8 +64,8 @@ def to_arrow(table: SampleTable, *, is_partial: bool = False) -> Any:
     about = {
         "scores": table.names,
         "higher_is_worse": sorted({name for part in parts for name in part.higher_is_worse}),
-        "sources": {name: part.source for part, name in table.each_score()},
-        "datasets": {name: part.dataset for part, name in table.each_score()},
+        "sources": {name: redact_text(part.source) for part, name in table.each_score()},
+        "datasets": {name: redact_text(part.dataset) for part, name in table.each_score()},
         "partial": is_partial or table.is_partial,
     }
     found = pyarrow.table(dict(zip(order, columns, strict=True)))

@@ -12,7 +12,7 @@ from typing import Any
 from pytest_armory.tables.columns import Column, UnfitError, Values, as_numpy, labels, typed
 from pytest_armory.tables.score import Score, total
 from pytest_armory.tables.texts import kept_labels, kept_texts
-from pytest_armory.values import REDACTED, clip
+from pytest_armory.values import REDACTED, clip, is_secret_key
 
 RESERVED = ("sample", "group", "repeat", "error")
 """The names of the table's own columns, which no score and no column of a user may have."""
@@ -328,9 +328,10 @@ def _extended(column: Column | None, values: array[int] | list[str]) -> Column:
 def _kept(name: str, values: Any, count: int) -> Values:
     found = typed(values, f"the column {name!r}")
     _check_length(f"the column {name!r}", found, count)
-    if isinstance(found, array) or {*map(type, found)} <= {bool, type(None)}:
+    are_numbers = isinstance(found, array) or {*map(type, found)} <= {bool, type(None)}
+    if are_numbers and not is_secret_key(name):
         return found
-    return kept_texts(name, found)
+    return kept_texts(name, list(found))
 
 
 def _check_length(what: str, values: Values, count: int) -> None:

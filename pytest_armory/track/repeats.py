@@ -137,6 +137,15 @@ class Repeats:
         self._note(metrics)
         writer.write(metrics=metrics, tags={TAG: str(self.number)})
 
+    def store_scores(self) -> None:
+        """Store the means of ``track_samples`` by repeat, where a failed body kept them from it."""
+        table = self._writer.samples.table
+        parts = [(part, name) for part, name in table.each_score() if not part.source]
+        metrics = [one for part, name in parts for one in self._by_repeat(name, part.score(name))]
+        if metrics:
+            self._note(metrics)
+            self._writer.write(metrics=metrics, tags={})
+
     def _by_repeat(self, name: str, score: Score) -> Iterable[Metric]:
         """The means of a score that no engine has measured, which are not stored yet."""
         if name in self._highest or score.repeats is None:

@@ -256,6 +256,8 @@ class RunWriter:
             return SampleResults()
         from pytest_armory.tables.files import JSON
 
+        if self.repeats is not None:
+            self.repeats.store_scores()
         found = self.samples.results()
         self._datasets = found.datasets
         if self._tables.tagged or location.store.may_have_tables(location.run):

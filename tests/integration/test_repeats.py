@@ -58,6 +58,7 @@ SUITE = """
     def test_fails():
         n = turn("fails")
         track_metrics({"a": n})
+        track_samples({"right": [1, n]})
         assert n < 1
 
     @pytest.mark.evaluation(at_least={"a": 1.5})
@@ -111,6 +112,7 @@ def test_repeats(evals: Evals, way: Sequence[str]) -> None:
     params = runs["test_plain"].data.params
     assert (params["load.n"], params["seed"]) == ("2", "0")
     assert history(evals, ids["test_fails"], "a") == [(0, 0), (1, 1)]
+    assert history(evals, ids["test_fails"], "right") == [(0, 0.5), (1, 1)]
     assert "armory.repeats" not in runs["test_fails"].data.tags
     assert history(evals, ids["test_once"], "a") == [(0, 0)]
     result.stdout.fnmatch_lines(["*a 1 is below *at_least*", "*Warning*"][:1])

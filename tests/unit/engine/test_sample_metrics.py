@@ -121,13 +121,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"sample_metrics": [correct]}, "sample_metrics must be a mapping by name"),
     ({"sample_metrics": {"a": correct}, "metrics": {"a": max}}, "sample_metrics 'a' and metrics"),
     ({"metrics": {"accuracy/ci_low": max}}, "both report 'accuracy/ci_low'"),
-    ({"ids": [1, 2]}, "ids must be one for each sample, got ids list of 2 and inputs ndarray"),
+    ({"ids": [1, 2]}, "ids must be one for each of the 5 samples, got 2: list of 2"),
     ({"ids": 5}, "ids must hold one entry per sample"),
     ({"ids": [1, 1, 2, 3, 4]}, "batch index 0, samples: ids must differ, got 1 more than once"),
     ({"ids": "id"}, "batch index 0, samples: ids='id' names a key of the inputs, got ndarray"),
     ({"ids": [1, 2], "dataset": [(INPUTS, TARGETS)], "batch_size": None}, "ids must be one"),
     ({"ids": [*range(6)], "dataset": [(INPUTS, TARGETS)], "batch_size": None},
-     "ids must be one for each of the 5 samples, got list of 6"),
+     "ids must be one for each of the 5 samples, got 6: list of 6"),
     ({"dataset_name": 5}, "dataset_name must be a string"),
 ]  # fmt: skip
 

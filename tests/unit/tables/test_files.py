@@ -224,3 +224,13 @@ def parquet_of(found: Any) -> bytes:
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(found, buffer)
     return buffer.getvalue()
+
+
+def test_the_names_of_data_and_evaluations_have_no_secrets() -> None:
+    table = SampleTable()
+    table.rows_of("of token=hunter2", ["A"], "s3://user:hunter2@host/x").add({"A": array("d", [1])})
+    content = sample_files(table)["samples.parquet"]
+    assert isinstance(content, bytes)
+    assert b"hunter2" not in content
+    (part,) = read_parquet(content).parts
+    assert (part.source, part.dataset) == ("of token=[redacted]", "s3://[redacted]@host/x")

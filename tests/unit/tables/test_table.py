@@ -249,6 +249,10 @@ def test_texts_are_cut_and_secrets_removed() -> None:
     assert "hunter2" not in note[3]
     assert list(rows.columns["api_key"].values) == ["[redacted]", None, "[redacted]", "[redacted]"]
     assert rows.score("right").ids.tolist()[1] == "[redacted]"
+    numbers = filled(sample=[1, 2], password=[1234, 5678], max_tokens=[5, 6], secret=[1.5, None])
+    assert list(numbers.columns["password"].values) == ["[redacted]"] * 2
+    assert list(numbers.columns["max_tokens"].values) == [5, 6]
+    assert list(numbers.columns["secret"].values) == ["[redacted]", None]
 
 
 DIGESTS: list[tuple[dict[str, Any], bool]] = [
