@@ -27,6 +27,7 @@ class FakeHost:
     is_person: bool = False
     comments: list[dict[str, Any]] = field(default_factory=list)
     before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    before_text: str = "not now"
     log: list[str] = field(default_factory=list)
 
     def add(self, body: str, by: str = "me") -> None:
@@ -50,7 +51,7 @@ class FakeHost:
         self.log.append(f"{request.command} {path}")
         if self.before:
             status, headers = self.before.pop(0)
-            request.give(status, b'{"message": "not now"}', **headers)
+            request.give(status, json.dumps({"message": self.before_text}).encode(), **headers)
         elif not self._is_known(request):
             self._say(request, 401, {"message": "Bad credentials"})
         else:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pytest_armory.cli.rest import Client, HostError
+from pytest_armory.cli.rest import FORKS, Client, HostError
 
 LIMIT = 65_536
 """GitHub's limit on a comment, in characters."""
 
-_FORKS = "docs/xdist-and-ci.md#pull-requests-from-forks"
 _GRANT = "give the job `permissions: pull-requests: write`"
 
 
@@ -66,7 +65,7 @@ class GitHub:
         if error.status == 401:
             return "the token is not valid: pass `env: GITHUB_TOKEN: ${{ github.token }}`"
         if error.status in (403, 404) and self.is_fork:
-            return f"jobs for pull requests from forks may only read; see {_FORKS}"
+            return f"jobs for pull requests from forks may only read; see {FORKS}"
         return _GRANT if error.status in (403, 404) else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pytest_armory.cli.rest import Client, HostError
+from pytest_armory.cli.rest import FORKS, Client, HostError
 
 LIMIT = 1_000_000
 """GitLab's limit on a note, in characters."""
@@ -57,7 +57,7 @@ class GitLab:
         if self.is_fork:
             return (
                 "a pipeline of a fork does not get the project's variables; let a member run it "
-                "in the project, see docs/xdist-and-ci.md#pull-requests-from-forks"
+                f"in the project, see {FORKS}"
             )
         return _GRANT
 

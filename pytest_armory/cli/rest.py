@@ -21,6 +21,12 @@ TIMEOUT = 20.0
 PATIENCE = 90.0
 """Seconds that all requests together may wait for rate limits and servers that fail."""
 
+FORKS = (
+    "https://github.com/pytest-armory/pytest-armory/blob/main/docs/xdist-and-ci.md"
+    "#pull-requests-from-forks"
+)
+"""What to do about pull requests from forks."""
+
 PAGES = 50
 """The most pages of one list that are read."""
 
@@ -74,10 +80,11 @@ class Client:
             try:
                 return self._send_once(method, url, body)
             except HTTPError as error:
-                seconds = _seconds_to_wait(error, method)
+                message = _message(error)
+                seconds = _seconds_to_wait(error, method, message)
                 if seconds is None or seconds > self.patience:
                     status = error.code if seconds is None else 429
-                    raise HostError(status, _reason(error, seconds)) from None
+                    raise HostError(status, _reason(error, seconds, message)) from None
                 self.patience -= seconds
                 sleep(seconds)
             except (URLError, OSError, ValueError) as error:
@@ -107,7 +114,7 @@ def _next_page(url: str, headers: Message) -> str | None:
     return following
 
 
-def _seconds_to_wait(error: HTTPError, method: str) -> float | None:
+def _seconds_to_wait(error: HTTPError, method: str, message: str) -> float | None:
     """How long to wait before a request may be sent again; None if that is no use."""
     if error.code in (403, 429):
         after = _number(error.headers.get("Retry-After"))
@@ -117,6 +124,8 @@ def _seconds_to_wait(error: HTTPError, method: str) -> float | None:
         reset = error.headers.get("X-RateLimit-Reset", error.headers.get("RateLimit-Reset"))
         if left == "0" and (at := _number(reset)) is not None:
             return max(1.0, at - time() + 1)
+        if "rate limit" in message.lower():
+            return 60.0  # GitHub's secondary limits: a minute at least, if no header says more
         return 10.0 if error.code == 429 else None
     # A comment might have been made although there was no answer.
     return 5.0 if error.code in (500, 502, 503, 504) and method != "POST" else None
@@ -126,12 +135,17 @@ def _number(text: str | None) -> float | None:
     return float(text) if text is not None and re.fullmatch(r"\d{1,12}", text.strip()) else None
 
 
-def _reason(error: HTTPError, seconds: float | None) -> str:
+def _reason(error: HTTPError, seconds: float | None, message: str) -> str:
     if seconds is not None and error.code in (403, 429):
         return f"its rate limit is reached for {seconds:,.0f} seconds more"
+    return f"{error.code} {message[:200]}"
+
+
+def _message(error: HTTPError) -> str:
+    """What the server says of an error, else what its status means."""
     try:
         answer = json.loads(error.read())
         message = answer.get("message") or answer.get("error")
     except (ValueError, AttributeError, OSError):
         message = None
-    return f"{error.code} {str(message or error.reason)[:200]}"
+    return str(message or error.reason)

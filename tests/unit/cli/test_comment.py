@@ -229,6 +229,20 @@ def test_rate_limits_are_waited_for_or_told(
     assert "rate limit is reached for" in said.text
 
 
+def test_a_limit_that_no_header_tells_is_no_missing_permission(
+    host: FakeHost, post: Post, waited: list[float]
+) -> None:
+    host.before_text = "You have exceeded a secondary rate limit."
+    host.before = [(403, {})]
+    assert post(host).is_well
+    assert waited == [60]
+    host.before = [(403, {}), (403, {})]
+    said = post(host)
+    assert not said.is_well
+    assert "its rate limit is reached for 60 seconds more" in said.text
+    assert "permissions" not in said.text
+
+
 def test_a_comment_is_not_made_twice_if_the_answer_is_lost(
     github: FakeHost, post: Post, waited: list[float]
 ) -> None:
