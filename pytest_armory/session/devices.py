@@ -12,16 +12,15 @@ VARIABLE = "CUDA_VISIBLE_DEVICES"
 AUTO = "auto"
 
 _DEVICE = re.compile(r"\d{1,4}|(?:GPU|MIG)-[\w./-]+", re.ASCII)
+_SLURM = "SLURM_LOCALID"
 _PLACES = {
-    "SLURM_LOCALID": "SLURM_NTASKS",
     "OMPI_COMM_WORLD_LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_SIZE",
     "MPI_LOCALRANKID": "MPI_LOCALNRANKS",
     "LOCAL_RANK": "LOCAL_WORLD_SIZE",
 }
-"""What launchers say of a process's place on its machine, counted from 0, and of their number.
+"""What launchers say of a process's place on its machine, counted from 0, and of their number."""
 
-Slurm says the place of the only task of a job, too.
-"""
+_TASKS = re.compile(r"(\d{1,6})(?:\(x(\d{1,6})\))?", re.ASCII)
 
 _ASK = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
 
@@ -58,11 +57,27 @@ def _of_driver() -> list[str]:
 
 def place_of(environ: Mapping[str, str]) -> int | None:
     """This process's place among those that were started with it, where its environment tells."""
-    for name, number in _PLACES.items():
+    numbers = {_SLURM: _tasks_on_node(environ)}
+    numbers |= {name: environ.get(number, "1") for name, number in _PLACES.items()}
+    for name, number in numbers.items():
         is_place = re.fullmatch(r"\d{1,6}", environ.get(name, ""), re.ASCII)
-        if is_place and environ.get(number, "1") != "1":
+        if is_place and number != "1":
             return int(environ[name])
     return None
+
+
+def _tasks_on_node(environ: Mapping[str, str]) -> str:
+    """How many tasks `srun` has started on this node: ``2(x3),1`` is of four nodes.
+
+    A batch script is one process, however many tasks its job has, and is told a place of 0.
+    """
+    text = environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    node = int(environ["SLURM_NODEID"]) if environ.get("SLURM_NODEID", "").isdecimal() else 0
+    for tasks, nodes in _TASKS.findall(text):
+        node -= int(nodes or 1)
+        if node < 0:
+            return str(tasks)
+    return "1"
 
 
 def share_of(devices: Sequence[str], index: int, workers: int, place: int | None) -> str:

@@ -52,9 +52,9 @@ WAYS = [
     (("-n2", "--dist=each"), {}, {"gw0": "5", "gw1": "7"}),
     (("--dist=each", "--tx=3*popen"), {}, {"gw0": "5", "gw1": "7", "gw2": "5"}),
     (("-n0",), {}, {"main": "5,7"}),
-    (("-n0",), {"SLURM_LOCALID": "3", "SLURM_NTASKS": "4"}, {"main": "7"}),
-    (("-n0",), {"SLURM_LOCALID": "0"}, {"main": "5,7"}),
-    (("-n1",), {"SLURM_LOCALID": "1", "SLURM_NTASKS": "4"}, {"gw0": "7"}),
+    (("-n0",), {"SLURM_LOCALID": "3", "SLURM_STEP_TASKS_PER_NODE": "4"}, {"main": "7"}),
+    (("-n0",), {"SLURM_LOCALID": "0", "SLURM_NTASKS": "4"}, {"main": "5,7"}),
+    (("-n1",), {"SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "4"}, {"gw0": "7"}),
 ]
 
 
@@ -110,8 +110,12 @@ def test_lists_and_places() -> None:
     assert find_devices("auto", {"CUDA_VISIBLE_DEVICES": "0,-1,2"}) == ["0"]
     assert find_devices("GPU-ab-1, MIG-cd/1/0", {}) == ["GPU-ab-1", "MIG-cd/1/0"]
     ranks = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-    assert place_of({"SLURM_LOCALID": "2", "SLURM_NTASKS": "4", **ranks}) == 2
-    assert place_of({"SLURM_LOCALID": "0", **ranks}) == 1
+    assert place_of({"SLURM_LOCALID": "2", "SLURM_STEP_TASKS_PER_NODE": "4", **ranks}) == 2
+    # A rank of a launcher in a batch script, which is one process of a job of four tasks.
+    assert place_of({"SLURM_LOCALID": "0", "SLURM_NTASKS": "4", **ranks}) == 1
+    nodes = {"SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1"}
+    places = [place_of({**nodes, "SLURM_NODEID": str(node)}) for node in range(5)]
+    assert places == [0, 0, 0, None, None]  # the fourth node has one task, and all of its GPUs
     assert place_of({"LOCAL_RANK": "x", "LOCAL_WORLD_SIZE": "2"}) is None
     shares = [share_of("abcd", i, 2, place) for place in (0, 1, 2) for i in (0, 1)]
     assert shares == ["a", "b", "c", "d", "a", "b"]
