@@ -146,7 +146,6 @@ def test_a_fixture_that_patches_json_changes_nothing() -> None:
 PARSERS = {
     "records/fields.py",  # of what anyone may have written: stores, variables, files
     "plugin/wire.py",  # of what this version has sent itself, to and from its workers
-    "store/login.py",  # of what this version has left its child processes
     "cli/github.py", "cli/rest.py",  # of what a host answers to a command
 }  # fmt: skip
 """The files that parse JSON, with the reason."""

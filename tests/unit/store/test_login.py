@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -19,13 +21,16 @@ import mantik
 import mlflow
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 from loopback import Handler, listening
 from mantik import PASSWORD, USER, Mantik, mantik_platform
 from mlflow import MlflowClient
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store import login
-from pytest_armory.store.login import Bearer, Tokens, init_tracking, logged_in, needed, tracking_uri
+from pytest_armory.store.login import Bearer, init_tracking, logged_in, needed, tracking_uri
+from pytest_armory.store.tokens import Tokens, inherited
 from pytest_armory.values.times import seconds
 
 pytestmark = pytest.mark.usefixtures("credentials")
@@ -320,7 +325,8 @@ def assert_no_secret(error: BaseException, secrets: list[str]) -> None:
     shown = "".join(
         traceback.TracebackException.from_exception(error, capture_locals=True).format()
     )
-    _, *ours = shown.split('/pytest_armory/store/login.py"')  # the first frame is the test's own
+    # The first frame is the test's own.
+    _, *ours = re.split('/pytest_armory/store/(?:login|tokens).py"', shown)
     assert ours
     for secret in secrets:
         assert secret not in f"{error!r} {ours}"
@@ -628,6 +634,37 @@ def test_a_child_goes_on_from_its_parent(platform: Mantik) -> None:
     assert platform.asked == ["create", "refresh"]
     assert printed[:2] == list(platform.valid)
     assert printed[2] in platform.valid  # without the login, from the variable again
+
+
+@given(
+    st.one_of(
+        st.sampled_from([login.WITHHELD, "[]", "{}", "null", "[" * 9000, '["u", "a", "n", null]']),
+        st.text(),
+        st.lists(
+            st.one_of(
+                st.text(), st.none(), st.floats(), st.lists(st.one_of(st.text(), st.floats()))
+            )
+        ).map(json.dumps),
+        st.tuples(st.text(), st.text(), st.text(), st.lists(st.text(), max_size=5)).map(json.dumps),
+    )
+)
+def test_an_inherited_login_that_cannot_be_read_is_none(text: str) -> None:
+    assert inherited(text) is None
+
+
+@pytest.mark.parametrize("text", ["{", login.WITHHELD, '["http://[", "", "", ["a", "", 1, 1]]'])
+def test_a_child_logs_in_itself_where_it_inherits_no_login(
+    platform: Mantik, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """As of another version of this package, whose text this one cannot read."""
+    monkeypatch.setenv(login.INHERITED, text)
+    monkeypatch.setenv("MLFLOW_TRACKING_AUTH", login.PROVIDER)
+    if text != login.WITHHELD:
+        with pytest.raises(TrackingError, match=r"\(ARMORY_ACCESS_TOKENS holds no login\)"):
+            login.AuthProvider().get_auth()
+    with logged_in(platform.url):
+        assert isinstance(login.AuthProvider().get_auth(), Bearer)
+    assert platform.asked == ["create"]
 
 
 def test_the_room_is_light() -> None:
