@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_armory.plugin.fixture_params import Source, merged
+from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.lifecycle import Phase
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.track.context import Scope
@@ -32,6 +33,8 @@ class Attempt:
         self.record = record
         self.run = run
         self.problems = problems
+        self.unexpected = problems
+        """Unexpected errors; those of a run in memory are the session's, as no summary has it."""
         self.scope: Scope | None = None
         self.phases: list[Phase] = []
         self.phase_seconds: dict[str, float] = {}
@@ -213,6 +216,13 @@ OUTPUT_LIMIT = 1_000_000
 def _for_file(text: str) -> str:
     # In this order, for a cut could leave a part of a secret.
     return head_and_tail(without_concealed(text), OUTPUT_LIMIT)
+
+
+def keep_error(attempt: Attempt, error: Exception, effect: str = "") -> None:
+    """Note an unexpected error of an attempt, once; ``effect`` is what it has led to."""
+    problem = f"{effect}{unexpected_error(error)}"
+    if problem not in attempt.unexpected:
+        attempt.unexpected.append(problem)
 
 
 def with_run(record: EvaluationRecord, run: EvaluationRun) -> EvaluationRecord:

@@ -22,9 +22,9 @@ import pytest
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin import judging, user_hooks
-from pytest_armory.plugin.attempt import Attempt, with_run
+from pytest_armory.plugin.attempt import Attempt, keep_error, with_run
 from pytest_armory.plugin.fixture_params import FixtureParams
-from pytest_armory.plugin.guard import Guard, unexpected_error
+from pytest_armory.plugin.guard import Guard
 from pytest_armory.plugin.lifecycle import outcome_of
 from pytest_armory.plugin.marker import RUN_BEFORE, is_evaluation, merged_mark
 from pytest_armory.plugin.opening import RunOpener
@@ -64,7 +64,7 @@ class Attempts:
     ) -> None:
         self.settings = settings
         self.destination = destination
-        guard = guard or Guard()
+        self._guard = guard = guard or Guard()
         self.fixtures = FixtureParams(at_once=destination is not None, step=guard.step)
         self.baseline = Baseline("none")
         self.judging = judging.wanted_judging(settings)
@@ -130,13 +130,29 @@ class Attempts:
             worker=self._worker,
         )
         problems: list[str] = []
-        run = _with_earlier(item, self._opener.open(item, record, problems))
+        run = self._opener.open(item, record, problems)
+        # From here on it is the attempt under way: an error below must not open a second run.
+        attempt = self.current = Attempt(item, record, run, problems)
+        if self.destination is None:
+            attempt.unexpected = self._guard.problems
+        try:
+            self._begin(attempt)
+        except Exception as error:  # noqa: BLE001 - its run is open, and is to be closed as usual
+            keep_error(attempt, error)
+        attempt.opened(started)
+        if is_again:
+            attempt.opening_seconds = 0.0  # it is in no phase that is reported
+        return attempt
+
+    def _begin(self, attempt: Attempt) -> None:
+        """Let what the test logs and records from now on go to the attempt's run."""
+        item = attempt.item
+        run = attempt.run = _with_earlier(item, attempt.run)
         run.writer.samples.confidence = self.settings.confidence
-        attempt = Attempt(item, record, run, problems)
         try:
             attempt.scope = attempt.stack.enter_context(self._running(attempt))
-        except Exception as error:  # noqa: BLE001 - its run is open, and is to be closed as usual
-            problems.append(unexpected_error(error))
+        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+            keep_error(attempt, error)
             # What the test logs, and its gates are judged by, belongs to its run all the same.
             attempt.scope = attempt.stack.enter_context(running(run, activate=False))
         if attempt.active is not None:
@@ -146,11 +162,6 @@ class Attempts:
         )
         if run.connection.location is not None:
             attempt.parametrized()  # a fixture that records such a value need not describe it
-        attempt.opened(started)
-        if is_again:
-            attempt.opening_seconds = 0.0  # it is in no phase that is reported
-        self.current = attempt
-        return attempt
 
     def _running(self, attempt: Attempt) -> AbstractContextManager[Scope]:
         """Make an attempt's run MLflow's active run, unless that is unasked for."""
@@ -214,7 +225,7 @@ class Attempts:
             if report.when == "setup":
                 self.describe(attempt)
         except Exception as error:  # noqa: BLE001 - see `unexpected_error`
-            attempt.problems.append(unexpected_error(error))
+            keep_error(attempt, error)
             if report.when == "teardown":
                 return self._give_up(attempt)
         return attempt.to_record() if report.when == "setup" else None
@@ -245,7 +256,7 @@ class Attempts:
                 session = judging.Compared(self.baseline, self.judging, self.destination)
                 return judging.judge_attempt(attempt, mark, self.settings, session)
         except Exception as error:  # noqa: BLE001 - see `unexpected_error`
-            attempt.problems.append(f"its gates are not judged: {unexpected_error(error)}")
+            keep_error(attempt, error, "its gates are not judged: ")
             return ""
 
     def finish(self, attempt: Attempt) -> EvaluationRecord:

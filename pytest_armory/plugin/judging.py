@@ -15,7 +15,7 @@ from pytest_armory.gates.parse import Tolerance, parse_tolerance
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
-from pytest_armory.plugin.attempt import Attempt
+from pytest_armory.plugin.attempt import Attempt, keep_error
 from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
@@ -183,7 +183,7 @@ def _with_changes(verdicts: list[Verdict], sources: Sources, attempt: Attempt) -
         attempt.run.writer.samples.changes = {name: sources.changes(name) for name in sources.names}
         return [_with_flips(verdict, sources) for verdict in verdicts]
     except Exception as error:  # noqa: BLE001 - see `unexpected_error`
-        attempt.problems.append(f"changed samples are not shown: {unexpected_error(error)}")
+        keep_error(attempt, error, "changed samples are not shown: ")
         return verdicts
 
 

@@ -285,6 +285,40 @@ def test_a_run_that_cannot_be_made_active_is_judged_all_the_same(evals: Evals) -
     assert evals.run_of("test_bad").data.tags["armory.outcome"] == "failed"
 
 
+OPENING = {
+    "earlier": "pytest_armory.plugin.attempts._with_earlier",
+    "fixtures": "pytest_armory.plugin.attempts.Attempts._running",
+    "parametrized": "pytest_armory.plugin.attempt.Attempt.parametrized",
+    "opened": "pytest_armory.plugin.attempt.Attempt.opened",
+}
+
+
+@pytest.mark.parametrize("what", OPENING)
+def test_an_opening_that_fails_opens_no_second_run(evals: Evals, what: str) -> None:
+    """The test's body goes on in the one that is open."""
+    evals.write(TESTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OPENING[what], lambda *_: 1 / 0)
+        result = evals.run()
+    assert verdicts(result) == {"passed": 1, "failed": 1, "skipped": 1}
+    result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
+    evals.check_accounted(2)
+
+
+def test_an_untracked_session_says_that_gates_are_not_judged(evals: Evals) -> None:
+    """It has no summary that would."""
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(at_least={"a": 1})
+        def test_a(evaluation_run): evaluation_run.log_metrics({"a": 0})
+    """)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pytest_armory.plugin.judging.judge_attempt", lambda *_: 1 / 0)
+        result = evals.run(track=False)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["armory: warning: its gates are not judged: tracking failed*"])
+
+
 class Needs(list[Any]):
     """What a fixture requests, which cannot be noted."""
 
