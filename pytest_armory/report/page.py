@@ -20,7 +20,7 @@ from pytest_armory.report.details import Changed, Details, Entry, Matrix, Pictur
 from pytest_armory.report.rows import ShownMetric, outcome_text, shown_metrics
 from pytest_armory.report.sentences import counts_text, evidence_of, gate_lines, gate_text
 from pytest_armory.report.summary import latest, missed_gates
-from pytest_armory.report.text import number, printable, seconds
+from pytest_armory.report.text import number, plural, printable, seconds
 from pytest_armory.report.trend import Trend
 
 CURVES = 12
@@ -103,7 +103,13 @@ def _render(**values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        {"number": number, "time": _time, "printable": printable, "link": web_link}
+        {
+            "number": number,
+            "time": _time,
+            "printable": printable,
+            "link": web_link,
+            "plural": plural,
+        }
     )
     empty = dict.fromkeys(("summary", "details", "where", "tables", "rows"))
     return environment.get_template("report.html.j2").render({**empty, **values})
@@ -197,7 +203,7 @@ def _trend_charts(trends: Sequence[Trend]) -> list[_Chart]:
         values = trend.values
         span = f"{number(min(values))} to {number(max(values))}, " if values else ""
         last = trend.points[-1].verdict if trend.points else ""
-        caption = f"{span}{len(trend.points)} sessions" + (f": {last}" if last else "")
+        caption = f"{span}{plural(len(trend.points), 'session')}" + (f": {last}" if last else "")
         test = printable(trend.nodeid.partition("::")[2] or trend.nodeid)
         title = f"{printable(trend.metric)} of {test}{printable(trend.where)}"
         charts.append(_Chart(title, caption, _markup(trend_chart(trend, i))))

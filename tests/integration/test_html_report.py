@@ -81,7 +81,9 @@ def test_the_page_of_a_stored_session(
     assert "not compared" not in page
     monkeypatch.setattr(details, "SPARE_RUNS", -7)
     assert main(["report", "s1", "--html", str(target)]) == 0
-    assert "The parameters of 3 evaluations are not compared" in target.read_text("utf-8")
+    assert "Not compared are those of 3 evaluations" in target.read_text("utf-8")
+    assert main(["report", "s0", "--html", str(target)]) == 0
+    assert "1 session: kept" in target.read_text("utf-8")
     assert main(["history", "test_a[0.1]", "--html", str(target)]) == 0
     assert "3 sessions: kept" in target.read_text("utf-8")
     assert "(experiment another project)" in target.read_text("utf-8")
