@@ -63,7 +63,8 @@ def _unclear_text(evidence: Evidence, change: Change, known: Known) -> str:
     parts = [_detectable_text(evidence.detectable, comparison, change)]
     if evidence.needed is not None and evidence.needed > comparison.n:
         allowed = amount_text(change.allowed, is_proportion)
-        parts[0] += f", {allowed} need about {_about(evidence.needed):,}"
+        verb = "needs" if allowed == "1 point" else "need"
+        parts[0] += f", {allowed} {verb} about {_about(evidence.needed):,}"
     if evidence.scatter is not None:
         scatter = amount_text(evidence.scatter, is_proportion)
         parts.append(f"{_sessions(known)} scatter by {scatter}")

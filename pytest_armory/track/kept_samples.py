@@ -208,14 +208,14 @@ def intervals(score: Score, confidence: float) -> dict[str, float]:
         if valid.is_binary and low == high:  # no group differs, which does not say that none will
             units = len(set(clusters.tolist()))
             low, high = wilson(float(valid.values.mean()) * units, units, confidence)
-        elif valid.is_binary:
-            low, high = max(low, 0.0), min(high, 1.0)
     elif valid.is_binary:
         low, high = wilson(float(valid.values.sum()), len(valid), confidence)
     else:
         low, high = mean_interval(valid.values, confidence)
     if not (math.isfinite(low) and math.isfinite(high)):
         return {}
+    if valid.is_binary:
+        low, high = max(low, 0.0), min(high, 1.0)
     return {
         legal_key(f"{score.name}/ci_{end}"): value for end, value in (("low", low), ("high", high))
     }

@@ -143,6 +143,11 @@ def test_intervals_of_groups_that_do_not_differ_and_of_long_names() -> None:
     assert sorted(found.values()) == pytest.approx(expected, abs=1e-9)
 
 
+def test_one_group_has_no_interval() -> None:
+    run = kept(lambda: track_samples({"a": [1, 0], "b": [1, 1], "c": [2, 3]}, groups=["x", "x"]))
+    assert run.writer.samples.results().metrics.keys() == {"a", "b", "c"}
+
+
 def test_outside_of_an_evaluation_nothing_is_kept() -> None:
     track_samples({"a": [1]})
     track_samples({"a": [1]}, ids=["x"])
