@@ -206,7 +206,8 @@ def _resumed(config: pytest.Config, session: str | None) -> str | None:
     if "::" in name or (config.invocation_params.dir / name).exists():
         raise pytest.UsageError(
             f"armory: --armory-resume has taken {name!r} for a session's ID; give the ID as "
-            f"--armory-resume=ID, or none and write it last: `pytest {name} --armory-resume`"
+            f"--armory-resume=ID, or none and write it last: `pytest {name} --armory-resume`; an "
+            "ini file has `armory_resume = true` for it"
         )
     if session and session != name:
         raise pytest.UsageError(
