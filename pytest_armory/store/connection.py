@@ -25,7 +25,7 @@ from pytest_armory.store.database import (
     tune,
 )
 from pytest_armory.store.destination import Destination
-from pytest_armory.store.mocked import mocked_part
+from pytest_armory.store.mocked import mocked_part, remember_originals
 from pytest_armory.store.own_json import watch_json, with_own_json
 from pytest_armory.store.retrying import retried
 from pytest_armory.store.translation import MockedError, retries_exhausted, translated
@@ -87,7 +87,7 @@ class Connection:
         part = mocked_part()
         unset = [name for name in self._login if name not in os.environ]
         if part or unset:
-            reason = f"{part} is a mock" if part else f"{unset[0]} is unset meanwhile"
+            reason = f"{part} is replaced" if part else f"{unset[0]} is unset meanwhile"
             raise MockedError(f"{doing} was put off at {self.where}: {reason}")
 
     def call(
@@ -146,6 +146,7 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
     if database is None:
         client = MlflowClient(str(destination.uri))
         watch_json()
+        remember_originals()
         return str(destination.uri), client
     uri = destination.uri or sqlite_uri(database)
     import_database_store()

@@ -23,7 +23,7 @@ class GoneError(TrackingError):
 
 
 class MockedError(StoreUnreachableError):
-    """A request was put off: what it would go through is a mock of the test's."""
+    """A request was put off: a test has replaced what it would go through, or unset the login."""
 
 
 class ArtifactError(TrackingError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
@@ -43,7 +43,7 @@ class RunConnection:
         self.experiment = ""
         """The experiment's name at a server and in the local database; empty if not known."""
         self.tags: dict[str, str] = {}
-        """All that were written, for the local run that it may go on in."""
+        """All that were written, their last values, for the local run that it may go on in."""
         self.request_seconds = 0.0
         """How long the evaluation has waited for requests."""
         self.raises = True
@@ -84,13 +84,17 @@ class RunConnection:
         """
         failed, self._failed = self._failed, []
         for problem, work in failed:
-            self.problems.remove(problem)
             self.do(work)
+            self.problems.remove(problem)  # after, for Ctrl-C may come meanwhile
 
     def shown_location(self) -> Location | None:
         """Where the run is, for code other than ours, which may write to it from now on."""
         self.may_hold_more = True
         return self.location
+
+    def newest(self, tags: Iterable[str]) -> dict[str, str]:
+        """The last values of these tags: what is tried again may have another one since."""
+        return {name: self.tags[name] for name in tags}
 
     def collect_problems(self, problems: list[str]) -> None:
         """Add failures to ``problems`` from now on instead of raising them."""

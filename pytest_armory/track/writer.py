@@ -41,6 +41,8 @@ class RunWriter:
         """The parameters that are to be stored when the run ends, as they are now, until then."""
         self.repeats: Repeats | None = None
         """The repeats of the run's body, if it has any."""
+        self._last_time = 0
+        self._last_files: dict[str, object] = {}
         self._tables = Tables()
         self._datasets: Sequence[DatasetIdentity] = ()
         self.was_used = False
@@ -61,14 +63,17 @@ class RunWriter:
             return
         from pytest_armory.store import milliseconds
 
-        now = milliseconds()  # once: what a lost answer stored is not another value
+        # Once, for what a lost answer stored is not another value; and later than the last, for
+        # MLflow shows the latest, and of several at one time the greatest.
+        now = self._last_time = max(milliseconds(), self._last_time + 1)
 
         def send(location: Location) -> None:
             log = partial(location.store.log_batch, location.run_id, now=now)
+            newest = self.connection.newest(tags)
             try:
-                log(params=new, metrics=metrics, tags=tags)
+                log(params=new, metrics=metrics, tags=newest)
             except StoreRefusedError:
-                self._write_singly(log, new, metrics, tags)
+                self._write_singly(log, new, metrics, newest)
 
         self.connection.do(send)
 
@@ -228,7 +233,7 @@ class RunWriter:
         self.connection.tags.update(tags or {})
 
         def describe(location: Location) -> None:
-            new = {**(tags or {}), **self._table_tag(JSON, location)}
+            new = self.connection.newest([*(tags or {}), *self._table_tag(JSON, location)])
             if new:
                 location.store.log_batch(location.run_id, tags=new)
             location.store.log_datasets(location.run, datasets)
@@ -273,8 +278,15 @@ class RunWriter:
         self.was_used = True
         # The caller may change or remove a file right after.
         on_disk = any(isinstance(content, Path) for content in files.values())
+        call = object()
+        self._last_files.update(dict.fromkeys(files, call))
+
+        def store(location: Location) -> None:
+            newest = {k: content for k, content in files.items() if self._last_files[k] is call}
+            location.store.log_files(location.run, newest)
+
         send = self.connection.do if on_disk else self.connection.do_later
-        send(lambda location: location.store.log_files(location.run, files))
+        send(store)
 
     def store_table(self, data: object, name: str) -> None:
         """Store rows of a table, and name it in the tag by which MLflow's page finds it."""

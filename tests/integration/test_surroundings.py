@@ -342,7 +342,7 @@ def test_what_requests_need_is_a_mock_while_a_server_is_tracked_to(
 ) -> None:
     """It gets no request of ours; what is measured meanwhile is written once it is gone."""
     evals.write(f"""
-        import pytest, requests
+        import functools, pytest, requests, time
         from unittest import mock
         from pytest_armory import track_metrics
         pytestmark = pytest.mark.evaluation(name="{name}", at_least={{"x": 0}})
@@ -357,6 +357,30 @@ def test_what_requests_need_is_a_mock_while_a_server_is_tracked_to(
         @pytest.mark.parametrize("target", ["threading.Thread", "threading.Thread.start"])
         def test_threads(target):
             with mock.patch(target): track_metrics({{"x": 1}})
+        def test_a_later_value_stands(evaluation_run, tmp_path):
+            file = tmp_path / "file.txt"
+            file.write_text("as it was")
+            with mock.patch("requests.Session.request"):
+                evaluation_run.set_tags({{"last": "no"}})
+                evaluation_run.log_metrics({{"last": 2, "x": 1}})
+                evaluation_run.log_metrics({{"last": 1}})
+                evaluation_run.log_text("no", "last.txt")
+                evaluation_run.log_artifact(file)
+                time.sleep(0.5)  # the thread of the background tries meanwhile
+            file.unlink()
+            evaluation_run.set_tags({{"last": "yes"}})
+            evaluation_run.log_text("yes", "last.txt")
+        @pytest.mark.parametrize("name", ["adapters.HTTPAdapter.send", "Session"])
+        def test_a_fake_of_ones_own(name, monkeypatch):
+            seen = []
+            def fake(*args, **kwargs): seen.append(args)
+            monkeypatch.setattr(f"requests.{{name}}", fake)
+            track_metrics({{"x": 1}})
+            assert not seen
+        def test_a_timeout_for_all(monkeypatch):
+            wrapper = functools.partialmethod(requests.Session.request, timeout=60)
+            monkeypatch.setattr("requests.Session.request", wrapper)
+            track_metrics({{"x": 1}})
         def test_bad(): assert 0
         @pytest.fixture(scope="module", params=["wide"])
         def wide(request):
@@ -365,12 +389,17 @@ def test_what_requests_need_is_a_mock_while_a_server_is_tracked_to(
         def test_wide(wide): track_metrics({{"x": 1}})
     """)
     result = evals.run(*way, "--armory-tracking-uri", mlflow_server, subprocess=True)
-    result.assert_outcomes(passed=5, failed=1)
+    result.assert_outcomes(passed=9, failed=1)
     text = result.stdout.str()
-    assert "6 evaluations: 5 passed, 1 failed" in text
+    assert "10 evaluations: 9 passed, 1 failed" in text
     assert "waiting" not in text
     assert "warning: writing" not in text
+    assert "requests.Session.request is replaced; not there: file.txt; recorded locally, `" in text
     there = runs_at(mlflow_server, name)
     mine = [run for run in there if "armory.nodeid" in run.data.tags]
-    assert [run.data.metrics.get("x") for run in mine].count(1) == 5
-    evals.check_invariant(result, 6, *way, there=there, subprocess=True)
+    assert [run.data.metrics.get("x") for run in mine].count(1) == 9
+    later = next(run for run in mine if run.info.run_name == "test_a_later_value_stands")
+    assert (later.data.tags["last"], later.data.metrics["last"]) == ("yes", 1)
+    text = MlflowClient(mlflow_server).download_artifacts(later.info.run_id, "last.txt")
+    assert Path(text).read_text() == "yes"
+    evals.check_invariant(result, 10, *way, there=there, subprocess=True)

@@ -71,6 +71,19 @@ def test_another_value_than_mlflow_has_is_kept_in_full(only: Callable[..., Run])
     assert only().info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("seconds", [0, -60], ids=["stopped", "set back"])
+def test_the_last_value_stands_whatever_the_clock_says(
+    seconds: int, only: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(10**18, 0, seconds * 10**9 or -1))
+    monkeypatch.setattr("pytest_armory.store.runs.time_ns", lambda: next(now))
+    monkeypatch.setattr("pytest_armory.store.milliseconds", lambda: next(now) // 10**6)
+    with track_evaluation("digits") as run:
+        run.log_metrics({"loss": 2}, step=1)
+        run.log_metrics({"loss": 1}, step=1)
+    assert only().data.metrics["loss"] == 1
+
+
 def test_the_same_value_again_is_no_other(only: Callable[..., Run]) -> None:
     with track_evaluation("digits") as run:
         run.log_params({"p": 1})
