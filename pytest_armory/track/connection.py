@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
@@ -91,10 +91,6 @@ class RunConnection:
         """Where the run is, for code other than ours, which may write to it from now on."""
         self.may_hold_more = True
         return self.location
-
-    def newest(self, tags: Iterable[str]) -> dict[str, str]:
-        """The last values of these tags: what is tried again may have another one since."""
-        return {name: self.tags[name] for name in tags}
 
     def collect_problems(self, problems: list[str]) -> None:
         """Add failures to ``problems`` from now on instead of raising them."""

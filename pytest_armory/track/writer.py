@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ class RunWriter:
 
         def send(location: Location) -> None:
             log = partial(location.store.log_batch, location.run_id, now=now)
-            newest = self.connection.newest(tags)
+            newest = _last_values(self.connection, tags)
             try:
                 log(params=new, metrics=metrics, tags=newest)
             except StoreRefusedError:
@@ -233,7 +233,7 @@ class RunWriter:
         self.connection.tags.update(tags or {})
 
         def describe(location: Location) -> None:
-            new = self.connection.newest([*(tags or {}), *self._table_tag(JSON, location)])
+            new = _last_values(self.connection, [*(tags or {}), *self._table_tag(JSON, location)])
             if new:
                 location.store.log_batch(location.run_id, tags=new)
             location.store.log_datasets(location.run, datasets)
@@ -333,6 +333,11 @@ class RunWriter:
 def _array_file(name: str) -> str:
     """The artifact of an array; characters that MLflow does not quote over HTTP are replaced."""
     return f"metrics/{legal_key(name).replace(':', '_').replace(' ', '_')}.json"
+
+
+def _last_values(connection: RunConnection, tags: Iterable[str]) -> dict[str, str]:
+    """The values of tags to write: what is tried again may have another one since."""
+    return {name: connection.tags[name] for name in tags}
 
 
 def go_on_in(writer: RunWriter, connection: RunConnection) -> None:

@@ -160,8 +160,12 @@ _LOOKS = [
             " k_live_ k_test_ SG. gsk_ hvs. ya29. GOCSPX- dckr_pat_ dop_v1_"
             " shpat_ shpca_ shppa_ shpss_",
         ),
-        (r"(?<![\w-])sk-[\w-]{0,200}?[A-Za-z0-9]{16}[\w-]*", REDACTED, "sk-"),
-        (r"(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*){1,3}", REDACTED, "eyJ"),
+        (r"(?<![A-Za-z0-9])sk-[\w-]{0,200}?[A-Za-z0-9]{16}[\w-]*", REDACTED, "sk-"),
+        (
+            r"(?:(?<![\w-])eyJ[\w-]{5,}|(?<=-)eyJ\w{5,})\.[\w-]{5,}(?:\.[\w-]*){1,3}",
+            REDACTED,
+            "eyJ",
+        ),
         (r"(?<=[?&]sig=)[^\s&\"']+", REDACTED, "sig="),
         (r"(?<=[?&]X-Amz-Signature=)[^\s&\"']+", REDACTED, "X-Amz-Signature="),
         (r"(?<=://hooks\.slack\.com/services/)[\w/]+", REDACTED, "hooks.slack.com"),

@@ -106,6 +106,8 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: x\n\nMIIabc+/=\n-----END RSA P
         (f"hf_{LETTERS[:34]}", "[]"),
         (f"sk-{LETTERS}", "[]"),
         (f"sk-proj-a_b-{LETTERS}-z", "[]"),
+        (f"test_a[fast-sk-proj-{LETTERS}-1]", "test_a[fast-[]]"),
+        ("test_a[0-eyJhbGciOi.eyJzdWIiOi.SflKxwRJSM]", "test_a[0-[]]"),
         ("AKIAIOSFODNN7EXAMPLE", "[]"),
         ("xoxb-1234567890-abc", "[]"),
         ("(eyJhbGciOi.eyJzdWIiOi.SflKxwRJSM)", "([])"),
@@ -152,6 +154,7 @@ def test_redact_text(text: str, redacted: str) -> None:
         "https://medium.com/@user and a@b.c",
         "https://host/path?email=a@b.c",
         "sk-learn-logistic-regression-v2",
+        "opus-mt-en-sk-newstest2019-large disk-0123456789abcdef01 task-0123456789abcdef01",
         "Basic Iterative Method",
         "bearer of news; Bearer token missing",
         "def f(token: int, secret: str) -> None",
@@ -182,7 +185,8 @@ def test_redact_argv() -> None:
 
 
 REPEATED = r"""
-a a- a. A - ) = \ ://a:b ://a:b@ -----BEGIN_PRIVATE_KEY----- sk- sk-a_ eyJaaaaa. eyJ- ghp_ pypi- a=
+a a- a. A - ) = \ ://a:b ://a:b@ -----BEGIN_PRIVATE_KEY----- sk- sk-a_ eyJaaaaa. eyJ- -eyJaaaaa. -sk-
+ghp_ pypi- a=
 token= token=" token='\' token=\\ token=( Bearer_ Basic_ password: "password":"x",
 """
 
