@@ -94,27 +94,45 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
                 None)  # fmt: skip
 
 
+def title_in_chromium(folder: Path, page: str, *options: str) -> str:
+    """The title of a page once a browser has shown it."""
+    file = folder / "page.html"
+    file.write_text(page, encoding="utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", *options,
+               f"--user-data-dir={folder / 'profile'}", "--dump-dom", file.as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    (found,) = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[:1]
+    return str(found)
+
+
+def without_policy(page: str) -> str:
+    """A page in which scripts would run."""
+    bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    assert bare != page
+    return bare
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_hostile_page_runs_nothing_in_a_browser(tmp_path: Path) -> None:
     """Without the page's own policy, so that escaping is what is tested."""
-    page = session_page(details(12, hostile=True))
-    bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    assert bare != page
-    (tmp_path / "page.html").write_text(bare, encoding="utf-8")
-    (tmp_path / "owned.html").write_text("<script>document.title='owned'</script>")
+    owned = "<title>x</title><script>document.title='owned'</script>"
+    assert title_in_chromium(tmp_path, owned) == "owned"  # it would be seen
+    page = without_policy(session_page(details(12, hostile=True)))
+    assert "12 evaluations" in title_in_chromium(tmp_path, page)
 
-    def title(name: str) -> str:
-        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
-                   f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]  # fmt: skip
-        url = (tmp_path / name).as_uri()
-        done = subprocess.run(
-            [*command, url], capture_output=True, text=True, timeout=120, check=True
-        )
-        (found,) = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[:1]
-        return str(found)
 
-    assert title("owned.html") == "owned"  # it would be seen
-    assert "12 evaluations" in title("page.html")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_evaluations_take_the_width_of_a_narrow_window(tmp_path: Path) -> None:
+    page = without_policy(session_page(details(3)))
+    measure = """<script>
+        const width = selector => document.querySelector(selector).getBoundingClientRect().width;
+        const row = width('.evaluations tbody tr'), heading = width('h2');
+        document.title = [row, heading, document.documentElement.scrollWidth <= innerWidth];
+    </script></body>"""
+    narrow = page.replace("</body>", measure)
+    row, heading, fits = title_in_chromium(tmp_path, narrow, "--window-size=500,900").split(",")
+    assert float(row) == float(heading) < 500
+    assert fits == "true"
 
 
 def test_a_thousand_evaluations() -> None:
