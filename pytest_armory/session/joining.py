@@ -48,6 +48,11 @@ class Joining:
         self.done, self._waiting, self._continued = found.done, found.waiting, found.continued
         return found.session_runs, found.problems
 
+    @property
+    def resumed(self) -> Collection[str]:
+        """The evaluations that this job skips because they passed before."""
+        return self._resumed
+
     def take(self, plan: Plan) -> bool:
         """Add a plan; returns whether it has the first note of this job's shard."""
         self._resumed.update(plan.resumed)
@@ -75,12 +80,16 @@ class Joining:
 def job_end(
     interrupted: bool,
     planned: Collection[str],
+    resumed: Collection[str],
     records: Sequence[EvaluationRecord],
     never_run: Collection[str],
     problems: Sequence[str],
 ) -> JobEnd:
-    """The end of a job that has planned these evaluations, and has these records of them."""
-    skipped = {*planned} - {*never_run} - {record.nodeid for record in records}
+    """The end of a job that has planned these evaluations, and has these records of them.
+
+    Those that were ``resumed`` have runs of earlier jobs: in the session, or where they still wait.
+    """
+    skipped = {*planned} - {*resumed} - {*never_run} - {record.nodeid for record in records}
     return JobEnd(
         interrupted,
         tuple(sorted(map(short_hash, never_run))),

@@ -181,7 +181,8 @@ class Ledger:
         summary = with_other_jobs(summary, stored.ends, interrupted)
         summary = replace(summary, text=self._text(summary))
         problems = self._own_problems()
-        self.end = job_end(interrupted, self.planned, records, never_run, problems)
+        resumed = self._joining.resumed
+        self.end = job_end(interrupted, self.planned, resumed, records, never_run, problems)
         return self._close(summary, self.end)
 
     def known(
@@ -211,7 +212,10 @@ class Ledger:
             notes=notes,
         )
         problems = self._own_problems()
-        self.end = self.end or job_end(interrupted, self.planned, records, never_run, problems)
+        end = job_end(
+            interrupted, self.planned, self._joining.resumed, records, never_run, problems
+        )
+        self.end = self.end or end
         summary = replace(summary, open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
 

@@ -297,14 +297,17 @@ def check_whole(server: str, session: str, passed: int) -> None:
     assert {run.data.tags["mlflow.parentRunId"] for run in others} == {parent.info.run_id}
 
 
-def test_what_waits_locally_counts(evals: Evals, proxy: Proxy, mlflow_server: str) -> None:
+def test_what_waits_locally_counts(
+    evals: Evals, proxy: Proxy, mlflow_server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     evals.write("""
         import pytest
         pytestmark = pytest.mark.evaluation(name="resumed")
         def test_a(): pass
         def test_b(): pass
     """)
-    args = ("--armory-tracking-uri", proxy.url, "--armory-session=outage", "--armory-resume")
+    where = ("--armory-tracking-uri", proxy.url)
+    args = (*where, "--armory-session=outage", "--armory-resume", "--armory-shard=1/1")
     proxy.fault = down
     result = evals.run(*args, "-k", "test_a", "-o", "armory_budget=1")
     result.stdout.fnmatch_lines(["waiting for *"])
@@ -313,6 +316,8 @@ def test_what_waits_locally_counts(evals: Evals, proxy: Proxy, mlflow_server: st
     result = evals.run(*args)
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["*over all its jobs: 2 evaluations: 2 passed"])
+    assert main(["report", "outage", *where]) == 1  # the server does not have all of it yet
+    assert "shard 1/1 has ended, and 1 evaluation of it never ran" in capsys.readouterr().out
     assert main(["sync"]) == 0
     check_whole(mlflow_server, "outage", 2)
 
