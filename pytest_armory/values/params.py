@@ -26,6 +26,8 @@ TAG_LIMIT = 8000
 
 _KEY_LIMIT = 250
 
+_MEMBERS = 1000
+"""How many members a value has at most of which each is a parameter; more are data."""
 
 VALUE_LIMIT = 1_000_000
 """Characters of one value that are kept at most."""
@@ -64,8 +66,9 @@ def param_strings(
 ) -> dict[str, str]:
     """Parameters as flat strings, `prefix.key.inner`, redacted; `known` are texts known before.
 
-    Mappings, dataclass instances and namedtuples are flattened; the keys are legal for MLflow and
-    the values encode as UTF-8. The caller cuts with `clip`, keeping the full text.
+    Mappings, dataclass instances and namedtuples of at most 1,000 members are flattened; the keys
+    are legal for MLflow and the values encode as UTF-8. The caller cuts with `clip`, keeping the
+    full text.
     """
     texts = Descriptions() if known is None else known
     strings: dict[str, str] = {}
@@ -78,7 +81,9 @@ def param_strings(
         # An empty mapping under a key is a leaf, "{}".
         secret = is_redacting() and is_secret_key(unprefixed(key))
         pairs = None if secret else pairs_of(value)
-        return value, pairs if pairs or value is params else None
+        if value is not params and not 0 < len(pairs or ()) <= _MEMBERS:
+            return value, None
+        return value, pairs
 
     for key, value in leaves(prefix or None, params, ".", look):
         if type(value) is Refused:

@@ -62,6 +62,18 @@ def test_params_are_flattened_in_order() -> None:
     }
 
 
+@pytest.mark.parametrize("value", ["text", {"inner": "text"}], ids=["flat", "nested"])
+def test_what_has_many_members_is_data(value: object) -> None:
+    """Each as a parameter of its own would take minutes to store."""
+    many = {f"password{i}": value for i in range(200_000)}
+    begin = time.perf_counter()
+    (key, text), *others = param_strings({"data": many, **dict.fromkeys("abc", 0)}).items()
+    assert time.perf_counter() - begin < 10
+    assert (key, len(others), "text" in text) == ("data", 3, False)
+    assert text.startswith("{'password0': [redacted], ")
+    assert len(param_strings({str(i): i for i in range(2000)})) == 2000
+
+
 def test_no_params_are_none() -> None:
     assert param_strings({}) == {}
     assert param_strings({}, prefix="load") == {}

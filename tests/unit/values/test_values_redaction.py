@@ -185,8 +185,8 @@ def test_redact_argv() -> None:
 
 
 REPEATED = r"""
-a a- a. A - ) = \ ://a:b ://a:b@ -----BEGIN_PRIVATE_KEY----- sk- sk-a_ eyJaaaaa. eyJ- -eyJaaaaa. -sk-
-ghp_ pypi- a=
+a a- a. A - ) = \ ://a:b ://a:b@ -----BEGIN_PRIVATE_KEY----- sk- sk-a_ eyJaaaaa. eyJ-
+-eyJaaaaa. -sk- ghp_ pypi- a=
 token= token=" token='\' token=\\ token=( Bearer_ Basic_ password: "password":"x",
 """
 
