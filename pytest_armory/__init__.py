@@ -94,8 +94,8 @@ _ENGINE = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = "engine" if name in _ENGINE else "track"
-    return getattr(import_module(f"{__name__}.{room}"), name)
+    folder = "engine" if name in _ENGINE else "track"
+    return getattr(import_module(f"{__name__}.{folder}"), name)
 
 
 def __dir__() -> list[str]:

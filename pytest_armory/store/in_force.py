@@ -192,7 +192,7 @@ class InForce:
             self._chosen[self.uri()] = self._seen = now
 
     def _switch_experiment(self, uri: str | None) -> None:
-        """Choose what was chosen in that store: by the same id another has a stranger's."""
+        """Choose what was chosen in that store: an ID means another experiment in each."""
         self.remember_experiment()
         if uri == self.uri():
             return

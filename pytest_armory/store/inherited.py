@@ -3,7 +3,7 @@
 MLflow asks its plugins for the experiment and the tags of a run that code opens without naming
 them. These answer from an environment variable, which child processes inherit, and only where the
 tracking URI in force is the one that it names: in a store of the test's own an experiment's ID
-would mean nothing, or a stranger's.
+would mean nothing, or another experiment.
 
 MLflow's entry points import this wherever ``mlflow`` is imported, so it imports next to nothing. In
 a child process of a tracked test that is when MLflow is told the tracking URI.

@@ -146,7 +146,7 @@ def begin(trace_id: str, place: Place | None, users: Callable[[], str]) -> None:
     """Note where a trace begins: in a run of ours, or (None) in the user's own code.
 
     One for which the user has named an experiment of another store, by
-    ``mlflow.tracing.set_destination``, goes there: by the same id ours has a stranger's. ``users``
+    ``mlflow.tracing.set_destination``, goes there: in ours, the same ID is another experiment. ``users``
     gives the tracking URI that the user has set.
     """
     _dispatch(users)
