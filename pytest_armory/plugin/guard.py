@@ -126,7 +126,7 @@ def guarded(hook: Callable[P, R]) -> Callable[P, R | None]:
             return hook(*args, **kwargs)
         return None
 
-    guarded_hook.is_guarded = True  # type: ignore[attr-defined]
+    guarded_hook.is_guarded = guarded_hook  # type: ignore[attr-defined]
     return guarded_hook
 
 
@@ -152,7 +152,7 @@ def guarded_wrapper(
         part.send(result)
         return result
 
-    guarded_hook.is_guarded = True  # type: ignore[attr-defined]
+    guarded_hook.is_guarded = guarded_hook  # type: ignore[attr-defined]
     return guarded_hook
 
 
@@ -171,6 +171,7 @@ def unless(
                 return (yield)
             return (yield from hook(*args, **kwargs))
 
+        quick_hook.is_guarded = quick_hook  # type: ignore[attr-defined]
         return quick_hook
 
     return decorate

@@ -146,8 +146,8 @@ def begin(trace_id: str, place: Place | None, users: Callable[[], str]) -> None:
     """Note where a trace begins: in a run of ours, or (None) in the user's own code.
 
     One for which the user has named an experiment of another store, by
-    ``mlflow.tracing.set_destination``, goes there: in ours, the same ID is another experiment. ``users``
-    gives the tracking URI that the user has set.
+    ``mlflow.tracing.set_destination``, goes there: in ours, the same ID is another experiment.
+    ``users`` gives the tracking URI that the user has set.
     """
     _dispatch(users)
     if place is None:

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG001, ARG005 - a hook's first argument says whose it is
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -53,6 +54,22 @@ def own_hooks(config: pytest.Config) -> dict[str, Callable[..., object]]:
     return found
 
 
+def is_guarded(hook: object) -> bool:
+    """Whether the guard is outermost: another decorator's code would be outside of it."""
+    function = getattr(hook, "__func__", hook)
+    return getattr(function, "is_guarded", None) is function
+
+
+def test_a_hook_whose_guard_is_not_outermost_is_found() -> None:
+    def plain(config: object) -> None: ...
+
+    @guarded
+    def inside(config: object) -> None: ...
+
+    outside = functools.wraps(inside)(lambda config: inside(config))
+    assert [is_guarded(hook) for hook in (plain, inside, outside)] == [False, True, False]
+
+
 def names_of(room: str, holder: object) -> set[str]:
     return {f"{room}.{name}" for name in vars(holder) if name.startswith("pytest_")}
 
@@ -71,8 +88,7 @@ def test_every_hook_is_guarded(evals: Evals, track: bool, monkeypatch: pytest.Mo
         in_memory.register(config, options.UNTRACKED)
     found = own_hooks(config)
     assert found.keys() == expected
-    unguarded = {name for name, hook in found.items() if not getattr(hook, "is_guarded", False)}
-    assert unguarded == set()
+    assert {name for name, hook in found.items() if not is_guarded(hook)} == set()
 
 
 def test_pluggy_sees_the_arguments_of_a_guarded_hook() -> None:
