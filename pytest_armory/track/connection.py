@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import TypeAlias
 
@@ -61,6 +62,7 @@ class RunConnection:
         self._first: Location | None = None
         self._pending: set[object] = set()
         self._failed: list[tuple[str, Work]] = []
+        self._waiting_files: set[str] = set()
 
     @property
     def parts(self) -> list[Location]:
@@ -188,11 +190,20 @@ class RunConnection:
             assert self.location is not None
             self.attempt(partial(work, self.location))
 
+    def log_files(self, location: Location, files: Mapping[str, str | bytes | Path]) -> None:
+        """Store artifacts; of what waits already newer content does, too, for sync goes over it."""
+        is_remote = location.store.destination.is_remote
+        waiting = {k: files[k] for k in files if is_remote and k in self._waiting_files}
+        if waiting and self._fallback is not None:
+            self._fallback.keep_files(location, waiting)
+        location.store.log_files(location.run, {k: files[k] for k in files if k not in waiting})
+
     def _keep_files(self, error: ArtifactError, location: Location) -> None:
         """Keep files for sync that the artifact storage has not taken; the run stays there."""
         if self._fallback is None:
             raise error
         self._fallback.keep_files(location, error.files)
+        self._waiting_files.update(error.files)
         self.problems.append(f"{error}; recorded locally, `pytest-armory sync` uploads it")
 
     def _open_again(self, error: GoneError) -> bool:

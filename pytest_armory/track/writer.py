@@ -283,7 +283,7 @@ class RunWriter:
 
         def store(location: Location) -> None:
             newest = {k: content for k, content in files.items() if self._last_files[k] is call}
-            location.store.log_files(location.run, newest)
+            self.connection.log_files(location, newest)
 
         send = self.connection.do if on_disk else self.connection.do_later
         send(store)

@@ -210,6 +210,32 @@ def test_a_call_of_ours_that_fails_changes_no_verdict(
         assert inner.data.tags["mlflow.parentRunId"] == mine.info.run_id
 
 
+def test_a_file_that_waits_is_not_put_over_a_newer_one(
+    evals: Evals, mlflow_server: str, name: str
+) -> None:
+    evals.write(f"""
+    import pytest
+    from unittest import mock
+
+    @pytest.mark.evaluation(name={name!r})
+    def test_a(evaluation_run, tmp_path):
+        file, other = tmp_path / "f.txt", tmp_path / "other.txt"
+        file.write_text("first")
+        with mock.patch("requests.Session.request"):
+            evaluation_run.log_artifact(file)
+        for content in ("second", "third"):
+            for path in (file, other):
+                path.write_text(content)
+                evaluation_run.log_artifact(path)
+    """)
+    evals.run("--armory-tracking-uri", mlflow_server).assert_outcomes(passed=1)
+    assert commands.main(["sync"]) == 0
+    (run,) = [run for run in there(mlflow_server, name) if run.info.run_name == "test_a"]
+    for file in ("f.txt", "other.txt"):
+        path = MlflowClient(mlflow_server).download_artifacts(run.info.run_id, file)
+        assert Path(path).read_text(encoding="utf-8") == "third"
+
+
 def test_a_value_whose_answer_is_lost_is_stored_once(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str
 ) -> None:
