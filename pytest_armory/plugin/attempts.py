@@ -309,9 +309,7 @@ class Attempts:
         self._finished = [
             (reported, run)
             for reported, run in finished
-            if run.connection.is_pending
-            or run.connection.has_failed
-            or with_run(reported, run) != reported
+            if run.connection.is_pending or with_run(reported, run) != reported
         ]
 
     def _give_up(self, attempt: Attempt) -> EvaluationRecord:

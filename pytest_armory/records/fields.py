@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
+from json import dumps as dumps  # for modules that are first imported in a test, which may patch it
 from json import loads
 from sys import intern
 from typing import Any, TypeVar

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from json import dumps
 from typing import Any
 
+from pytest_armory.records.fields import dumps
 from pytest_armory.records.sample_tag import DatasetIdentity
 from pytest_armory.store.connection import Connection
 from pytest_armory.store.runs import StoreRun

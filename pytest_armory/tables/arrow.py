@@ -7,10 +7,10 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from json import dumps
 from typing import Any
 
 from pytest_armory.records import fields
+from pytest_armory.records.fields import dumps
 from pytest_armory.tables.columns import Column
 from pytest_armory.tables.table import CHANGE, PREDICTION, TARGET, SampleRows, SampleTable
 from pytest_armory.values import redact_text

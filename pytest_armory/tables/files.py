@@ -6,10 +6,10 @@ import io
 import math
 from collections.abc import Container, Mapping
 from importlib import import_module
-from json import dumps
 from pathlib import Path
 from typing import Any
 
+from pytest_armory.records.fields import dumps
 from pytest_armory.tables.arrow import SAMPLE, about_of, from_arrow, taken, to_arrow
 from pytest_armory.tables.table import CHANGE, SampleTable
 

@@ -71,13 +71,8 @@ class RunConnection:
 
     @property
     def is_pending(self) -> bool:
-        """Whether something is still sent in the background."""
-        return bool(self._pending)
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether there is something for :meth:`try_again`."""
-        return bool(self._failed)
+        """Whether something is still sent in the background, or is to be tried again."""
+        return bool(self._pending or self._failed)
 
     def try_again(self) -> None:
         """Do once more what failed, but for what the store has refused: that problem may be gone.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from json import dumps
 from pathlib import Path
 from typing import Any
 
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.records import fields
+from pytest_armory.records.fields import dumps
 from pytest_armory.values import json_value
 
 TABLES_TAG = "mlflow.loggedArtifacts"

@@ -137,13 +137,13 @@ def test_pytest_inside_a_test(evals: Evals) -> None:
             track_metrics({"outer": 1})
         """
     )
-    result = evals.run()
+    result = evals.run(subprocess=True)  # as other plugins keep options in globals
     result.assert_outcomes(passed=1)
     metrics = {run.info.run_name: run.data.metrics for run in evaluations(evals)}
     assert set(metrics["test_outer"]) == {"outer", "duration_seconds"}
     assert set(metrics["test_inner"]) == {"inner", "duration_seconds"}
     assert len(evals.sessions()) == 2
-    evals.check_invariant(result, 2)
+    evals.check_invariant(result, 2, subprocess=True)
 
 
 def test_a_crowd_on_a_fresh_database(

@@ -120,7 +120,7 @@ def test_hostile_ids_and_values_break_nothing(evals: Evals) -> None:
     assert len(cases) == len(HOSTILE)
     stored = {run.data.tags["armory.nodeid"] for run in evals.runs().values()}
     assert len(stored) == len(HOSTILE)
-    evals.check_invariant(result, attempts=len(HOSTILE))
+    evals.check_invariant(result, len(HOSTILE), "-v")
 
 
 @pytest.mark.parametrize("way", [(), ("-n2",)], ids=["one", "n2"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from json import dumps
 from typing import Any
+
+from pytest_armory.records.fields import dumps
 
 
 @dataclass(frozen=True)
