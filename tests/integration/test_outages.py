@@ -710,7 +710,9 @@ def test_an_experiment_by_its_id_waits_for_that_one(
     with proxied(mlflow_server) as proxy:
         proxy.fault = status(500)
         evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
-        result = evals.run("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+        # In a process of its own, for a request that was given up may still be on its way.
+        args = ("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+        result = evals.run(*args, subprocess=True)
         result.assert_outcomes(passed=1)
         result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
         proxy.fault = None
