@@ -53,6 +53,7 @@ What never ran has no run, and so no experiment.
 PART = "armory.part"
 _ENDED = "armory.ended."
 _TOOK = "armory.took."
+_WAITING = ".waiting"
 _HASH_SIZE = len('"01234567", ')
 """Characters of a node id's hash in JSON."""
 
@@ -281,18 +282,27 @@ def _counts(metrics: Mapping[str, float], names: Mapping[str, str]) -> Counts:
 
 def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
     """The tags of a session run with the end of one job, truncated to the limits of tags."""
-    skipped = end.skipped
+    skipped, waiting = end.skipped, end.waiting
     while (over := len(end.to_text()) - TAG_LIMIT) > 0:
         if end.skipped:
-            kept = max(0, len(end.skipped) - over) // HASH * HASH
-            end = replace(end, skipped=end.skipped[:kept])
+            end = replace(end, skipped=_cut(end.skipped, over))
+        elif end.waiting:
+            end = replace(end, waiting=_cut(end.waiting, over))
         elif end.problems:
             end = replace(end, problems=end.problems[:-1])
         else:
             cut = max(1, over // _HASH_SIZE)
             end = replace(end, not_run=end.not_run[:-cut], not_run_more=end.not_run_more + cut)
     name = _ended(shard)
-    return {name: end.to_text(), **further_tags(name, skipped[len(end.skipped) :])}
+    return {
+        name: end.to_text(),
+        **further_tags(name, skipped[len(end.skipped) :]),
+        **further_tags(name + _WAITING, waiting[len(end.waiting) :]),
+    }
+
+
+def _cut(hashes: str, over: int) -> str:
+    return hashes[: max(0, len(hashes) - over) // HASH * HASH]
 
 
 def _ended(shard: str) -> str:
@@ -334,9 +344,16 @@ def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
     problems: list[str] = []
     names = [name for name in first_tags(tags, _ENDED) if name != _ended(but)]
     read = [(name, _json_tag(tags, name, _read_job_end, problems)) for name in names]
-    ends = ((end, further_hashes(tags, name)) for name, end in read if end is not None)
-    every = tuple(replace(end, skipped=end.skipped + more) for end, more in ends)
-    return JobEnds(every, tuple(problems))
+    ends = (
+        replace(
+            end,
+            skipped=end.skipped + further_hashes(tags, name),
+            waiting=end.waiting + further_hashes(tags, name + _WAITING),
+        )
+        for name, end in read
+        if end is not None
+    )
+    return JobEnds(tuple(ends), tuple(problems))
 
 
 def decode_judging(tags: Mapping[str, str], problems: list[str]) -> Judging | None:
@@ -365,6 +382,9 @@ _read_job_end = fields.instance_of(
         "not_run_more": fields.count,
         "problems": fields.list_of(fields.string),
         "skipped": fields.string,
+        "waiting": fields.string,
+        "host": fields.string,
+        "ended": fields.count,
     },
     required=("not_run", "problems"),
 )

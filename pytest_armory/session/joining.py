@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from time import time
 from typing import TYPE_CHECKING
 
 from pytest_armory.records import EvaluationRecord, JobEnd
 from pytest_armory.records.tags import PART, shard_note_tag
 from pytest_armory.report.sentences import with_tests
+from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.resume import DoneBefore, find_done
 from pytest_armory.store.destination import Destination
+from pytest_armory.sync.tags import key_of
 from pytest_armory.values import short_hash
 
 if TYPE_CHECKING:
@@ -48,11 +51,6 @@ class Joining:
         self.done, self._waiting, self._continued = found.done, found.waiting, found.continued
         return found.session_runs, found.problems
 
-    @property
-    def resumed(self) -> Collection[str]:
-        """The evaluations that this job skips because they passed before."""
-        return self._resumed
-
     def take(self, plan: Plan) -> bool:
         """Add a plan; returns whether it has the first note of this job's shard."""
         self._resumed.update(plan.resumed)
@@ -76,23 +74,31 @@ class Joining:
         known = {record.run_id for record in others}
         return [*(one for one in self._waiting if one.run_id not in known), *others]
 
+    def end(
+        self,
+        interrupted: bool,
+        planned: Collection[str],
+        records: Sequence[EvaluationRecord],
+        never_run: Collection[str],
+        problems: Sequence[str],
+    ) -> JobEnd:
+        """The end of this job, which has planned these evaluations and has these records of them.
 
-def job_end(
-    interrupted: bool,
-    planned: Collection[str],
-    resumed: Collection[str],
-    records: Sequence[EvaluationRecord],
-    never_run: Collection[str],
-    problems: Sequence[str],
-) -> JobEnd:
-    """The end of a job that has planned these evaluations, and has these records of them.
+        Those that were resumed have runs of earlier jobs: in the session, or where they still wait.
+        """
+        own = {record.nodeid for record in records}
+        skipped = {*planned} - self._resumed - {*never_run} - own
+        waiting = [one for one in [*self._waiting, *records] if one.waiting and one.run_id]
+        return JobEnd(
+            interrupted,
+            tuple(sorted(map(short_hash, never_run))),
+            problems=tuple(problems),
+            skipped="".join(sorted(map(short_hash, skipped))),
+            waiting="".join(f"{short_hash(one.nodeid)}{_run_hash(one)}" for one in waiting),
+            host=leases.host_name(),
+            ended=int(time() * 1000),
+        )
 
-    Those that were ``resumed`` have runs of earlier jobs: in the session, or where they still wait.
-    """
-    skipped = {*planned} - {*resumed} - {*never_run} - {record.nodeid for record in records}
-    return JobEnd(
-        interrupted,
-        tuple(sorted(map(short_hash, never_run))),
-        problems=tuple(problems),
-        skipped="".join(sorted(map(short_hash, skipped))),
-    )
+
+def _run_hash(record: EvaluationRecord) -> str:
+    return short_hash(key_of(str(record.run_id), {}))

@@ -17,7 +17,7 @@ from pytest_armory.report.summary import Summary
 from pytest_armory.session.confirmed import read_unconfirmed
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
-from pytest_armory.session.joining import Joining, job_end
+from pytest_armory.session.joining import Joining
 from pytest_armory.session.order import in_order_of_attempts
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
@@ -181,8 +181,7 @@ class Ledger:
         summary = with_other_jobs(summary, stored.ends, interrupted)
         summary = replace(summary, text=self._text(summary))
         problems = self._own_problems()
-        resumed = self._joining.resumed
-        self.end = job_end(interrupted, self.planned, resumed, records, never_run, problems)
+        self.end = self._joining.end(interrupted, self.planned, records, never_run, problems)
         return self._close(summary, self.end)
 
     def known(
@@ -212,9 +211,7 @@ class Ledger:
             notes=notes,
         )
         problems = self._own_problems()
-        end = job_end(
-            interrupted, self.planned, self._joining.resumed, records, never_run, problems
-        )
+        end = self._joining.end(interrupted, self.planned, records, never_run, problems)
         self.end = self.end or end
         summary = replace(summary, open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
@@ -266,7 +263,8 @@ class Ledger:
         Another one may end between reading and writing, so the store is read again; not while a
         shard is still to end, which does so itself: of many shards each would read all of them.
         """
-        tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
+        is_told = self.identity.shared or end.waiting
+        tags = job_end_tag(end, self.identity.shard) if is_told else {}
         # The note again, since another job's session run may have replaced ours.
         tags = {**tags, **self._joining.note_tags}
         for _ in range(CLOSINGS):

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import time
 
+from pytest_armory.records import JobEnd
 from pytest_armory.records.tags import decode_session_counts
 from pytest_armory.report.rows import title
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import SessionVerdict, Summary, latest
 from pytest_armory.report.text import age, plural
 from pytest_armory.session.jobs import ends_of, with_other_jobs
-from pytest_armory.session.order import attempts_in_order
+from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.session.shard_notes import Unfinished, notes_of, state_of
 from pytest_armory.session.stored_records import (
     is_attempt,
@@ -22,6 +23,7 @@ from pytest_armory.session.stored_records import (
     unreadable,
 )
 from pytest_armory.store import Store, StoredRun
+from pytest_armory.sync.tags import key_of
 from pytest_armory.values import short_hash
 
 
@@ -57,6 +59,7 @@ def read_session(store: Store, session: str) -> WholeSession | None:
     running = [run for run in attempts if run.status == "RUNNING"]
     missing = [*shards.problems, *map(_unfinished, shards.unfinished), *_running(store, running)]
     missing += [_never_run(summary)] if summary.not_run and not shards.unfinished else []
+    missing += _waiting(ended.ends, attempts)
     is_at_work = any(run.status == "RUNNING" for run in session_runs) or bool(running)
     if is_at_work and not (running or shards.is_open):
         missing.append(f"the session is still at work: {_where(session_runs[0])}")
@@ -98,6 +101,22 @@ def _unfinished(one: Unfinished) -> str:
     if not one.never_run:
         return began
     return f"{began}, and {plural(one.never_run, 'evaluation')} of it never began"
+
+
+def _waiting(ends: Sequence[JobEnd], attempts: Sequence[StoredRun]) -> Iterator[str]:
+    """What waited to be synced when jobs ended, is not in the store, and has not run again."""
+    stored = {short_hash(key_of(run.run_id, run.tags)) for run in attempts}
+    began = {short_hash(test_of(run)): run.start for run in attempts_in_order(attempts)}
+    hosts: dict[str, set[str]] = {}
+    for end in ends:
+        for test, run in end.waiting_hashes:
+            if run not in stored and began.get(test, 0) < end.ended:
+                hosts.setdefault(end.host, set()).add(run)
+    for host, runs in sorted(hosts.items()):
+        yield (
+            f"{plural(len(runs), 'run')} of this session waited on {host or 'another machine'} to "
+            "be uploaded, and cannot be judged here; run `pytest-armory sync` there"
+        )
 
 
 def _running(store: Store, runs: Sequence[StoredRun]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -297,17 +298,32 @@ def check_whole(server: str, session: str, passed: int) -> None:
     assert {run.data.tags["mlflow.parentRunId"] for run in others} == {parent.info.run_id}
 
 
+@pytest.mark.parametrize(
+    ("shard", "expected"),
+    [
+        ("1/1", "shard 1/1 has ended, and 1 evaluation of it never ran"),
+        ("", "1 run of this session waited on * to be uploaded, *; run `pytest-armory sync` there"),
+    ],
+    ids=["shard", "job"],
+)
 def test_what_waits_locally_counts(
-    evals: Evals, proxy: Proxy, mlflow_server: str, capsys: pytest.CaptureFixture[str]
+    evals: Evals,
+    proxy: Proxy,
+    mlflow_server: str,
+    capsys: pytest.CaptureFixture[str],
+    shard: str,
+    expected: str,
 ) -> None:
-    evals.write("""
+    """A later job skips it; `report` does not, for as long as only that machine has it."""
+    evals.write(f"""
         import pytest
-        pytestmark = pytest.mark.evaluation(name="resumed")
+        pytestmark = pytest.mark.evaluation(name="resumed {shard}")
         def test_a(): pass
         def test_b(): pass
     """)
-    where = ("--armory-tracking-uri", proxy.url)
-    args = (*where, "--armory-session=outage", "--armory-resume", "--armory-shard=1/1")
+    where, session = ("--armory-tracking-uri", proxy.url), f"outage{bool(shard)}"
+    args = (*where, f"--armory-session={session}", "--armory-resume")
+    args = (*args, *([f"--armory-shard={shard}"] * bool(shard)))
     proxy.fault = down
     result = evals.run(*args, "-k", "test_a", "-o", "armory_budget=1")
     result.stdout.fnmatch_lines(["waiting for *"])
@@ -316,10 +332,10 @@ def test_what_waits_locally_counts(
     result = evals.run(*args)
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["*over all its jobs: 2 evaluations: 2 passed"])
-    assert main(["report", "outage", *where]) == 1  # the server does not have all of it yet
-    assert "shard 1/1 has ended, and 1 evaluation of it never ran" in capsys.readouterr().out
+    assert main(["report", session, *where]) == 1  # the server does not have all of it yet
+    assert fnmatch(capsys.readouterr().out, f"*{expected}*")
     assert main(["sync"]) == 0
-    check_whole(mlflow_server, "outage", 2)
+    check_whole(mlflow_server, session, 2)
 
 
 def test_a_server_that_goes_away_in_the_middle(
@@ -348,6 +364,7 @@ def test_a_server_that_goes_away_in_the_middle(
     result = evals.run(*args)
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines(["*over all its jobs: 3 evaluations: 3 passed"])
+    assert main(["report", "middle", "--armory-tracking-uri", mlflow_server]) == 1
     assert main(["sync"]) == 0
     check_whole(mlflow_server, "middle", 3)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_imports import FLOORS, GROUND, PACKAGE
+from test_imports import BASE, LAYERS, PACKAGE
 
 ROOT = Path(__file__).parents[2]
 HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
@@ -36,18 +36,18 @@ def allowed(text: str) -> dict[str, set[str]]:
         for source, arrow, target in arrows:
             if source == node:
                 found |= {target} | (below(target) if arrow == "-->" else set())
-        return found - {"ground"}
+        return found - {"base"}
 
-    return {node: below(node) for node in nodes if node != "ground"}
+    return {node: below(node) for node in nodes if node != "base"}
 
 
 def test_the_diagram_of_the_layers_is_the_table_of_imports() -> None:
-    assert allowed(HOW_IT_WORKS) == {name: set(floors.split()) for name, floors in FLOORS.items()}
+    assert allowed(HOW_IT_WORKS) == {name: set(below.split()) for name, below in LAYERS.items()}
 
 
 def test_the_bottom_of_the_diagram_is_what_all_may_import() -> None:
-    (label,) = re.findall(r'^ *ground\["(.*)"\]$', HOW_IT_WORKS, re.MULTILINE)
-    assert {name.strip(" /") for name in label.split(",")} == set(GROUND)
+    (label,) = re.findall(r'^ *base\["(.*)"\]$', HOW_IT_WORKS, re.MULTILINE)
+    assert {name.strip(" /") for name in label.split(",")} == set(BASE)
 
 
 def test_solid_arrows_go_on_and_dotted_ones_end() -> None:

@@ -1,4 +1,4 @@
-"""The arrows between the rooms, read from the source: who may import whom, and what when."""
+"""The arrows between the layers, read from the source: who may import whom, and what when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest_armory
 
 PACKAGE = Path(pytest_armory.__file__).parent
 
-GROUND = {
+BASE = {
     "errors": "",
     "budget": "",
     "environment": "",
@@ -26,11 +26,13 @@ GROUND = {
     "records": "values",
     "provenance": "values",
 }
-"""The ground floor. ``budget`` is here and not in ``store``, for ``store.tokens`` needs it. That
-and ``store.login`` import nothing else of ``store``: every ``import mlflow`` on the machine imports
-them."""
+"""What every layer may import.
 
-FLOORS = {
+``budget`` is here and not in ``store``, for ``store.tokens`` needs it. That and ``store.login``
+import nothing else of ``store``: every ``import mlflow`` on the machine imports them.
+"""
+
+LAYERS = {
     "store": "",
     "statistics": "",
     "tables": "",
@@ -44,31 +46,31 @@ FLOORS = {
     "hookspecs": "store",
     "plugin": "hookspecs engine track session report gates sync store statistics tables",
 }
-"""Each folder and the folders below it that it may import, besides the whole ground floor."""
+"""Each folder and the folders below it that it may import, besides all of ``BASE``."""
 
 ALLOWED = {
-    **{room: set(allowed.split()) for room, allowed in GROUND.items()},
-    **{room: {*allowed.split(), *GROUND} for room, allowed in FLOORS.items()},
+    **{layer: set(allowed.split()) for layer, allowed in BASE.items()},
+    **{layer: {*allowed.split(), *BASE} for layer, allowed in LAYERS.items()},
 }
 
-PYTEST_ROOMS = {"plugin", "hookspecs"}
-"""The only rooms that know pytest."""
+PYTEST_LAYERS = {"plugin", "hookspecs"}
+"""The only layers that know pytest."""
 
 STORE_LIBRARIES = {"mlflow", "sqlalchemy"}
 ARRAY_LIBRARIES = {"numpy", "torch", "pandas", "scipy", "pyarrow"}
-ARRAY_ROOMS = {
+ARRAY_LAYERS = {
     "engine": {"numpy", "torch", "pandas"},
     "statistics": {"numpy", "scipy"},
     "tables": {"numpy", "pyarrow"},
 }
-"""The rooms that import libraries of arrays, inside functions; for types, anywhere there."""
+"""The layers that import libraries of arrays, inside functions; for types, anywhere there."""
 
 
 @dataclass(frozen=True)
 class Import:
     """One import. ``when`` is ``module``, ``function``, or ``typing``: for the type checker only.
 
-    ``source`` is the room of this package that it stands in, "" for the package's own
+    ``source`` is the layer of this package that it stands in, "" for the package's own
     ``__init__``; ``target`` is the dotted name of what is imported.
     """
 
@@ -132,7 +134,7 @@ def violations(package: Path) -> list[str]:
 def _broken(one: Import, package: Path) -> Iterator[str]:
     if one.library == package.name:
         yield from _wrong_arrow(one)
-    if one.source not in PYTEST_ROOMS and one.library in ("pytest", "_pytest", "xdist"):
+    if one.source not in PYTEST_LAYERS and one.library in ("pytest", "_pytest", "xdist"):
         yield f"{one.place} imports {one.library}, but {one.source} knows no pytest"
     if one.library in STORE_LIBRARIES:
         if one.source != "store":
@@ -140,7 +142,7 @@ def _broken(one: Import, package: Path) -> Iterator[str]:
         elif one.when != "function":
             yield f"{one.place} imports {one.library} outside a function"
     if one.library in ARRAY_LIBRARIES and (
-        one.library not in ARRAY_ROOMS.get(one.source, ()) or one.when == "module"
+        one.library not in ARRAY_LAYERS.get(one.source, ()) or one.when == "module"
     ):
         yield f"{one.place} imports {one.library} at {one.when} level"
     below_login = f"{package.name}.store.tokens."
@@ -153,14 +155,14 @@ def _broken(one: Import, package: Path) -> Iterator[str]:
 
 def _wrong_arrow(one: Import) -> Iterator[str]:
     _, *names = one.target.split(".")
-    room = names[0] if names and names[0] in ALLOWED else ""
-    if room in (one.source, "") and (room or names == ["__version__"]):
+    layer = names[0] if names and names[0] in ALLOWED else ""
+    if layer in (one.source, "") and (layer or names == ["__version__"]):
         return
     if not one.source:  # the package's __init__ gives out the public names, when first used
-        if one.when == "module" or room not in ("engine", "track"):
+        if one.when == "module" or layer not in ("engine", "track"):
             yield f"{one.place} imports {one.target} at {one.when} level"
-    elif room not in ALLOWED.get(one.source, set()):
-        yield f"{one.place} imports {one.target}, but {one.source} may not import {room or 'it'}"
+    elif layer not in ALLOWED.get(one.source, set()):
+        yield f"{one.place} imports {one.target}, but {one.source} may not import {layer or 'it'}"
 
 
 def files_imported(package: Path) -> dict[str, set[str]]:
@@ -194,9 +196,11 @@ def test_the_arrows_point_one_way() -> None:
     assert violations(PACKAGE) == []
 
 
-def test_every_room_is_in_the_table() -> None:
-    rooms = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/*.py")}
-    assert rooms - {"__init__", PACKAGE.name} == ALLOWED.keys()
+def test_every_layer_is_in_the_table() -> None:
+    layers = {p.stem for p in PACKAGE.glob("*.py")} | {
+        p.parent.name for p in PACKAGE.glob("*/*.py")
+    }
+    assert layers - {"__init__", PACKAGE.name} == ALLOWED.keys()
 
 
 def test_the_table_has_no_circle() -> None:

@@ -70,8 +70,8 @@ def test_a_hook_whose_guard_is_not_outermost_is_found() -> None:
     assert [is_guarded(hook) for hook in (plain, inside, outside)] == [False, True, False]
 
 
-def names_of(room: str, holder: object) -> set[str]:
-    return {f"{room}.{name}" for name in vars(holder) if name.startswith("pytest_")}
+def names_of(layer: str, holder: object) -> set[str]:
+    return {f"{layer}.{name}" for name in vars(holder) if name.startswith("pytest_")}
 
 
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])

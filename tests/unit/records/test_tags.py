@@ -46,6 +46,9 @@ job_ends = st.builds(
     not_run=st.lists(hashes, max_size=5).map(tuple),
     not_run_more=st.integers(0, 10**6),
     problems=st.lists(text, max_size=3).map(tuple),
+    waiting=st.builds(lambda test, run, n: (test + run) * n, hashes, hashes, st.integers(0, 1000)),
+    host=text,
+    ended=st.integers(0, 2**53),
 )
 
 scalars = (
@@ -152,6 +155,9 @@ def check_job_end(end: JobEnd) -> None:
     assert 0 <= end.not_run_more <= 2**53
     check_texts(end.not_run)
     check_texts(end.problems)
+    assert all(isinstance(one, str) for pair in end.waiting_hashes for one in pair)
+    assert isinstance(end.host, str)
+    assert 0 <= end.ended <= 2**53
 
 
 # Anything
