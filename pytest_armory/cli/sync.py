@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from time import time
@@ -14,10 +14,11 @@ from pytest_armory.cli.stores import logged_in
 from pytest_armory.errors import TrackingError
 from pytest_armory.report.text import age, plural, table
 from pytest_armory.session.recovery import sum_up_again
-from pytest_armory.store import credentials, destination
+from pytest_armory.store import StoredRun, credentials, destination
 from pytest_armory.store.destination import Destination
 from pytest_armory.sync.lock import upload_lock
 from pytest_armory.sync.plan import UploadPlan, upload_plans
+from pytest_armory.sync.tags import is_only_files
 from pytest_armory.sync.upload import Step, upload
 
 HELP = "upload what was recorded locally"
@@ -81,7 +82,7 @@ def _preview(
 
 
 def _plan_lines(plan: UploadPlan) -> Iterator[str]:
-    yield f"{plural(len(plan.runs), 'run')} would be uploaded to {plan.display_uri}"
+    yield f"{_counted(plan.runs)} would be uploaded to {plan.display_uri}"
     if plan.refused:
         yield f"but {plan.refused}"
     if plan.runs:
@@ -118,26 +119,37 @@ def _upload_all(
 
 def _upload(source: Destination, plan: UploadPlan) -> Generator[str, None, list[str]]:
     """Upload to one destination; returns sentences about what is not uploaded."""
-    total, uploaded, reason = len(plan.runs), 0, ""
+    uploaded: dict[str, StoredRun] = {}
+    reason = ""
     progress = ProgressLine()
     try:
         for step in _steps(source, plan):
-            position = f"[{step.index:,}/{total:,}] {step.run.name}"
+            position = f"[{step.index:,}/{len(plan.runs):,}] {step.run.name}"
             if step.state == "at":
                 progress.show(f"{position}: {step.text}")
                 continue
             progress.clear()
-            uploaded += step.state == "done"
+            if step.state == "done":
+                uploaded[step.run.run_id] = step.run
             yield from _step_lines(step, position, progress.rewrites)
     except TrackingError as error:
         reason = f": {error}"
     finally:
         progress.clear()
+    left = [run for run in plan.runs if run.run_id not in uploaded]
     if uploaded:
-        yield f"uploaded {plural(uploaded, 'run')} to {plan.display_uri}"
-    if reason and uploaded == total:
+        yield f"uploaded {_counted(uploaded.values())} to {plan.display_uri}"
+    if reason and not left:
         return [f"all is uploaded, but its session could not be summed up{reason}"]
-    return list(_left(plan, total - uploaded, reason))
+    return list(_left(plan, left, reason))
+
+
+def _counted(runs: Collection[StoredRun]) -> str:
+    """How many runs these are; files that stored runs lack are no runs."""
+    files = sum(map(is_only_files, runs))
+    of_files = [f"artifacts of {plural(files, 'run')}"] if files else []
+    whole = [plural(len(runs) - files, "run")] if len(runs) > files else []
+    return " and ".join(whole + of_files) or plural(0, "run")
 
 
 def _steps(source: Destination, plan: UploadPlan) -> Iterator[Step]:
@@ -175,9 +187,9 @@ def _step_lines(step: Step, position: str, rewrites: bool) -> Iterator[str]:
         yield f"  note: {note}"
 
 
-def _left(plan: UploadPlan, count: int, reason: str) -> Iterator[str]:
-    if count:
-        yield f"{plural(count, 'run')} left for {plan.display_uri}, run this again{reason}"
+def _left(plan: UploadPlan, left: Sequence[StoredRun], reason: str) -> Iterator[str]:
+    if left:
+        yield f"{_counted(left)} left for {plan.display_uri}, run this again{reason}"
     if plan.unfinished:
         yield _not_ended(plan)
 

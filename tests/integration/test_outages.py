@@ -479,7 +479,13 @@ STORAGES: dict[str, Fault] = {
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_an_artifact_storage_that_fails_while_the_server_is_well(
-    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, way: tuple[str, ...], storage: str
+    evals: Evals,
+    proxy: Proxy,
+    mlflow_server: str,
+    name: str,
+    way: tuple[str, ...],
+    storage: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its files wait for sync by themselves, and a warning names each; everything else is there."""
 
@@ -502,7 +508,9 @@ def test_an_artifact_storage_that_fails_while_the_server_is_well(
     before = {one.info.run_id: one.info.end_time for one in there(mlflow_server, name)}
     forget_outage()
     proxy.fault = None
+    capsys.readouterr()
     assert commands.main(["sync"]) == 0
+    assert "uploaded artifacts of 2 runs to" in capsys.readouterr().out
     client = MlflowClient(mlflow_server)
     stored = {
         str(one.info.run_name): [file.path for file in client.list_artifacts(one.info.run_id)]
