@@ -15,6 +15,7 @@ from pytest_armory.plugin.fixture_params import Source, merged
 from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.lifecycle import Phase
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
+from pytest_armory.records.tags import KEY
 from pytest_armory.track.context import Scope
 from pytest_armory.track.run import EvaluationRun
 from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, without_concealed
@@ -59,6 +60,7 @@ class Attempt:
         self._body_ended: float | None = None
         self._body_error: BaseException | None = None
         self._is_broken_off = False
+        self._parametrized: dict[str, str] | None = None
         self.started = time()  # by now its run is open
         self.stack = ExitStack()
         """The contexts that are entered while the run is open."""
@@ -184,9 +186,12 @@ class Attempt:
         return {**parametrized, **merged([*recorded, ("test", own)])}
 
     def parametrized(self) -> dict[str, str]:
-        """The parameters of parametrization."""
-        callspec = getattr(self.item, "callspec", None)
-        return self.run.writer.params.describe({} if callspec is None else callspec.params)
+        """The parameters of parametrization, as they were when first asked for."""
+        if self._parametrized is None:
+            callspec = getattr(self.item, "callspec", None)
+            given = {} if callspec is None else callspec.params
+            self._parametrized = self.run.writer.params.describe(given)
+        return self._parametrized
 
     def keep_sources(self, fixtures: Sequence[Source]) -> None:
         """Keep what fixtures have recorded, which may be torn down when it is read."""
@@ -235,6 +240,7 @@ def with_run(record: EvaluationRecord, run: EvaluationRun) -> EvaluationRecord:
         experiment_id=run.experiment_id,
         parent_id=location.run.parent_id if location is not None else None,
         url=location.url if location is not None else None,
+        copy_key=location.run.tags.get(KEY, "") if location is not None else "",
         waiting=connection.is_waiting,
         experiment=connection.experiment,
         problems=tuple(connection.problems),

@@ -90,7 +90,7 @@ class EvaluationRecord:
     are of, and ``changed`` names the scores whose data are not the baseline's. ``experiment`` is
     the experiment's name, where it is known: the local database has other ids than a server.
     ``confirmed`` says that the store has acknowledged all of it, and that no other code can have
-    written to its run.
+    written to its run. ``copy_key`` is the tag ``armory.key``, which its run and copies share.
     """
 
     nodeid: str
@@ -113,6 +113,7 @@ class EvaluationRecord:
     changed: tuple[str, ...] = ()
     experiment: str = ""
     confirmed: bool = False
+    copy_key: str = ""
 
     @property
     def key(self) -> tuple[str, int, str]:

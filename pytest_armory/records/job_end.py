@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from json import dumps
 
+from pytest_armory.records import fields
 from pytest_armory.values import short_hash
 
 HASH = 8
-"""The hexadecimal digits of a node id's hash."""
+"""The hexadecimal digits of a hash."""
+
+_HASH_SIZE = len('"01234567", ')
+"""Characters of a hash in JSON."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,42 @@ class JobEnd:
 
 def _parts(hashes: str) -> list[str]:
     return [hashes[i : i + HASH] for i in range(0, len(hashes), HASH)]
+
+
+def fitted(end: JobEnd, limit: int) -> JobEnd:
+    """An end whose text has at most ``limit`` characters, by what can be left out of it."""
+    while (over := len(end.to_text()) - limit) > 0:
+        if end.skipped:
+            end = replace(end, skipped=_cut(end.skipped, over))
+        elif end.waiting:
+            end = replace(end, waiting=_cut(end.waiting, over))
+        elif end.problems:
+            end = replace(end, problems=end.problems[:-1])
+        else:
+            cut = max(1, over // _HASH_SIZE)
+            end = replace(end, not_run=end.not_run[:-cut], not_run_more=end.not_run_more + cut)
+    return end
+
+
+def _cut(hashes: str, over: int) -> str:
+    return hashes[: max(0, len(hashes) - over) // HASH * HASH]
+
+
+read_job_end = fields.instance_of(
+    JobEnd,
+    {
+        "interrupted": fields.boolean,
+        "not_run": fields.list_of(fields.string),
+        "not_run_more": fields.count,
+        "problems": fields.list_of(fields.string),
+        "skipped": fields.string,
+        "waiting": fields.string,
+        "host": fields.string,
+        "ended": fields.count,
+    },
+    required=("not_run", "problems"),
+)
+"""Reads the end of a job from JSON's builtins; raises :class:`fields.UnreadableError`."""
 
 
 def file_of_job(name: str, shard: str) -> str:

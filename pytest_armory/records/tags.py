@@ -21,7 +21,7 @@ from pytest_armory.records import fields
 from pytest_armory.records.evaluation import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.fields import UnreadableError
 from pytest_armory.records.hash_tags import first_tags, further_hashes, further_tags
-from pytest_armory.records.job_end import HASH, JobEnd
+from pytest_armory.records.job_end import JobEnd, fitted, read_job_end
 from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
 from pytest_armory.records.sample_tag import SAMPLES, read_sample_tag
 from pytest_armory.records.shard_note import ShardNote, read_shard_note
@@ -36,6 +36,7 @@ BASELINE = "armory.baseline"
 CHANGED = "armory.data_changed"
 ATTEMPT = "armory.attempt"
 OUTCOME = "armory.outcome"
+KEY = "armory.key"  # which a run that may wait shares with its copies
 REMOTE_RUN = "armory.remote_run_id"  # of its first half, which had reached the server
 DURATION = "duration_seconds"
 
@@ -54,8 +55,6 @@ PART = "armory.part"
 _ENDED = "armory.ended."
 _TOOK = "armory.took."
 _WAITING = ".waiting"
-_HASH_SIZE = len('"01234567", ')
-"""Characters of a node id's hash in JSON."""
 
 _VERDICT_TEXTS = (1000, 300, 0)
 """Limits on a verdict's text in a tag, tried in this order until the tag fits."""
@@ -282,27 +281,12 @@ def _counts(metrics: Mapping[str, float], names: Mapping[str, str]) -> Counts:
 
 def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
     """The tags of a session run with the end of one job, truncated to the limits of tags."""
-    skipped, waiting = end.skipped, end.waiting
-    while (over := len(end.to_text()) - TAG_LIMIT) > 0:
-        if end.skipped:
-            end = replace(end, skipped=_cut(end.skipped, over))
-        elif end.waiting:
-            end = replace(end, waiting=_cut(end.waiting, over))
-        elif end.problems:
-            end = replace(end, problems=end.problems[:-1])
-        else:
-            cut = max(1, over // _HASH_SIZE)
-            end = replace(end, not_run=end.not_run[:-cut], not_run_more=end.not_run_more + cut)
-    name = _ended(shard)
+    name, kept = _ended(shard), fitted(end, TAG_LIMIT)
     return {
-        name: end.to_text(),
-        **further_tags(name, skipped[len(end.skipped) :]),
-        **further_tags(name + _WAITING, waiting[len(end.waiting) :]),
+        name: kept.to_text(),
+        **further_tags(name, end.skipped[len(kept.skipped) :]),
+        **further_tags(name + _WAITING, end.waiting[len(kept.waiting) :]),
     }
-
-
-def _cut(hashes: str, over: int) -> str:
-    return hashes[: max(0, len(hashes) - over) // HASH * HASH]
 
 
 def _ended(shard: str) -> str:
@@ -343,7 +327,7 @@ def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
     """Decode the ends of jobs in a session run's tags, without that of one shard."""
     problems: list[str] = []
     names = [name for name in first_tags(tags, _ENDED) if name != _ended(but)]
-    read = [(name, _json_tag(tags, name, _read_job_end, problems)) for name in names]
+    read = [(name, _json_tag(tags, name, read_job_end, problems)) for name in names]
     ends = (
         replace(
             end,
@@ -370,24 +354,8 @@ def decode_journal(text: str) -> Journal:
     if "nodeid" in members:
         record = _value("the journal", read_record, members, problems)
         return Journal(record=record, problems=tuple(problems))
-    end = _value("the journal", _read_job_end, members, problems)
+    end = _value("the journal", read_job_end, members, problems)
     return Journal(end=end, problems=tuple(problems))
-
-
-_read_job_end = fields.instance_of(
-    JobEnd,
-    {
-        "interrupted": fields.boolean,
-        "not_run": fields.list_of(fields.string),
-        "not_run_more": fields.count,
-        "problems": fields.list_of(fields.string),
-        "skipped": fields.string,
-        "waiting": fields.string,
-        "host": fields.string,
-        "ended": fields.count,
-    },
-    required=("not_run", "problems"),
-)
 
 
 # Reading without raising

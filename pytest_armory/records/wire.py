@@ -5,21 +5,25 @@ execnet serializes exact builtins only: one ``numpy.float64`` in a report crashe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from json import dumps
 
 from pytest_armory.records import fields
 from pytest_armory.records.evaluation import STATES, VERDICTS, EvaluationRecord, Outcome, Verdict
-from pytest_armory.values import metric_values
 
 
 def to_wire(record: EvaluationRecord) -> str:
     """A record as one JSON string of ASCII characters; NaN and infinities keep their JSON names."""
-    members = asdict(record)
-    members["metrics"] = metric_values(record.metrics).numbers
-    members["baseline"] = metric_values(record.baseline).numbers
+    members = {**vars(record), "verdicts": [asdict(verdict) for verdict in record.verdicts]}
+    members["metrics"] = _floats(record.metrics)
+    members["baseline"] = _floats(record.baseline)
     members["outcome"] = record.outcome.value if record.outcome else None
     return str(dumps(members))
+
+
+def _floats(numbers: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in numbers.items()}
 
 
 def from_wire(text: str) -> EvaluationRecord:
@@ -81,6 +85,7 @@ read_record = fields.instance_of(
         "changed": fields.list_of(fields.string),
         "experiment": fields.string,
         "confirmed": fields.boolean,
+        "copy_key": fields.string,
     },
 )
 """Reads a record from JSON's builtins; raises :class:`fields.UnreadableError`."""

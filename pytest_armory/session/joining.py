@@ -14,7 +14,6 @@ from pytest_armory.session.identity import Identity
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.resume import DoneBefore, find_done
 from pytest_armory.store.destination import Destination
-from pytest_armory.sync.tags import key_of
 from pytest_armory.values import short_hash
 
 if TYPE_CHECKING:
@@ -88,17 +87,13 @@ class Joining:
         """
         own = {record.nodeid for record in records}
         skipped = {*planned} - self._resumed - {*never_run} - own
-        waiting = [one for one in [*self._waiting, *records] if one.waiting and one.run_id]
+        waiting = [one for one in [*self._waiting, *records] if one.waiting and one.copy_key]
         return JobEnd(
             interrupted,
             tuple(sorted(map(short_hash, never_run))),
             problems=tuple(problems),
             skipped="".join(sorted(map(short_hash, skipped))),
-            waiting="".join(f"{short_hash(one.nodeid)}{_run_hash(one)}" for one in waiting),
+            waiting="".join(short_hash(one.nodeid) + short_hash(one.copy_key) for one in waiting),
             host=leases.host_name(),
             ended=int(time() * 1000),
         )
-
-
-def _run_hash(record: EvaluationRecord) -> str:
-    return short_hash(key_of(str(record.run_id), {}))

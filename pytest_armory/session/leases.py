@@ -41,6 +41,7 @@ class Lease:
         self.path = path
         self._first_line = _kernel_identity(os.getpid())
         self._text = ""
+        self._size = 0
         self._write()
 
     def touch(self) -> None:
@@ -79,8 +80,10 @@ class Lease:
         with suppress(OSError):  # a full disk, a removed folder; then less is recovered
             descriptor = os.open(self.path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
             try:
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{self._first_line}\n{self._text}".encode())
+                # Over what stood there, with spaces after it: a kill never meets an empty file.
+                content = f"{self._first_line}\n{self._text}".encode().ljust(self._size)
+                os.write(descriptor, content)
+                self._size = len(content)
             finally:
                 os.close(descriptor)
 
@@ -116,7 +119,7 @@ class DeadLease:
             text = self.path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
-        return text if _FIRST_LINE.match(text) is None else text.partition("\n")[2]
+        return (text if _FIRST_LINE.match(text) is None else text.partition("\n")[2]).rstrip(" ")
 
     def remove(self) -> None:
         """Remove the file: nothing is left to recover."""

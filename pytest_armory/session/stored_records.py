@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.records.judging_tag import JUDGING, Judging
-from pytest_armory.records.tags import Kind, decode_attempt, decode_judging, decode_outcome, kind_of
+from pytest_armory.records.tags import (
+    KEY,
+    Kind,
+    decode_attempt,
+    decode_judging,
+    decode_outcome,
+    kind_of,
+)
 from pytest_armory.report.markdown import shortened, to_markdown
 from pytest_armory.report.summary import Summary, outcome_counts
 from pytest_armory.session.order import attempts_in_order, test_of
@@ -61,6 +68,7 @@ def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
         verdicts=read.verdicts,
         digests=dict(read.digests),
         changed=read.changed,
+        copy_key=run.tags.get(KEY, ""),
     )
 
 

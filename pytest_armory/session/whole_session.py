@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from time import time
 
 from pytest_armory.records import JobEnd
-from pytest_armory.records.tags import decode_session_counts
+from pytest_armory.records.tags import KEY, decode_session_counts
 from pytest_armory.report.rows import title
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import SessionVerdict, Summary, latest
@@ -23,7 +23,6 @@ from pytest_armory.session.stored_records import (
     unreadable,
 )
 from pytest_armory.store import Store, StoredRun
-from pytest_armory.sync.tags import key_of
 from pytest_armory.values import short_hash
 
 
@@ -105,7 +104,7 @@ def _unfinished(one: Unfinished) -> str:
 
 def _waiting(ends: Sequence[JobEnd], attempts: Sequence[StoredRun]) -> Iterator[str]:
     """What waited to be synced when jobs ended, is not in the store, and has not run again."""
-    stored = {short_hash(key_of(run.run_id, run.tags)) for run in attempts}
+    stored = {short_hash(run.tags[KEY]) for run in attempts if KEY in run.tags}
     began = {short_hash(test_of(run)): run.start for run in attempts_in_order(attempts)}
     hosts: dict[str, set[str]] = {}
     for end in ends:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_armory.errors import TrackingError
-from pytest_armory.records.tags import REMOTE_RUN
+from pytest_armory.records.tags import KEY, REMOTE_RUN
 from pytest_armory.store import StoredRun
 from pytest_armory.store.transfer import RunWithInputs, TransferEnd
-from pytest_armory.sync.tags import KEY, SHARD, waits_for
+from pytest_armory.sync.tags import SHARD, waits_for
 
 
 def find_or_create_copy(

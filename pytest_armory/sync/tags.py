@@ -7,12 +7,9 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from pytest_armory.records.tags import REMOTE_RUN
+from pytest_armory.records.tags import KEY, REMOTE_RUN
 from pytest_armory.store import StoredRun
 from pytest_armory.store.waiting_files import WAITING_FILES
-
-KEY = "armory.key"
-"""The tag that a run and its copies share."""
 
 WAITS_FOR = "armory.destination"
 """The tag of a run that waits for a server: its URI without secrets."""

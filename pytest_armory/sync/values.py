@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from json import dumps
 from typing import TypeAlias
 
+from pytest_armory.records.tags import KEY
 from pytest_armory.store import StoredRun
 from pytest_armory.store.transfer import MetricPoint, TransferEnd
-from pytest_armory.sync.tags import KEY
 
 _PER_BATCH = {"params": 100, "tags": 100, "metrics": 1000}
 _ENTITIES = 1000
