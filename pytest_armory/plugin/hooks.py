@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_armory.plugin import job_options, marker, options
-from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
+from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper, unless
 from pytest_armory.plugin.remarks import WITHOUT_MARKER, remark, remark_lines
 
 if TYPE_CHECKING:
@@ -154,17 +154,22 @@ def pytest_testnodedown(node: Any) -> None:
     xdist.raise_refused(node)
 
 
+def _records_nothing(item: pytest.Item) -> bool:  # noqa: ARG001 - as the hook
+    return "pytest_armory.track" not in sys.modules
+
+
 @pytest.hookimpl(wrapper=True)
+@unless(_records_nothing)
 @guarded_wrapper
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, None]:
     """Record each test's parameters separately."""
-    if "pytest_armory.track" in sys.modules:
-        with _scopes().of_test(item):
-            yield
+    with _scopes().of_test(item):
+        yield
 
 
 # Innermost, as that of a session whose evaluations are known when they are collected.
 @pytest.hookimpl(wrapper=True, trylast=True)
+@unless(marker.is_unmarked)
 @guarded_wrapper
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, None]:
     """Judge the gates of a test that a fixture has marked, where no other evaluation is known.

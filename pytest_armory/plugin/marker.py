@@ -84,6 +84,13 @@ def is_evaluation(item: pytest.Item) -> bool:
     return any(_is_ours(mark, item.config) for mark in item.iter_markers(MARKER))
 
 
+def is_unmarked(item: pytest.Item) -> bool:
+    """Whether no mark of a test is this plugin's, or may have been meant to be."""
+    return not any(
+        mark.name == MARKER or _is_misspelt(mark.name, item.config) for mark in item.iter_markers()
+    )
+
+
 def _is_ours(mark: pytest.Mark, config: pytest.Config) -> bool:
     """Whether a use of the marker is this plugin's, be it valid or not."""
     decision = config.stash.get(IS_OURS, None)
