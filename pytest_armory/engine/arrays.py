@@ -5,7 +5,7 @@ An array library is imported only for values of that library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from importlib import import_module
 from itertools import chain
@@ -52,7 +52,7 @@ def rows(values: Any, start: int, stop: int) -> Any:
     return getattr(values, "iloc", values)[start:stop]
 
 
-def taken(values: Any, positions: list[int]) -> Any:
+def taken(values: Any, positions: Sequence[int]) -> Any:
     """The samples at these positions; None of None."""
     if values is None:
         return None

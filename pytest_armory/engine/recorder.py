@@ -63,7 +63,7 @@ class SampleRecorder:
             self.log = opener.open_samples(evaluation.name, list(meters), dataset, worse)
 
     def add(
-        self, batch: Batch, predictions: Any, good: list[int], errors: Mapping[int, str]
+        self, batch: Batch, predictions: Any, good: Sequence[int], errors: Mapping[int, str]
     ) -> None:
         """Add the batch that the metrics have just measured.
 
@@ -124,7 +124,7 @@ class SampleRecorder:
             )
 
 
-def _spread(values: Any, positions: list[int], count: int, missing: Any) -> list[Any] | None:
+def _spread(values: Any, positions: Sequence[int], count: int, missing: Any) -> list[Any] | None:
     """Values at their positions among so many samples; None of None."""
     if values is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -203,14 +203,17 @@ class Walk:
         self.measuring += perf_counter() - begun
         self.failed += len(answers.errors)
         self.first_failure = self.first_failure or next(iter(answers.errors.values()), "")
-        self._check_failed(most_samples(self.evaluation.dataset, self.total, self.largest))
+        if self.failed:
+            self._check_failed(most_samples(self.evaluation.dataset, self.total, self.largest))
         self.batches += 1
         if perf_counter() >= self.ticker.due:
             self.ticker.tick(self.progress())
 
     def _record(self, batch: Batch, answers: Answers) -> None:
         """Take in what was answered of a batch: in metrics, and as rows."""
-        good = [i for i in range(batch.count) if i not in answers.errors]
+        good: Sequence[int] = range(batch.count)
+        if answers.errors:
+            good = [i for i in good if i not in answers.errors]
         predictions = None
         if good:
             self.place.stage = "model"
@@ -221,14 +224,15 @@ class Walk:
         self.recorder.add(batch, predictions, good, answers.errors)
         self.samples += batch.count
 
-    def _origins(self, batch: Batch, answers: Answers, good: list[int]) -> Batch:
+    def _origins(self, batch: Batch, answers: Answers, good: Sequence[int]) -> Batch:
         """What metrics are given of a batch: the answered samples, targets where they came from.
 
         Targets and predictions have float types that NumPy has, too, for scikit-learn's functions.
         """
         if answers.errors:
             batch = _only(batch, good)
-        return replace(batch, targets=widened(moved(batch.targets, self.origin)))
+        targets = widened(moved(batch.targets, self.origin))
+        return batch if targets is batch.targets else replace(batch, targets=targets)
 
     def _check_failed(self, samples: int | None) -> None:
         """Refuse more failed calls than are allowed among so many samples."""
@@ -275,7 +279,7 @@ class Walk:
         }
 
 
-def _only(batch: Batch, positions: list[int]) -> Batch:
+def _only(batch: Batch, positions: Sequence[int]) -> Batch:
     """The samples of a batch at these positions."""
     inputs, perturbed, targets = (
         taken(values, positions) for values in (batch.inputs, batch.perturbed, batch.targets)
