@@ -14,7 +14,7 @@ import pytest
 
 from pytest_armory.gates.baselines import Baseline, baseline_from_wire
 from pytest_armory.records import EvaluationRecord, from_wire, to_wire
-from pytest_armory.records.judging_tag import Judging
+from pytest_armory.records.judging_tag import Judging, judging_of
 from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.plan import Plan
@@ -96,7 +96,7 @@ class WorkerInput:
             baseline_from_wire(loads(texts[_BASELINE])) if _BASELINE in texts else None,
             texts[_OUT_OF_REACH],
             _done_from_wire(texts[_DONE]) if _DONE in texts else None,
-            Judging(**{**judging, "sessions": tuple(judging["sessions"])}),
+            judging_of(judging),
             is_agreed,
         )
 

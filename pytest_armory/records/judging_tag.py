@@ -66,7 +66,7 @@ def sessions_text(reference: str, sessions: Sequence[str]) -> str:
     return f"baseline {reference}: {word} {some}"
 
 
-_read = fields.instance_of(
+judging_of = fields.instance_of(
     Judging,
     {
         "reference": fields.string,
@@ -78,11 +78,12 @@ _read = fields.instance_of(
         "gates": fields.count,
     },
 )
+"""Reads it from JSON's builtins; raises :class:`fields.UnreadableError`."""
 
 
 def read_judging(value: object) -> Judging:
     """What :meth:`Judging.to_tags` wrote; raises :class:`fields.UnreadableError` for others."""
-    found = _read(fields.json_value(fields.string(value)))
+    found = judging_of(fields.json_value(fields.string(value)))
     if not 0 < found.confidence < 1 or not 1 <= found.pooled <= 100:
         raise fields.UnreadableError("has a number that is out of range")
     return found

@@ -1,0 +1,65 @@
+"""What a controller and its workers send each other comes back the same, through execnet."""
+
+from __future__ import annotations
+
+import execnet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_armory.gates.baselines import Baseline
+from pytest_armory.gates.past_runs import PastRun
+from pytest_armory.plugin.wire import WorkerInput, plan_from_wire, plan_to_wire
+from pytest_armory.records.judging_tag import Judging
+from pytest_armory.records.shard_note import ShardNote
+from pytest_armory.session.identity import Identity
+from pytest_armory.session.plan import Plan
+from pytest_armory.session.resume import DoneBefore, PassedRun
+
+text = st.text(max_size=10)
+texts = st.lists(text, max_size=3).map(tuple)
+identities = st.builds(
+    Identity,
+    session=text,
+    shard=text,
+    shared=st.booleans(),
+    tags=st.dictionaries(text, text, max_size=2),
+    job_run=st.none() | text,
+    reproduce=st.lists(text, max_size=3),
+)
+judgings = st.builds(
+    Judging,
+    reference=text,
+    sessions=st.none() | texts,  # None where the baseline could not be read
+    confidence=st.floats(0.5, 0.999),
+    gates=st.integers(0, 10**6),
+)
+
+
+@given(identities, judgings, text, st.booleans())
+def test_the_input_of_a_worker(
+    identity: Identity, judging: Judging, reason: str, is_agreed: bool
+) -> None:
+    given = WorkerInput(identity, None, reason, None, judging, is_agreed)
+    sent = execnet.loads(execnet.dumps(given.to_wire()))
+    assert WorkerInput.from_wire(sent) == given
+
+
+def test_what_the_controller_has_looked_up() -> None:
+    run = PastRun("r", "s", 1, {"m": 0.5}, worse=["n"])
+    baseline = Baseline("latest", {"s": ["1"]}, {"1": {"n": [run]}})
+    done = DoneBefore("s", {"n": PassedRun("r", {"file": "f"})}, {"o": ["q"]})
+    found = WorkerInput.from_wire(WorkerInput(Identity("s"), baseline, done=done).to_wire())
+    assert found is not None
+    assert found.baseline == baseline
+    assert found.done == done
+
+
+def test_a_worker_of_a_session_that_is_not_tracked() -> None:
+    assert WorkerInput.from_wire({"workerid": "gw0"}) is None
+
+
+@pytest.mark.parametrize("note", [None, ShardNote(1, 2, "d", 3, 2)])
+def test_a_plan(note: ShardNote | None) -> None:
+    plan = Plan(["n"], note, "experiment", None, ["p"], [["why", "q"]], 3)
+    assert plan_from_wire(plan_to_wire(plan)) == plan
