@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from typing import NamedTuple
 
+from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates.evidence import (
     LEAST_FOR_NOISE,
     UNCLEAR,
@@ -98,9 +99,9 @@ def judge_again(
     """The record with another baseline run's metrics, and its gates on that judged by them.
 
     The tolerances are those of its verdicts, and what an unclear one does; the verdicts of its
-    bounds stay as they are.
+    bounds stay as they are. A rule that cannot be read is not judged.
     """
-    kept = [v for v in record.verdicts if not _depends_on_baseline(v)]
+    kept = [_not_on_baseline(v) for v in record.verdicts if _tolerance_of(v) is None]
     policies = {v.metric: v.unclear or "pass" for v in record.verdicts if _depends_on_baseline(v)}
     compared = [
         verdict
@@ -117,12 +118,26 @@ def judge_again(
 
 
 def tolerances_of(record: EvaluationRecord) -> dict[str, Tolerance]:
-    """The tolerances that a record's gates were, by metric."""
-    return {
-        verdict.metric: parse_tolerance(verdict.rule.removeprefix(_BASELINE_RULE))
-        for verdict in record.verdicts
-        if _depends_on_baseline(verdict)
-    }
+    """The tolerances that a record's gates were, by metric; what cannot be read is left out."""
+    found = ((verdict.metric, _tolerance_of(verdict)) for verdict in record.verdicts)
+    return {metric: tolerance for metric, tolerance in found if tolerance is not None}
+
+
+def _tolerance_of(verdict: Verdict) -> Tolerance | None:
+    """The tolerance of a gate on a baseline; None for a bound, or for a rule from a store that
+    cannot be read."""
+    if not _depends_on_baseline(verdict):
+        return None
+    try:
+        return parse_tolerance(verdict.rule.removeprefix(_BASELINE_RULE))
+    except ArmoryUsageError:
+        return None
+
+
+def _not_on_baseline(verdict: Verdict) -> Verdict:
+    if not _depends_on_baseline(verdict):
+        return verdict
+    return replace(verdict, state="unjudged", text="has a tolerance that cannot be read")
 
 
 def _depends_on_baseline(verdict: Verdict) -> bool:

@@ -163,3 +163,37 @@ def _part(name: str, reader: Reader[T], value: object) -> T:
         return reader(value)
     except UnreadableError as error:
         raise UnreadableError(f"has {name} that {error}") from None
+
+
+# Reading without raising
+
+
+def read_tag(
+    tags: Mapping[str, str], name: str, reader: Reader[T], problems: list[str]
+) -> T | None:
+    """The value of a tag that is JSON; see :func:`read_json`."""
+    return read_json(f"the tag {name}", reader, tags.get(name, ""), problems)
+
+
+def read_json(what: str, reader: Reader[T], text: str, problems: list[str]) -> T | None:
+    """The value of a JSON text; None if it is empty or cannot be read: see :func:`read_value`."""
+    if not text:
+        return None
+    return read_value(what, lambda text: reader(json_value(str(text))), text, problems)
+
+
+def read_optional(what: str, reader: Reader[T], value: object, problems: list[str]) -> T | None:
+    """A validated value; None if there is none, or it is invalid: see :func:`read_value`."""
+    return None if value is None else read_value(what, reader, value, problems)
+
+
+def read_value(what: str, reader: Reader[T], value: object, problems: list[str]) -> T | None:
+    """A validated value; None for an invalid one, with a sentence in ``problems``.
+
+    ``what`` is the subject of the sentence.
+    """
+    try:
+        return reader(value)
+    except UnreadableError as error:
+        problems.append(f"{what} cannot be read: it {error}")
+        return None

@@ -48,7 +48,9 @@ class ShardNote:
         return dumps(asdict(replace(self, hashes=self.kept_hashes(limit))))
 
 
-read_shard_note = fields.instance_of(
+MOST_SHARDS = 999_999
+
+_read = fields.instance_of(
     ShardNote,
     {
         **dict.fromkeys(("index", "number", "collected", "took", "evaluations"), fields.count),
@@ -57,4 +59,11 @@ read_shard_note = fields.instance_of(
         "resumed": fields.boolean,
     },
 )
-"""Reads a note from JSON's builtins; raises :class:`fields.UnreadableError`."""
+
+
+def read_shard_note(value: object) -> ShardNote:
+    """A note from JSON's builtins; raises :class:`fields.UnreadableError`."""
+    note = _read(value)
+    if not 1 <= note.index <= note.number <= MOST_SHARDS:
+        raise fields.UnreadableError("is of no shard")
+    return note

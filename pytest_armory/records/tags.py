@@ -3,32 +3,32 @@
 The content of a store is not trusted, and a journal may be truncated if its process was killed. So
 no decoder here raises: what cannot be read is left out, and ``problems`` has a sentence for it,
 which does not quote it. An object is read completely or not at all; members that a newer version
-has added are ignored.
+has added are ignored. What a job writes to the session run itself is in :mod:`job_tags`.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count, takewhile
 from json import dumps
-from typing import TypeVar
 
 from pytest_armory.records import fields
 from pytest_armory.records.evaluation import EvaluationRecord, Outcome, Verdict
-from pytest_armory.records.fields import UnreadableError
-from pytest_armory.records.hash_tags import first_tags, further_hashes, further_tags
-from pytest_armory.records.job_end import JobEnd, fitted, read_job_end
+from pytest_armory.records.fields import (
+    UnreadableError,
+    read_json,
+    read_optional,
+    read_tag,
+    read_value,
+)
+from pytest_armory.records.job_end import JobEnd, read_job_end
 from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
 from pytest_armory.records.sample_tag import SAMPLES, read_sample_tag
-from pytest_armory.records.shard_note import ShardNote, read_shard_note
 from pytest_armory.records.wire import read_record, read_verdict
 from pytest_armory.values import TAG_LIMIT, clip, metric_values
-
-T = TypeVar("T")
 
 GATES = "armory.gates"
 CHIEF = "armory.chief"
@@ -52,9 +52,6 @@ What never ran has no run, and so no experiment.
 """
 
 PART = "armory.part"
-_ENDED = "armory.ended."
-_TOOK = "armory.took."
-_WAITING = ".waiting"
 
 _VERDICT_TEXTS = (1000, 300, 0)
 """Limits on a verdict's text in a tag, tried in this order until the tag fits."""
@@ -149,20 +146,21 @@ def display_tags(
 def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> AttemptTags:
     """Decode the tags and metrics of an attempt's run."""
     problems: list[str] = []
-    baseline = _json_tag(tags, BASELINE, fields.mapping_of(fields.number), problems)
-    samples = _optional(f"the tag {SAMPLES}", read_sample_tag, tags.get(SAMPLES), problems)
-    seconds = _optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
+    baseline = read_tag(tags, BASELINE, fields.mapping_of(fields.number), problems)
+    samples = read_optional(f"the tag {SAMPLES}", read_sample_tag, tags.get(SAMPLES), problems)
+    seconds = read_optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
     return AttemptTags(
-        attempt=_optional(f"the tag {ATTEMPT}", _attempt_number, tags.get(ATTEMPT), problems) or 1,
+        attempt=read_optional(f"the tag {ATTEMPT}", _attempt_number, tags.get(ATTEMPT), problems)
+        or 1,
         worker=tags.get("armory.worker", ""),
         parent_id=tags.get("mlflow.parentRunId"),
         outcome=decode_outcome(tags, problems),
         duration=seconds or 0.0,
-        chief=_json_tag(tags, CHIEF, fields.list_of(fields.string), problems) or (),
+        chief=read_tag(tags, CHIEF, fields.list_of(fields.string), problems) or (),
         baseline=metric_values(baseline or {}).numbers,
         verdicts=tuple(_verdicts(tags, problems)),
         digests=samples.digests if samples is not None else {},
-        changed=_json_tag(tags, CHANGED, fields.list_of(fields.string), problems) or (),
+        changed=read_tag(tags, CHANGED, fields.list_of(fields.string), problems) or (),
         problems=tuple(dict.fromkeys(problems)),
     )
 
@@ -170,7 +168,7 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
 def decode_outcome(tags: Mapping[str, str], problems: list[str] | None = None) -> Outcome | None:
     """The outcome of a run, if it has one; an invalid one is added to ``problems``."""
     problems = [] if problems is None else problems
-    name = _optional(
+    name = read_optional(
         f"the tag {OUTCOME}",
         fields.one_of(_OUTCOMES),
         tags.get(OUTCOME),
@@ -181,7 +179,7 @@ def decode_outcome(tags: Mapping[str, str], problems: list[str] | None = None) -
 
 def attempt_number(tags: Mapping[str, str]) -> int:
     """The number of an attempt in its tags; 1 without a valid one."""
-    return _optional(ATTEMPT, _attempt_number, tags.get(ATTEMPT), []) or 1
+    return read_optional(ATTEMPT, _attempt_number, tags.get(ATTEMPT), []) or 1
 
 
 def _attempt_number(value: object) -> int:
@@ -201,8 +199,8 @@ def _seconds(value: object) -> float:
 def _verdicts(tags: Mapping[str, str], problems: list[str]) -> Iterator[Verdict]:
     names = (f"{GATES}.{i}" if i else GATES for i in count())
     for name in takewhile(tags.get, names):
-        for item in _json_tag(tags, name, fields.list_of(fields.anything), problems) or ():
-            verdict = _value(f"a verdict in the tag {name}", read_verdict, item, problems)
+        for item in read_tag(tags, name, fields.list_of(fields.anything), problems) or ():
+            verdict = read_value(f"a verdict in the tag {name}", read_verdict, item, problems)
             if verdict is not None:
                 yield verdict
 
@@ -215,23 +213,6 @@ class Counts:
     """The numbers of a session's evaluations, in all and by outcome."""
 
     numbers: Mapping[str, int] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class JobEnds:
-    """How jobs of a session ended."""
-
-    ends: tuple[JobEnd, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ShardNotes:
-    """The notes of a session's jobs, by the job's hash; ``ended`` are the hashes of those over."""
-
-    notes: Mapping[str, ShardNote] = field(default_factory=dict)
-    ended: frozenset[str] = frozenset()
     problems: tuple[str, ...] = ()
 
 
@@ -273,116 +254,25 @@ def _counts(metrics: Mapping[str, float], names: Mapping[str, str]) -> Counts:
     problems: list[str] = []
     given = {name: metrics[key] for name, key in names.items() if key in metrics}
     read = {
-        name: _value(f"the metric {names[name]}", fields.count, value, problems)
+        name: read_value(f"the metric {names[name]}", fields.count, value, problems)
         for name, value in given.items()
     }
     return Counts({n: v for n, v in read.items() if v is not None}, tuple(problems))
 
 
-def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
-    """The tags of a session run with the end of one job, truncated to the limits of tags."""
-    name, kept = _ended(shard), fitted(end, TAG_LIMIT)
-    return {
-        name: kept.to_text(),
-        **further_tags(name, end.skipped[len(kept.skipped) :]),
-        **further_tags(name + _WAITING, end.waiting[len(kept.waiting) :]),
-    }
-
-
-def _ended(shard: str) -> str:
-    return _ENDED + job_hash(shard)
-
-
-def job_hash(shard: str) -> str:
-    """A job in the names of tags: twelve hexadecimal digits."""
-    return hashlib.sha256(shard.encode()).hexdigest()[:12]
-
-
-def job_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags of a session run that its jobs have each written for themselves."""
-    return {name: value for name, value in tags.items() if name.startswith((_ENDED, _TOOK))}
-
-
-def shard_note_tag(note: ShardNote, shard: str) -> dict[str, str]:
-    """The tags of a session run with the note of one job."""
-    name, kept = _TOOK + job_hash(shard), note.kept_hashes(TAG_LIMIT)
-    return {name: note.to_text(TAG_LIMIT), **further_tags(name, note.hashes[len(kept) :])}
-
-
-def decode_shard_notes(tags: Mapping[str, str]) -> ShardNotes:
-    """Decode the notes of jobs in a session run's tags."""
-    problems: list[str] = []
-    names = first_tags(tags, _TOOK)
-    read = [(name, _json_tag(tags, name, read_shard_note, problems)) for name in names]
-    notes = {
-        name.removeprefix(_TOOK): replace(note, hashes=note.hashes + further_hashes(tags, name))
-        for name, note in read
-        if note is not None
-    }
-    ended = frozenset(name.removeprefix(_ENDED) for name in first_tags(tags, _ENDED))
-    return ShardNotes(notes, ended, tuple(problems))
-
-
-def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
-    """Decode the ends of jobs in a session run's tags, without that of one shard."""
-    problems: list[str] = []
-    names = [name for name in first_tags(tags, _ENDED) if name != _ended(but)]
-    read = [(name, _json_tag(tags, name, read_job_end, problems)) for name in names]
-    ends = (
-        replace(
-            end,
-            skipped=end.skipped + further_hashes(tags, name),
-            waiting=end.waiting + further_hashes(tags, name + _WAITING),
-        )
-        for name, end in read
-        if end is not None
-    )
-    return JobEnds(tuple(ends), tuple(problems))
-
-
 def decode_judging(tags: Mapping[str, str], problems: list[str]) -> Judging | None:
     """Decode what a session's verdicts depend on; an unreadable tag is added to ``problems``."""
-    return _optional(f"the tag {JUDGING}", read_judging, tags.get(JUDGING), problems)
+    return read_optional(f"the tag {JUDGING}", read_judging, tags.get(JUDGING), problems)
 
 
 def decode_journal(text: str) -> Journal:
     """Decode a lease's journal; empty if its process has not written one."""
     problems: list[str] = []
-    members = _json_text("the journal", fields.mapping_of(fields.anything), text, problems)
+    members = read_json("the journal", fields.mapping_of(fields.anything), text, problems)
     if members is None:
         return Journal(problems=tuple(problems))
     if "nodeid" in members:
-        record = _value("the journal", read_record, members, problems)
+        record = read_value("the journal", read_record, members, problems)
         return Journal(record=record, problems=tuple(problems))
-    end = _value("the journal", read_job_end, members, problems)
+    end = read_value("the journal", read_job_end, members, problems)
     return Journal(end=end, problems=tuple(problems))
-
-
-# Reading without raising
-
-
-def _json_tag(
-    tags: Mapping[str, str], name: str, reader: fields.Reader[T], problems: list[str]
-) -> T | None:
-    return _json_text(f"the tag {name}", reader, tags.get(name, ""), problems)
-
-
-def _json_text(what: str, reader: fields.Reader[T], text: str, problems: list[str]) -> T | None:
-    """The value of a JSON text; None if there is none, or it cannot be read."""
-    if not text:
-        return None
-    return _value(what, lambda text: reader(fields.json_value(str(text))), text, problems)
-
-
-def _optional(what: str, reader: fields.Reader[T], value: object, problems: list[str]) -> T | None:
-    """The same for an optional tag or metric."""
-    return None if value is None else _value(what, reader, value, problems)
-
-
-def _value(what: str, reader: fields.Reader[T], value: object, problems: list[str]) -> T | None:
-    """A validated value; None for an invalid one, with a sentence in ``problems``."""
-    try:
-        return reader(value)
-    except UnreadableError as error:
-        problems.append(f"{what} cannot be read: it {error}")
-        return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_armory.records import JobEnd, Outcome
-from pytest_armory.records.tags import JobEnds, decode_job_ends
+from pytest_armory.records.job_tags import JobEnds, decode_job_ends
 from pytest_armory.report.summary import Summary, latest
 from pytest_armory.session.stored_records import is_session
 from pytest_armory.values import short_hash

@@ -7,7 +7,8 @@ from time import time
 from typing import TYPE_CHECKING
 
 from pytest_armory.records import EvaluationRecord, JobEnd
-from pytest_armory.records.tags import PART, shard_note_tag
+from pytest_armory.records.job_tags import shard_note_tag
+from pytest_armory.records.tags import PART
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, name_by_id
-from pytest_armory.records.tags import PART, job_tags
+from pytest_armory.records.job_tags import job_tags
+from pytest_armory.records.tags import PART
 from pytest_armory.session.identity import Identity, process_tags
 from pytest_armory.session.reproduce import Files, for_another_job
 from pytest_armory.session.stored_records import (

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_armory.records.job_tags import ShardNotes, decode_shard_notes
 from pytest_armory.records.shard_note import ShardNote
-from pytest_armory.records.tags import ShardNotes, decode_shard_notes
 from pytest_armory.session.stored_records import is_session
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from functools import partial
 from pytest_armory.environment import changed
 from pytest_armory.errors import LoginRefusedError, StoreUnreachableError, TrackingError
 from pytest_armory.records.job_end import file_of_job
-from pytest_armory.records.tags import REMOTE_RUN, job_tags
+from pytest_armory.records.job_tags import job_tags
+from pytest_armory.records.tags import REMOTE_RUN
 from pytest_armory.store import StoredRun, open_store
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.transfer import RunWithInputs, TransferEnd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pytest_armory.gates.parse import Tolerance, parse_tolerance, parse_tolerances
-from pytest_armory.gates.verdicts import failure_text, judge, judge_again
+from pytest_armory.gates.verdicts import failure_text, judge, judge_again, tolerances_of
 from pytest_armory.records import EvaluationRecord, Verdict
 
 anything = st.text(st.characters(), max_size=40)
@@ -352,3 +353,16 @@ def test_no_gate_on_a_sequence_passes(gate: Any, baseline: dict[str, float] | No
     assert "log one number, such as its mean" in failure_text([verdict])
     record = EvaluationRecord("a::b", metrics={"m": 1.0}, verdicts=(verdict,))
     assert judge_again(record, {"m": 1.0}).verdicts == (verdict,)
+
+
+def test_a_rule_of_a_store_that_cannot_be_read_is_not_judged() -> None:
+    """Nor does it keep the others from being judged again by another baseline."""
+    (good,) = judge({"m": 0.9}, tolerances={"m": parse_tolerance("-2%")}, baseline={"m": 0.9})
+    odd = replace(good, metric="n", rule="baseline odd")
+    record = EvaluationRecord("a::b", metrics={"m": 0.9, "n": 0.9}, verdicts=(odd, good))
+    first, second = judge_again(record, {"m": 1.0, "n": 1.0}).verdicts
+    assert (first.metric, first.state, first.text) == (
+        "n", "unjudged", "has a tolerance that cannot be read",
+    )  # fmt: skip
+    assert (second.metric, second.state) == ("m", "failed")
+    assert tolerances_of(record) == {"m": parse_tolerance("-2%")}

@@ -14,6 +14,15 @@ from hypothesis import strategies as st
 from test_records import records, verdicts
 
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, Verdict, from_wire, to_wire
+from pytest_armory.records.job_tags import (
+    decode_job_ends,
+    decode_shard_notes,
+    job_end_tag,
+    shard_note_tag,
+)
+from pytest_armory.records.judging_tag import Judging
+from pytest_armory.records.sample_tag import SampleTag
+from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.records.tags import (
     COUNTS,
     SESSION_COUNTS,
@@ -21,19 +30,20 @@ from pytest_armory.records.tags import (
     Kind,
     decode_attempt,
     decode_counts,
-    decode_job_ends,
     decode_journal,
+    decode_judging,
     decode_outcome,
     decode_session_counts,
     display_tags,
     gate_tags,
-    job_end_tag,
     kind_of,
     origin_of,
 )
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.summary import Summary, outcome_counts
 from pytest_armory.report.terminal import terminal_lines
+from pytest_armory.session.jobs import with_other_jobs
+from pytest_armory.session.shard_notes import state_of
 from pytest_armory.values import TAG_LIMIT, clip
 
 text = st.text(st.characters(), max_size=30)
@@ -60,8 +70,11 @@ scalars = (
     | st.sampled_from([10**400, -(10**400), 2**53 + 1, "passed", "\ud800", "\x00"])
 )
 field_names = st.sampled_from(
-    [*asdict(Verdict("", "", "", None, None)), *asdict(JobEnd()), *asdict(EvaluationRecord(""))]
-)
+    [
+        *asdict(Verdict("", "", "", None, None)), *asdict(JobEnd()), *asdict(EvaluationRecord("")),
+        *asdict(ShardNote(1, 1, "", 1, 1)), *asdict(Judging()), "rows", "partial", "data",
+    ]
+)  # fmt: skip
 json_values = st.recursive(
     scalars,
     lambda inner: (
@@ -84,7 +97,13 @@ def nearly(value: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 VERDICT = asdict(Verdict("m", "at_least 1", "passed", 1.0, 1.0))
 RECORD = json.loads(to_wire(EvaluationRecord("n", run_id="r", verdicts=(Verdict(**VERDICT),))))
-objects = nearly(VERDICT) | nearly(RECORD) | nearly(asdict(JobEnd(problems=("p",))))
+NOTE = asdict(ShardNote(1, 2, "d", 3, 2, evaluations=1, hashes="01234567"))
+JUDGING = asdict(Judging("latest", ("s",), gates=2))
+SAMPLES = {"rows": 3, "partial": False, "data": {"d": ["m"]}}
+objects = (
+    nearly(VERDICT) | nearly(RECORD) | nearly(asdict(JobEnd(problems=("p",)))) | nearly(NOTE)
+    | nearly(JUDGING) | nearly(SAMPLES)
+)  # fmt: skip
 any_json = json_values | objects | st.lists(objects, max_size=3)
 any_text = (
     st.text(st.characters(), max_size=200)
@@ -97,10 +116,15 @@ tag_names = st.sampled_from(
         "armory.gates", "armory.gates.1", "armory.gates.2", "armory.chief", "armory.baseline",
         "armory.ended.1", "armory.ended.", "armory.attempt", "armory.outcome", "armory.kind",
         "armory.shard", "armory.process", "armory.session", "armory.worker", "mlflow.parentRunId",
+        "armory.samples", "armory.data_changed", "armory.judging", "armory.took.1",
+        "armory.took.1.1", "armory.ended.1.1", "armory.ended.1.waiting.1",
     ]
 )  # fmt: skip
 any_tags = st.dictionaries(tag_names, any_text, max_size=6)
-any_metrics = st.dictionaries(st.sampled_from([*COUNTS, "duration_seconds", "a"]), st.floats())
+used = ("traces/without_tokens", "tokens/total", "cost")
+any_metrics = st.dictionaries(
+    st.sampled_from([*COUNTS, *used, "duration_seconds", "a"]), st.floats()
+)
 
 
 def check_sentences(problems: object) -> None:
@@ -174,6 +198,8 @@ def test_any_tags_of_an_attempt(tags: dict[str, str], metrics: dict[str, float])
     assert math.isfinite(read.duration)
     assert read.duration >= 0
     check_texts(read.chief)
+    check_texts(read.changed)
+    assert all(type(one) is str for pair in read.digests.items() for one in pair)
     check_numbers(read.baseline)
     check_verdicts(read.verdicts)
     check_sentences(read.problems)
@@ -194,19 +220,32 @@ def test_reports_take_whatever_was_read(tags: dict[str, str], metrics: dict[str,
         baseline=dict(read.baseline),
         verdicts=read.verdicts,
     )
-    summary = Summary("s", "w", [record], others_not_run=1)
+    other = replace(record, nodeid="m", metrics={name: -value for name, value in metrics.items()})
+    summary = Summary("s", "w", [record, other], others_not_run=1)
     assert to_markdown(summary)
     assert terminal_lines(summary, 100, 1)
-    assert all(math.isfinite(value) for value in outcome_counts(summary, "1").values())
+    counts = outcome_counts(summary, "1")
+    assert all(math.isfinite(counts[name]) for name in counts if not name.endswith(used))
 
 
 @settings(max_examples=300, deadline=None)
 @given(any_tags, st.sampled_from(["", "shard"]))
 def test_any_tags_of_a_session(tags: dict[str, str], but: str) -> None:
-    read = decode_job_ends(tags, but)
+    read, found = decode_job_ends(tags, but), decode_shard_notes(tags)
     for end in read.ends:
         check_job_end(end)
-    check_sentences(read.problems)
+    for note in found.notes.values():
+        assert 1 <= note.index <= note.number < 10**6
+        check_texts(tuple(note.known_hashes))
+    problems: list[str] = []
+    judging = decode_judging(tags, problems)
+    assert judging is None or (0 < judging.confidence < 1 and 1 <= judging.pooled <= 100)
+    for some in (read.problems, found.problems, tuple(problems)):
+        check_sentences(some)
+    state = state_of(found, ())
+    record = EvaluationRecord("n", verdicts=decode_attempt(tags, {}).verdicts)
+    summary = Summary("s", "w", [record], judging=judging, problems=state.problems)
+    assert to_markdown(with_other_jobs(summary, read.ends, interrupted=False))
     assert kind_of(tags) in (None, *Kind)
     assert all(type(value) is str for value in asdict(origin_of(tags)).values())
 
@@ -274,6 +313,16 @@ def test_a_job_end_there_and_back(end: JobEnd) -> None:
     assert decode_job_ends(tags, "b").ends == (end,)
     assert decode_job_ends(tags, "a").ends == ()
     assert decode_journal(end.to_text()).end == end
+
+
+def test_other_tags_there_and_back() -> None:
+    note, judging = ShardNote(**NOTE), Judging("latest", ("s",), gates=2)
+    (read,) = decode_shard_notes(shard_note_tag(note, "a")).notes.values()
+    assert read == note
+    for one in (judging, replace(judging, sessions=None), Judging()):
+        assert decode_judging(one.to_tags(), []) == one
+    samples = SampleTag(3, digests={"m": "d"})
+    assert decode_attempt(samples.to_tags(), {}).digests == {"m": "d"}
 
 
 @given(records)
@@ -396,6 +445,15 @@ def test_members_that_a_newer_version_has_added_are_ignored() -> None:
     assert decode_journal(json.dumps({**RECORD, "newer": 1})).record == from_wire(
         json.dumps(RECORD)
     )
+
+
+@pytest.mark.parametrize(("index", "number"), [(0, 1), (3, 2), (1, 2**53)])
+def test_a_note_of_no_shard(index: int, number: int) -> None:
+    """Whoever looks for the shards that are missing counts them."""
+    text = json.dumps({**NOTE, "index": index, "number": number})
+    read = decode_shard_notes({"armory.took.x": text, "armory.took.y": json.dumps(NOTE)})
+    assert list(read.notes.values()) == [ShardNote(**NOTE)]
+    assert read.problems == ("the tag armory.took.x cannot be read: it is of no shard",)
 
 
 READERS: list[Callable[[str], tuple[str, ...]]] = [

@@ -8,8 +8,7 @@ import pytest
 
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.records.job_end import JobEnd
-from pytest_armory.records.shard_note import ShardNote
-from pytest_armory.records.tags import (
+from pytest_armory.records.job_tags import (
     ShardNotes,
     decode_job_ends,
     decode_shard_notes,
@@ -17,6 +16,7 @@ from pytest_armory.records.tags import (
     job_tags,
     shard_note_tag,
 )
+from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.session.durations import PLAIN, weights
 from pytest_armory.session.shard_notes import state_of
 from pytest_armory.session.shards import Shard, digest, part_of, read_shard
