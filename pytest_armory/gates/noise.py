@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from pytest_armory.gates.evidence import is_time
+from pytest_armory.gates.past_runs import LARGEST
 from pytest_armory.statistics.prediction import prediction_bound
 
 FEWEST = 5
@@ -19,7 +19,7 @@ def noise_band(
 
     Times are compared by their logarithms, as gates do it.
     """
-    values = [value for value in earlier if math.isfinite(value)]
+    values = [value for value in earlier if abs(value) <= LARGEST]
     if len(values) < FEWEST:
         return None
     log = is_time(metric) and min(values) > 0

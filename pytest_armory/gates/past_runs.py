@@ -11,6 +11,7 @@ from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
 from pytest_armory.records.sample_tag import SAMPLES
 from pytest_armory.records.tags import GATES, decode_attempt, origin_of
+from pytest_armory.values.totals import total
 
 if TYPE_CHECKING:
     from pytest_armory.store import StoredRun
@@ -104,7 +105,7 @@ def pooled_metrics(runs: Sequence[PastRun]) -> dict[str, float]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else sum(values)
+    return total(values) / len(values)
 
 
 def from_wire(members: Mapping[str, Any]) -> dict[str, dict[str, list[PastRun]]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import fsum
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import plural
+from pytest_armory.values.totals import total
 
 USAGE = ("tokens/input", "tokens/output", "tokens/total", "cost")
 """What can be added up of it."""
@@ -32,7 +32,7 @@ def usage_totals(records: Sequence[EvaluationRecord]) -> dict[str, float]:
     """The usage of all attempts, earlier ones too; without what is not known of any of them."""
     used = _usage_of(records)
     known = {name: [metrics[name] for metrics in used if name in metrics] for name in USAGE}
-    return {name: fsum(values) for name, values in known.items() if values}
+    return {name: total(values) for name, values in known.items() if values}
 
 
 def usage_lines(records: Sequence[EvaluationRecord]) -> list[str]:

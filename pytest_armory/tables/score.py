@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import Any
+
+from pytest_armory.values.totals import total
 
 DIGEST_LENGTH = 32
 """Hexadecimal digits; MLflow stores up to 36 characters of a dataset's digest."""
@@ -91,14 +91,6 @@ class Score:
         """Whether each valid value is 0 or 1."""
         values = self.valid.values
         return bool(((values == 0) | (values == 1)).all())
-
-
-def total(values: Sequence[float]) -> float:
-    """The sum, correctly rounded, so that it does not depend on the order of rows."""
-    try:
-        return math.fsum(values)
-    except (OverflowError, ValueError):  # infinities of both signs, or a sum that is too large
-        return sum(values)
 
 
 def digest(ids: Any, targets: Any = None) -> str:

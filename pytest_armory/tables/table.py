@@ -10,9 +10,10 @@ from threading import RLock
 from typing import Any
 
 from pytest_armory.tables.columns import Column, UnfitError, Values, as_numpy, labels, typed
-from pytest_armory.tables.score import Score, total
+from pytest_armory.tables.score import Score
 from pytest_armory.tables.texts import kept_labels, kept_texts
 from pytest_armory.values import REDACTED, clip, is_secret_key
+from pytest_armory.values.totals import total
 
 RESERVED = ("sample", "group", "repeat", "error")
 """The names of the table's own columns, which no score and no column of a user may have."""

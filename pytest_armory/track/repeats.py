@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import time
 from typing import Any, Protocol
 
+from pytest_armory.gates.past_runs import LARGEST
 from pytest_armory.tables import Score
 from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
@@ -20,6 +21,7 @@ from pytest_armory.track.kept_samples import KeptSamples
 from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.track.stored_params import StoredParams
 from pytest_armory.values import legal_key
+from pytest_armory.values.totals import total
 
 TAG = "armory.repeats"
 
@@ -130,7 +132,7 @@ class Repeats:
             metrics += _passes(score, self.number)
         for name, step in self._highest.items():
             values = [known[name] for known in self._values if name in known]
-            mean = math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
+            mean = total(values) / len(values) if all(map(math.isfinite, values)) else math.nan
             metrics.append((name, mean, step + 1 if name in self._with_steps else self.number))
             if name not in scores and not name.startswith(_NO_INTERVAL):
                 metrics += self._interval(name, values)
@@ -161,7 +163,7 @@ class Repeats:
         """The confidence interval of the mean of all repeats: Student's t."""
         from pytest_armory.statistics.intervals import mean_interval
 
-        if len(values) > 1 and all(map(math.isfinite, values)):
+        if len(values) > 1 and all(abs(value) <= LARGEST for value in values):
             low, high = mean_interval(values, self._writer.samples.confidence)
             yield (legal_key(f"{name}/ci_low"), float(low), 0)
             yield (legal_key(f"{name}/ci_high"), float(high), 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.track.context import current_run
 from pytest_armory.track.repeats import ALL_REPEATS
+from pytest_armory.values.totals import total
 
 if TYPE_CHECKING:
     from pytest_armory.store.traces import TraceUsage
@@ -92,7 +93,7 @@ def summed(traces: Sequence[TraceUsage]) -> dict[str, float]:
     known = {name: [v for v in values if v is not None] for name, values in named.items()}
     seconds = sorted(trace.seconds for trace in traces if trace.seconds is not None)
     return {
-        **{name: float(math.fsum(values)) for name, values in known.items() if values},
+        **{name: float(total(values)) for name, values in known.items() if values},
         **({"latency/p50": percentile(seconds, 0.5)} if seconds else {}),
         **({"latency/p95": percentile(seconds, 0.95)} if seconds else {}),
         "traces": float(len(traces)),

@@ -194,12 +194,16 @@ def test_untracked(evals: Evals) -> None:
         def test_plain(count=[]):
             count.append(1)
             assert len(count) == 1
+        @pytest.mark.evaluation(at_least={"a": 1})
+        def test_large(): track_metrics({"a": 1.7e308})
     """)
-    evals.run("-p", "no:randomly", track=False).assert_outcomes(passed=3)
-    evals.run("-k", "late", track=False).assert_outcomes(passed=1, deselected=2)
-    evals.run("-n1", track=False).assert_outcomes(passed=3)
+    result = evals.run("-p", "no:randomly", track=False)
+    result.assert_outcomes(passed=4)
+    result.stdout.no_fnmatch_line("armory: warning: *")
+    evals.run("-k", "late", track=False).assert_outcomes(passed=1, deselected=3)
+    evals.run("-n1", track=False).assert_outcomes(passed=4)
     result = evals.run("--armory-repeats=1", track=False)
-    result.assert_outcomes(passed=1, failed=2)
+    result.assert_outcomes(passed=2, failed=2)
 
 
 def test_a_terminal_shows_which_repeat_it_is(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:

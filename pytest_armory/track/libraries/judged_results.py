@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from pytest_armory.track.libraries.result import (
     score_value,
     text_of,
 )
+from pytest_armory.values.totals import total
 
 _QUESTIONS = ("user_input", "question")
 _OF_RAGAS = (
@@ -70,7 +70,7 @@ def _of_deepeval(results: Sequence[Any]) -> LibraryResult:
         if any(value == value for value in values):
             metrics[name], scores[name] = mean(values), values
     if costs:
-        metrics["evaluation_cost"] = math.fsum(costs)
+        metrics["evaluation_cost"] = total(costs)
     success = [float(bool(result.success)) for result in results]
     names = [str(result.name) for result in results]
     numbers = [getattr(result, "index", None) for result in results]

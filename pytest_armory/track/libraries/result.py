@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_armory.records.fields import dumps
+from pytest_armory.values.totals import total
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def plain(value: Any) -> Any:
 def mean(values: Iterable[float]) -> float:
     """The mean of the values that are numbers, NaN without any."""
     known = [value for value in values if value == value]
-    return math.fsum(known) / len(known) if known else math.nan
+    return total(known) / len(known) if known else math.nan
 
 
 def text_of(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -42,6 +43,7 @@ def test_a_pool_is_the_mean_of_the_runs_that_have_a_metric() -> None:
         PastRun("2", "b", 2, {"accuracy": 0.8, "old": 2.0}),
     ]
     assert pooled_metrics(runs) == pytest.approx({"accuracy": 0.85, "new": 1.0, "old": 2.0})
+    assert pooled_metrics([run("a", 1, 1.7e308), run("b", 2, 1.7e308)]) == {"accuracy": math.inf}
 
 
 def test_a_baseline_there_and_back() -> None:
