@@ -18,6 +18,7 @@ from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.tags import KEY
 from pytest_armory.track.context import Scope
 from pytest_armory.track.run import EvaluationRun
+from pytest_armory.track.writer import Metric
 from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, without_concealed
 
 if TYPE_CHECKING:
@@ -221,6 +222,22 @@ OUTPUT_LIMIT = 1_000_000
 def _for_file(text: str) -> str:
     # In this order, for a cut could leave a part of a secret.
     return head_and_tail(without_concealed(text), OUTPUT_LIMIT)
+
+
+@contextmanager
+def step(attempt: Attempt, effect: str = "") -> Iterator[None]:
+    """Do one thing of several for an attempt; what follows is done even if this fails."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+        keep_error(attempt, error, effect)
+
+
+def duration_of(attempt: Attempt) -> list[Metric]:
+    """How long an attempt took that ends now, as a metric of its run."""
+    attempt.break_off()
+    attempt.run.metrics["duration_seconds"] = attempt.seconds
+    return [("duration_seconds", attempt.seconds, 0)]
 
 
 def keep_error(attempt: Attempt, error: Exception, effect: str = "") -> None:

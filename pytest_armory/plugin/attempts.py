@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ import pytest
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin import judging, user_hooks
-from pytest_armory.plugin.attempt import Attempt, keep_error, with_run
+from pytest_armory.plugin.attempt import Attempt, duration_of, step, with_run
 from pytest_armory.plugin.fixture_params import FixtureParams
 from pytest_armory.plugin.guard import Guard
 from pytest_armory.plugin.lifecycle import outcome_of
@@ -35,11 +34,13 @@ from pytest_armory.records.tags import display_tags, gate_tags
 from pytest_armory.store.destination import Destination
 from pytest_armory.track.context import Scope
 from pytest_armory.track.evaluation import running
+from pytest_armory.track.kept_samples import SampleResults
 from pytest_armory.track.run import EvaluationRun
-from pytest_armory.track.writer import Metric, go_on_in
+from pytest_armory.track.writer import go_on_in
 
 if TYPE_CHECKING:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
+    from pytest_armory.store import Store
 
 
 class Attempts:
@@ -120,7 +121,8 @@ class Attempts:
         is_again = self.current is not None and self.current.item is item
         if self.current is not None and is_again:
             # Run again inside of its own report, as by pytest-retry.
-            self.current.conclude()
+            with step(self.current):
+                self.current.conclude()
             self._unreported.append(self.finish(self.current))
         started = perf_counter()
         self._counts[item.nodeid] += 1
@@ -135,10 +137,8 @@ class Attempts:
         attempt = self.current = Attempt(item, record, run, problems)
         if self.destination is None:
             attempt.unexpected = self._guard.problems
-        try:
+        with step(attempt):
             self._begin(attempt)
-        except Exception as error:  # noqa: BLE001 - its run is open, and is to be closed as usual
-            keep_error(attempt, error)
         attempt.opened(started)
         if is_again:
             attempt.opening_seconds = 0.0  # it is in no phase that is reported
@@ -149,10 +149,9 @@ class Attempts:
         item = attempt.item
         run = attempt.run = _with_earlier(item, attempt.run)
         run.writer.samples.confidence = self.settings.confidence
-        try:
+        with step(attempt):
             attempt.scope = attempt.stack.enter_context(self._running(attempt))
-        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
-            keep_error(attempt, error)
+        if attempt.scope is None:
             # What the test logs, and its gates are judged by, belongs to its run all the same.
             attempt.scope = attempt.stack.enter_context(running(run, activate=False))
         if attempt.active is not None:
@@ -218,17 +217,15 @@ class Attempts:
                     self._mlflow.restore()
                 return None
             attempt = self.open(item)
-        attempt.note(report)
-        try:
-            if report.when == "teardown":
-                return self.finish(attempt)
-            if report.when == "setup":
-                self.describe(attempt)
-        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
-            keep_error(attempt, error)
-            if report.when == "teardown":
-                return self._give_up(attempt)
-        return attempt.to_record() if report.when == "setup" else None
+        with step(attempt):
+            attempt.note(report)
+        if report.when == "teardown":
+            return self.finish(attempt)
+        if report.when != "setup":
+            return None
+        with step(attempt):
+            self.describe(attempt)
+        return attempt.to_record()
 
     def describe(self, attempt: Attempt) -> None:
         """Note the parameters that are known by now: fixtures', parametrization's, the test's.
@@ -251,16 +248,21 @@ class Attempts:
         mark = merged_mark(item)
         if not judging.has_gates(mark, self.settings):
             return ""
-        try:
-            with attempt.being_judged():
-                session = judging.Compared(self.baseline, self.judging, self.destination)
-                return judging.judge_attempt(attempt, mark, self.settings, session)
-        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
-            keep_error(attempt, error, "its gates are not judged: ")
-            return ""
+        with step(attempt, "its gates are not judged: "), attempt.being_judged():
+            session = judging.Compared(self.baseline, self.judging, self.destination)
+            return judging.judge_attempt(attempt, mark, self.settings, session)
+        return ""
 
     def finish(self, attempt: Attempt) -> EvaluationRecord:
-        """Write what became of an attempt and close its run; the record for the session."""
+        """Write what became of an attempt and close its run; the record for the session.
+
+        After an unexpected error the run is left open, for whoever sums up the session.
+        """
+        with step(attempt):
+            return self._finish(attempt)
+        return self._give_up(attempt)
+
+    def _finish(self, attempt: Attempt) -> EvaluationRecord:
         outcome = outcome_of(attempt.phases)
         run = attempt.run
         self._write_result(attempt, outcome)
@@ -280,13 +282,17 @@ class Attempts:
 
     def _write_result(self, attempt: Attempt, outcome: Outcome) -> None:
         run, problems = attempt.run, attempt.problems
-        sampled = run.writer.sample_results()
-        duration = _duration_of(attempt)
-        attempt.chief = user_hooks.chief_metrics_of(attempt.item, attempt.metrics, problems)
-        if attempt.baseline is None:
-            attempt.baseline = judging.baseline_of(attempt, self.baseline)
-        self.describe(attempt)
-        attempt.changed = judging.changed_data_of(attempt, self.baseline)
+        sampled = SampleResults()
+        with step(attempt, "its samples are not summed up: "):
+            sampled = run.writer.sample_results()
+        duration = duration_of(attempt)
+        with step(attempt):
+            attempt.chief = user_hooks.chief_metrics_of(attempt.item, attempt.metrics, problems)
+            if attempt.baseline is None:
+                attempt.baseline = judging.baseline_of(attempt, self.baseline)
+            attempt.changed = judging.changed_data_of(attempt, self.baseline)
+        with step(attempt):
+            self.describe(attempt)
         run.writer.write(
             params=attempt.described,
             metrics=[
@@ -313,41 +319,16 @@ class Attempts:
         ]
 
     def _give_up(self, attempt: Attempt) -> EvaluationRecord:
-        """Leave an attempt's run as it is, for whoever sums up the session to close it."""
+        """Leave an attempt's run open; its record has what is to be written when it is closed."""
         self._finished_well = False
         self.current = None
+        with step(attempt):
+            self.describe(attempt)
         attempt.run.writer.recorded = None
-        with suppress(Exception):  # what went wrong is among its problems already
+        with step(attempt):
             attempt.stack.close()
-        return attempt.to_record(outcome_of(attempt.phases))
-
-    def interruption(self) -> tuple[EvaluationRecord | None, list[Callable[[], object]]]:
-        """The record of the attempt under way as interrupted, and the requests that close it."""
-        attempt = self.current
-        if attempt is None:
-            return None, []
-        outcome, duration = Outcome.INTERRUPTED, _duration_of(attempt)
-        location = attempt.run.connection.location
-        if location is None or not location.store.destination.is_remote:
-            return attempt.to_record(outcome), []
-        store, run_id = location.store, location.run_id
-        params = attempt.to_record().params
-        tags = {"armory.outcome": outcome.value}
-        write = partial(store.log_batch, run_id, params=params, metrics=duration, tags=tags)
-        close = partial(store.close_run, run_id, outcome.status)
-        return attempt.to_record(outcome), [write, close]
-
-    def interrupt(self) -> EvaluationRecord | None:
-        """Close the run that is open, from another thread, before this process dies of a signal."""
-        attempt = self.current
-        if attempt is None:
-            return None
-        outcome, duration = Outcome.INTERRUPTED, _duration_of(attempt)
-        writer = attempt.run.writer
-        known = writer.params.note(attempt.described)
-        writer.write(params=known, metrics=duration, tags={"armory.outcome": outcome.value})
-        writer.close(outcome.status)
-        return attempt.to_record(outcome)
+        unwritten = attempt.to_record().params
+        return replace(attempt.to_record(outcome_of(attempt.phases)), params=unwritten)
 
     def end(self) -> list[EvaluationRecord]:
         """End this process's part: close what Ctrl-C or ``pytest.exit`` left open, and wait.
@@ -358,19 +339,26 @@ class Attempts:
         if self._counts and self.destination is not None:
             from pytest_armory.store import open_store
 
-            try:
-                store = open_store(self.destination)
-                self.problems += store.close_left_open(self._left_open)
-                self.problems += self._mlflow.settle() if self._mlflow is not None else []
-                store.flush()
-                store.background.drain()
-                for _, run in self._finished:
-                    run.connection.try_again()
-                store.background.drain()
-                store.connection.expect_login(False)
-            except TrackingError as error:
-                self.problems.append(str(error))
+            with self._guard.step():
+                self._settle(open_store(self.destination))
         return [*interrupted, *self._unreported, *self.late]
+
+    def _settle(self, store: Store) -> None:
+        """Close what tests have left open, and wait for what is sent in the background."""
+        with self._guard.step():
+            self.problems += store.close_left_open(self._left_open)
+        with self._guard.step():
+            self.problems += self._mlflow.settle() if self._mlflow is not None else []
+        with self._guard.step():
+            store.flush()
+        with self._guard.step():
+            store.background.drain()
+        for _, run in self._finished:
+            with self._guard.step():
+                run.connection.try_again()
+        with self._guard.step():
+            store.background.drain()
+        store.connection.expect_login(False)
 
 
 def _mlflow_fixtures(guard: Guard) -> MlflowFixtures:
@@ -378,13 +366,6 @@ def _mlflow_fixtures(guard: Guard) -> MlflowFixtures:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
 
     return MlflowFixtures(guard)
-
-
-def _duration_of(attempt: Attempt) -> list[Metric]:
-    """How long an attempt took that ends now, as a metric of its run."""
-    attempt.break_off()
-    attempt.run.metrics["duration_seconds"] = attempt.seconds
-    return [("duration_seconds", attempt.seconds, 0)]
 
 
 def _with_earlier(item: pytest.Item, run: EvaluationRun) -> EvaluationRun:

@@ -59,21 +59,24 @@ class SessionEnd:
         if self.summary is None:
             with self.process.guard.step():
                 self._sum_up_what_is_known(interrupted)
-        self.process.end(is_complete)
+        with self.process.guard.step():
+            self.process.end(is_complete)
 
     def _sum_up(self, interrupted: bool) -> None:
         unexpected = [*self.process.guard.problems]
         self.ledger.problems += [*self.process.problems, *unexpected]
         if self.ledger.crashes and not self.ledger.planned:
             self.process.notes.append(
-                f"no worker lived to say which of the {self.collected} collected tests are "
+                f"no worker has reported which of the {self.collected} collected tests are "
                 "evaluations: those that never ran are not counted"
             )
         self.summary = self.ledger.finish(interrupted, self.process.notes)
         if self.summary is not None:
             del self.process.guard.problems[: len(unexpected)]  # the summary has them
-            self.summary = _write_summary(self.summary, self.settings, again=self._is_printed)
-            self.summary = self._with_page(self.summary)
+            with self.process.guard.step():
+                self.summary = _write_summary(self.summary, self.settings, again=self._is_printed)
+            with self.process.guard.step():
+                self.summary = self._with_page(self.summary)
 
     def _with_page(self, summary: Summary) -> Summary:
         """Write the session's page if that is asked for; returns the summary, with problems."""
@@ -138,10 +141,11 @@ class SessionEnd:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
         if self.summary is None or terminal is None or self._is_printed:
             return
+        width = terminal._tw.fullwidth
+        lines = terminal_lines(self.summary, width, self.config.get_verbosity())
         self._is_printed = True
         terminal.write_sep("=", "evaluations")
-        width = terminal._tw.fullwidth
-        for line in terminal_lines(self.summary, width, self.config.get_verbosity()):
+        for line in lines:
             for text, colour in line.parts:
                 terminal.write(text, **({colour: True} if colour else {}))
             terminal.write_line("")

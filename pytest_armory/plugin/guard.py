@@ -1,8 +1,8 @@
 """The guard around every hook of the plugin: no exception of its own code reaches pytest.
 
 An exception becomes a problem of the session, which the summary shows. While the plugin's code
-runs in a session that has evaluations, signals are deferred: Ctrl-C, the alarm of a time limit, and
-those that terminate the process. Code of others is never inside the guard: of a hook wrapper it
+runs in a tracked session, signals are deferred: Ctrl-C, the alarm of a time limit, and those that
+terminate the process. Code of others is never inside the guard: of a hook wrapper it
 covers what is before and after the ``yield``.
 """
 
@@ -38,8 +38,8 @@ class Guard:
 
     ``problems`` are the unexpected errors that no summary has shown yet. ``busy`` is locked while a
     hook of the plugin runs: shutting down acquires it, and no hook of the plugin runs after that.
-    ``holds_signals`` is set once a session has evaluations: in any other there is nothing that a
-    signal could interrupt, and deferring it would take time in every test.
+    ``holds_signals`` is set once a session is tracked: in any other there is nothing that a signal
+    could interrupt, and deferring it would take time in every test.
     """
 
     def __init__(self) -> None:
@@ -142,14 +142,14 @@ def guarded_wrapper(
 
     @functools.wraps(hook)
     def guarded_hook(*args: P.args, **kwargs: P.kwargs) -> Generator[None, R, R]:
-        part = _Part(guard_of(args[0]), hook(*args, **kwargs))
-        part.run_to_yield()
+        body = _GuardedBody(guard_of(args[0]), hook(*args, **kwargs))
+        body.run_to_yield()
         try:
             result = yield
         except BaseException as error:
-            part.throw(error)
+            body.throw(error)
             raise
-        part.send(result)
+        body.send(result)
         return result
 
     guarded_hook.is_guarded = guarded_hook  # type: ignore[attr-defined]
@@ -177,7 +177,7 @@ def unless(
     return decorate
 
 
-class _Part:
+class _GuardedBody:
     """The body of a hook wrapper: a generator whose parts run under the guard."""
 
     def __init__(self, guard: Guard, body: Generator[None, Any, None]) -> None:

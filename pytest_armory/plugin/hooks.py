@@ -148,9 +148,10 @@ def pytest_testnodedown(node: Any) -> None:
     """Collect the unexpected errors and remarks of a worker, and raise its usage errors."""
     from pytest_armory.plugin import xdist
 
-    remark(node.config, xdist.remarks_of_worker(node))
     problems = guard_of(node).problems
-    problems += [text for text in xdist.unexpected_in_worker(node) if text not in problems]
+    with guard_of(node).step():
+        remark(node.config, xdist.remarks_of_worker(node))
+        problems += [text for text in xdist.unexpected_in_worker(node) if text not in problems]
     xdist.raise_refused(node)
 
 
@@ -197,8 +198,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, Non
     from pytest_armory.plugin import xdist
 
     problems = guard_of(session).problems
-    xdist.share_unexpected(session.config, problems)
-    xdist.share_remarks(session.config)
+    with guard_of(session).step():
+        xdist.share_unexpected(session.config, problems)
+        xdist.share_remarks(session.config)
     yield
     strict = session.config.stash[_settings].strict
     if strict and problems and session.exitstatus == pytest.ExitCode.OK:

@@ -128,14 +128,20 @@ class Process:
     def end(self, is_complete: bool) -> None:
         """Release the lease, unless a run is left open for others to close."""
         lease, self._lease = self._lease, None
-        if lease is not None and is_complete:
-            lease.release()
-        elif lease is not None:
-            if self.ledger is not None and self.ledger.end is not None:
-                lease.write_journal(self.ledger.end.to_text())
-            lease.unlock()
+        with self.guard.step():
+            if lease is not None and is_complete:
+                lease.release()
+            elif lease is not None:
+                self._leave(lease)
         if self.where is not None and self.ledger is not None and self.ledger.crashes:
             self._remove_leases_of_dead(self.where)
+
+    def _leave(self, lease: Lease) -> None:
+        """Unlock the lease, with how the session ended if this process knows it."""
+        if self.ledger is not None and self.ledger.end is not None:
+            with self.guard.step():
+                lease.write_journal(self.ledger.end.to_text())
+        lease.unlock()
 
     def _remove_leases_of_dead(self, where: Destination) -> None:
         """Remove the leases of crashed workers; their runs are closed by now."""

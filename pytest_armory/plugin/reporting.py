@@ -56,6 +56,7 @@ class ReportingHooks:
         baseline, done = None, None
         with self.process.guard.step():
             baseline = self.process.find_baseline()
+        with self.process.guard.step():
             done = self.process.find_done()
         ledger, process = self.ledger, self.process
         found = (done, process.judging, process.is_agreed)
@@ -88,7 +89,7 @@ class ReportingHooks:
         if last.plan is not None:
             self._take_plan(last.plan)
         for record in last.records:
-            self.ledger.take(record)
+            self._take_record(record)
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -98,14 +99,20 @@ class ReportingHooks:
         if plan is not None:
             self._take_plan(plan)
         if record is not None:
-            self.process.begin()
+            with self.process.guard.step():
+                self.process.begin()
             self.process.touch()
-            self.ledger.take(record)
+            self._take_record(record)
 
     def _take_plan(self, plan: Plan) -> None:
-        if plan.note is not None:
-            self.process.begin()
-        self.ledger.take_plan(plan)
+        with self.process.guard.step():
+            if plan.note is not None:
+                self.process.begin()
+            self.ledger.take_plan(plan)
+
+    def _take_record(self, record: EvaluationRecord) -> None:
+        with self.process.guard.step():
+            self.ledger.take(record)
 
     # Inside the terminal reporter's, which prints the summary; outside that of RunningHooks.
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -148,7 +155,7 @@ class ReportingHooks:
     def interrupt(self, record: EvaluationRecord | None) -> None:
         """Close and print the session while a test runs; ``record`` is that test's, if any."""
         if record is not None:
-            self.ledger.take(record)
+            self._take_record(record)
         self.ending.interrupt()
 
     @guarded

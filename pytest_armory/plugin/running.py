@@ -89,7 +89,8 @@ class RunningHooks:
         if self.process.ledger is not None:  # a worker may get tests that need no store
             with self.process.guard.step():
                 self.attempts.prepare()
-        self.process.begin()
+        with self.process.guard.step():
+            self.process.begin()
         with self.process.guard.step():
             self.attempts.baseline = self.process.find_baseline() or self.attempts.baseline
         with self.process.guard.step():
@@ -178,12 +179,18 @@ class RunningHooks:
         self.after_call(item)
 
     def before_call(self, item: pytest.Item) -> None:
-        """Take in what fixtures have marked."""
-        if is_evaluation(item) and not _is_skipped_by_unittest(item):
-            attempt = self.attempts.begin_body(item)
-            number = number_of_repeats(merged_mark(item), self.attempts.settings.jobs)
-            if number > 1:
-                repeat_body(item, attempt, number, self.process.guard.step)
+        """Take in what fixtures have marked; the test is judged whatever fails in it."""
+        if not is_evaluation(item) or _is_skipped_by_unittest(item):
+            return
+        with self.process.guard.step():
+            self.attempts.begin_body(item)
+        with self.process.guard.step():
+            self._repeat(item)
+
+    def _repeat(self, item: pytest.Item) -> None:
+        number = number_of_repeats(merged_mark(item), self.attempts.settings.jobs)
+        if number > 1 and self.attempts.current is not None:
+            repeat_body(item, self.attempts.current, number, self.process.guard.step)
 
     def after_call(self, item: pytest.Item) -> None:
         """Judge the gates of a test whose body has passed."""
@@ -212,10 +219,12 @@ class RunningHooks:
     def _attach(self, report: pytest.TestReport, record: EvaluationRecord | None) -> None:
         """Put on a report what the process that reports has to know."""
         if self._plan is not None:
-            wire.attach_plan(report, self._plan)
+            with self.process.guard.step():
+                wire.attach_plan(report, self._plan)
             self._plan = None
         if record is not None:
-            self.process.write_journal(wire.attach_record(report, record))
+            with self.process.guard.step():
+                self.process.write_journal(wire.attach_record(report, record))
             report.user_properties += junit_properties(record) if record.outcome else []
 
     # Innermost, so that a second Ctrl-C while fixtures are torn down does not leave a run open.
@@ -234,7 +243,8 @@ class RunningHooks:
         self.process.problems += self.attempts.problems
         if self.process.ledger is not None:
             for record in records:
-                self.process.ledger.take(record)
+                with self.process.guard.step():
+                    self.process.ledger.take(record)
             return
         with self.process.guard.step():
             last = xdist.LastOfWorker(self.process.problems, records, self._plan)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_armory.plugin.guard import guarded, guarded_wrapper
+from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
 from pytest_armory.plugin.marker import is_evaluation, merged_mark
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.redacted import display_id
@@ -24,12 +24,6 @@ NAME = "armory-shard"
 def register(config: pytest.Config, settings: Settings, job: ShardJob) -> None:
     """Register the selection of this job's part of the collection."""
     config.pluginmanager.register(Sharding(config, settings, job), NAME)
-
-
-def sharding_of(config: pytest.Config) -> Sharding | None:
-    """The selection of this job's part, if it runs only a part."""
-    plugin: Sharding | None = config.pluginmanager.get_plugin(NAME)
-    return plugin
 
 
 class Sharding:
@@ -138,7 +132,8 @@ class Sharding:
         """End well where other shards have tests, and this one has none."""
         from pytest_armory.plugin import xdist
 
-        xdist.share_empty_shard(self.config, self.is_empty)
+        with guard_of(self.config).step():
+            xdist.share_empty_shard(self.config, self.is_empty)
         yield
         if self.is_empty and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK

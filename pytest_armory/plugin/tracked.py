@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from time import strftime
 
@@ -13,7 +15,7 @@ import pytest
 from pytest_armory import provenance
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.plugin import xdist
+from pytest_armory.plugin import interruption, xdist
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.connect import Connection, connect, session_environment
 from pytest_armory.plugin.guard import guard_of
@@ -24,6 +26,7 @@ from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.resuming import Fingerprints, Resuming
 from pytest_armory.plugin.running import RunningHooks
 from pytest_armory.plugin.wire import WorkerInput
+from pytest_armory.records import EvaluationRecord
 from pytest_armory.records.tags import PART
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
@@ -42,9 +45,9 @@ def register(config: pytest.Config, settings: Settings) -> None:
     if given is None and xdist.is_worker(config):
         raise TrackingError("a worker got no session from its controller, and tracks nothing")
     connection = connect(config, settings, cleanup, given.out_of_reach if given else "")
-    identity = given.identity if given else _new_identity(config, settings)
-    cleanup.enter_context(session_environment())
     cleanup.enter_context(redacting(settings.secret_names, settings.redaction))
+    identity = given.identity if given else _described(config, settings, _identity(settings))
+    cleanup.enter_context(session_environment())
     ledger = None if given else _ledger(config, settings, connection, identity)
     process = _process(config, settings, connection, ledger)
     reporting = ReportingHooks(config, settings, ledger, process) if ledger else None
@@ -56,37 +59,45 @@ def register(config: pytest.Config, settings: Settings) -> None:
         if given is not None:
             process.judging, process.is_agreed = given.judging, given.is_agreed
         running = RunningHooks(config, attempts, process, resuming)
-    cleanup.callback(before_termination(partial(_shut_down, process, reporting, running)))
+    with process.guard.step():
+        cleanup.callback(before_termination(partial(_shut_down, process, reporting, running)))
     for hooks, name in ((reporting, "armory-reports"), (running, "armory-runs-tests")):
         if hooks is not None:
             config.pluginmanager.register(hooks, name)
     process.guard.holds_signals = True
 
 
-def _new_identity(config: pytest.Config, settings: Settings) -> Identity:
+def _identity(settings: Settings) -> Identity:
     """The identity of a new session, or of the one that this process contributes to."""
     session = settings.session
     part = {PART: str(settings.jobs.shard.shard)} if settings.jobs.shard else {}
     name = session or f"{strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     shard = f"{leases.process_name()}:{secrets.token_hex(2)}"
-    source = provenance.source_tags(name="", folder=config.rootpath)
-    tags = {key: value for key, value in source.items() if value}
     return Identity(
         session=name,
         shard=shard,
         shared=session is not None,
-        tags={**tags, **part, "armory.session": name, "armory.shard": shard},
-        command=provenance.command_line(["pytest", *config.invocation_params.args]),
-        checkout=provenance.checkout_parts(config.rootpath),
+        tags={**part, "armory.session": name, "armory.shard": shard},
         job_run=os.environ.get("MLFLOW_RUN_ID") or None,
-        reproduce=command_parts(
-            config.invocation_params.args,
-            getattr(config.option, "file_or_dir", None) or (),
-            config.rootpath,
-            settings.patch,
-            start=config.invocation_params.dir,
-        ),
     )
+
+
+def _described(config: pytest.Config, settings: Settings, identity: Identity) -> Identity:
+    """An identity with what is known of checkout, CI and command, each of it by itself."""
+    step, given = guard_of(config).step, config.invocation_params
+    with step():
+        source = provenance.source_tags(name="", folder=config.rootpath)
+        tags = {key: value for key, value in source.items() if value}
+        identity = replace(identity, tags={**tags, **identity.tags})
+    with step():
+        identity = replace(identity, command=provenance.command_line(["pytest", *given.args]))
+    with step():
+        identity = replace(identity, checkout=provenance.checkout_parts(config.rootpath))
+    with step():
+        paths = getattr(config.option, "file_or_dir", None) or ()
+        parts = command_parts(given.args, paths, config.rootpath, settings.patch, start=given.dir)
+        identity = replace(identity, reproduce=parts)
+    return identity
 
 
 def _ledger(
@@ -165,9 +176,9 @@ def _shut_down(
         with process.guard.step():
             _close_at_once(reporting, running)
     process.guard.busy.acquire()
-    record = None
+    record, current = None, running.attempts.current if running is not None else None
     with process.guard.step():
-        record = running.attempts.interrupt() if running is not None else None
+        record = interruption.interrupt(current) if current is not None else None
     with process.guard.step():
         if reporting is not None:
             reporting.interrupt(record)
@@ -180,7 +191,11 @@ def _close_at_once(reporting: ReportingHooks | None, running: RunningHooks | Non
 
     A hook that is at work holds what else is to be closed; all is closed in order after that.
     """
-    record, requests = running.attempts.interruption() if running is not None else (None, [])
+    record: EvaluationRecord | None = None
+    requests: list[Callable[[], object]] = []
+    current = running.attempts.current if running is not None else None
+    if current is not None:
+        record, requests = interruption.closing_requests(current)
     if reporting is not None:
         requests += reporting.ending.interrupt_early(record)
     in_parallel(requests, GRACE)

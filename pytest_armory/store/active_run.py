@@ -26,7 +26,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class ActiveRun:
     model: Any
     model_before: Any
     own_around: State | None
-    place: tracing.Place
+    traces: tracing.TraceDestination
     thread: int = field(default_factory=threading.get_ident)
     set_aside: list[Any] = field(default_factory=list)
     """Runs of other stores that were on the stack, while ours is in force."""
@@ -87,7 +87,7 @@ class ActiveRun:
         stack[:] = [entry if _id(one) == self.run_id else one for one in stack]
         was_in_force = in_force.uri() == self.uri
         self.entry, self.uri, self.tags = entry, uri, tags
-        self.place = tracing.Place(uri, self.problems.append)
+        self.traces = tracing.TraceDestination(uri, self.problems.append)
         if was_in_force:
             in_force.put_ours(uri)
         self._export()
@@ -167,7 +167,7 @@ class ActiveRun:
         Returns the ids of the runs in our store that the test's own code has left open.
         """
         tracing.settle()
-        self.place.close()
+        self.traces.close()
         stack = stack_of(self.thread)
         _synchronize(self.thread)
         above = stack[stack.index(self.entry) + 1 :] if self.is_shown else stack[self.index :]
@@ -180,11 +180,10 @@ class ActiveRun:
         if self.thread == threading.get_ident():
             set_active_model(self.model)
         if _active:
-            if in_force.uri() != self.uri:
-                pass
-            elif is_last and self.own_around is not None:
+            is_in_force = in_force.uri() == self.uri
+            if is_in_force and is_last and self.own_around is not None:
                 in_force.put_back(self.own_around)
-            elif self.uri != _active[-1].uri:
+            elif is_in_force and self.uri != _active[-1].uri:
                 in_force.put_ours(_active[-1].uri)
             _active[-1]._export()
         else:
@@ -220,9 +219,9 @@ def activate(
     thread = threading.get_ident()
     hidden = [one for one in _active if one.thread == thread and not one.is_shown]
     index = len(stack) + len(hidden)  # above those that come back with it
-    place = tracing.Place(uri, problems.append)
+    traces = tracing.TraceDestination(uri, problems.append)
     last = last_ended()
-    active = ActiveRun(entry, uri, tags, problems, index, last, model, model, own_around, place)
+    active = ActiveRun(entry, uri, tags, problems, index, last, model, model, own_around, traces)
     patches.watch_stack(_bring_up_to_date, _of_tests)
     patches.watch_start_run(_opening_run)
     patches.watch_variable(in_force.environment)
@@ -310,8 +309,8 @@ def _trace_begins(trace_id: str) -> None:
     with _in_a_call_of_the_tests():
         _update()
         active = _innermost()
-        place = active.place if active is not None and in_force.uri() == active.uri else None
-        tracing.begin(trace_id, place, in_force.resolved_users)
+        traces = active.traces if active is not None and in_force.uri() == active.uri else None
+        tracing.begin(trace_id, traces, in_force.resolved_users)
 
 
 @contextmanager
@@ -356,9 +355,12 @@ def _opening_run(given: inspect.BoundArguments) -> Iterator[Callable[[Any], None
         return
 
     def note(run: Any) -> None:
-        _opened[_id(run)] = in_force.uri(), active.wider
+        with _in_a_call_of_the_tests():
+            _opened[_id(run)] = in_force.uri(), active.wider
 
-    with _place_for(given, active):
+    with ExitStack() as stack:
+        with _in_a_call_of_the_tests():
+            stack.enter_context(_place_for(given, active))
         yield note
 
 

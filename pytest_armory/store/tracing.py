@@ -28,7 +28,7 @@ from pytest_armory.store.retrying import retried
 from pytest_armory.store.translation import as_tracking_error
 
 
-class Place:
+class TraceDestination:
     """Where traces of one of our runs go; ``report`` takes a sentence for what was lost."""
 
     def __init__(self, uri: str, report: Callable[[str], None]) -> None:
@@ -87,11 +87,11 @@ class _Dispatcher:
         return self._send("start_trace", [trace_info.trace_id], trace_info)
 
     def log_spans(self, location: str, spans: Sequence[Any]) -> Any:
-        by_place: dict[Place | None, list[Any]] = {}
+        by_destination: dict[TraceDestination | None, list[Any]] = {}
         for span in spans:
-            by_place.setdefault(_began.get(span.trace_id), []).append(span)
+            by_destination.setdefault(_began.get(span.trace_id), []).append(span)
         sent: list[Any] = []
-        for some in by_place.values():
+        for some in by_destination.values():
             ids = [span.trace_id for span in some]
             sent += self._send("log_spans", ids, location, some) or []
         return sent
@@ -106,13 +106,13 @@ class _Dispatcher:
         return self._send("_upload_attachments", [trace_info.trace_id], trace_info, attachments)
 
     def _send(self, method: str, trace_ids: Sequence[str], *arguments: Any) -> Any:
-        place = _began.get(trace_ids[0])
-        if place is None:
+        destination = _began.get(trace_ids[0])
+        if destination is None:
             return getattr(self._own, method)(*arguments)
-        return place.send(method, trace_ids, *arguments)
+        return destination.send(method, trace_ids, *arguments)
 
 
-_began: dict[str, Place] = {}
+_began: dict[str, TraceDestination] = {}
 """The traces that began in a run of ours, and may not be sent yet."""
 
 _ended: set[str] = set()
@@ -142,7 +142,7 @@ def remember_destination(uri: str | None) -> None:
         _destination = now, uri
 
 
-def begin(trace_id: str, place: Place | None, users: Callable[[], str]) -> None:
+def begin(trace_id: str, destination: TraceDestination | None, users: Callable[[], str]) -> None:
     """Note where a trace begins: in a run of ours, or (None) in the user's own code.
 
     One for which the user has named an experiment of another store, by
@@ -150,11 +150,11 @@ def begin(trace_id: str, place: Place | None, users: Callable[[], str]) -> None:
     ``users`` gives the tracking URI that the user has set.
     """
     _dispatch(users)
-    if place is None:
+    if destination is None:
         return
-    remember_destination(place.uri)
-    if _destination[0] is None or _destination[1] == place.uri:
-        _began[trace_id] = place
+    remember_destination(destination.uri)
+    if _destination[0] is None or _destination[1] == destination.uri:
+        _began[trace_id] = destination
 
 
 def _dispatch(users: Callable[[], str]) -> None:
@@ -176,13 +176,13 @@ def settle() -> None:
     """
     _flush_batches()
     slow = [exporter for exporter in list(_exporters) if not _is_sent(exporter)]
-    places = set(_began.values())
-    for place in places:
+    destinations = set(_began.values())
+    for destination in destinations:
         if slow:
-            place.report(
+            destination.report(
                 f"traces are still being sent after {Circuit.budget:g} s; they may be lost"
             )
-        place.report_lost()
+        destination.report_lost()
     if not slow:
         for trace_id in _ended_before:
             _began.pop(trace_id, None)

@@ -16,6 +16,7 @@ from pytest_armory.cli import main as commands
 from pytest_armory.plugin import fixture_params, hooks
 from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.running import RunningHooks
+from pytest_armory.session import leases
 
 TESTS = """
     import pytest
@@ -210,34 +211,169 @@ def test_gates_are_judged_where_tracking_cannot_begin(evals: Evals) -> None:
     result.stdout.fnmatch_lines(["armory: warning: tracking failed in *"])
 
 
-STEPS = {
-    "store": "pytest_armory.plugin.attempts.Attempts.prepare",
-    "lease": "pytest_armory.session.leases.hold",
-    "recovery": "pytest_armory.session.recovery.recover_dead",
-    "touch": "pytest_armory.session.leases.Lease.touch",
-    "journal": "pytest_armory.session.leases.Lease.write_journal",
-    "resuming": "pytest_armory.plugin.resuming.Resuming.close_left_open",
+def failing(name: str) -> Callable[..., object]:
+    """A function of ours that fails, and says where."""
+
+    def fails(*_: object, **__: object) -> object:
+        raise ZeroDivisionError(f"in {name}")
+
+    return fails
+
+
+# The same in processes of their own: workers, or all.
+FAIL_THERE = """
+    from pkgutil import resolve_name
+    import pytest
+    import pytest_armory.plugin.tracked
+    def failing(name):
+        def fails(*_, **__): raise ZeroDivisionError(f"in {{name}}")
+        return fails
+    def pytest_configure(config):
+        for name, target in {steps!r}.items() if {condition} else ():
+            holder, _, attribute = target.rpartition(".")
+            setattr(resolve_name(f"pytest_armory.{{holder}}"), attribute, failing(name))
+    @pytest.fixture
+    def accuracy(): return {accuracy}
+"""
+IN_WORKERS = 'hasattr(config, "workerinput")'
+
+Steps = dict[str, str]
+"""Functions of the package, by names for them."""
+
+
+def check_said(result: pytest.RunResult, steps: Steps) -> None:
+    """Each failure is in the summary, once."""
+    output = result.stdout.str()
+    assert {name: output.count(f"Error: in {name}") for name in steps} == dict.fromkeys(steps, 1)
+
+
+def run_failing(evals: Evals, here: Steps, in_workers: Steps, *args: str) -> pytest.RunResult:
+    """Run a session in which all these functions fail."""
+    failures = FAIL_THERE.format(steps=in_workers, condition=IN_WORKERS, accuracy=0.25)
+    evals.pytester.makepyfile(conftest=failures)
+    sys.modules.pop("conftest", None)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, target in here.items():
+            patch.setattr(f"pytest_armory.{target}", failing(name))
+        result = evals.run(*(["-n1"] if in_workers else []), *args)
+    leases._close_held()  # which a later session in this process would have already
+    check_said(result, {**here, **in_workers})
+    return result
+
+
+START = {
+    "source": "provenance.source_tags",
+    "command": "provenance.command_line",
+    "checkout": "provenance.checkout_parts",
+    "reproduce": "plugin.tracked.command_parts",
+    "signals": "plugin.tracked.before_termination",
+    "lease": "session.leases.hold",
+    "files": "session.reproduce.environment_text",
+    "recovery": "session.recovery.recover_dead",
+    "plan": "session.ledger.Ledger.take_plan",
 }
+START_OF_RUNNING = {
+    "store": "plugin.attempts.Attempts.prepare",
+    "import": "plugin.judging.prepare",
+    "gates": "plugin.running.count_gates",
+    "left open": "plugin.resuming.Resuming.close_left_open",
+    "body": "plugin.attempts.Attempts.begin_body",
+    "repeats": "plugin.running.number_of_repeats",
+}
+WHOLE_START = {"begin": "plugin.process.Process.begin"}
+ON_THE_WAY = {
+    "touch": "session.leases.Lease.touch",
+    "journal": "session.leases.Lease.write_journal",
+}
+AT_NODES = {"done": "plugin.process.Process.find_done"}
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_step_that_fails_leaves_the_others(evals: Evals, step: str) -> None:
+@pytest.mark.parametrize(
+    ("here", "in_workers"),
+    [
+        ({**START, **START_OF_RUNNING}, {}),
+        ({**WHOLE_START, "resuming": "plugin.running.RunningHooks._resume"}, {}),
+        (ON_THE_WAY, {}),
+        ({**START, **AT_NODES}, {**START_OF_RUNNING, "worker's lease": START["lease"]}),
+        (WHOLE_START, {"worker's plan": "plugin.wire.attach_plan", **ON_THE_WAY}),
+    ],
+    ids=["steps", "whole", "way", "n1-steps", "n1-whole"],
+)
+def test_each_step_of_the_start_may_fail(evals: Evals, here: Steps, in_workers: Steps) -> None:
+    """The others are done all the same: the baseline is looked up, and the gate judged by it."""
     evals.write("""
         import pytest
         @pytest.mark.evaluation(baseline={"accuracy": "-0"})
         def test_a(evaluation_run, accuracy): evaluation_run.log_metrics({"accuracy": accuracy})
     """)
-    conftest = "import pytest\n@pytest.fixture\ndef accuracy(): return {}"
-    evals.pytester.makepyfile(conftest=conftest.format(1))
+    evals.pytester.makeconftest("import pytest\n@pytest.fixture\ndef accuracy(): return 1")
     evals.run().assert_outcomes(passed=1)
-    evals.pytester.makepyfile(conftest=conftest.format("0.25"))
-    sys.modules.pop("conftest", None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(STEPS[step], lambda *_, **__: 1 / 0)
-        result = evals.run("--armory-baseline=latest")
+    result = run_failing(evals, here, in_workers, "--armory-baseline=latest")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["warning: tracking failed in *: ZeroDivisionError: *"])
     assert len(evals.read()) == 4
+    evals.check_accounted(2)
+
+
+END = {
+    "summary": "plugin.ending._write_summary",
+    "page": "plugin.ending.SessionEnd._with_page",
+    "remarks": "plugin.xdist.share_remarks",
+    "release": "session.leases.Lease.release",
+}
+END_OF_RUNNING = {
+    "left open": "store.client.Store.close_left_open",
+    "traces": "plugin.mlflow_fixtures.MlflowFixtures.settle",
+    "flush": "store.client.Store.flush",
+}
+
+
+@pytest.mark.parametrize(
+    ("here", "in_workers"),
+    [({**END, **END_OF_RUNNING}, {}), (END, {**END_OF_RUNNING, "lease": END["release"]})],
+    ids=["one", "n1"],
+)
+def test_each_step_of_the_end_may_fail(evals: Evals, here: Steps, in_workers: Steps) -> None:
+    evals.write(TESTS.replace("assert 0", "pass"))
+    for args, status in (((), 0), (("--armory-strict",), 1)):
+        result = run_failing(evals, here, in_workers, "--armory-html=page.html", *args)
+        result.assert_outcomes(passed=2, skipped=1)
+        assert result.ret == status
+        result.stdout.fnmatch_lines(["2 evaluations: 2 passed, tracked to *"])
+    assert {run.info.status for run in evals.sessions()} == {"FINISHED"}
+    evals.check_accounted(4)
+
+
+FINISH = {
+    "samples": "track.writer.RunWriter.sample_results",
+    "changed": "plugin.judging.changed_data_of",
+    "known": "plugin.attempts.Attempts.describe",
+}
+
+
+@pytest.mark.parametrize("what", ["parts", "write"])
+def test_an_attempt_whose_end_fails(evals: Evals, what: str) -> None:
+    """What became of it is stored; of one that was run again inside of its own report, too."""
+    pytest.importorskip("pytest_retry")
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        @pytest.mark.flaky(retries=1)
+        @pytest.mark.parametrize("eps", [3])
+        def test_a(eps, tries=[]):
+            tries.append(1)
+            assert len(tries) > 1
+        def test_b(): raise KeyboardInterrupt
+    """)
+    steps = FINISH if what == "parts" else {"end": "plugin.attempts.Attempts._write_result"}
+    evals.pytester.makeconftest(FAIL_THERE.format(steps=steps, condition=True, accuracy=1))
+    result = evals.run("-p", "no:xdist", "-p", "pytest-retry", subprocess=True)
+    check_said(result, steps)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    evals.check_accounted(3)
+    runs = [run for run in evals.read() if "armory.attempt" in run.data.tags]
+    found = sorted((run.data.tags["armory.outcome"], run.data.params.get("eps")) for run in runs)
+    eps = None if what == "parts" else "3"
+    assert found == [("failed", eps), ("interrupted", None), ("passed", eps)]
 
 
 def test_values_that_cannot_be_turned_into_text(evals: Evals) -> None:
@@ -335,6 +471,7 @@ class ExecutionThatFails(fixture_params._Execution):
 
 INSIDE = {
     "repeats": "pytest_armory.plugin.repeating._has_failed",
+    "start_run": "pytest_armory.store.active_run._place_for",
     "fixture": "pytest_armory.plugin.hooks._remark_unmarked",
     "remarks": "pytest_armory.plugin.hooks.remark_lines",
 }
@@ -344,15 +481,17 @@ INSIDE = {
 def test_code_of_ours_inside_of_a_test(
     evals: Evals, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a body that repeats, our fixture's teardown, its request for another; in the remarks."""
+    """In a body that repeats, ``start_run``, our fixture's teardown, its request for another."""
     evals.write("""
-        import pytest
+        import mlflow, pytest
         @pytest.fixture
         def data(): return 1
         @pytest.fixture
         def more(request, data): return request.getfixturevalue("data")
         @pytest.mark.evaluation(repeats=2)
-        def test_a(request): request.getfixturevalue("more")
+        def test_a(request):
+            request.getfixturevalue("more")
+            with mlflow.start_run(nested=True): pass
         def test_b(evaluation_run): evaluation_run.log_metrics({"a": 1})
     """)
     if what == "request":
@@ -361,5 +500,5 @@ def test_code_of_ours_inside_of_a_test(
         monkeypatch.setattr(INSIDE[what], lambda *_: 1 / 0)
     result = evals.run()
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
+    result.stdout.fnmatch_lines(["*warning: *: ZeroDivisionError: *"])
     evals.check_accounted(1)
