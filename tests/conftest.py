@@ -209,11 +209,11 @@ class Evals:
             off = self.run(*args, track=False, subprocess=subprocess)
         assert off.ret == result.ret
         assert verdicts(off) == verdicts(result)
-        assert told(off.stdout.str()) == told(result.stdout.str())
+        assert printed_verdicts(off.stdout.str()) == printed_verdicts(result.stdout.str())
 
 
-def told(output: str) -> set[tuple[str, str]]:
-    """Which verdict pytest has told of which test, as far as it came; of a session with ``-v``."""
+def printed_verdicts(output: str) -> set[tuple[str, str]]:
+    """Which verdict pytest has printed of which test so far; of a session with ``-v``."""
     word = r"(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)"
     in_process = re.findall(rf"^(\S+::\S+) {word}", output, re.MULTILINE)
     of_workers = re.findall(rf"^\[gw\d+\] \[ *\d+%\] {word} (\S+)", output, re.MULTILINE)
@@ -267,7 +267,7 @@ TOGETHER = {
     "servers": ("test_faults", "test_outages", "test_surroundings", "test_sync"),
     "logins": ("test_credentials", "test_http", "test_login"),
     "examples": ("test_example_evals",),
-    "guests": ("test_guest",),
+    "suites": ("test_own_mlflow",),
 }
 """Files that share what is slow to start; one worker runs them, so that it is started once."""
 

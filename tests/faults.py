@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import UNASKED, told
+from conftest import UNASKED, printed_verdicts
 from forked import Command
 
 PATIENCE = 90.0
@@ -62,7 +62,7 @@ class Session:
         """What it is compared with another one by: exit status, verdicts, pytest's last line."""
         status, output = self.wait(), self.output
         last = re.findall(r"^=+ (\d[^=]*) in [\d.]+s.*=$", output, re.MULTILINE)
-        return status, told(output), " ".join(last)
+        return status, printed_verdicts(output), " ".join(last)
 
     def gone(self) -> None:
         """Wait until no process of the group is left."""

@@ -24,8 +24,7 @@ from pytest_armory.report.text import number, plural, printable, seconds
 from pytest_armory.report.trend import Trend
 
 CURVES = 12
-PARAMS = 40
-"""The most parameters of one evaluation that are shown."""
+"""The most curves that are shown."""
 
 COMMANDS = 5
 """The most evaluations whose command stands at the end of a page, besides its line."""

@@ -10,7 +10,7 @@ from pytest_armory.records import EvaluationRecord, fields
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
 from pytest_armory.report.summary import Summary, is_good, latest
 from pytest_armory.report.trend import Trend
-from pytest_armory.session.history import Ran, sessions_of, trend_of
+from pytest_armory.session.history import SessionAttempt, sessions_of, trend_of
 from pytest_armory.session.reproduce import ENVIRONMENT
 from pytest_armory.session.stored_records import is_attempt, is_session
 
@@ -92,7 +92,7 @@ def _entry(record: EvaluationRecord, run: StoredRun | None) -> Entry:
 
 def _trends(store: Store, gated: Sequence[tuple[StoredRun, str]]) -> list[Trend]:
     """The trend of a metric of each run, up to that run."""
-    ran: dict[tuple[str, str], list[Ran]] = {}
+    ran: dict[tuple[str, str], list[SessionAttempt]] = {}
     for run, _ in gated:
         if _key(run) not in ran:
             ran[_key(run)] = sessions_of(

@@ -16,7 +16,7 @@ MOST_RUNS = 20_000
 """The most runs that are read for one history."""
 
 
-class Ran(NamedTuple):
+class SessionAttempt(NamedTuple):
     """An evaluation in one session: its last attempt."""
 
     run: StoredRun
@@ -53,7 +53,7 @@ def histories(
 
 def sessions_of(
     store: Store, nodeid: str, experiment_id: str, sessions: int, until: int | None = None
-) -> list[Ran]:
+) -> list[SessionAttempt]:
     """One evaluation of an experiment in its newest sessions, the oldest first.
 
     ``until`` leaves out what began later, in milliseconds since the epoch.
@@ -64,7 +64,7 @@ def sessions_of(
     return _newest_of_each_session(store, runs, sessions)
 
 
-def trend_of(nodeid: str, metric: str, ran: Sequence[Ran]) -> Trend:
+def trend_of(nodeid: str, metric: str, ran: Sequence[SessionAttempt]) -> Trend:
     """A metric over sessions, which are given the oldest first."""
     points = [
         point_of(one.record, metric, one.run.tags.get("armory.session", ""), one.run.start,
@@ -107,9 +107,12 @@ def _by_experiment(nodeid: str, attempts: Iterable[StoredRun]) -> dict[str, list
 
 def _newest_of_each_session(
     store: Store, attempts: Iterable[StoredRun], sessions: int
-) -> list[Ran]:
+) -> list[SessionAttempt]:
     """The last attempt of each session, the oldest session first, of attempts newest first."""
     newest: dict[str, StoredRun] = {}
     for run in attempts:
         newest.setdefault(run.tags.get("armory.session", ""), run)
-    return [Ran(run, record_of(store, run)) for run in reversed(list(newest.values())[:sessions])]
+    return [
+        SessionAttempt(run, record_of(store, run))
+        for run in reversed(list(newest.values())[:sessions])
+    ]

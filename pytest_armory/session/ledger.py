@@ -9,8 +9,8 @@ from dataclasses import replace
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, name_by_id
+from pytest_armory.records.job_tags import job_end_tag
 from pytest_armory.records.judging_tag import Judging
-from pytest_armory.records.tags import job_end_tag
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import Summary
@@ -263,8 +263,8 @@ class Ledger:
         Another one may end between reading and writing, so the store is read again; not while a
         shard is still to end, which does so itself: of many shards each would read all of them.
         """
-        is_told = self.identity.shared or end.waiting
-        tags = job_end_tag(end, self.identity.shard) if is_told else {}
+        has_end_tag = self.identity.shared or end.waiting
+        tags = job_end_tag(end, self.identity.shard) if has_end_tag else {}
         # The note again, since another job's session run may have replaced ours.
         tags = {**tags, **self._joining.note_tags}
         for _ in range(CLOSINGS):

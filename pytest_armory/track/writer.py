@@ -63,7 +63,7 @@ class RunWriter:
             return
         from pytest_armory.store import milliseconds
 
-        # Once, for what a lost answer stored is not another value; and later than the last, for
+        # Once: what is sent again after a lost response is the same value. And later than the last:
         # MLflow shows the latest, and of several at one time the greatest.
         now = self._last_time = max(milliseconds(), self._last_time + 1)
 

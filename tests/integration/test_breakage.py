@@ -108,7 +108,7 @@ BREAK = {
 @pytest.mark.parametrize("source", BREAK.values(), ids=BREAK)
 @pytest.mark.parametrize("way", [("-p", "no:xdist"), ("-n1",)], ids=["one", "n1"])
 def test_verdicts_stand(evals: Evals, source: str, way: tuple[str, ...]) -> None:
-    """What cannot be stored meanwhile is told; nothing else is different."""
+    """What cannot be stored meanwhile is reported; nothing else is different."""
     evals.write(dedent(HEAD) + dedent(source))
     result = evals.run(*way, subprocess=True)
     attempts = sum(result.parseoutcomes().values())
@@ -120,7 +120,7 @@ def test_verdicts_stand(evals: Evals, source: str, way: tuple[str, ...]) -> None
 
 
 def test_what_a_wide_fixture_sets_is_gone_with_it(evals: Evals) -> None:
-    """It finds what is lent to its first test, and puts that back in the end."""
+    """It finds the variables that its first test was given, and restores these in the end."""
     evals.write(
         """
         import os, pytest

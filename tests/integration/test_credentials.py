@@ -245,7 +245,7 @@ def test_syncing_to_mantik(
 
 
 @pytest.mark.parametrize("status", [200, 302, 307])
-def test_a_delivery_to_another_origin_carries_no_credentials(
+def test_an_upload_to_another_origin_carries_no_credentials(
     evals: Evals,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Evals, told
+from conftest import Evals, printed_verdicts
 from faults import PATIENCE, Session
 from loopback import Handler
 from mlflow import MlflowClient
@@ -233,9 +233,9 @@ def test_killed_for_good(
     assert "RUNNING" in before.values()
     if way == ONE:
         assert commands.main(["recover"]) == 0
-        told = capsys.readouterr().out
-        assert "test_long, interrupted" in told
-        assert "at work on this machine" in told
+        printed = capsys.readouterr().out
+        assert "test_long, interrupted" in printed
+        assert "at work on this machine" in printed
     else:
         result = evals.run("-k", "test_done")
         result.stdout.fnmatch_lines(["session * was killed: closed 2 runs it left open"])
@@ -258,12 +258,15 @@ def test_killed_for_good(
 
 
 def check_killed_as_off(killed: Session, start: Start, mark: str, *args: str) -> None:
-    """What pytest has told until it was killed is what it tells with the plugin off."""
+    """What pytest has printed until it was killed is what it prints with the plugin off."""
     off = start(*args, track=False)
     off.wait_for(mark)
     deadline = time.monotonic() + PATIENCE
-    while not told(off.output) >= told(killed.output) and time.monotonic() < deadline:
-        time.sleep(0.1)  # of several workers one may be ahead of what is told
+    while (
+        not printed_verdicts(off.output) >= printed_verdicts(killed.output)
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.1)  # of several workers one may be ahead of what is printed
     off.send(signal.SIGKILL)
     off.gone()
     assert off.end == killed.end
@@ -517,17 +520,17 @@ def test_runs_of_another_machine_are_named_and_left(
     for lease in leases(evals):  # as if the database had been copied here
         lease.unlink()
     assert commands.main(["recover"]) == 0
-    told = capsys.readouterr().out
-    assert "nothing to close" in told
-    assert "2 open runs of " in told
+    printed = capsys.readouterr().out
+    assert "nothing to close" in printed
+    assert "2 open runs of " in printed
     (session_id,) = {run.data.tags["armory.session"] for run in evals.read()}
-    assert f"pytest-armory recover --session {session_id}" in told
+    assert f"pytest-armory recover --session {session_id}" in printed
     assert commands.main(["recover", "--session", session_id]) == 0
     assert "RUNNING" not in {run.info.status for run in evals.read()}
     assert commands.main(["sessions"]) == 0
-    told = capsys.readouterr().out
-    assert "interrupted" in told
-    assert "1 passed, 1 interrupted" in told
+    printed = capsys.readouterr().out
+    assert "interrupted" in printed
+    assert "1 passed, 1 interrupted" in printed
 
 
 DYING = """
@@ -630,6 +633,6 @@ def test_what_never_ran_is_not_counted_if_no_worker_lived_to_report_a_test(evals
     """)
     result = evals.run(*args)
     result.stdout.fnmatch_lines(
-        ["1 evaluation: 1 crashed, tracked to *", "no worker lived to say which of the 6 *"]
+        ["1 evaluation: 1 crashed, tracked to *", "no worker has reported which of the 6 *"]
     )
     evals.check_invariant(result, 1, *args)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Evals, told, verdicts
+from conftest import Evals, printed_verdicts, verdicts
 from faults import Session
 from loopback import Handler
 from mlflow import MlflowClient
@@ -254,7 +254,7 @@ def test_limits_of_xdist(evals: Evals, args: tuple[str, ...]) -> None:
         return
     off = evals.run(*args, track=False)
     assert off.ret == result.ret
-    both = told(off.stdout.str()) | told(result.stdout.str())
+    both = printed_verdicts(off.stdout.str()) | printed_verdicts(result.stdout.str())
     assert len(both) == len(dict(both)) >= 2  # which ran depends on when workers hear of the end
 
 

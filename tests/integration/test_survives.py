@@ -1,4 +1,4 @@
-"""What tests and machines do to a session besides dying: forks, locks, crowds, absurd values."""
+"""What tests and machines do to a session besides killing it: forks, locks, extreme values."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_what_the_controller_keeps_of_an_evaluation(evals: Evals) -> None:
 
 
 def test_a_database_locked_for_good(evals: Evals) -> None:
-    """The budget is waited for once: after that nobody waits, and what is lost is told."""
+    """The budget is waited for once: after that nothing waits, and what is lost is reported."""
     evals.write("""
         import pytest
         @pytest.mark.evaluation

@@ -1,7 +1,7 @@
-"""A guest in MLflow's house: what the user set up stands, and what he logs goes where he sent it.
+"""Suites that use MLflow themselves: what they set up stands, and what they log goes where it did.
 
 Each situation runs with tracking off and on, in one process and in two, and some over HTTP;
-:mod:`guests` says what is compared.
+:mod:`mlflow_suites` says what is compared.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from guests import Group, Ours, Outcome, Situation, Suites, differences, evaluations_of
+from mlflow_suites import Group, Ours, Outcome, Situation, Suites, differences, evaluations_of
 
 # ---------------------------------------------------------------- 1. tracing
 
@@ -1746,7 +1746,7 @@ def suites(
 ) -> Suites:
     """Each session runs once for all the situations in it."""
     server: Callable[[], str] = lambda: request.getfixturevalue("mlflow_server")  # noqa: E731
-    return Suites(tmp_path_factory.mktemp("guests"), database_template, fork_server, server)
+    return Suites(tmp_path_factory.mktemp("suites"), database_template, fork_server, server)
 
 
 @pytest.mark.parametrize(("group", "situation", "way"), TABLE)

@@ -94,7 +94,7 @@ class Situation:
     moved: Sequence[str] = ()
     """Parameters, metrics and traces that belong to an evaluation's run where there is one."""
     http: bool = False
-    """Whether it runs over HTTP too; it names no experiment, for a server has many guests."""
+    """Whether it runs over HTTP too; it names no experiment, for others use the server too."""
 
     def expected(self, way: str) -> dict[str, Described]:
         """What the evaluations are to hold that are named."""
