@@ -26,7 +26,7 @@ from pytest_armory.store.database import (
 )
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.mocked import mocked_part, remember_originals
-from pytest_armory.store.own_json import watch_json, with_own_json
+from pytest_armory.store.own_requests import as_own, keep_apart
 from pytest_armory.store.retrying import retried
 from pytest_armory.store.translation import MockedError, retries_exhausted, translated
 
@@ -101,7 +101,7 @@ class Connection:
         self._check_process()
         self._check_mocks(doing)
         circuit = circuit or self.circuit
-        work = with_own_json(work)
+        work = as_own(work)
         try:
             with translated(doing, self.where):
                 if not self.destination.is_remote:
@@ -123,7 +123,7 @@ class Connection:
     def call_without_budget(self, doing: str, work: Callable[[], T]) -> T:
         """Do one call without a budget; the circuit breaker is not involved."""
         with translated(doing, self.where):
-            return with_own_json(work)()
+            return as_own(work)()
 
     def not_mlflow(self, doing: str, answer: str) -> StoreUnreachableError:
         """The error for a response that MLflow's client accepts, but no MLflow server sends."""
@@ -145,7 +145,7 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
 
     if database is None:
         client = MlflowClient(str(destination.uri))
-        watch_json()
+        keep_apart()
         remember_originals()
         return str(destination.uri), client
     uri = destination.uri or sqlite_uri(database)

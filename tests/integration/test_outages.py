@@ -332,6 +332,33 @@ def test_nobody_listens(evals: Evals, mlflow_server: str, name: str) -> None:
     check_brought(evals, mlflow_server, name)
 
 
+LOGGING = """
+    import logging, pytest
+    from mlflow import MlflowClient
+    from pytest_armory import track_metrics
+    @pytest.mark.evaluation(name="{name}")
+    def test_a(caplog):
+        track_metrics({{"a": 1}})
+        assert [*caplog.get_records("setup"), *caplog.records] == []
+    @pytest.mark.evaluation(name="{name}")
+    def test_own(caplog, evaluation_run):
+        if evaluation_run.url:
+            MlflowClient().search_experiments()
+            assert "urllib3.connectionpool" in [one.name for one in caplog.records]
+"""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_tests_log_has_nothing_of_our_requests(
+    evals: Evals, mlflow_server: str, name: str, is_there: bool
+) -> None:
+    """A test may assert that nothing was logged; what its own requests log is there."""
+    evals.write(LOGGING.format(name=name))
+    url = mlflow_server if is_there else f"http://127.0.0.1:{free_port()}"
+    result = evals.run("--armory-tracking-uri", url, "-o", "log_level=DEBUG")
+    result.assert_outcomes(passed=2)
+
+
 @pytest.mark.parametrize("requests", [1, 3, 5, 6, 8, 11])
 def test_a_server_that_dies_in_the_middle(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str, requests: int

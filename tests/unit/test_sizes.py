@@ -138,7 +138,7 @@ def test_a_fixture_that_patches_json_changes_nothing() -> None:
         for path, _, tree in parsed(PACKAGE)
         for node in ast.walk(tree)
         if isinstance(node, ast.Import) and "json" in [name.name for name in node.names]
-        if not path.startswith("cli/") and path != "store/own_json.py"  # which stands for it
+        if not path.startswith("cli/") and path != "store/own_requests.py"  # which stands for it
     ]
     assert found == []
 
