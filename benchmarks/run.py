@@ -372,7 +372,9 @@ def engine(folder: Path, rounds: int) -> Rows:  # noqa: ARG001 - as the others
         def compute(self) -> float:
             return 0.0
 
-    def compared(batches: list[tuple[object, object]], model: Callable[..., object]) -> list[float]:
+    def compared(
+        batches: list[tuple[object, object]], model: Callable[..., object], times: int
+    ) -> list[float]:
         metric = Count()
 
         def loop() -> None:
@@ -389,15 +391,15 @@ def engine(folder: Path, rounds: int) -> Rows:  # noqa: ARG001 - as the others
             return Taken(time.perf_counter() - started, time.process_time() - before)
 
         variants = {"ours": lambda: seconds(ours), "loop": lambda: seconds(loop)}
-        found = interleaved(variants, rounds * 5)
+        found = interleaved(variants, times)
         return [statistics.median(taken.wall for taken in found[name]) for name in variants]
 
     tiny = [(np.ones((4, 3)), np.ones(4))] * 10_000
-    ours, loop = compared(tiny, lambda x: x)
+    ours, loop = compared(tiny, lambda x: x, rounds * 5)
     rng = np.random.default_rng(0)
     weights = rng.random((1024, 1024), dtype="float32")
     large = [(rng.random((2000, 1024), dtype="float32"), np.ones(2000)) for _ in range(100)]
-    big, plain = compared(large, lambda x: x @ weights)
+    big, plain = compared(large, lambda x: x @ weights, rounds)
     return [
         {
             "case": "engine, 10,000 tiny batches",
