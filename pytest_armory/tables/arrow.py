@@ -23,9 +23,13 @@ SAMPLE, GROUP, REPEAT = "sample", "group", "repeat"
 
 @dataclass
 class Sheet:
-    """Rows that lie side by side: those of scores that were measured on the same samples."""
+    """Rows that lie side by side: those of scores that were measured on the same samples.
+
+    ``dataset`` is the name of their data, empty where none was given.
+    """
 
     count: int
+    dataset: str
     labels: dict[str, Any]
     scores: dict[str, Any]
     columns: dict[str, Any] = field(default_factory=dict)
@@ -35,6 +39,7 @@ class Sheet:
         shared = self.columns.keys() & other.columns.keys()
         return (
             self.count == other.count
+            and (not self.dataset or other.dataset in ("", self.dataset))
             and self.labels.keys() == other.labels.keys()
             and all(_are_equal(self.labels[name], other.labels[name]) for name in self.labels)
             and all(_are_equal(self.columns[name], other.columns[name]) for name in shared)
@@ -42,6 +47,7 @@ class Sheet:
 
     def join(self, other: Sheet) -> None:
         """Add another one's scores and columns."""
+        self.dataset = self.dataset or other.dataset
         self.scores |= other.scores
         self.columns |= other.columns
 
@@ -51,10 +57,10 @@ def to_arrow(table: SampleTable, *, is_partial: bool = False) -> Any:
 
     Columns: ``sample``; ``group`` and ``repeat`` where there are any; a float for each score;
     ``target`` and ``prediction``; the user's own. Scores that were measured on the same samples
-    lie side by side, others below one another: there null says that a row has no such score, and
-    NaN that the sample has no value. The schema's metadata says under ``armory`` which columns
-    are scores, which of them are errors, of which evaluation they are, and whether the evaluation
-    had ended; without secrets.
+    lie side by side, others, and those of another dataset, below one another: there null says that
+    a row has no such score, and NaN that the sample has no value. The schema's metadata says under
+    ``armory`` which columns are scores, which of them are errors, of which evaluation they are, and
+    whether the evaluation had ended; without secrets.
     """
     pyarrow = import_module("pyarrow")
     sheets = _sheets(table)
@@ -120,7 +126,8 @@ def _sheet_of(part: SampleRows) -> Sheet:
         column.pad(part.count)
         columns[name] = column.array(part.count)
     scores = {name: part.score_array(name) for name in part.scores}
-    return Sheet(part.count, labels, scores, columns)
+    dataset = part.dataset if part.dataset != part.source else ""  # which stands for none
+    return Sheet(part.count, dataset, labels, scores, columns)
 
 
 def _are_equal(first: Any, second: Any) -> bool:

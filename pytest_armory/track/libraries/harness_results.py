@@ -72,6 +72,7 @@ def _samples(
                 scores,
                 [row["doc_id"] for row in chosen],
                 columns=plain_columns(
+                    input=[text_of(row.get("doc")) for row in chosen],
                     target=[text_of(row.get("target")) for row in chosen],
                     prediction=[_answer(row.get("filtered_resps")) for row in chosen],
                 ),

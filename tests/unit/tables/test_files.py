@@ -20,16 +20,20 @@ from pytest_armory.tables.files import read_parquet, sample_files, table_json, w
 NAN = float("nan")
 
 
+_OWN = ("ids", "groups", "data")
+
+
 def table_of(*parts: dict[str, Any], repeats: int = 1) -> SampleTable:
     """A table with the rows of several calls; names in upper case are scores."""
     table = SampleTable()
     for repeat in range(repeats):
         for part in parts:
             scores = {name: array("d", values) for name, values in part.items() if name.isupper()}
-            columns = {n: v for n, v in part.items() if n.islower() and n not in ("ids", "groups")}
+            columns = {n: v for n, v in part.items() if n.islower() and n not in _OWN}
             rows = table.rows_of_scores(list(scores))
             rows.add(scores, ids=part.get("ids"), groups=part.get("groups"), columns=columns)
             rows.is_complete = True
+            rows.dataset = part.get("data", "")
         if repeat < repeats - 1:
             table.begin_repeat()
     return table
@@ -41,6 +45,15 @@ TABLES: dict[str, tuple[SampleTable, int]] = {
     "one part": (table_of({**ONE, "target": [1, 2, 3], "prediction": ["x", None, "z"]}), 3),
     "positions": (table_of({"A": [1, 0]}), 2),
     "side by side": (table_of(ONE, {**LABELS, "C": [1, 2, 3]}), 3),
+    "side by side, one with the name of its data": (
+        table_of(ONE, {**LABELS, "C": [1, 2, 3], "data": "x"}), 3,
+    ),
+    "other data": (
+        table_of(
+            {**ONE, "data": "x"}, {**LABELS, "C": [1] * 3}, {**LABELS, "D": [1] * 3, "data": "y"}
+        ),
+        6,
+    ),
     "other ids": (table_of(ONE, {"C": [1, NAN], "ids": ["a", "z"], "note": ["x", "y"]}), 5),
     "ids of two kinds": (table_of(ONE, {"C": [1, 0]}), 5),
     "columns that differ": (
