@@ -254,11 +254,17 @@ class SampleTable:
         return numpy.concatenate(ids), numpy.concatenate(values)
 
     def rows_of(self, source: str, scores: Sequence[str], dataset: str = "") -> SampleRows:
-        """The rows of an evaluation, dropped first if it was run before; or new ones."""
-        for part in self.parts:
-            if part.source == source and list(part.scores) == list(scores):
+        """The rows of an evaluation, dropped first if it was run before; or new ones.
+
+        Rows of other scores are dropped too where it had some of these before.
+        """
+        for part in [part for part in self.parts if part.source == source]:
+            if list(part.scores) == list(scores):
                 part.restart()
                 return part
+            if part.scores.keys() & set(scores):
+                part.restart()
+                self.parts = [one for one in self.parts if one is not part or part.count]
         return self._opened(SampleRows(scores, source=source, dataset=dataset, repeat=self._repeat))
 
     def rows_of_scores(self, scores: Sequence[str]) -> SampleRows:

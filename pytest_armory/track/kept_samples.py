@@ -42,11 +42,13 @@ class SampleResults:
 
 
 class EngineRows:
-    """The rows of one evaluation of the engine, by the names that its scores have in MLflow."""
+    """The rows of one evaluation of the engine, by the names that it gave its scores.
 
-    def __init__(self, table: SampleTable, rows: SampleRows, names: Mapping[str, str]) -> None:
-        self._table, self._rows = table, rows
-        self._names = names
+    Those that they have in MLflow may change while rows are added.
+    """
+
+    def __init__(self, table: SampleTable, rows: SampleRows, given: Sequence[str]) -> None:
+        self._table, self._rows, self._given = table, rows, given
 
     def add(
         self,
@@ -57,8 +59,9 @@ class EngineRows:
         columns: Mapping[str, Any] | None = None,
     ) -> None:
         """Add the rows of a batch."""
-        named = {self._names[name]: values for name, values in scores.items()}
         with self._table.lock:
+            names = zip(self._rows.scores, self._given, strict=True)
+            named = {name: scores[given] for name, given in names}
             self._table.check_scores(named)
             self._rows.add(named, ids=ids, groups=groups, columns=columns)
 
@@ -94,18 +97,30 @@ class KeptSamples:
         with self.table.lock:
             rows = self.table.rows_of(evaluation, list(names.values()), dataset)
         rows.higher_is_worse = {names[name] for name in higher_is_worse}
-        return EngineRows(self.table, rows, names)
+        return EngineRows(self.table, rows, scores)
 
     def _own_name(self, score: str, evaluation: str) -> str:
         first, *_ = self._metrics.measured_by(score) or [evaluation]
         return score if first == evaluation else legal_key(f"{evaluation}/{score}")
 
-    def complete(self, evaluation: str, renamed: Mapping[str, str]) -> None:
-        """Note that an evaluation has ended; ``renamed`` are metrics that another one has."""
-        for rows in self.table.parts:
-            if rows.source == evaluation:
-                rows.rename(renamed)
-                rows.is_complete = True
+    def end(self, evaluation: str, renamed: Mapping[str, str], *, is_partial: bool) -> None:
+        """Note that an evaluation has ended, of all its samples unless ``is_partial``.
+
+        ``renamed`` are metrics that another one has.
+        """
+        with self.table.lock:
+            for rows in self.table.parts:
+                if rows.source == evaluation:
+                    rows.rename(renamed)
+                    rows.is_complete = not is_partial
+            self._name_apart()
+
+    def _name_apart(self) -> None:
+        """Name the scores of what has not ended ``{evaluation}/{score}`` where others have them."""
+        known: set[str] = set()
+        for rows in sorted(self.table.parts, key=lambda rows: not rows.is_complete):
+            rows.rename({n: legal_key(f"{rows.source}/{n}") for n in rows.scores if n in known})
+            known |= rows.scores.keys()
 
     def add(
         self,
@@ -161,6 +176,7 @@ class KeptSamples:
         """
         if not self.table:
             return SampleResults()
+        self._name_apart()
         metrics: dict[str, float] = {}
         datasets: dict[DatasetIdentity, None] = {}
         for rows, name in self.table.each_score():

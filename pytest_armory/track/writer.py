@@ -186,11 +186,14 @@ class RunWriter:
         names: Mapping[str, str],
         functions: Mapping[str, Callable[[Any, Any], object]] | None = None,
         repeated: Collection[str] = (),
+        *,
+        is_partial: bool = False,
     ) -> Mapping[str, str]:
         """Store what an evaluation measured; returns its metrics that another one's name has.
 
         Each with that evaluation: the value is stored as ``{evaluation}/{metric}`` instead.
-        ``functions`` are the metrics that are functions of all predictions, by name.
+        ``functions`` are the metrics that are functions of all predictions, by name. The rows of an
+        evaluation that is partial remain so.
         """
         taken = self.metrics.taken([*numbers, *arrays], evaluation)
         own = {name: legal_key(f"{evaluation}/{name}") for name in taken}
@@ -201,7 +204,7 @@ class RunWriter:
             names=given,
             repeated=[own.get(name, name) for name in repeated],
         )
-        self.samples.complete(evaluation, own)
+        self.samples.end(evaluation, own, is_partial=is_partial)
         if functions:
             from pytest_armory.gates.functions import functions_of
 

@@ -213,6 +213,22 @@ def test_an_evaluation_that_fails_leaves_its_rows_as_partial() -> None:
     assert (table.count, table.is_partial, run.metrics) == (4, True, {})
 
 
+def test_the_rows_of_an_evaluation_that_failed_and_of_one_of_other_scores_are_apart() -> None:
+    failing = evaluation(name="first", metrics={"late": lambda targets, predictions: 1 / 0})
+    more = evaluation(sample_metrics={"accuracy": correct, "again": correct})
+    run = EvaluationRun()
+    with running(run):
+        for _ in range(2):
+            with pytest.raises(EvaluationError, match="division by zero"):
+                Engine(failing).run()
+        Engine(evaluation()).run()
+        Engine(more).run()
+    table = run.writer.samples.table
+    assert table.names == ["first/accuracy", "accuracy", "again"]
+    assert [part.is_complete for part in table.parts] == [False, True]
+    assert run.metrics["accuracy"] == 0.6
+
+
 def test_a_sample_that_is_nan_makes_the_mean_nan() -> None:
     table, metrics = sampled(evaluation(sample_metrics={"a": lambda t, p: t * np.nan}))
     assert metrics["a"] != metrics["a"]
