@@ -43,7 +43,8 @@ def log_library_results(
 def _log(writer: RunWriter, result: LibraryResult, values: MetricValues, stacklevel: int) -> None:
     parts = [part.renamed(_other_names(part, values.numbers)) for part in result.samples]
     means = metric_values({n: mean(v) for part in parts for n, v in part.scores.items()})
-    missing = {name: v for name, v in means.numbers.items() if name not in values.numbers}
+    known = set(means.numbers) if result.is_partial else set(values.numbers)
+    missing = {n: v for n, v in means.numbers.items() if n not in known and v == v}
     for part in parts:
         try:
             _keep(writer, result.source, part)
@@ -58,6 +59,7 @@ def _log(writer: RunWriter, result: LibraryResult, values: MetricValues, stackle
         {**values.numbers, **missing},
         values.arrays,
         {**means.names, **values.names},
+        is_partial=result.is_partial,
     )
     shared = {name: first for name, first in taken.items() if name not in _COUNTS}
     if shared:

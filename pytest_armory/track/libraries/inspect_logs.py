@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from textwrap import shorten
@@ -23,6 +23,9 @@ from pytest_armory.track.libraries.result import (
 )
 from pytest_armory.values import Refused
 
+_HEADERS = ("header.json", "_journal/start.json")
+"""The file that says what was evaluated: of a finished log, and of one that was killed."""
+
 _ZSTANDARD = 93
 """The number of Zstandard among the compressions of ZIP archives."""
 
@@ -31,6 +34,7 @@ def read(value: Any) -> LibraryResult | None:
     """The metrics of each scorer as ``{scorer}/{metric}``, ``samples``, ``errors``; its samples.
 
     A reducer of epochs that is not the mean is part of the name, ``{scorer}/{reducer}/{metric}``.
+    A log that ended early has no metrics, and the samples that were done.
     """
     if isinstance(value, (str, PathLike)):
         value = _from_path(Path(value))
@@ -39,20 +43,15 @@ def read(value: Any) -> LibraryResult | None:
     if not _is_log(value):
         return None
     evaluated, results = member(value, "eval"), member(value, "results")
-    scores = list(member(results, "scores") or [])
     samples = list(member(value, "samples") or [])
-    metrics: dict[str, object] = {}
-    for score in scores:
-        for key, metric in (member(score, "metrics") or {}).items():
-            metrics[f"{_name_of(score)}/{key}"] = member(metric, "value")
-        for count in ("scored_samples", "unscored_samples"):
-            if member(score, count) is not None:
-                metrics[f"{_name_of(score)}/{count}"] = member(score, count)
-    metrics |= _counts(results, samples)
+    is_partial = results is None and member(value, "status") != "success"
+    measured = list(member(results, "scores") or [])
+    scores = _planned(evaluated, samples) if is_partial else measured
+    metrics = {**_measured(measured), **_counts(results, samples)}
     name = str(member(evaluated, "task"))
     dataset = member(member(evaluated, "dataset"), "name") or name
     parts = list(_samples(scores, samples, str(dataset)))
-    return LibraryResult(name, metrics, parts, _note_of(value))
+    return LibraryResult(name, metrics, parts, _note_of(value), is_partial)
 
 
 def _note_of(log: Any) -> str:
@@ -68,6 +67,53 @@ def _is_log(value: Any) -> bool:
     return member(evaluated, "task") is not None and member(value, "status") in (
         *("started", "success", "cancelled", "error"),
     )
+
+
+def _measured(scores: Iterable[Any]) -> dict[str, object]:
+    metrics: dict[str, object] = {}
+    for score in scores:
+        for key, metric in (member(score, "metrics") or {}).items():
+            metrics[f"{_name_of(score)}/{key}"] = member(metric, "value")
+        for count in ("scored_samples", "unscored_samples"):
+            if member(score, count) is not None:
+                metrics[f"{_name_of(score)}/{count}"] = member(score, count)
+    return metrics
+
+
+def _planned(evaluated: Any, samples: Iterable[Any]) -> list[Any]:
+    """What the results of a log without any would have had for scores, without their values."""
+    known = member(evaluated, "scorers") or []
+    planned = {str(member(scorer, "name")): member(scorer, "metrics") for scorer in known}
+    found: dict[tuple[str, str], None] = {}
+    for sample in samples:
+        for scorer, score in (member(sample, "scores") or {}).items():
+            value = member(score, "value")
+            names = value if isinstance(value, Mapping) else [scorer]
+            found |= dict.fromkeys((scorer, str(name)) for name in names)
+    return [
+        {
+            "name": name,
+            "scorer": scorer,
+            "metrics": dict.fromkeys(
+                _planned_metrics(
+                    planned.get(scorer) or planned.get(scorer.rstrip("0123456789")),
+                    "" if name == scorer else name,
+                )
+            ),
+        }
+        for scorer, name in found or dict.fromkeys((scorer, scorer) for scorer in planned)
+    ]
+
+
+def _planned_metrics(definitions: Any, part: str) -> Iterator[str]:
+    """The names of a scorer's metrics, or those of one of the parts of its scores."""
+    entries = [definitions] if isinstance(definitions, Mapping) else definitions or []
+    for entry in entries:
+        name = member(entry, "name")
+        if isinstance(name, str):
+            yield from [] if part else [name.rpartition("/")[2]]
+        elif isinstance(entry, Mapping) and part:
+            yield from _planned_metrics(entry.get(part, entry.get("*")), "")
 
 
 def _counts(results: Any, samples: list[Any]) -> dict[str, object]:
@@ -96,7 +142,9 @@ def _samples(scores: list[Any], samples: list[Any], dataset: str) -> Iterable[Re
         for score in scores
         if member(score, "reducer") in (None, "mean")
     }
-    named = {name: values for name, values in named.items() if any(v == v for v in values)}
+    errors = [member(member(sample, "error"), "message") for sample in samples]
+    valued = {name: values for name, values in named.items() if any(v == v for v in values)}
+    named = valued or (named if any(errors) else {})
     if not named:
         return
     ids = [str(member(sample, "id")) for sample in samples]
@@ -110,7 +158,7 @@ def _samples(scores: list[Any], samples: list[Any], dataset: str) -> Iterable[Re
             input=[text_of(member(sample, "input")) for sample in samples],
             target=[text_of(member(sample, "target")) for sample in samples],
             prediction=[_answer_of(sample) for sample in samples],
-            error=[member(member(s, "error"), "message") for s in samples],
+            error=errors,
         ),
         dataset,
     )
@@ -163,11 +211,12 @@ def _from_archive(path: Path) -> Any:
     try:
         with ZipFile(path) as archive:
             names = archive.namelist()
-            if "header.json" not in names:
-                return Refused(f"the log {path.name} was not finished: it has no header.json")
+            first = next((name for name in _HEADERS if name in names), None)
+            if first is None:
+                return Refused(f"{path.name} is no log of Inspect's")
             parts = [n for n in names if n.startswith("samples/") and n.endswith(".json")]
-            header, *samples = (_read(_content(archive, name)) for name in ("header.json", *parts))
-            return {**header, "samples": samples}
+            header, *samples = (_read(_content(archive, name)) for name in (first, *parts))
+            return {"status": "started", **header, "samples": samples}
     except FileNotFoundError:
         return Refused(f"there is no log at {path}")
     except (BadZipFile, UnreadableError):

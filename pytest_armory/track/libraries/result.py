@@ -37,21 +37,25 @@ class LibraryResult:
 
     ``source`` names what was measured, as an ``Evaluation``'s name does: a second result of that
     source replaces the first, one of another source does not. ``note`` is what its user has to
-    know of it, a sentence without its end.
+    know of it, a sentence without its end. ``is_partial`` says that it ended early: the means of
+    its samples are no metrics.
     """
 
     source: str
     metrics: Mapping[str, object]
     samples: Sequence[ResultSamples] = ()
     note: str = ""
+    is_partial: bool = False
 
     def prefixed(self, prefix: str) -> LibraryResult:
         """The same with a prefix for every name."""
-        return LibraryResult(
-            f"{prefix}/{self.source}",
-            {f"{prefix}/{name}": value for name, value in self.metrics.items()},
-            [part.renamed({n: f"{prefix}/{n}" for n in part.scores}) for part in self.samples],
-            self.note,
+        return replace(
+            self,
+            source=f"{prefix}/{self.source}",
+            metrics={f"{prefix}/{name}": value for name, value in self.metrics.items()},
+            samples=[
+                part.renamed({n: f"{prefix}/{n}" for n in part.scores}) for part in self.samples
+            ],
         )
 
 

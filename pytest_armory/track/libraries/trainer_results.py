@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from pytest_armory.track.libraries.result import LibraryResult, ResultSamples, mean
@@ -29,13 +29,14 @@ def read(value: Any) -> LibraryResult | None:
         return None
     if not any(_LOADER.search(str(name)) for part in parts for name in part):
         return None
-    metrics = {_stable(str(name)): number for part in parts for name, number in part.items()}
-    return LibraryResult("Lightning", metrics)
+    given = {str(name): number for part in parts for name, number in part.items()}
+    return LibraryResult("Lightning", {_stable(name, given): v for name, v in given.items()})
 
 
-def _stable(name: str) -> str:
+def _stable(name: str, given: Container[str]) -> str:
     found = _LOADER.search(name)
-    return name[: found.start()] if found and int(found[1]) == 0 else name
+    plain = name[: found.start()] if found and int(found[1]) == 0 else name
+    return name if plain in given else plain  # one of all loaders has it
 
 
 def _of_prediction(output: Any) -> LibraryResult:

@@ -22,6 +22,7 @@ import pytest
 from mlflow.entities import Run
 
 from pytest_armory.errors import MetricWarning
+from pytest_armory.tables.arrow import to_arrow
 from pytest_armory.track import EvaluationRun, track_evaluation, track_metrics
 from pytest_armory.track.evaluation import running
 from pytest_armory.track.library_log import log_library_results
@@ -329,6 +330,8 @@ def test_names_do_not_depend_on_how_many_scorers_loaders_or_reducers_there_are()
     assert alone <= set(measured(as_objects(inspect_log(epochs=2)))[0])
     loaders = [{"acc/dataloader_idx_0": 0.5}, {"acc/dataloader_idx_1": 0.5}]
     assert set(tracked([{"acc": 0.5}]).metrics) <= set(measured(loaders)[0])
+    of_all = [{**one, "acc": 0.75} for one in loaders]  # logged at the end of the epoch
+    assert measured(of_all)[0] == {**of_all[0], **of_all[1]}
 
 
 def tracked(*results: Any, step: int | None = None) -> EvaluationRun:
@@ -403,13 +406,81 @@ def test_a_path_is_read_only_where_it_names_a_log(
     assert run.metrics == {"accuracy": 0.5}
 
 
-def test_a_log_that_was_broken_off_has_counts_and_no_metrics() -> None:
-    samples = inspect_log()["samples"]
-    samples[3] = {**samples[3], "scores": None, "error": {"message": "429"}}
-    changes = {"status": "error", "error": {"message": "boom"}, "results": None}
-    broken = as_objects(inspect_log(**changes, samples=samples))
+def broken_log(**changes: Any) -> dict[str, Any]:
+    """A log of Inspect's that ended with an error, after three of four samples."""
+    log = inspect_log(status="error", error={"message": "boom"}, results=None, **changes)
+    log["samples"][3] |= {"scores": None, "error": {"message": "429"}}
+    definitions = [{"name": "inspect_ai/accuracy"}, {"name": "inspect_ai/stderr"}]
+    log["eval"] = {**log["eval"], "scorers": [{"name": "match", "metrics": definitions}]}
+    return log
+
+
+def test_a_log_that_was_broken_off_keeps_counts_and_partial_samples() -> None:
+    broken = as_objects(broken_log())
     with pytest.warns(MetricWarning, match="^'sums': its log has the status 'error': boom$"):
-        assert measured(broken) == ({"samples": 3, "errors": 1}, {})
+        run = tracked(broken)
+    table = run.writer.samples.table
+    (rows,) = table.parts
+    assert run.metrics == {"samples": 3, "errors": 1}
+    assert {n: list(v) for n, v in rows.scores.items()} == {
+        "match/accuracy": pytest.approx([1, 0, 1, nan], nan_ok=True)
+    }
+    assert list(rows.columns["error"].values) == [None, None, None, "429"]
+    assert table.is_partial
+    assert not run.writer.samples.results().metrics
+    with pytest.warns(MetricWarning, match="'error': boom"):
+        run = tracked(broken, as_objects(inspect_log(eval={"task": "products"})))
+    assert run.metrics["match/accuracy"] == 0.75
+    assert run.writer.samples.table.names == ["sums/match/accuracy", "match/accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "value", "names"),
+    [
+        ([{"name": "custom/mean"}], "C", ["match/mean"]),
+        ({"a": [{"name": "mean"}], "*": [{"name": "std"}]}, {"a": 1, "b": 0},
+         ["match/a/mean", "match/b"]),
+        ([{"name": "accuracy"}, {"a": [{"name": "mean"}]}], {"a": 1}, ["match/a/mean"]),
+        (None, "C", ["match"]),
+        ([{"name": "accuracy"}], None, ["match/accuracy"]),  # no sample was scored
+    ],
+)  # fmt: skip
+def test_scores_of_a_log_without_results_have_the_names_that_results_give(
+    metrics: Any, value: Any, names: list[str]
+) -> None:
+    log = broken_log()
+    log["eval"]["scorers"] = [{"name": "match", "metrics": metrics}]
+    for sample in log["samples"][:3]:
+        sample["scores"] = {} if value is None else {"match": {"value": value}}
+    with pytest.warns(MetricWarning, match="'error': boom"):
+        run = tracked({"base": log})
+    assert run.writer.samples.table.names == [f"base/{name}" for name in names]
+
+
+def test_the_archive_of_a_log_that_was_killed(tmp_path: Path) -> None:
+    log = broken_log()
+    path = tmp_path / "log.eval"
+    with ZipFile(path, "w") as target:
+        target.writestr("_journal/start.json", json.dumps({"version": 2, "eval": log["eval"]}))
+        target.writestr("samples/q0_epoch_1.json", json.dumps(log["samples"][0]))
+    with pytest.warns(MetricWarning, match="^'sums': its log has the status 'started'$"):
+        run = tracked(path)
+    assert run.metrics == {"samples": 1, "errors": 0}
+    assert run.writer.samples.table.names == ["match/accuracy"]
+    with ZipFile(path, "w") as target:
+        target.writestr("summaries.json", "[]")
+    with pytest.warns(MetricWarning, match="is no log of Inspect's"):
+        assert tracked(path).metrics == {}
+
+
+def test_tasks_whose_samples_have_equal_ids_and_targets_share_no_rows() -> None:
+    rows = [{**row, "doc": {"question": "q"}} for row in HARNESS["samples"]["arc"]]
+    results = dict.fromkeys(("arc", "arc2"), HARNESS["results"]["arc"])
+    run = tracked({**HARNESS, "results": results, "samples": {"arc": rows, "arc2": rows}})
+    found = to_arrow(run.writer.samples.table)
+    assert found["arc/acc"].to_pylist() == [0, 1, None, None]
+    assert found["arc2/acc"].to_pylist() == [None, None, 0, 1]
+    assert found["input"].to_pylist() == ['{"question": "q"}'] * 4
 
 
 def test_a_result_that_comes_again_replaces_and_another_ones_names_are_kept_apart() -> None:
