@@ -114,7 +114,8 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Com
 def _known(verdict: Verdict, attempt: Attempt) -> Verdict:
     """A verdict that is not judged where the metric's value is not known, and says so."""
     reason = attempt.run.writer.metrics.unknown.get(verdict.metric)
-    if reason is None or verdict.state != "failed" or verdict.value is not None:
+    is_known = verdict.value is not None and verdict.value == verdict.value
+    if reason is None or verdict.state != "failed" or is_known:
         return verdict
     if attempt.run.connection.location is None:  # such a session has no summary
         said = f"not judged: {verdict.metric} {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan, nan
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import plural
@@ -31,8 +32,13 @@ def _of_all_repeats(metrics: Mapping[str, float]) -> dict[str, float]:
 def usage_totals(records: Sequence[EvaluationRecord]) -> dict[str, float]:
     """The usage of all attempts, earlier ones too; without what is not known of any of them."""
     used = _usage_of(records)
-    known = {name: [metrics[name] for metrics in used if name in metrics] for name in USAGE}
+    known = {name: [m[name] for m in used if _is_known(m, name)] for name in USAGE}
     return {name: total(values) for name, values in known.items() if values}
+
+
+def _is_known(metrics: Mapping[str, float], name: str) -> bool:
+    """Whether a value was logged, and nothing that is not known was added to it since."""
+    return not isnan(metrics.get(name, nan))
 
 
 def usage_lines(records: Sequence[EvaluationRecord]) -> list[str]:
@@ -54,7 +60,7 @@ def usage_lines(records: Sequence[EvaluationRecord]) -> list[str]:
 def _total(records: Sequence[EvaluationRecord], name: str, form: str) -> str:
     """A total, with the number of attempts of which it is not known; "" without any."""
     used = _usage_of(records)
-    missing = sum(name not in metrics for metrics in used)
+    missing = sum(not _is_known(metrics, name) for metrics in used)
     if missing == len(used):
         return ""
     text = form.format(usage_totals(records)[name])

@@ -17,6 +17,8 @@ class LoggedMetrics:
         """The metrics that a list or an array was logged as: no single value is theirs."""
         self.unknown: dict[str, str] = {}
         """The metrics whose values are not known, and why: no gate judges them."""
+        self.usage: dict[str, float] = {}
+        """What ``track_usage`` has logged."""
         self._steps: dict[str, int] = {}
         self._infinite: set[str] = set()
         self._names: dict[str, str] = {}

@@ -65,6 +65,8 @@ class Repeats:
         self._values: list[dict[str, float]] = [{} for _ in range(number)]
         self._highest: dict[str, int] = {}
         self._with_steps: set[str] = set()
+        self._unknown: list[dict[str, str]] = [{} for _ in range(number)]
+        """The metrics whose values are not known in a repeat, and why."""
         self._inner: set[str] = set()
         """The metrics of runs that the body opens inside its own."""
         self.began = time()
@@ -86,8 +88,15 @@ class Repeats:
         for step, value in enumerate(values):
             self.note(name, value, step)
 
+    def note_unknown(self, reasons: Mapping[str, str]) -> None:
+        """Take in why metrics are not known in this repeat; those that it has are none of them."""
+        values = self._values[self.current]
+        unknown = {n: why for n, why in reasons.items() if math.isnan(values.get(n, math.nan))}
+        self._unknown[self.current].update(unknown)
+
     def note(self, name: str, value: float, step: int) -> None:
         """Take in a value that is stored at a step."""
+        self._unknown[self.current].pop(name, None)
         if not name.startswith(_NO_MEAN):
             known = self._highest.get(name, -1)
             is_last = name not in self._values[self.current] or step >= known
@@ -126,17 +135,20 @@ class Repeats:
         """Store the means, the intervals and what repeated answers are worth, in one request."""
         writer = self._writer
         scores = {name: part.score(name) for part, name in writer.samples.table.each_score()}
+        unknown = {name: why for reasons in self._unknown for name, why in reasons.items()}
         metrics: list[Metric] = []
         for name, score in scores.items():
             metrics += self._by_repeat(name, score)
             metrics += _passes(score, self.number)
         for name, step in self._highest.items():
             values = [known[name] for known in self._values if name in known]
+            values += [math.nan] if name in unknown else []
             mean = total(values) / len(values) if all(map(math.isfinite, values)) else math.nan
             metrics.append((name, mean, step + 1 if name in self._with_steps else self.number))
             if name not in scores and not name.startswith(_NO_INTERVAL):
                 metrics += self._interval(name, values)
         self._note(metrics)
+        writer.metrics.unknown.update(unknown)
         writer.write(metrics=metrics, tags={TAG: str(self.number)})
 
     def store_scores(self) -> None:

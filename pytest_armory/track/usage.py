@@ -32,29 +32,50 @@ def track_usage() -> dict[str, float]:
     ``traces/without_tokens``. What no trace says is not logged, and a gate on it is not judged;
     ``cost`` is not logged either where a trace has tokens and no cost. Of traces that have ended:
     call it after the last answer. In a repeated body it is of this repeat, and of all repeats so
-    far under ``all_repeats/``. Outside every run, and in one that is not tracked, nothing is
-    logged.
+    far under ``all_repeats/``; what one repeat does not know has no mean. What an earlier call
+    knew and this one does not becomes NaN. Outside every run, and in one that is not tracked,
+    nothing is logged.
     """
     run = current_run()
     if run is None:
         return {}
-    logged = run.writer.metrics
-    if run.connection.location is None:
-        logged.unknown.update(dict.fromkeys(USAGE, _UNTRACKED))
-        return {}
-    all_traces, repeats = _traces(run), run.writer.repeats
-    if all_traces is None:
-        logged.unknown.update(dict.fromkeys(USAGE, _UNREAD))
-        return {}
-    began = repeats.began - 1e-3 if repeats is not None else -math.inf  # traces have milliseconds
-    traces = [trace for trace in all_traces if trace.began >= began]
-    usage = summed(traces)
-    if repeats is not None:
-        whole = {f"{ALL_REPEATS}{name}": value for name, value in summed(all_traces).items()}
-        run.writer.log_results(whole, {})
-    missing = {name: _reason(name, traces) for name in USAGE if name not in usage}
+    repeats = run.writer.repeats
+    is_tracked = run.connection.location is not None
+    traces = _traces(run) if is_tracked else None
+    why = _UNREAD if is_tracked else _UNTRACKED
+    if repeats is None:
+        return _log(run, traces, why)
+    _log(run, traces, why, ALL_REPEATS)
+    began = repeats.began - 1e-3  # traces have milliseconds
+    return _log(run, traces and [trace for trace in traces if trace.began >= began], why)
+
+
+def _log(
+    run: EvaluationRun, traces: Sequence[TraceUsage] | None, why: str, prefix: str = ""
+) -> dict[str, float]:
+    """Log the usage of traces, and note what is not known of it; returns it.
+
+    ``why`` says why there are no traces.
+    """
+    logged, repeats = run.writer.metrics, run.writer.repeats
+    usage = {} if traces is None else summed(traces)
+    new = {f"{prefix}{name}": value for name, value in usage.items()}
+    missing = {
+        f"{prefix}{name}": why if traces is None else _reason(name, traces)
+        for name in USAGE
+        if name not in usage
+    }
+    stale = [
+        name
+        for name in missing
+        if logged.values.get(name, math.nan) == logged.usage.get(name)  # no one else's
+    ]
+    if new or stale:
+        run.writer.log_results({**new, **dict.fromkeys(stale, math.nan)}, {})
+    logged.usage.update(new)
     logged.unknown.update(missing)
-    run.writer.log_results(usage, {})
+    if repeats is not None and not prefix:
+        repeats.note_unknown(missing)
     return usage
 
 

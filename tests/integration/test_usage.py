@@ -103,6 +103,47 @@ def test_each_repeat_has_its_own_usage(evals: Evals) -> None:
     assert "used: 21 tokens (15 input, 6 output), cost " in result.stdout.str()
 
 
+def test_what_becomes_unknown_is_no_longer_known(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.write(
+        ASKING.partition("@pytest")[0]
+        + """
+    from pytest_armory import track_metrics
+    models = iter(["gpt-4o-mini", "nobody's model", "gpt-4o-mini"])
+
+    @pytest.mark.evaluation(name="e", at_most={"cost": 5})
+    def test_later():
+        ask(3)
+        track_usage()
+        ask(3, "nobody's model")
+        track_usage()
+
+    @pytest.mark.evaluation(
+        name="e", repeats=3, at_most={"cost": 5, "all_repeats/cost": 5, "tokens/total": 5}
+    )
+    def test_in_a_repeat():
+        ask(3, next(models))
+        track_usage()
+
+    @pytest.mark.evaluation(name="e", repeats=2, at_most={"cost": 5})
+    def test_own():
+        ask(3, "nobody's model")
+        track_usage()
+        track_metrics({"cost": 3})
+    """
+    )
+    result = evals.run(*each_way, subprocess=True)
+    result.assert_outcomes(passed=3)
+    metrics = [evals.run_of(name).data.metrics for name in ("test_later", "test_in_a_repeat")]
+    assert metrics[0]["cost"] != metrics[0]["cost"]
+    assert metrics[1]["cost"] != metrics[1]["cost"]
+    assert metrics[1]["all_repeats/cost"] != metrics[1]["all_repeats/cost"]
+    assert metrics[1]["tokens/total"] == 5
+    assert evals.run_of("test_own").data.metrics["cost"] == 3
+    said = result.stdout.str()
+    assert said.count("not judged: cost is unknown: 1 of ") == 2
+    assert "not judged: all_repeats/cost is unknown: 1 of 3 traces have tokens and no cost" in said
+
+
 def test_sums_and_percentiles() -> None:
     traces = [
         TraceUsage(0, 1, 3, 2, 5, 0.5),
