@@ -3,10 +3,9 @@
     python benchmarks/device.py            # cuda, else mps, else the CPU
     python benchmarks/device.py cuda:1
 
-A module stays where it is and batches move to it; predictions, targets and metrics are where the
-batch came from; modes and gradients are put back; `--armory-devices` gives each worker its GPU, and
-its runs the tag that names it. Exits with 1 if one of them is not so. On the CPU it only shows that
-the script runs.
+A module stays where it is and batches move to it; what metrics get is where the batch came from;
+modes and gradients are put back; `--armory-devices` gives each worker its GPU, and its runs the tag
+that names it. Exits with 1 if one of them is not so. On the CPU it only shows that the script runs.
 """
 
 from __future__ import annotations
@@ -77,8 +76,8 @@ def check_engine(device: torch.device) -> dict[str, bool]:
     net = Net().to(device).train()
     places: set[str] = set()
 
-    def where(targets: torch.Tensor, predictions: torch.Tensor) -> float:
-        places.update((targets.device.type, predictions.device.type))
+    def where(targets: torch.Tensor, predictions: torch.Tensor, inputs: torch.Tensor) -> float:
+        places.update((targets.device.type, predictions.device.type, inputs.device.type))
         return float((predictions.argmax(1) == targets).float().mean())
 
     results = Engine(
@@ -96,7 +95,7 @@ def check_engine(device: torch.device) -> dict[str, bool]:
         "the model's batches are on its device": {seen[0] for seen in net.seen} == {device.type},
         "predictions are made in eval() without gradients": (device.type, False, False) in net.seen,
         "perturbations have gradients": any(seen[2] for seen in net.seen),
-        "metrics get targets and predictions where the batch came from": places == {"cpu"},
+        "metrics get targets, predictions and inputs where the batch came from": places == {"cpu"},
         "a torchmetrics metric on the device agrees with samples": (
             abs(results.metrics["top1"] - results.metrics["accuracy"]) < 1e-6
         ),
@@ -104,6 +103,12 @@ def check_engine(device: torch.device) -> dict[str, bool]:
         "the module has not moved": net.scale.device.type == device.type,
         "a perturbation keeps its size": results.metrics["linf_max"] < 1.1e-3,
     }
+
+
+def own_home(folder: str) -> dict[str, str]:
+    """The environment of a session that tracks into a folder, whatever server is set."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
+    return {**kept, "ARMORY_HOME": folder}
 
 
 WORKERS = """
@@ -135,8 +140,7 @@ def check_workers() -> dict[str, bool]:
         Path(folder, "test_workers.py").write_text(WORKERS, encoding="utf-8")
         options = ["--armory-track", "--armory-devices", "auto", "--basetemp=base"]
         command = [sys.executable, "-m", "pytest", "-q", "-n2", *options]
-        environment = {**os.environ, "ARMORY_HOME": folder}
-        done = subprocess.run(command, cwd=folder, env=environment, check=False)
+        done = subprocess.run(command, cwd=folder, env=own_home(folder), check=False)
         seen = {path.stem: path.read_text() for path in Path(folder, "base").glob("*.seen")}
         client = MlflowClient(sqlite_uri(Path(folder, "mlruns", "mlflow.db")))
         experiment = client.get_experiment_by_name("devices")
@@ -205,9 +209,8 @@ def check_trainers() -> dict[str, bool]:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "test_trainers.py").write_text(TRAINERS, encoding="utf-8")
-        environment = {**os.environ, "ARMORY_HOME": folder}
         command = [sys.executable, "-m", "pytest", "-q", "--armory-track"]
-        done = subprocess.run(command, cwd=folder, env=environment, check=False)
+        done = subprocess.run(command, cwd=folder, env=own_home(folder), check=False)
     return {"results of Lightning's and Hugging Face's trainers are taken": done.returncode == 0}
 
 

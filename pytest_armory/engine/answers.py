@@ -9,9 +9,13 @@ from typing import Any
 
 @dataclass
 class Batch:
-    """One batch on its way: `index` counts from 0, targets are None where there are none."""
+    """One batch on its way: `index` counts from 0, targets are None where there are none.
+
+    `given` are the inputs as the dataset has them, `inputs` the same on the model's device.
+    """
 
     index: int
+    given: Any
     inputs: Any
     perturbed: Any
     targets: Any

@@ -91,10 +91,10 @@ class Meters:
         """Take in a batch with its predictions."""
         for stage, update in self._updates:
             self._place.stage = stage
-            update(predictions, batch.targets, batch.inputs)
+            update(predictions, batch.targets, batch.given)
         for name, score in self._scores.items():
             self._place.stage = f"sample metric {name!r}"
-            score.score(batch.targets, predictions, batch.inputs, batch.count)
+            score.score(batch.targets, predictions, batch.given, batch.count)
         for stage, update in self._comparisons:
             self._place.stage = stage
             update(batch.inputs, batch.perturbed)

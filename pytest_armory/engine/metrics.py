@@ -47,6 +47,7 @@ class IncrementalMetric:
         if self.wants_tensors:
             device = _device_of(self.metric)
             first, second = moved(as_tensors(first), device), moved(as_tensors(second), device)
+            inputs = moved(inputs, device)
         named = {"inputs": inputs} if self.wants_inputs else {}
         self.metric.update(first, second, **named)
 

@@ -57,7 +57,7 @@ def without_gradients(module: Any, call: Callable[..., Any]) -> Callable[..., An
     torch = import_module("torch")
 
     def predict(*args: Any, **kwargs: Any) -> Any:
-        if module.training:
+        if any(part.training for part in module.modules()):
             _to_evaluation_mode(module)
         with torch.no_grad():
             output = call(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import iscoroutine
 from typing import Any
 
@@ -32,10 +32,11 @@ def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
             f"with 'labels', got {describe(batch)}; {RECIPE}, or give arrays as a whole in a "
             "tuple, dataset=(inputs, targets)"
         )
-    pairs = isinstance(batch, list) and all(isinstance(b, tuple) and len(b) == 2 for b in batch)
-    if pairs and not is_collated:
+    rows = next((name for name, are in _ROWS.items() if all(map(are, batch))), None)
+    if rows is not None and isinstance(batch, list) and not is_collated:
         raise RefusedError(
-            f"got a list of {len(batch)} pairs, which may be samples or (inputs, targets); {RECIPE}"
+            f"got a list of {len(batch)} {rows}, which may be samples or (inputs, targets); "
+            f"{RECIPE}"
         )
     if any(isinstance(one, (str, bytes)) for one in batch[:2]):
         raise RefusedError(
@@ -43,6 +44,13 @@ def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
             "for texts without targets write Evaluation(prepare_batch=lambda batch: (batch, None))"
         )
     return batch[0], batch[1] if len(batch) > 1 else None
+
+
+_ROWS: dict[str, Callable[[Any], bool]] = {
+    "pairs": lambda row: isinstance(row, tuple) and len(row) == 2,
+    "mappings": lambda row: isinstance(row, Mapping),
+}
+"""What single samples of a list may be."""
 
 
 def check_pair(prepared: Any) -> tuple[Any, Any]:

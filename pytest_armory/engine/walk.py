@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from textwrap import shorten
@@ -144,8 +144,9 @@ class Walk:
         except BaseException:
             place = self.place.stage, self.place.index
             await calls.cancel()
-            for batch, tasks in waiting:
-                self._record(batch, so_far(tasks))
+            with suppress(Exception):  # of a metric: the run ends with the error that ended it
+                for batch, tasks in waiting:
+                    self._record(batch, so_far(tasks))
             self.place.stage, self.place.index = place
             raise
 
@@ -173,11 +174,11 @@ class Walk:
 
     def _prepared(self, item: Any) -> Batch:
         """A batch as inputs and targets on the model's device, with its perturbed inputs."""
-        inputs, targets = check_pair(self.prepare(item))
-        count = check_lengths(inputs, targets)
+        given, targets = check_pair(self.prepare(item))
+        count = check_lengths(given, targets)
         self.largest = max(self.largest, count)
-        self.origin = first_device(inputs) if self.device is not None else None
-        inputs, targets = moved(inputs, self.device), moved(targets, self.device)
+        self.origin = first_device(given) if self.device is not None else None
+        inputs, targets = moved(given, self.device), moved(targets, self.device)
         perturbed = copied(inputs) if self.copies else inputs
         for index, (stage, perturb) in enumerate(self.perturbations):
             self.place.stage = stage
@@ -185,7 +186,7 @@ class Walk:
             perturbed = _check_perturbed(perturb(perturbed, targets), perturbed)
             self.perturbing[index] += perf_counter() - begun
         self.place.stage = "model"
-        return Batch(self.place.index, inputs, perturbed, targets, count)
+        return Batch(self.place.index, given, inputs, perturbed, targets, count)
 
     def _answered(self, batch: Batch) -> Answers:
         """The output of a model for a batch; a failure is that of all its samples."""
@@ -281,10 +282,11 @@ class Walk:
 
 def _only(batch: Batch, positions: Sequence[int]) -> Batch:
     """The samples of a batch at these positions."""
-    inputs, perturbed, targets = (
-        taken(values, positions) for values in (batch.inputs, batch.perturbed, batch.targets)
+    given, inputs, perturbed, targets = (
+        taken(values, positions)
+        for values in (batch.given, batch.inputs, batch.perturbed, batch.targets)
     )
-    return Batch(batch.index, inputs, perturbed, targets, len(positions))
+    return Batch(batch.index, given, inputs, perturbed, targets, len(positions))
 
 
 def _check_perturbed(perturbed: Any, inputs: Any) -> Any:

@@ -95,6 +95,21 @@ def test_tensors_of_a_batch_move_together() -> None:
     assert moved(batch, None) is batch
 
 
+def test_metrics_get_inputs_where_the_batch_came_from() -> None:
+    def seen(_: Any, predictions: Any, inputs: Any) -> Any:
+        assert (inputs.device.type, predictions.device.type) == ("cpu", "cpu")
+        return inputs[:, 0] % 2 == 0
+
+    found = run(
+        dataset=[(X[:3], None), (X[3:], None)],
+        model=torch.nn.Linear(2, 1, device="meta"),  # a device that every machine has
+        output_transform=lambda output: torch.zeros(len(output)),
+        sample_metrics={"same": seen},
+        metrics={"all": lambda targets, predictions, inputs: float((inputs == X).all())},
+    )
+    assert (found.metrics["same"], found.metrics["all"]) == (1, 1)
+
+
 class Doubles(torch.nn.Module):
     """A module without parameters."""
 
@@ -393,6 +408,22 @@ def test_an_interrupt_in_a_call_leaves_none_under_way() -> None:
     assert found.metrics["right"] == 1
 
 
+def test_an_interrupt_is_none_less_where_a_metric_of_what_was_answered_fails() -> None:
+    async def model(sample: int) -> int:
+        if sample == 8:
+            raise KeyboardInterrupt
+        return sample
+
+    def judged(_: Any, predictions: Any) -> Any:
+        return [True] * 4 if len(predictions) == 4 else 1 / 0
+
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            dataset=([1, 2, 3, 4, 5, 6, 7, 8], [1] * 8), batch_size=4, concurrency=2, model=model,
+            sample_metrics={"judged": judged},
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("model", [Service(fails=(3, 7)), "blocking"])
 def test_calls_that_may_fail(model: Any) -> None:
     def blocking(inputs: list[int]) -> list[int]:
@@ -494,6 +525,20 @@ def test_the_module_behind_a_model_is_evaluated_as_one(kind: Any, model_of: Any)
     assert found.metrics["accuracy"] == 1
     assert module.training
     assert module.dropout.training
+
+
+def test_a_part_of_a_module_that_a_perturbation_leaves_in_training_mode() -> None:
+    module = Chooses()
+
+    def attack(inputs: Any, _: Any) -> Any:
+        module.dropout.train()
+        return inputs
+
+    found = run(
+        dataset=(X, Y), batch_size=2, model=module, perturbations={"attack": attack},
+        sample_metrics={"accuracy": correct},
+    )  # fmt: skip
+    assert found.metrics["accuracy"] == 1
 
 
 def test_an_exported_module_keeps_the_mode_of_its_export() -> None:
