@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from pytest_armory.cli import github, gitlab
 from pytest_armory.cli.rest import HostError
 from pytest_armory.provenance import ci_tags
+from pytest_armory.report.markdown import cut
 from pytest_armory.values import redact_text
 
 _RESERVED = 1000
@@ -43,11 +44,13 @@ class Said(NamedTuple):
     is_well: bool
 
 
-def post_comment(summary: Callable[[int], str], environ: Mapping[str, str] = os.environ) -> Said:
+def post_comment(
+    summary: Callable[[int], str], environ: Mapping[str, str] = os.environ, name: str = ""
+) -> Said:
     """Post the summary as a comment, or edit the one that an earlier job has posted.
 
-    ``summary`` makes Markdown of at most so many characters, or about. Nothing is raised: a
-    comment is no reason to fail a job.
+    ``summary`` makes Markdown of at most so many characters, or about; ``name`` tells this comment
+    from others of the same job. Nothing is raised: a comment is no reason to fail a job.
     """
     host: Host | None = None
     try:
@@ -56,13 +59,13 @@ def post_comment(summary: Callable[[int], str], environ: Mapping[str, str] = os.
             return Said("no comment: this is no job of GitHub Actions or GitLab CI", False)
         if host.number is None:
             return Said("no comment: this job is for no pull or merge request", True)
-        return _post(host, summary(host.limit - _RESERVED), environ)
+        return _post(host, summary(host.limit - _RESERVED), environ, name)
     except HostError as error:
         advice = host.advice(error) if host is not None else ""
         name = host.name if host is not None else "the job"
-        sentence = f"no comment: {name}: {redact_text(str(error))}"
+        sentence = f"no comment: {name}: {' '.join(redact_text(str(error)).split())}"
         return Said(f"{sentence}; {advice}" if advice else sentence, False)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         return Said(f"no comment: the host's answer cannot be read: {error!r}", False)
 
 
@@ -72,8 +75,8 @@ def _host(environ: Mapping[str, str]) -> Host | None:
     return gitlab.job_of(environ) if environ.get("GITLAB_CI") else None
 
 
-def _post(host: Host, summary: str, environ: Mapping[str, str]) -> Said:
-    marker = _marker(environ)
+def _post(host: Host, summary: str, environ: Mapping[str, str], name: str) -> Said:
+    marker = _marker(environ, name)
     text = _within(host, f"{marker}\n{summary}", environ)
     # Only at the start: a reply that quotes our comment has the marker too.
     earlier = next((one for one, body in host.comments() if body.startswith(marker)), None)
@@ -82,11 +85,12 @@ def _post(host: Host, summary: str, environ: Mapping[str, str]) -> Said:
     return Said(f"updated the comment: {host.update(earlier, text)}", True)
 
 
-def _marker(environ: Mapping[str, str]) -> str:
+def _marker(environ: Mapping[str, str], name: str) -> str:
     """The hidden first line, the same in each run of one job, and another in each job."""
     parts = ("GITHUB_WORKFLOW", "GITHUB_JOB") if environ.get("GITHUB_ACTIONS") else ("CI_JOB_NAME",)
-    name = "/".join(re.sub(r"[^\w.]+", "-", environ.get(part, "")) for part in parts)
-    return f"<!-- pytest-armory report {name} -->"
+    words = [*(environ.get(part, "") for part in parts), *filter(None, [name])]
+    job = "/".join(re.sub(r"[^\w.]+", "-", word) for word in words)
+    return f"<!-- pytest-armory report {job} -->"
 
 
 def _within(host: Host, text: str, environ: Mapping[str, str]) -> str:
@@ -95,5 +99,5 @@ def _within(host: Host, text: str, environ: Mapping[str, str]) -> str:
     foot = f"\n<sub>[the job]({page})</sub>\n" if page else "\n"
     if len(text) + len(foot) <= host.limit:
         return text + foot
-    cut = f"\n\n… cut here: {host.name} takes {host.limit:,} characters; the job has all of it.\n"
-    return text[: host.limit - len(cut) - len(foot)].rpartition("\n")[0] + cut + foot
+    said = f"\n\n… cut here: {host.name} takes {host.limit:,} characters; the job has all of it.\n"
+    return cut(text, host.limit - len(foot), said) + foot

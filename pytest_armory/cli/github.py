@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pytest_armory.cli.rest import FORKS, Client, HostError
+from pytest_armory.cli.rest import FORKS, Client, HostError, token_in
 
 LIMIT = 65_536
 """GitHub's limit on a comment, in characters."""
@@ -71,7 +71,7 @@ class GitHub:
 
 def job_of(environ: Mapping[str, str]) -> GitHub:
     """The job that this process runs in. Raises :class:`HostError` if it has no token."""
-    token = environ.get("GITHUB_TOKEN") or environ.get("GH_TOKEN")
+    token = token_in(environ, "GITHUB_TOKEN", "GH_TOKEN")
     if not token:
         raise HostError(0, "GITHUB_TOKEN is not set: add `env: GITHUB_TOKEN: ${{ github.token }}`")
     headers = {
@@ -83,10 +83,9 @@ def job_of(environ: Mapping[str, str]) -> GitHub:
     repository = environ.get("GITHUB_REPOSITORY", "")
     event = _event(environ)
     pull = event.get("pull_request") or {}
-    head = ((pull.get("head") or {}).get("repo") or {}).get("full_name", repository)
-    return GitHub(
-        client, repository, _number(client, repository, event), is_fork=head != repository
-    )
+    head = pull.get("head") or {}
+    is_fork = "repo" in head and (head["repo"] or {}).get("full_name") != repository
+    return GitHub(client, repository, _number(client, repository, event), is_fork)
 
 
 def _event(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -111,7 +110,8 @@ def _number(client: Client, repository: str, event: Mapping[str, Any]) -> int | 
     run = event.get("workflow_run")
     if not isinstance(run, dict) or run.get("event") not in ("pull_request", "pull_request_target"):
         return None
-    named = [pull["number"] for pull in run.get("pull_requests") or []]
+    own = (event.get("repository") or {}).get("id")
+    named = [pull["number"] for pull in run.get("pull_requests") or [] if _is_of(pull, own)]
     if not named:
         owner = ((run.get("head_repository") or {}).get("owner") or {}).get("login", "")
         head = quote(f"{owner}:{run.get('head_branch', '')}", safe="")
@@ -119,3 +119,9 @@ def _number(client: Client, repository: str, event: Mapping[str, Any]) -> int | 
         found = list(client.pages(path))
         named = [p["number"] for p in found if p["head"]["sha"] == run.get("head_sha")]
     return int(named[0]) if named else None
+
+
+def _is_of(pull: Mapping[str, Any], repository: object) -> bool:
+    """Whether a pull request is one of this repository's, and not of a fork of it."""
+    base = ((pull.get("base") or {}).get("repo") or {}).get("id")
+    return base is None or repository is None or base == repository

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pytest_armory.cli.rest import FORKS, Client, HostError
+from pytest_armory.cli.rest import FORKS, Client, HostError, token_in
 
 LIMIT = 1_000_000
 """GitLab's limit on a note, in characters."""
@@ -69,13 +69,14 @@ def job_of(environ: Mapping[str, str]) -> GitLab:
     number = environ.get("CI_MERGE_REQUEST_IID", "")
     base = environ.get("CI_API_V4_URL") or "https://gitlab.com/api/v4"
     page = environ.get("CI_MERGE_REQUEST_PROJECT_URL") or environ.get("CI_PROJECT_URL", "")
+    token = token_in(environ, "GITLAB_TOKEN")
     job = GitLab(
-        Client(base, {"PRIVATE-TOKEN": environ.get("GITLAB_TOKEN", "")}),
+        Client(base, {"PRIVATE-TOKEN": token}),
         project,
         int(number) if number.isdecimal() else None,
         page,
         is_fork=source != project,
     )
-    if not environ.get("GITLAB_TOKEN") and job.number is not None:
+    if not token and job.number is not None:
         raise HostError(0, f"GITLAB_TOKEN is not set: {job.advice(HostError(401, ''))}")
     return job

@@ -55,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="comment the pull or merge request of this CI job with it, or update the comment",
     )
     parser.add_argument(
+        "--comment-name",
+        metavar="NAME",
+        default="",
+        help="tell the comment from others of the same job, as in a matrix of GitHub's",
+    )
+    parser.add_argument(
         "--strict",
         action="store_true",
         help="the exit status is 1 if the comment could not be made, too",
@@ -88,7 +94,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.comment:
         from pytest_armory.cli.comment import post_comment
 
-        said = post_comment(partial(to_markdown, whole.summary))
+        said = post_comment(partial(to_markdown, whole.summary), name=arguments.comment_name)
         yield said.text
         if arguments.strict and not said.is_well:
             arguments.status = 1

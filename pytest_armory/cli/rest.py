@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
+from http.client import HTTPException
 from time import sleep, time
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -87,7 +88,7 @@ class Client:
                     raise HostError(status, _reason(error, seconds, message)) from None
                 self.patience -= seconds
                 sleep(seconds)
-            except (URLError, OSError, ValueError) as error:
+            except (URLError, OSError, ValueError, HTTPException) as error:
                 reason = getattr(error, "reason", error)
                 raise HostError(0, f"no answer from {_origin(url)}: {reason}") from None
 
@@ -97,6 +98,18 @@ class Client:
         request.add_header("Content-Type", "application/json")
         with build_opener(_SameOrigin).open(request, timeout=TIMEOUT) as answer:
             return json.loads(answer.read() or b"null"), answer.headers
+
+
+def token_in(environ: Mapping[str, str], *names: str) -> str:
+    """The token in the first variable that is set, without space around it; "" for none.
+
+    Raises :class:`HostError` for one that no header can hold: the error of that would show it.
+    """
+    name = next((name for name in names if environ.get(name, "").strip()), "")
+    token = environ.get(name, "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise HostError(0, f"{name} has characters that are in no token: set it again")
+    return token
 
 
 def _origin(url: str) -> str:
@@ -119,7 +132,7 @@ def _seconds_to_wait(error: HTTPError, method: str, message: str) -> float | Non
     if error.code in (403, 429):
         after = _number(error.headers.get("Retry-After"))
         if after is not None:
-            return after
+            return max(1.0, after)
         left = error.headers.get("X-RateLimit-Remaining", error.headers.get("RateLimit-Remaining"))
         reset = error.headers.get("X-RateLimit-Reset", error.headers.get("RateLimit-Reset"))
         if left == "0" and (at := _number(reset)) is not None:
@@ -146,6 +159,6 @@ def _message(error: HTTPError) -> str:
     try:
         answer = json.loads(error.read())
         message = answer.get("message") or answer.get("error")
-    except (ValueError, AttributeError, OSError):
+    except (ValueError, AttributeError, OSError, HTTPException):
         message = None
     return str(message or error.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence, Set
 
 from pytest_armory.records import EvaluationRecord, Verdict
@@ -34,8 +35,11 @@ TITLE_WIDTH = 200
 
 _CUT = "\n\n… cut here; the artifact summary.md has all of it.\n"
 
-# As HTML entities: a backslash does not escape everything in a table cell.
-_ENTITIES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|`[]*_~\\!$@"})
+# As HTML entities: a backslash does not escape everything in a table cell. A slash begins a command
+# of GitLab's, if it is the first character of a line.
+_MARKUP = re.compile(r"[&<>|`\[\]*_~\\!$@]|#(?=\w)|^/")
+_NO_WIDTH = "&#8203;"
+"""After what begins a mention or a reference: hosts look for these when entities are decoded."""
 
 
 def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
@@ -61,10 +65,28 @@ def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
 
 def shortened(text: str, limit: int) -> str:
     """A summary's Markdown, cut at the end of a line if it is longer than ``limit`` characters."""
+    return cut(text, limit, _CUT)
+
+
+def cut(text: str, limit: int, sentence: str) -> str:
+    """Markdown of ours of at most ``limit`` characters, cut at the end of a line with a sentence.
+
+    What folds the lines before it is closed, or the sentence would be folded too.
+    """
     if len(text) <= limit:
         return text
-    kept = text[: limit - len(_CUT)].rpartition("\n")[0]
-    return kept + _CUT
+    longest = sum(map(len, _FOLDING.values()))
+    kept = text[: max(limit - longest - len(sentence), 0)].rpartition("\n")[0]
+    ends = (
+        end
+        for tag, end in _FOLDING.items()
+        if len(re.findall(rf"^<{tag}>", kept, re.M)) > len(re.findall(rf"</{tag}>$", kept, re.M))
+    )
+    return kept + "".join(ends) + sentence
+
+
+_FOLDING = {"pre": "\n</pre>", "details": "\n\n</details>"}
+"""Our elements that have several lines, the inner one first, and what closes each."""
 
 
 def _source(summary: Summary) -> list[str]:
@@ -200,4 +222,8 @@ def code_span(text: str, in_table: bool = False) -> str:
 
 def literal(text: str) -> str:
     """Text escaped for Markdown, on one line, in table cells too."""
-    return printable(text).translate(_ENTITIES)
+    return _MARKUP.sub(_entity, printable(text))
+
+
+def _entity(match: re.Match[str]) -> str:
+    return f"&#{ord(match[0])};" + (_NO_WIDTH if match[0] in "@#" else "")

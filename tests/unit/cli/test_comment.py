@@ -55,7 +55,7 @@ def post(url_of: Callable[[FakeHost], str], tmp_path: Path) -> Post:
 
     def post(
         host: FakeHost, text: str | Callable[[int], str] = "## report", event: object = None,
-        **more: str,
+        name: str = "", **more: str,
     ) -> Said:  # fmt: skip
         path = tmp_path / "event.json"
         head = {"repo": {"full_name": "a/b"}}
@@ -85,7 +85,7 @@ def post(url_of: Callable[[FakeHost], str], tmp_path: Path) -> Post:
             },
         }[host.kind]
         environ = {k: v for k, v in {**environ, **more}.items() if v}
-        said = post_comment(text if callable(text) else lambda _: text, environ)
+        said = post_comment(text if callable(text) else lambda _: text, environ, name)
         assert host.token not in said.text
         assert "\n" not in said.text
         return said
@@ -125,6 +125,13 @@ def test_nobody_elses_comment_is_changed(host: FakeHost, post: Post, by: str) ->
     assert len(host.comments) == 3
 
 
+def test_the_legs_of_a_matrix_have_a_comment_each(host: FakeHost, post: Post) -> None:
+    for _ in range(2):
+        for leg in "0", "1":
+            assert post(host, f"leg {leg}", name=leg).is_well
+    assert [c["body"].splitlines()[1] for c in host.comments] == ["leg 0", "leg 1"]
+
+
 def test_a_persons_token_edits_that_persons_comment(github: FakeHost, post: Post) -> None:
     github.is_person = True
     post(github)
@@ -146,6 +153,16 @@ def test_a_long_summary_is_cut_honestly(
     assert body.endswith("[the job](https://github.com/a/b/actions/runs/5)</sub>\n")
 
 
+def test_what_is_cut_off_is_not_folded(github: FakeHost, post: Post) -> None:
+    flips = "\n".join(f"{i}  7 → 9" for i in range(20_000))
+    post(github, f"<details><summary>samples</summary>\n\n<pre>{flips}</pre>\n\n</details>\n")
+    body = github.comments[0]["body"]
+    folded, _, rest = body.partition("</pre>\n\n</details>")
+    assert "<pre>" in folded
+    assert "… cut here" in rest
+    assert len(body) <= 65_536
+
+
 REFUSALS = [
     ({"may_write": False}, {}, {"github": "permissions: pull-requests: write",
                                 "gitlab": "scope `api` and the role Reporter"}),
@@ -153,6 +170,9 @@ REFUSALS = [
      {"github": "the token is not valid", "gitlab": "project access token"}),
     ({}, {"GITHUB_TOKEN": "", "GITLAB_TOKEN": ""},
      {"github": "GITHUB_TOKEN is not set: add `env:", "gitlab": "GITLAB_TOKEN is not set: set"}),
+    ({}, {"GITHUB_TOKEN": "s3cr3t-\nt0ken", "GITLAB_TOKEN": "s3cr3t-t0ken”"},
+     {"github": "GITHUB_TOKEN has characters that are in no token",
+      "gitlab": "GITLAB_TOKEN has characters that are in no token"}),
     ({}, {"GITHUB_REPOSITORY": "no/such", "CI_MERGE_REQUEST_PROJECT_ID": "13",
           "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "13"},
      {"github": "404 Not Found", "gitlab": "404 Not Found"}),
@@ -194,6 +214,9 @@ WORKFLOW_RUNS = [
     ({"event": "pull_request", "pull_requests": [], "head_branch": "gone", "head_sha": "new",
       "head_repository": {"owner": {"login": "forker"}}}, "for no pull or merge request"),
     ({"event": "push", "pull_requests": []}, "for no pull or merge request"),
+    ({"event": "pull_request", "pull_requests": [
+        {"number": 3, "base": {"repo": {"id": 2}}}, {"number": 7, "base": {"repo": {"id": 1}}}]},
+     "commented"),
 ]  # fmt: skip
 
 
@@ -201,7 +224,7 @@ WORKFLOW_RUNS = [
 def test_the_pull_request_of_a_workflow_run(
     github: FakeHost, post: Post, run: object, expected: str
 ) -> None:
-    said = post(github, event={"workflow_run": run})
+    said = post(github, event={"workflow_run": run, "repository": {"id": 1}})
     assert said.is_well
     assert expected in said.text
 
@@ -280,6 +303,31 @@ def test_the_token_goes_to_no_other_origin(
     said = post(github)
     assert "another server" in said.text
     assert other.log == []
+
+
+@pytest.mark.parametrize(
+    "answer", [b"NOT HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n["]
+)
+def test_an_answer_that_breaks_off_is_told(host: FakeHost, post: Post, answer: bytes) -> None:
+    def respond(request):  # type: ignore[no-untyped-def]
+        request.wfile.write(answer)
+        request.close_connection = True
+
+    host.respond = respond  # type: ignore[method-assign]
+    assert "no answer from http://127.0.0.1" in post(host).text
+
+
+def test_space_around_a_token_is_no_part_of_it(host: FakeHost, post: Post) -> None:
+    given = f" {host.token}\n"
+    assert post(host, GITHUB_TOKEN=given, GITLAB_TOKEN=given).is_well
+
+
+def test_a_server_that_never_lets_wait_is_given_up(
+    host: FakeHost, post: Post, waited: list[float]
+) -> None:
+    host.before = [(429, {"Retry_After": "0"})] * 200
+    assert "its rate limit is reached" in post(host).text
+    assert sum(waited) == rest.PATIENCE
 
 
 def test_an_answer_that_is_none_is_told(github: FakeHost, post: Post) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from html import unescape
 
 from hypothesis import given
 from hypothesis import strategies as st
-from summaries import many, records, summary
+from summaries import many, records, summary, verdict
 
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.report.markdown import shortened, to_markdown
 
 
@@ -49,4 +51,19 @@ def test_a_note_is_cut_between_lines(given: list[EvaluationRecord], limit: int) 
     note = shortened(text, limit)
     assert len(note) <= limit
     kept = note.partition("\n\n… cut here")[0]
+    kept = kept.removesuffix("\n\n</details>").removesuffix("\n</pre>")
     assert note == text if len(text) <= limit else text.startswith(f"{kept}\n" if kept else "")
+
+
+def test_nothing_is_a_mention_a_reference_or_a_command_of_a_host() -> None:
+    """Hosts look for mentions after they have decoded entities, GitLab for commands before."""
+    flips = ("/close  7 → 9", "@octocat #5  1 → 0")
+    missed = replace(verdict("@octocat #5", "failed"), flips=flips)
+    record = EvaluationRecord("t.py::t", outcome=Outcome.FAILED, verdicts=(missed,))
+    text = to_markdown(summary([record]))
+    shown = unescape(text)
+    assert "@octocat" not in shown
+    assert "#5" not in shown
+    assert "@\u200boctocat #\u200b5" in shown
+    assert not re.search(r"^\s*/", text, re.MULTILINE)
+    assert "/close  7 → 9" in shown
