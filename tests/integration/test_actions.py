@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -54,6 +55,7 @@ def expanded(text: str, values: Mapping[str, str], pattern: str) -> str:
 def run_action(environ: Mapping[str, str], folder: Path, **given: str) -> int:
     """Run the steps of the action that are scripts; the exit status of the first that fails."""
     context = {"github.run_id": "5", "github.run_attempt": "1", "github.token": "t0ken"}
+    context |= {"github.job": "evaluate", "strategy.job-index": "0"}
     expression = r"\$\{\{ ([\w.-]+) \}\}"
     for name, spec in ACTION["inputs"].items():
         default = expanded(spec["default"], context, expression)
@@ -119,24 +121,61 @@ def test_what_is_run_is_what_was_given_word_by_word(
         shell,
         tmp_path,
         evaluations="evals 'my evals/test_a.py::test[a b]'",
-        arguments="-k 'not $(touch broken)' --armory-baseline branch:main",
+        arguments="-k 'not $(touch broken)\nor b' --armory-baseline branch:main",
         install="-r requirements.txt 'torch<3'",
         comment="false",
     )
     log = Path(shell["LOG"]).read_text()
     assert "pip\ninstall\n-r\nrequirements.txt\ntorch<3\n" in log
-    assert "-k\nnot $(touch broken)\n--armory-baseline\nbranch:main\nevals\n" in log
+    assert "-k\nnot $(touch broken)\nor b\n--armory-baseline\nbranch:main\nevals\n" in log
     assert "evals\nmy evals/test_a.py::test[a b]\n" in log
     assert "--comment" not in log
     assert not (tmp_path / "broken").exists()
 
 
+@pytest.mark.parametrize("host", RUNNERS)
+@pytest.mark.parametrize("given", [{"arguments": "-k 'not"}, {"install": "'torch"}])
+def test_an_open_quote_stops_the_job(
+    shell: dict[str, str], tmp_path: Path, host: str, given: dict[str, str]
+) -> None:
+    assert RUNNERS[host](shell, tmp_path, **given) != 0
+    assert "pytest\n" not in Path(shell["LOG"]).read_text()
+
+
+def test_a_command_that_reads_its_input_does_not_end_the_component(
+    shell: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("pip", "pytest"):
+        stub = Path(shell["PATH"].partition(":")[0], name)
+        stub.write_text(stub.read_text().replace("exit", "cat >> /dev/null\nexit"))
+    assert run_component({**shell, "PYTEST": "1"}, tmp_path) == 1
+    assert "report" in Path(shell["LOG"]).read_text().splitlines()
+
+
+def test_an_image_without_git_is_enough(shell: dict[str, str], tmp_path: Path) -> None:
+    shell = {**shell, "PATH": f"{shell['PATH'].partition(':')[0]}:{tmp_path / 'bin'}"}
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "bash", "mktemp"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
+    (tmp_path / "bin" / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    assert run_component({**shell, "CI_COMMIT_BRANCH": "main"}, tmp_path) == 0
+
+
 def test_the_action_gives_uri_and_session(shell: dict[str, str], tmp_path: Path) -> None:
     run_action(shell, tmp_path, tracking_uri="http://h", install="")
     log = Path(shell["LOG"]).read_text()
-    assert log.count("uri http://h session gh-5-1") == 2
-    assert "report\ngh-5-1\n--comment\n" in log
+    assert log.count("uri http://h session gh-5-1-evaluate-0") == 2
+    assert "report\ngh-5-1-evaluate-0\n--comment\n--comment-name\n0\n" in log
     assert "pip" not in log
+
+
+def test_jobs_that_share_a_session_leave_the_report_to_another(
+    shell: dict[str, str], tmp_path: Path
+) -> None:
+    assert run_action({**shell, "REPORT": "1"}, tmp_path, report="false") == 0
+    assert run_action({**shell, "PYTEST": "1"}, tmp_path, report="false") == 1
+    assert "report" not in Path(shell["LOG"]).read_text()
 
 
 def test_the_action_from_test_to_comment(
