@@ -21,7 +21,7 @@ import yaml
 from conftest import Evals, verdicts
 
 import pytest_armory
-from pytest_armory import errors, hookspecs, plugin
+from pytest_armory import engine, errors, hookspecs, plugin, track
 from pytest_armory.plugin import marker, options
 
 ROOT = Path(__file__).parents[2]
@@ -196,6 +196,12 @@ def test_every_public_name_is_documented() -> None:
     text = "".join(PAGES.values())
     names = {*pytest_armory.__all__, *(n for n in vars(errors) if n.endswith(("Error", "Warning")))}
     assert {name for name in names if not re.search(rf"`{name}\b", text)} == set()
+
+
+def test_the_reference_has_every_public_name() -> None:
+    listed = set(re.findall(r"^\.\. auto(?:function|class):: (?:.*\.)?(\w+)$", PAGES["api"], re.M))
+    public = {*pytest_armory.__all__, *engine.__all__, *track.__all__} - {"__version__"}
+    assert public - listed == set()
 
 
 def test_the_gallery_has_every_example_and_the_index_every_page() -> None:
