@@ -54,7 +54,8 @@ class Details:
     """A session for a page: all that :class:`Summary` does not have.
 
     ``trends`` are those of gated metrics, ``more_trends`` how many were left out; ``changed`` are
-    parameters, ``not_compared`` the evaluations whose last run is too long ago to be looked for.
+    parameters, ``not_compared`` the evaluations whose last run is too long ago to be looked for;
+    ``unread`` says whose figures could not be read.
     Times are in milliseconds since the epoch.
     """
 
@@ -66,6 +67,7 @@ class Details:
     not_compared: int = 0
     pictures: Sequence[Picture] = ()
     matrices: Sequence[Matrix] = ()
+    unread: Sequence[str] = ()
     began: int = 0
     ended: int | None = None
     command: str = ""

@@ -17,7 +17,7 @@ from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.report.charts import SERIES, curve_chart, trend_chart
 from pytest_armory.report.curves import curves
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
-from pytest_armory.report.rows import ShownMetric, outcome_text, shown_metrics
+from pytest_armory.report.rows import ShownMetric, other_metrics, outcome_text, shown_metrics
 from pytest_armory.report.sentences import counts_text, evidence_of, gate_lines, gate_text
 from pytest_armory.report.summary import latest, missed_gates
 from pytest_armory.report.text import number, plural, printable, seconds
@@ -46,6 +46,7 @@ class _Row(NamedTuple):
     outcome: str
     good: bool
     metrics: Sequence[ShownMetric]
+    others: Sequence[ShownMetric]
     duration: str
     entry: Entry
 
@@ -73,8 +74,9 @@ def session_page(details: Details) -> str:
         unjudged=gate_lines(last, summary.baseline),
         trends=trends,
         curves=[
-            _Chart(c.test, f"{c.metric} over {c.parameter}", _markup(curve_chart(c, 1000 + i)),
-                   [label for label in c.series if label][:SERIES])
+            _Chart(printable(c.test), printable(f"{c.metric} over {c.parameter}"),
+                   _markup(curve_chart(c, 1000 + i)),
+                   [printable(label) for label in c.series if label][:SERIES])
             for i, c in enumerate(found)
         ],
         rows=[_row(entry) for entry in details.entries],
@@ -192,7 +194,7 @@ def _row(entry: Entry) -> _Row:
     good = record.outcome is not None and record.outcome.is_good
     return _Row(
         printable(name or file), printable(file), web_link(record.url), outcome_text(record), good,
-        shown_metrics(record), seconds(record.duration), entry,
+        shown_metrics(record), other_metrics(record), seconds(record.duration), entry,
     )  # fmt: skip
 
 

@@ -125,9 +125,21 @@ class ShownMetric:
 
 def shown_metrics(record: EvaluationRecord, most: int = CHIEF) -> list[ShownMetric]:
     """An evaluation's chief metrics."""
+    return _shown(record, chief_of(record, most))
+
+
+def other_metrics(record: EvaluationRecord) -> list[ShownMetric]:
+    """The metrics that a table does not show: the simplest names, then timings and the like."""
+    shown = {*chief_of(record), *record.chief, "duration_seconds"}
+    names = (*_chief_names(tuple(record.metrics)), *record.metrics)
+    others = [n for n in dict.fromkeys(names) if n not in shown and not n.endswith(_INTERVAL)]
+    return _shown(record, {name: record.metrics[name] for name in others})
+
+
+def _shown(record: EvaluationRecord, metrics: Mapping[str, float]) -> list[ShownMetric]:
     higher_is_worse, verdicts = _directions(record), verdicts_of(record)
     shown = []
-    for name, value in chief_of(record, most).items():
+    for name, value in metrics.items():
         difference = change(value, record.baseline[name]) if name in record.baseline else ""
         colour = _change_colour(difference, higher_is_worse.get(name)) if difference else None
         if difference and verdicts.get(name) in ("worse", "unclear"):

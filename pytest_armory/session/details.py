@@ -9,6 +9,7 @@ from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, fields
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
 from pytest_armory.report.summary import Summary, is_good, latest
+from pytest_armory.report.text import plural
 from pytest_armory.report.trend import Trend
 from pytest_armory.session.history import SessionAttempt, sessions_of, trend_of
 from pytest_armory.session.reproduce import ENVIRONMENT
@@ -26,9 +27,11 @@ for each evaluation."""
 
 SESSIONS = 20
 RUNS_WITH_PICTURES = 24
+FOLDERS = 4
 FILE_LIMIT = 400_000
 TOTAL_LIMIT = 4_000_000
-"""Limits on the pictures of a page: runs that are looked at, bytes of a file and of all."""
+"""Limits on the pictures of a page: runs that are looked at, folders of each, bytes of a file and
+of all."""
 
 _KINDS = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "svg": "image/svg+xml"}
 _LARGEST_MATRIX = 20
@@ -44,7 +47,7 @@ def read_details(store: Store, summary: Summary) -> Details:
     began = min((run.start for run in runs), default=0)
     before, is_complete = _runs_before(store, last, began)
     gated = [(r, m) for r in records for m in _gated_metrics(r) if r.run_id in attempts]
-    files = [*_files(store, records, attempts)]
+    files, unread = _files(store, records, attempts)
     first = min(session_runs, key=lambda run: run.start, default=None)
     tags = first.tags if first is not None else {}
     return Details(
@@ -61,6 +64,7 @@ def read_details(store: Store, summary: Summary) -> Details:
         not_compared=0 if is_complete else len({*map(_key, last)} - before.keys()),
         pictures=[file for file in files if isinstance(file, Picture)],
         matrices=[file for file in files if isinstance(file, Matrix)],
+        unread=unread,
         began=began,
         command=tags.get("armory.command", ""),
         job=tags.get("armory.ci.url", ""),
@@ -138,29 +142,49 @@ def _changed(before: StoredRun, now: StoredRun) -> Iterator[Changed]:
 
 def _files(
     store: Store, records: Sequence[EvaluationRecord], attempts: Mapping[str, StoredRun]
-) -> Iterator[Picture | Matrix]:
-    """The small figures and confusion matrices of the first runs."""
+) -> tuple[list[Picture | Matrix], list[str]]:
+    """The small figures and confusion matrices of the first runs; sentences on what is unread."""
+    found: list[Picture | Matrix] = []
+    failed: dict[str, int] = {}
     left = TOTAL_LIMIT
     for record in records[:RUNS_WITH_PICTURES]:
         run = attempts.get(record.run_id or "")
-        for path, size in [] if run is None else _listed(store, run):
-            kind = _KINDS.get(path.rpartition(".")[2].lower())
-            is_matrix = "confusion" in path and path.endswith(".json")
-            if not (kind or is_matrix) or not size or size > min(FILE_LIMIT, left):
-                continue
-            left -= size
-            content = store.read_file(run.artifact_uri, path) if run is not None else b""
-            if kind:
-                yield Picture(record.nodeid, path, kind, content)
-            elif rows := _square(content):
-                yield Matrix(record.nodeid, path, rows)
+        try:
+            for path, size in [] if run is None else _listed(store, run):
+                if run is not None and 0 < size <= min(FILE_LIMIT, left) and _is_shown(path):
+                    left -= size
+                    found += _read(record.nodeid, path, store.read_file(run.artifact_uri, path))
+        except TrackingError as error:
+            failed[str(error)] = failed.get(str(error), 0) + 1
+    return found, [f"those of {plural(n, 'evaluation')}: {text}" for text, n in failed.items()]
+
+
+def _is_shown(path: str) -> bool:
+    return _kind(path) is not None or ("confusion" in path and path.endswith(".json"))
+
+
+def _kind(path: str) -> str | None:
+    return _KINDS.get(path.rpartition(".")[2].lower())
+
+
+def _read(nodeid: str, path: str, content: bytes) -> Iterator[Picture | Matrix]:
+    kind = _kind(path)
+    if kind:
+        yield Picture(nodeid, path, kind, content)
+    elif rows := _square(content):
+        yield Matrix(nodeid, path, rows)
 
 
 def _listed(store: Store, run: StoredRun) -> list[tuple[str, int]]:
+    """The files of a run and of its first folders, with their sizes."""
     found = store.list_files(run)
-    folders = [path for path, size in found if size is None and path == "metrics"]
+    folders = sorted((path for path, size in found if size is None), key=_is_not_ours)[:FOLDERS]
     inner = [one for folder in folders for one in store.list_files(run, folder)]
     return [(path, size) for path, size in (*found, *inner) if size is not None]
+
+
+def _is_not_ours(folder: str) -> bool:
+    return folder != "metrics"
 
 
 def _square(content: bytes) -> list[list[float]]:

@@ -58,7 +58,7 @@ def sessions_of(
 
     ``until`` leaves out what began later, in milliseconds since the epoch.
     """
-    attempts = _attempts(store, nodeid, 10 * sessions, [experiment_id])
+    attempts = _attempts(store, nodeid, 10 * sessions, [experiment_id], is_whole=True)
     known = [run for run in attempts if until is None or run.start <= until]
     runs = _by_experiment(nodeid, known).get(experiment_id, [])
     return _newest_of_each_session(store, runs, sessions)
@@ -86,12 +86,16 @@ def matching(pattern: str, nodeids: Iterable[str]) -> list[str]:
 
 
 def _attempts(
-    store: Store, pattern: str, most: int, experiment_ids: Iterable[str]
+    store: Store, pattern: str, most: int, experiment_ids: Iterable[str], is_whole: bool = False
 ) -> list[StoredRun]:
-    """The attempts that may match, the newest first."""
+    """The attempts that may match, the newest first; ``is_whole`` says it is a node id."""
     part = max(re.split(r"[*\\\"']", pattern), key=len)  # a quote would end the condition's text
-    like = f" AND tags.`armory.nodeid` LIKE '%{part}%'" if part else ""
-    condition = f"tags.`armory.kind` = 'evaluation'{like}"
+    quote = next((one for one in "'\"" if one not in pattern), "")
+    if is_whole and quote and not pattern.endswith("\\"):
+        wanted = f" AND tags.`armory.nodeid` = {quote}{pattern}{quote}"
+    else:
+        wanted = f" AND tags.`armory.nodeid` LIKE '%{part}%'" if part else ""
+    condition = f"tags.`armory.kind` = 'evaluation'{wanted}"
     runs = store.search.runs(experiment_ids, condition, newest=True, most=most)
     return [run for run in runs if is_attempt(run)]
 

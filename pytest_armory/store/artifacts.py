@@ -77,7 +77,8 @@ def read_file(connection: Connection, artifact_uri: str, path: str) -> bytes:
             repository = _repository(connection, artifact_uri)
             return Path(repository.download_artifacts(path, folder)).read_bytes()
 
-    return connection.call(f"reading the artifact {path!r}", read)
+    doing = f"reading the artifact {path!r}"
+    return connection.call(doing, read, circuit=connection.artifact_circuit)
 
 
 def _as_file(content: str | bytes | Path, file: Path) -> Path:
@@ -111,7 +112,7 @@ def list_files(
         found = _repository(connection, artifact_uri).list_artifacts(folder or None)
         return [(one.path, None if one.is_dir else one.file_size or 0) for one in found]
 
-    return connection.call("listing artifacts", listed)
+    return connection.call("listing artifacts", listed, circuit=connection.artifact_circuit)
 
 
 class RunArtifacts:

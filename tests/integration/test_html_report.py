@@ -10,6 +10,7 @@ import pytest
 from conftest import Evals, artifacts_of, text_of
 
 from pytest_armory.cli.main import main
+from pytest_armory.errors import StoreUnreachableError
 from pytest_armory.session import details
 
 SUITE = """
@@ -20,6 +21,7 @@ SUITE = """
         evaluation_run.log_metrics({{"accuracy": {0} - eps}})
         evaluation_run.log_dict([[5, 1], [0, 4]], "metrics/confusion.json")
         evaluation_run.log_text("<svg xmlns='http://www.w3.org/2000/svg'/>", "roc.svg")
+        evaluation_run.log_text("<svg xmlns='http://www.w3.org/2000/svg'/>", "figures/pr.svg")
         evaluation_run.log_params({{"C": {0}}})
 """
 
@@ -38,7 +40,8 @@ def test_the_page_at_the_end_of_a_session(evals: Evals, each_way: Sequence[str])
     for expected in (
         "3 evaluations: 2 passed, 1 failed", "accuracy 0.4 is below", "accuracy over eps",
         "accuracy of test_a[0.2]", "0.4 to 0.6, 2 sessions: missed", "metrics/confusion.json",
-        'alt="roc.svg"', "&lt;b&gt;bold&lt;/b&gt;", "python: CPython", "--armory-track",
+        'alt="roc.svg"', 'alt="figures/pr.svg"', "&lt;b&gt;bold&lt;/b&gt;",
+        "python: CPython", "--armory-track",
         "<td>C</td><td>0.8</td><td><b>0.6</b></td>",
     ):  # fmt: skip
         assert expected in page.replace("&#34;", '"'), expected
@@ -100,3 +103,35 @@ def test_a_page_that_cannot_be_written_changes_no_verdict(evals: Evals) -> None:
     refused = evals.run("--armory-html", "x.html", track=False)
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
     refused.stderr.fnmatch_lines(["*--armory-html x.html says where to write*add --armory-track"])
+
+
+def test_the_trend_of_a_node_id_that_is_part_of_others(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(details, "SESSIONS", 2)  # of which twenty attempts are looked at
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(at_least={"a": 0.5})
+        def test_a(evaluation_run): evaluation_run.log_metrics({"a": 1})
+        @pytest.mark.evaluation(at_least={"a": 0.5})
+        @pytest.mark.parametrize("i", range(21))
+        def test_ab(i, evaluation_run): evaluation_run.log_metrics({"a": 1})
+    """)
+    for session in ("s0", "s1"):
+        evals.run("--armory-session", session)
+    target = tmp_path / "report.html"
+    assert main(["report", "s1", "--html", str(target)]) == 0
+    assert target.read_text("utf-8").count("1, 2 sessions: kept") == 22
+
+
+def test_figures_that_cannot_be_read_are_named(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise StoreUnreachableError("the storage does not answer")
+
+    monkeypatch.setattr("pytest_armory.store.client.list_files", unreadable)
+    evals.write(SUITE.format(0.9))
+    assert evals.run("--armory-html", "report.html").ret == 0
+    page = (evals.pytester.path / "report.html").read_text("utf-8")
+    assert "Not read are those of 3 evaluations: the storage does not answer" in page

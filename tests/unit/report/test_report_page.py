@@ -247,3 +247,18 @@ def test_a_session_without_a_page_imports_no_library_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "jinja2"} & set(done.stdout.split())
     assert NOW
+
+
+def test_every_metric_of_an_evaluation_is_on_its_line() -> None:
+    metrics = {"a": 1.0, "b": 0.5, "b/ci_low": 0.4, "b/ci_high": 0.6, "c": 3.0, "d": 4.0,
+               "time/predict_seconds": 5.0}  # fmt: skip
+    record = EvaluationRecord("t.py::t", outcome=Outcome.PASSED, metrics=metrics, baseline={"d": 6})
+    page = session_page(replace(details(0), entries=[Entry(record)]))
+    text = " ".join(Reader(page).text.split())
+    for expected in ("a 1", "b 0.5 ±0.1", "d4 ↓2", "time/predict_seconds5"):
+        assert expected in text
+    assert "ci_low" not in text
+    many = replace(record, metrics={f"m{i}": float(i) for i in range(60)})
+    page = session_page(replace(details(0), entries=[Entry(many)]))
+    assert page.count("<dt>m") == 40
+    assert "17 more metrics" in page
