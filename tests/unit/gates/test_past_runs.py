@@ -10,6 +10,9 @@ import pytest
 
 from pytest_armory.gates.baselines import Baseline, baseline_from_wire
 from pytest_armory.gates.past_runs import PastRun, has_passed_body, history_of, pooled_metrics
+from pytest_armory.plugin.wire import WorkerInput
+from pytest_armory.records.judging_tag import Judging
+from pytest_armory.session.identity import Identity
 from pytest_armory.store import StoredRun
 
 
@@ -44,6 +47,15 @@ def test_a_pool_is_the_mean_of_the_runs_that_have_a_metric() -> None:
     ]
     assert pooled_metrics(runs) == pytest.approx({"accuracy": 0.85, "new": 1.0, "old": 2.0})
     assert pooled_metrics([run("a", 1, 1.7e308), run("b", 2, 1.7e308)]) == {"accuracy": math.inf}
+
+
+@pytest.mark.parametrize("sessions", [None, (), ("a", "b")])
+def test_what_verdicts_depend_on_reaches_workers(sessions: tuple[str, ...] | None) -> None:
+    """Also where the baseline's sessions are not known, as of a server that is down."""
+    judging = Judging("latest", sessions, gates=3)
+    identity = Identity("s", "shard", reproduce=[])
+    given = WorkerInput(identity, Baseline("latest", problem="no answer"), judging=judging)
+    assert WorkerInput.from_wire(given.to_wire()) == given
 
 
 def test_a_baseline_there_and_back() -> None:
