@@ -91,23 +91,28 @@ def judged(value: float, base: float, known: Known, terms: Terms = ONE_GATE) -> 
 
 
 def judged_samples(
-    new: Answers, old: Sequence[Answers], paired: bool = True, terms: Terms = ONE_GATE, **known: Any
+    new: Answers,
+    old: Sequence[Answers],
+    paired: bool = True,
+    terms: Terms = ONE_GATE,
+    groups: Any = None,
+    **known: Any,
 ) -> Verdict:
     """A gate on answers; ``old`` are those of the sessions that the baseline is pooled from.
 
     Answers of two dimensions are repeats, of shape (repeats, n).
     """
-    run, *bases = (_sample(answers) for answers in (new, *old))
+    run, *bases = (_sample(answers, groups) for answers in (new, *old))
     comparison = compare(run, bases, paired=paired)
     base = float(np.mean([np.mean(answers) for answers in old]))
     found = Known(comparison, sessions=len(old), **known)
     return judged(float(np.mean(new)), base, found, terms)
 
 
-def _sample(answers: Answers) -> Sample:
+def _sample(answers: Answers, groups: Any = None) -> Sample:
     n = answers.shape[-1]
     if answers.ndim == 1:
-        return Sample(np.arange(n), answers)
+        return Sample(np.arange(n), answers, groups)
     return Sample(np.tile(np.arange(n), len(answers)), answers.reshape(-1), repeats=True)
 
 
@@ -181,6 +186,28 @@ def repeats(random: np.random.Generator, trials: int) -> Iterator[Row]:
             found += judged_samples(model.answers(worse, repeats=5), old).verdict == "worse"
         name = f"5 repeats, 5 baseline sessions, n = 200, {text}"
         yield Row(name, goal, worse > 0, found / trials, trials)
+
+
+def sparse(random: np.random.Generator, trials: int) -> Iterator[Row]:
+    """A model that answers alike each time, and now fails on some samples more, or groups of 4."""
+    for text, n, size, times in (
+        ("5 repeats, n = 200", 200, 1, 5),
+        ("5 repeats, n = 1,000", 1000, 1, 5),
+        ("groups of 4, n = 2,000", 2000, 4, 1),
+    ):
+        groups = np.arange(n) // size if size > 1 else None
+        verdicts, today = [], 0
+        for _ in range(trials):
+            old = (random.random(n) < ACCURACY).astype(float)
+            hit = np.repeat(random.random(n // size) < 0.02, size)
+            new = np.where(hit, 0.0, old)
+            bases = [np.tile(old, (times, 1))] if times > 1 else [old]
+            run = np.tile(new, (times, 1)) if times > 1 else new
+            verdicts.append(judged_samples(run, bases, groups=groups).verdict)
+            today += fails_today(new.mean(), old.mean())
+        share = verdicts.count("not worse") / trials
+        name = f"{text}: 2 % of them fail now: said not worse"
+        yield Row(name, 5, False, share, trials, 1 - today / trials)
 
 
 def many_gates(random: np.random.Generator, trials: int) -> Iterator[Row]:
@@ -351,6 +378,7 @@ def auc(targets: Any, scores: Any) -> float:
 PARTS = {
     "samples": samples,
     "repeats": repeats,
+    "sparse": sparse,
     "gates": many_gates,
     "ratchet": ratchet,
     "noise": noise,

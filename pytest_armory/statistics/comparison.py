@@ -14,7 +14,7 @@ from pytest_armory.statistics import proportions
 from pytest_armory.statistics.bootstrap import Resamples
 from pytest_armory.statistics.intervals import Interval
 from pytest_armory.statistics.means import ROUNDING, Estimate, is_constant, mean_of, welch
-from pytest_armory.statistics.numeric import floats
+from pytest_armory.statistics.numeric import floats, group_sums
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -69,7 +69,8 @@ def compare(
     """Compare a run's samples with those of one baseline run, or of several that are pooled.
 
     Paired, by the samples' ids: of 0 and 1, McNemar's mid-p and Tango's interval; else, with
-    groups, repeats or a pool too, Student's t on the gain of each id, cluster-robust by group.
+    groups, repeats or a pool too, Student's t on the gain of each id, cluster-robust by group: of 0
+    and 1 with the wider one of its interval's and Tango's ends.
     Unpaired: of 0 and 1, the pooled score test and Newcombe's interval; else Welch's t. Raises
     :class:`ValueError` where there is no sample to compare.
 
@@ -144,14 +145,20 @@ def _paired_means(new: Floats, old: Floats, groups: Any, binary: bool) -> Compar
         return replace(found, units=units if binary else None)
     method = "paired t" if groups is None else f"paired t, {units} groups"
     found = _of_estimate(estimate, len(gains), method, worse, better)
-    if binary and estimate.error == 0:  # no answer differs, which does not say that none ever will
-        return replace(
-            found,
-            interval=lambda confidence: proportions.tango(0, 0, units, confidence),
-            method=f"{method}, Tango",
-            units=units,
+    if not binary:
+        return found
+    by_unit = gains if groups is None else group_sums(gains, groups) * units / len(gains)
+
+    def widest(confidence: float) -> Interval:
+        return _hull(
+            estimate.interval(confidence), proportions.sparse_interval(by_unit, confidence)
         )
-    return replace(found, units=units if binary else None)
+
+    return replace(found, interval=widest, method=f"{method}, Tango", units=units)
+
+
+def _hull(first: Interval, second: Interval) -> Interval:
+    return Interval(min(first.low, second.low), max(first.high, second.high))
 
 
 def _is_without_spread(gain: float, sides: Sequence[tuple[Estimate, Floats, Floats, Any]]) -> bool:

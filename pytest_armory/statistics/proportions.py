@@ -7,9 +7,13 @@ differ: ``worse`` were right and are wrong now, ``better`` the other way round.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from pytest_armory.statistics.intervals import Interval, wilson
-from pytest_armory.statistics.numeric import normal_quantile
+from pytest_armory.statistics.numeric import floats, normal_quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 # Paired
 
@@ -52,7 +56,7 @@ def _upper_tail(successes: int, trials: int) -> float:
     return float(bdtrc(successes - 1, trials, 0.5)) if successes <= trials else 0.0
 
 
-def tango(better: int, worse: int, n: int, confidence: float = 0.95) -> Interval:
+def tango(better: float, worse: float, n: int, confidence: float = 0.95) -> Interval:
     """Tango's score interval of the difference ``(better - worse) / n`` of paired proportions.
 
     The differences d at which the score ``(b - c - n d) / sqrt(n (2 q + d (1 - d)))`` is ± the
@@ -74,7 +78,7 @@ def tango(better: int, worse: int, n: int, confidence: float = 0.95) -> Interval
     return Interval(-_tango_end(worse, better, n, z), _tango_end(better, worse, n, z))
 
 
-def _tango_end(b: int, c: int, n: int, z: float) -> float:
+def _tango_end(b: float, c: float, n: int, z: float) -> float:
     """The upper end, by bisection: the score falls in d, and is 0 at the difference itself."""
     low, high = (b - c) / n, 1.0
     while low < (middle := (low + high) / 2) < high:
@@ -85,7 +89,7 @@ def _tango_end(b: int, c: int, n: int, z: float) -> float:
     return high
 
 
-def _tango_score(b: int, c: int, n: int, d: float) -> float:
+def _tango_score(b: float, c: float, n: int, d: float) -> float:
     linear = (2 * n - b + c) * d - b - c
     root = math.sqrt(max(linear * linear + 8 * n * c * d * (1 - d), 0.0))
     q = (root - linear) / (4 * n)
@@ -94,6 +98,32 @@ def _tango_score(b: int, c: int, n: int, d: float) -> float:
     if variance <= 0:
         return math.copysign(math.inf, distance) if distance else 0.0
     return distance / math.sqrt(variance)
+
+
+def sparse_interval(gains: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Tango's interval of a mean of gains that are mostly 0, as of answers averaged by sample.
+
+    ``gains`` has shape (n,), one for each independent unit. They are taken for flips of one size,
+    ``h = sum(g²) / sum(|g|)``: h times :func:`tango`'s interval of ``sum(g > 0) / h`` better and
+    ``sum(|g < 0|) / h`` worse. Never narrower than without any flip. Of 0 and 1, answered once, it
+    is :func:`tango`'s. Where few gains differ from 0, Student's t says too early that a fall is
+    within a margin: of a model worse by the margin in 7 to 14 % of cases, where 5 % are allowed.
+
+    >>> low, high = sparse_interval([-0.2] * 3 + [0.2] * 2 + [0] * 195)
+    >>> print(f"{low:.4f} {high:.4f}")
+    -0.0188 0.0188
+    """
+    array = floats(gains)
+    n, size = len(array), abs(array)
+    none = tango(0, 0, n, confidence)
+    total = float(size.sum())
+    if total == 0:
+        return none
+    unit = float(size @ size) / total
+    better, worse = (float(side.sum()) / unit for side in (array.clip(min=0), -array.clip(max=0)))
+    most = min(1.0, n / (better + worse))  # but for rounding it is never more than n
+    low, high = tango(better * most, worse * most, n, confidence)
+    return Interval(min(unit * low, none.low), max(unit * high, none.high))
 
 
 # Unpaired

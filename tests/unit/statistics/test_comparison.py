@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_armory.statistics.comparison import Comparison, Sample, compare
-from pytest_armory.statistics.proportions import mid_p, newcombe, pooled_p, tango
+from pytest_armory.statistics.means import mean_of
+from pytest_armory.statistics.proportions import mid_p, newcombe, pooled_p, sparse_interval, tango
 
 RANDOM = np.random.default_rng(5)
 RIGHT = (RANDOM.random((8, 60)) < 0.8).astype(float)
 SCORES = RANDOM.normal(3, 1, (8, 60))
+FLIPS = st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 300))
 IDS = np.array([f"q{i}" for i in range(60)], dtype=object)
 
 
@@ -109,6 +111,36 @@ def test_answers_that_never_differ_are_no_proof() -> None:
         found = compare(Sample(IDS, ones, labels), [Sample(IDS, ones)], paired=True)
         assert found.interval(0.9) == tango(0, 0, units, 0.9)
         assert (found.p, found.units) == (0.5, units)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) // 4], ids=["alone", "groups"])
+def test_few_answers_that_differ_leave_more_open_than_t_says(groups: np.ndarray | None) -> None:
+    """The wider one of both ends, of answers averaged by sample and of groups; p is that of t."""
+    new, old = np.tile(RIGHT[0], (5, 1)), np.tile(RIGHT[0], (5, 1))
+    new[:, np.flatnonzero(RIGHT[0])[:2]] = 0
+    tiled = None if groups is None else np.tile(groups, 5)
+    run, base = (Sample(np.tile(IDS, 5), v.ravel(), tiled, True) for v in (new, old))
+    found = compare(run, [base], paired=True)
+    losses = (old - new).mean(axis=0)
+    assert found.p == pytest.approx(mean_of(-losses, groups).lower_p())
+    units = losses if groups is None else np.bincount(groups, losses) / 4
+    by_flips = units.max() * tango(0, float(units.sum() / units.max()), len(units), 0.9).low
+    by_none = tango(0, 0, len(units), 0.9).low  # never narrower than without any
+    by_t = mean_of(-losses, groups).interval(0.9)
+    low, high = found.interval(0.9)
+    assert low == pytest.approx(min(by_flips, by_none))
+    assert low < by_t.low
+    assert high >= by_t.high
+
+
+@given(FLIPS)
+def test_single_answers_have_tangos_interval(flips: tuple[int, int, int]) -> None:
+    better, worse, same = flips
+    gains = [1.0] * better + [-1.0] * worse + [0.0] * same
+    low, high = tango(better, worse, len(gains), 0.9)
+    none = tango(0, 0, len(gains), 0.9)
+    expected = (min(low, none.low), max(high, none.high))
+    assert sparse_interval(gains, 0.9) == pytest.approx(expected)
 
 
 def test_a_loss_of_all_alike_is_judged_by_counting() -> None:

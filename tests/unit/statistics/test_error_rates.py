@@ -22,7 +22,7 @@ def _benchmark() -> ModuleType:
 
 
 EVIDENCE = _benchmark()
-TRIALS = {"samples": 200, "repeats": 400, "gates": 400, "ratchet": 200, "f1": 800}
+TRIALS = {"samples": 200, "repeats": 400, "gates": 400, "ratchet": 200, "f1": 800, "sparse": 400}
 LONG = ("retrained", "auc")
 
 
