@@ -12,8 +12,8 @@ from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, n
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.parse import Reference, parse_reference
+from pytest_armory.gates.past_runs import has_noise_gate
 from pytest_armory.records.judging_tag import Judging
-from pytest_armory.records.tags import GATES
 from pytest_armory.report.files import write_text_file
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import missed_lines
@@ -21,7 +21,7 @@ from pytest_armory.report.summary import Summary, latest, missed_gates
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.comparison import Comparison, compare_session
 from pytest_armory.session.stored_records import is_attempt, recorded_judging
-from pytest_armory.store import StoredRun, open_store
+from pytest_armory.store import open_store
 from pytest_armory.store.destination import Destination
 
 HELP = "compare two sessions; the exit status is 1 if a gate is missed"
@@ -85,13 +85,10 @@ def _compare(where: Destination, a: Reference, b: Reference) -> tuple[Summary, C
             f"A and B are the same session, {session}; `pytest-armory sessions` has more"
         )
     judging = recorded_judging(runs, []) or Judging()
-    wanted = baselines.Wanted(judging.pooled, history=any(map(_has_noise, runs)))
-    baseline = baselines.find(where, a, session, wanted)
+    baseline = baselines.find(where, a, session, baselines.Wanted(judging.pooled))
+    if any(map(has_noise_gate, runs)) and baseline.runs:
+        baseline = baselines.with_history(where, baseline, session)
     return compare_session(where, store, session, runs, baseline)
-
-
-def _has_noise(run: StoredRun) -> bool:
-    return "noise" in run.tags.get(GATES, "")
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.evidence import MOST_SESSIONS
-from pytest_armory.gates.parse import Reference
+from pytest_armory.gates.parse import Reference, parse_reference
 from pytest_armory.gates.past_runs import (
     PastRun,
     from_wire,
+    has_noise_gate,
     has_passed_body,
     history_of,
     of_one_data,
@@ -23,7 +24,7 @@ from pytest_armory.gates.past_runs import (
     pooled_metrics,
 )
 from pytest_armory.records.judging_tag import sessions_text
-from pytest_armory.records.tags import GATES, decode_counts, decode_session_counts, origin_of
+from pytest_armory.records.tags import decode_counts, decode_session_counts, origin_of
 from pytest_armory.store.destination import Destination
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ class Baseline:
         found = self.history.get(experiment_id or "", {}).get(nodeid, ())
         return history_of(found, metric, version, digests or {}, MOST_SESSIONS)
 
+    def has_looked_for(self, experiment_id: str | None, nodeid: str) -> bool:
+        """Whether earlier sessions of an evaluation have been looked up; there may be none."""
+        return nodeid in self.history.get(experiment_id or "", {})
+
     def digests_of(
         self,
         experiment_id: str | None,
@@ -124,13 +129,11 @@ class Wanted:
     """What of a reference is looked up.
 
     ``pooled`` is of how many sessions the baseline is the mean; ``sessions`` are those that the
-    session's first job has found, None where that is not known; ``history`` says that gates need
-    earlier sessions whatever the baseline's runs hold.
+    session's first job has found, None where that is not known.
     """
 
     pooled: int = 1
     sessions: Collection[str] | None = None
-    history: bool = False
 
 
 def find(
@@ -157,14 +160,26 @@ def find(
             text = f"no {what} is at {where.display_uri}{_advice(reference)}"
             return Baseline(name, problem=text)
         chosen = _newest_of_each(runs, wanted.pooled if reference.is_moving else 1)
-        history = _history(where, reference, own, chosen, wanted.history)
+        found, may_need = _by_evaluation(chosen), set(map(_key, filter(_may_need_history, chosen)))
+        history = _history(where, reference, own, found, may_need)
     except TrackingError as error:
         return Baseline(name, problem=str(error), is_read=False)
     sessions: dict[str, set[str]] = {}
     for run in sorted(chosen, key=lambda run: -run.start):
         sessions.setdefault(origin_of(run.tags).session, set()).add(run.experiment_id)
     by_session = {session: sorted(ids) for session, ids in sessions.items()}
-    return Baseline(name, by_session, _by_evaluation(chosen), history)
+    return Baseline(name, by_session, found, history)
+
+
+def with_history(where: Destination, baseline: Baseline, own: str) -> Baseline:
+    """A baseline with the earlier sessions of all its evaluations, for a gate that it has not had.
+
+    ``own`` is the current session. Raises :class:`TrackingError`.
+    """
+    keys = {(experiment, nodeid) for experiment, found in baseline.runs.items() for nodeid in found}
+    reference = parse_reference(baseline.reference)
+    history = _history(where, reference, own, baseline.runs, keys)
+    return replace(baseline, history=history)
 
 
 def _passed_runs(
@@ -187,7 +202,7 @@ def _newest_of_each(runs: Iterable[StoredRun], most: int) -> list[StoredRun]:
     """The newest run of each evaluation, in so many sessions."""
     found: dict[tuple[str, str], dict[str, StoredRun]] = {}
     for run in sorted(runs, key=lambda run: -run.start):
-        by_session = found.setdefault((run.experiment_id, _nodeid(run)), {})
+        by_session = found.setdefault(_key(run), {})
         if len(by_session) < most:
             by_session.setdefault(origin_of(run.tags).session, run)
     return [run for by_session in found.values() for run in by_session.values()]
@@ -203,6 +218,10 @@ def _by_evaluation(runs: Iterable[StoredRun]) -> dict[str, dict[str, list[PastRu
 
 def _nodeid(run: StoredRun) -> str:
     return run.tags.get("armory.nodeid", "")
+
+
+def _key(run: StoredRun) -> tuple[str, str]:
+    return run.experiment_id, _nodeid(run)
 
 
 def _advice(reference: Reference) -> str:
@@ -272,39 +291,39 @@ def _history(
     where: Destination,
     reference: Reference,
     own: str,
-    chosen: Sequence[StoredRun],
-    is_needed: bool,
+    baseline: _Runs,
+    keys: Collection[tuple[str, str]],
 ) -> dict[str, dict[str, list[PastRun]]]:
-    """The runs of earlier sessions, of the evaluations that may need them: one search.
-
-    Those are all where ``is_needed``, else those whose baseline run has samples, or a gate on what
-    earlier sessions scatter.
-    """
+    """The runs of earlier sessions, of these evaluations by experiment and node id: one search."""
     from pytest_armory.store import open_store
 
-    keys = {(r.experiment_id, _nodeid(r)) for r in chosen if is_needed or _may_need_history(r)}
     if not keys:
         return {}
     condition = _EVALUATIONS
     if reference.kind == "branch":
         condition += f" AND {_on_branch(reference)}"
     elif not reference.is_moving:
-        condition += f" AND attributes.start_time < {min(run.start for run in chosen)}"
+        starts = (
+            run.start for found in baseline.values() for runs in found.values() for run in runs
+        )
+        condition += f" AND attributes.start_time < {min(starts)}"
     found: dict[str, dict[str, list[PastRun]]] = {}
+    for experiment, nodeid in keys:
+        found.setdefault(experiment, {})[nodeid] = []  # looked up, whether or not there are any
     seen: dict[tuple[str, str], set[str]] = {key: set() for key in keys}
-    experiments = sorted({experiment_id for experiment_id, _ in keys})
     search = open_store(where).search
-    for run in search.each(experiments, condition, newest=True, most=HISTORY_LIMIT):
-        key, session = (run.experiment_id, _nodeid(run)), origin_of(run.tags).session
-        if key not in keys or session in ("", own) or not has_passed_body(run):
+    for run in search.each(sorted(found), condition, newest=True, most=HISTORY_LIMIT):
+        key, session = _key(run), origin_of(run.tags).session
+        if key not in seen or session in ("", own) or not has_passed_body(run):
             continue
         if len(seen[key]) < MOST_SESSIONS or session in seen[key]:
             seen[key].add(session)
-            found.setdefault(key[0], {}).setdefault(key[1], []).append(past_run(run))
+            found[key[0]][key[1]].append(past_run(run))
         elif all(len(sessions) >= MOST_SESSIONS for sessions in seen.values()):
             break
     return found
 
 
 def _may_need_history(run: StoredRun) -> bool:
-    return "armory.samples" in run.tags or "noise" in run.tags.get(GATES, "")
+    """Whether a baseline's run has samples, or a gate on what earlier sessions scatter."""
+    return "armory.samples" in run.tags or has_noise_gate(run)

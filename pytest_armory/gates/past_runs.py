@@ -65,6 +65,14 @@ def has_passed_body(run: StoredRun) -> bool:
     return outcome in others and GATES in run.tags
 
 
+def has_noise_gate(run: StoredRun) -> bool:
+    """Whether a run has a gate on what earlier sessions scatter; its verdicts may be several tags.
+
+    A text that merely has the word in it counts too.
+    """
+    return any("noise" in text for name, text in run.tags.items() if name.startswith(GATES))
+
+
 def history_of(
     runs: Iterable[PastRun], metric: str, version: str, digests: Mapping[str, str], most: int
 ) -> list[float]:

@@ -249,8 +249,10 @@ class Attempts:
         if not judging.has_gates(mark, self.settings):
             return ""
         with step(attempt, "its gates are not judged: "), attempt.being_judged():
-            session = judging.Compared(self.baseline, self.judging, self.destination)
-            return judging.judge_attempt(attempt, mark, self.settings, session)
+            known, where, settings = self.baseline, self.destination, self.settings
+            self.baseline = judging.with_history(attempt, mark, settings, known, where)
+            session = judging.Compared(self.baseline, self.judging, where)
+            return judging.judge_attempt(attempt, mark, settings, session)
         return ""
 
     def finish(self, attempt: Attempt) -> EvaluationRecord:

@@ -33,14 +33,12 @@ class Process:
         where: Destination | None = None,
         ledger: Ledger | None = None,
         wanted: Judging = Judging(),  # noqa: B008 - it is frozen
-        needs_history: bool = False,
         resumes: bool = False,
     ) -> None:
         self.guard = guard
         self.where = where
         self.ledger = ledger
         self.judging = wanted
-        self.needs_history = needs_history
         self.is_agreed = False
         """Whether another job of the session has said what verdicts depend on."""
         self.resumes = resumes
@@ -91,7 +89,7 @@ class Process:
         from pytest_armory.gates.parse import parse_reference
 
         first = self.judging.sessions if self.is_agreed else None
-        wanted = baselines.Wanted(self.judging.pooled, first, self.needs_history)
+        wanted = baselines.Wanted(self.judging.pooled, first)
         reference, own = parse_reference(self.judging.reference), ledger.identity.session
         found = ledger.baseline = baselines.find(where, reference, own, wanted)
         if not self.is_agreed:

@@ -122,7 +122,6 @@ def _process(
         connection.where,
         ledger,
         wanted_judging(settings),
-        any(tolerance.noise for tolerance in settings.tolerances.values()),
         settings.jobs.resume,
     )
     process.problems += connection.problems

@@ -169,6 +169,29 @@ def test_noise_is_what_earlier_sessions_scatter(
     evals.run(*LATEST, *each_way).assert_outcomes(passed=1)
 
 
+def test_a_gate_on_noise_that_is_new_knows_earlier_sessions(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a worker, too; also one of an ini file, and one that a fixture adds."""
+    plain = NOISE.replace('baseline={"score": "-noise"}, ', "")
+    evals.write(plain)
+    for score in ("0.9", "0.91", "0.89", "0.92", "0.9"):
+        monkeypatch.setenv("SCORE", score)
+        evals.run()
+    monkeypatch.setenv("SCORE", "0.86")
+    late = """
+    @pytest.fixture(autouse=True)
+    def late(request):
+        request.node.add_marker(pytest.mark.evaluation(baseline={"score": "-Noise"}))
+    """
+    line = ("-o", "armory_tolerances=score: -noise")
+    for text, options in ((NOISE, ("-n1",)), (plain + late, ()), (plain, line)):
+        evals.write(text)
+        result = evals.run(*LATEST, *options)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*worse: 5 earlier sessions do not scatter as far (p *)"])
+
+
 def test_another_version_has_neither_baseline_nor_history(
     evals: Evals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
