@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -70,11 +71,9 @@ def _is_run_id(name: str) -> bool:
 
 def _ends(nodeid: str, name: str) -> bool:
     """Whether a name is the last parts of a node id, with or without its parameters."""
-    return any(f"::{nodeid}".endswith(f"::{name}{end}") for end in ("", _parameters(nodeid)))
-
-
-def _parameters(nodeid: str) -> str:
-    return f"[{nodeid.partition('[')[2]}" if "[" in nodeid else ""
+    plain = nodeid.partition("[")[0]
+    parts = [0, *(part.end() for part in re.finditer("::|/", plain))]
+    return any(name in (nodeid[start:], plain[start:]) for start in parts)
 
 
 def _not_found(name: str, session: str, nodeids: Sequence[str], several: bool) -> str:

@@ -198,6 +198,11 @@ def _check_ids(ids: Any, dataset: Any) -> None:
     """Refuse what is neither the name of a key nor, for arrays, one id for each sample."""
     if ids is None or isinstance(ids, str):
         return
+    if isinstance(ids, Mapping) or (hasattr(ids, "__len__") and not hasattr(ids, "__getitem__")):
+        raise RefusedError(
+            "ids must be a sequence in the dataset's order, or the name of a key of the inputs, "
+            f"got {describe(ids)}; write ids=list(...)"
+        )
     count = samples(ids, "ids")
     if is_arrays(dataset) and count != (wanted := samples(dataset[0], "inputs")):
         raise RefusedError(

@@ -45,7 +45,10 @@ def classes(values: Any) -> Any:
     numpy = import_module("numpy")
     found = as_numpy(values)
     if not hasattr(found, "shape"):
-        found = numpy.asarray(list(found))
+        found = list(found)
+        texts = sum(isinstance(value, str) for value in found)
+        # Else NumPy would make a text of each number beside one.
+        found = numpy.asarray(found, dtype=object if 0 < texts < len(found) else None)
     found = numpy.asarray(found)
     if found.ndim == 2 and found.shape[1] > 1:
         return found.argmax(axis=1)

@@ -28,9 +28,6 @@ TOO_LARGE = "its samples have values too large to be squared, so the change alon
 FLIPS = 10
 """How many of the samples that changed are shown of a missed gate."""
 
-_NEAR = 1e-6
-"""How far a metric may be from the mean of its samples, relatively: in float32 it is so far."""
-
 
 @dataclass
 class Sources:
@@ -121,7 +118,7 @@ class Sources:
                 self._seconds = max(0.0, self._seconds - (perf_counter() - began))
         if score is None or not self.runs or not len(score.valid):
             return Known()
-        if not _is_mean(score, value):
+        if not score.has_mean(value):
             return Known(remark=OTHER_MEAN)
         if not any(run.has_samples for run in self.runs):
             return Known(remark=NO_SAMPLES)
@@ -134,7 +131,7 @@ class Sources:
         if not found:
             return Known(remark=NO_SAMPLES)
         before = {run.run_id: run.metrics.get(metric, math.nan) for run in self.runs}
-        if not all(_is_mean(base, before[key]) for key, base in found.items()):
+        if not all(base.has_mean(before[key]) for key, base in found.items()):
             return Known(remark=OTHER_MEAN_BEFORE)
         return self._compared(score, list(found.values()), tolerance)
 
@@ -156,7 +153,8 @@ class Sources:
 
     def _of_function(self, metric: str, tolerance: Tolerance, value: float) -> Known:
         function = self.functions[metric]
-        own = next((part for part in self._own.parts if part.source == function.evaluation), None)
+        of_it = (p for p in self._own.parts if p.count and p.source == function.evaluation)
+        own = next(of_it, None)
         if own is None or not any(run.has_samples for run in self.runs):
             return Known(remark=NO_SAMPLES if own is not None else "")
         try:
@@ -208,13 +206,6 @@ def samples_at(where: Destination, run_id: str, artifact_uri: str) -> SampleTabl
         return read_parquet(content)
     except ValueError as error:
         raise TrackingError(f"the artifact {PARQUET!r} of the run {run_id}: {error}") from None
-
-
-def _is_mean(score: Score, value: float) -> bool:
-    means = (score.mean, score.mean_of_repeats)
-    return any(
-        m is not None and math.isclose(m, value, rel_tol=_NEAR, abs_tol=1e-12) for m in means
-    )
 
 
 def _sample(score: Score) -> Sample:

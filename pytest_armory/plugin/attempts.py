@@ -286,7 +286,7 @@ class Attempts:
         run, problems = attempt.run, attempt.problems
         sampled = SampleResults()
         with step(attempt, "its samples are not summed up: "):
-            sampled = run.writer.sample_results()
+            sampled = run.writer.sample_results(is_cut_short=outcome is Outcome.INTERRUPTED)
         duration = duration_of(attempt)
         with step(attempt):
             attempt.chief = user_hooks.chief_metrics_of(attempt.item, attempt.metrics, problems)
@@ -297,10 +297,7 @@ class Attempts:
             self.describe(attempt)
         run.writer.write(
             params=attempt.described,
-            metrics=[
-                *duration,
-                *((name, value, 0) for name, value in sampled.metrics.items()),
-            ],
+            metrics=[*duration, *sampled.values],
             tags={
                 "armory.outcome": outcome.value,
                 **sampled.tags,

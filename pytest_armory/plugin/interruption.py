@@ -28,6 +28,11 @@ def interrupt(attempt: Attempt) -> EvaluationRecord:
     outcome, duration = Outcome.INTERRUPTED, duration_of(attempt)
     writer = attempt.run.writer
     known = writer.params.note(attempt.described)
-    writer.write(params=known, metrics=duration, tags={"armory.outcome": outcome.value})
+    sampled = writer.sample_results(is_cut_short=True)
+    writer.write(
+        params=known,
+        metrics=[*duration, *sampled.values],
+        tags={"armory.outcome": outcome.value, **sampled.tags},
+    )
     writer.close(outcome.status)
     return attempt.to_record(outcome)

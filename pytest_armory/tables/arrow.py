@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from pytest_armory.records import fields
 from pytest_armory.records.fields import dumps
-from pytest_armory.tables.columns import Column
+from pytest_armory.tables.columns import Column, typed
 from pytest_armory.tables.table import CHANGE, PREDICTION, TARGET, SampleRows, SampleTable
 from pytest_armory.values import redact_text
 
@@ -59,15 +60,18 @@ def to_arrow(table: SampleTable, *, is_partial: bool = False) -> Any:
     ``target`` and ``prediction``; the user's own. Scores that were measured on the same samples
     lie side by side, others, and those of another dataset, below one another: there null says that
     a row has no such score, and NaN that the sample has no value. The schema's metadata says under
-    ``armory`` which columns are scores, which of them are errors, of which evaluation they are, and
-    whether the evaluation had ended; without secrets.
+    ``armory`` which columns are scores, which of them are errors, of which evaluation they are,
+    whether the evaluation had ended, and of which types a column's values were beside which score,
+    if of several; without secrets.
     """
     pyarrow = import_module("pyarrow")
     sheets = _sheets(table)
     order = _column_names(sheets)
-    columns = [_stacked([_column(sheet, name) for sheet in sheets], sheets) for name in order]
+    chunks = {name: [_arrow_array(_column(sheet, name)) for sheet in sheets] for name in order}
+    columns = [_stacked(chunks[name], sheets) for name in order]
     parts = [part for part in table.parts if part.count]
     about = {
+        "types": {n: types for n in order if (types := _types_by_score(chunks[n], sheets))},
         "scores": table.names,
         "higher_is_worse": sorted({name for part in parts for name in part.higher_is_worse}),
         "sources": {name: redact_text(part.source) for part, name in table.each_score()},
@@ -156,24 +160,37 @@ def _column(sheet: Sheet, name: str) -> Any:
 def _stacked(chunks: Sequence[Any], sheets: Sequence[Sheet]) -> Any:
     """Chunks of one column as one Arrow array; null where a sheet does not have it."""
     pyarrow = import_module("pyarrow")
-    known = [None if chunk is None else _arrow_array(chunk) for chunk in chunks]
-    kinds = {chunk.type for chunk in known if chunk is not None}
+    kinds = {chunk.type for chunk in chunks if chunk is not None} or {pyarrow.null()}
+    kind = next(iter(kinds))
     if len(kinds) > 1:
-        kind = pyarrow.float64() if all(map(_is_number, kinds)) else pyarrow.string()
-        known = [None if chunk is None else _cast(chunk, kind) for chunk in known]
-    else:
-        kind = next(iter(kinds))
+        chunks, kind = _of_one_type(chunks, kinds)
     return pyarrow.concat_arrays(
         pyarrow.nulls(sheet.count, kind) if chunk is None else chunk
-        for chunk, sheet in zip(known, sheets, strict=True)
+        for chunk, sheet in zip(chunks, sheets, strict=True)
     )
 
 
+def _types_by_score(chunks: Sequence[Any], sheets: Sequence[Sheet]) -> dict[str, str]:
+    """The type of a column's values beside each score; empty where it is one."""
+    types = {
+        score: str(chunk.type)
+        for chunk, sheet in zip(chunks, sheets, strict=True)
+        if chunk is not None
+        for score in sheet.scores
+    }
+    return types if len({*types.values()}) > 1 else {}
+
+
 def _arrow_array(values: Any) -> Any:
+    """A NumPy array as an Arrow array; None without one, or without a value."""
     pyarrow = import_module("pyarrow")
+    if values is None:
+        return None
     if values.dtype.kind != "O":
         return pyarrow.array(values)
     found = values.tolist()
+    if all(value is None for value in found):
+        return None
     try:
         return pyarrow.array(found)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # of several kinds
@@ -186,14 +203,16 @@ def _text(value: object) -> str | None:
     return str(value).encode(errors="backslashreplace").decode()
 
 
-def _is_number(kind: Any) -> bool:
-    return str(kind) in ("int64", "double", "null")
-
-
-def _cast(chunk: Any, kind: Any) -> Any:
-    if str(kind) == "double":
-        return chunk.cast(kind)
-    return import_module("pyarrow").array(list(map(_text, chunk.to_pylist())), kind)
+def _of_one_type(chunks: Sequence[Any], kinds: Iterable[Any]) -> tuple[list[Any], Any]:
+    """Arrow arrays of several types as floats where these hold all of them, or else as texts."""
+    pyarrow = import_module("pyarrow")
+    if {*map(str, kinds)} == {"int64", "double"}:
+        kind = pyarrow.float64()
+        with suppress(pyarrow.ArrowInvalid):  # an integer that no float is
+            return [None if chunk is None else chunk.cast(kind) for chunk in chunks], kind
+    kind = pyarrow.string()
+    texts = [None if c is None else list(map(_text, c.to_pylist())) for c in chunks]
+    return [None if text is None else pyarrow.array(text, kind) for text in texts], kind
 
 
 def from_arrow(found: Any) -> SampleTable:
@@ -205,7 +224,8 @@ def from_arrow(found: Any) -> SampleTable:
         part.dataset = about["datasets"].get(names[0], "")
         part.higher_is_worse = {name for name in names if name in about["higher_is_worse"]}
         part.is_complete = not about["partial"]
-        _fill(part, rows, set(about["scores"]))
+        types = {column: each.get(names[0], "") for column, each in about["types"].items()}
+        _fill(part, rows, set(about["scores"]), types)
         table.parts.append(part)
     return table
 
@@ -215,7 +235,7 @@ def about_of(found: Any) -> dict[str, Any]:
     about, _ = fields.read_text(_read_about, (found.schema.metadata or {}).get(ABOUT, b""))
     if about is None:
         raise ValueError("it does not say which columns are scores")
-    empty: dict[str, Any] = {"higher_is_worse": (), "sources": {}, "datasets": {}, "partial": False}
+    empty = {"higher_is_worse": (), "sources": {}, "datasets": {}, "types": {}, "partial": False}
     return {**empty, **about}
 
 
@@ -225,6 +245,7 @@ _read_about = fields.members_of(
         "higher_is_worse": fields.list_of(fields.string),
         "sources": fields.mapping_of(fields.string),
         "datasets": fields.mapping_of(fields.string),
+        "types": fields.mapping_of(fields.mapping_of(fields.string)),
         "partial": fields.boolean,
     },
     required=("scores",),
@@ -258,22 +279,36 @@ def _one_chunk(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _fill(part: SampleRows, rows: Any, scores: set[str]) -> None:
+def _fill(part: SampleRows, rows: Any, scores: set[str], types: Mapping[str, str]) -> None:
     part.count = rows.num_rows
-    part.ids = _column_of(rows[SAMPLE])
+    part.ids = _column_of(rows[SAMPLE], types.get(SAMPLE, ""))
     if GROUP in rows.column_names and not rows[GROUP].null_count:
-        part.groups = _column_of(rows[GROUP])
+        part.groups = _column_of(rows[GROUP], types.get(GROUP, ""))
     if REPEAT in rows.column_names and not rows[REPEAT].null_count:
         part.set_repeats(rows[REPEAT].to_numpy())
     for name in part.scores:
         part.scores[name] = array("d", rows[name].to_numpy().astype("float64").tobytes())
     for name in rows.column_names:
         if name not in (SAMPLE, GROUP, REPEAT, *scores) and rows[name].null_count < part.count:
-            part.columns[name] = _column_of(rows[name])
+            part.columns[name] = _column_of(rows[name], types.get(name, ""))
 
 
-def _column_of(values: Any) -> Column:
+_FROM_TEXT: dict[str, Callable[[str], object]] = {
+    "int64": int,
+    "double": float,
+    "bool": "True".__eq__,
+}
+
+
+def _column_of(values: Any, before: str = "") -> Column:
+    """A column of the type that its values had before others' were stacked with them."""
     kind = str(values.type)
+    if kind == "string" and before in _FROM_TEXT:
+        read = _FROM_TEXT[before]
+        found = [None if text is None else read(text) for text in values.to_pylist()]
+        return Column(typed(found))
+    if kind == "double" and before == "int64":
+        values, kind = values.cast(before), before
     if values.null_count or kind not in ("int64", "double"):
         return Column(values.to_pylist())
     code = "q" if kind == "int64" else "d"

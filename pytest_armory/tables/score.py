@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 from pytest_armory.values.totals import total
+
+_NEAR = 1e-6
+"""How far a metric may be from the mean of its samples, relatively: in float32 it is so far."""
 
 DIGEST_LENGTH = 32
 """Hexadecimal digits; MLflow stores up to 36 characters of a dataset's digest."""
@@ -86,6 +91,15 @@ class Score:
         means = [total(values.tolist()) / len(values) for values in each]
         return total(means) / len(means) if means else None
 
+    def has_mean(self, value: float) -> bool:
+        """Whether a value is the mean of the valid samples, or that of the repeats' means."""
+        means = (self.mean, self.mean_of_repeats)
+        return any(
+            math.isclose(m, value, rel_tol=_NEAR, abs_tol=1e-12) or m != m != value != value
+            for m in means
+            if m is not None
+        )
+
     @property
     def is_binary(self) -> bool:
         """Whether each valid value is 0 or 1."""
@@ -99,6 +113,8 @@ def digest(ids: Any, targets: Any = None) -> str:
     Numbers count by their value: targets 1, 1.0 and True are the same.
     """
     numpy = import_module("numpy")
+    if targets is not None and targets.dtype.kind == "O" and all(t is None for t in targets):
+        targets = None  # as a file has it
     found = numpy.zeros(len(ids)) if targets is None else _as_floats(targets)
     if ids.dtype.kind != "i" or found is None:
         return _digest_of_texts(ids, targets)
@@ -121,13 +137,18 @@ def _as_floats(values: Any) -> Any:
 
 
 def _digest_of_texts(ids: Any, targets: Any) -> str:
-    others = [""] * len(ids) if targets is None else map(_text, targets.tolist())
+    others = [""] * len(ids) if targets is None else _texts(targets.tolist())
     found = hashlib.sha256()
     for pair in sorted(set(zip(map(_text, ids.tolist()), others, strict=True))):
         for text in pair:
             encoded = text.encode(errors="surrogatepass")
             found.update(b"%d:%b" % (len(encoded), encoded))
     return found.hexdigest()[:DIGEST_LENGTH]
+
+
+def _texts(values: list[Any]) -> Iterable[str]:
+    """Values as texts; numbers that are beside texts are texts in a file, too."""
+    return map(str if any(isinstance(value, str) for value in values) else _text, values)
 
 
 def _text(value: object) -> str:

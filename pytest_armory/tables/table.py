@@ -212,6 +212,8 @@ class SampleTable:
         self.parts: list[SampleRows] = []
         self.lock = RLock()
         """Held while rows are added or all are read: threads of one evaluation share its table."""
+        self.is_cut_short = False
+        """Whether the test was interrupted: then ``track_samples`` may not have had all rows."""
         self._repeat = 0
 
     def __bool__(self) -> bool:
@@ -224,8 +226,12 @@ class SampleTable:
 
     @property
     def is_partial(self) -> bool:
-        """Whether an evaluation has not ended of which there are rows."""
-        return not all(part.is_complete for part in self.parts if part.count)
+        """Whether rows may be missing: of an evaluation that has not ended, or was interrupted."""
+        return any(
+            not part.is_complete or (self.is_cut_short and not part.source)
+            for part in self.parts
+            if part.count
+        )
 
     @property
     def names(self) -> list[str]:
@@ -258,14 +264,18 @@ class SampleTable:
 
         Rows of other scores are dropped too where it had some of these before.
         """
+        found = None
         for part in [part for part in self.parts if part.source == source]:
+            if part.scores.keys().isdisjoint(scores):
+                continue
+            part.restart()
             if list(part.scores) == list(scores):
-                part.restart()
-                return part
-            if part.scores.keys() & set(scores):
-                part.restart()
-                self.parts = [one for one in self.parts if one is not part or part.count]
-        return self._opened(SampleRows(scores, source=source, dataset=dataset, repeat=self._repeat))
+                found = part
+            elif not part.count:
+                self.parts = [one for one in self.parts if one is not part]
+        return found or self._opened(
+            SampleRows(scores, source=source, dataset=dataset, repeat=self._repeat)
+        )
 
     def rows_of_scores(self, scores: Sequence[str]) -> SampleRows:
         """The rows to which ``track_samples`` adds those of these scores.

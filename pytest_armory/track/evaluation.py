@@ -97,10 +97,9 @@ def _open_inside(
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
         if run.connection.location is not None:
-            sampled = run.writer.sample_results()
-            metrics = [(name, value, 0) for name, value in sampled.metrics.items()]
+            sampled = run.writer.sample_results(is_cut_short=status == "KILLED")
             params = run.writer.params.changed_since_recorded(scope.params)
-            run.writer.write(params, metrics, sampled.tags)
+            run.writer.write(params, sampled.values, sampled.tags)
             run.writer.recorded = None
     finally:
         run.writer.close(status)

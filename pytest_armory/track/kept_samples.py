@@ -40,6 +40,11 @@ class SampleResults:
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: Sequence[DatasetIdentity] = ()
 
+    @property
+    def values(self) -> list[tuple[str, float, int]]:
+        """The metrics as they are written: name, value and step."""
+        return [(name, value, 0) for name, value in self.metrics.items()]
+
 
 class EngineRows:
     """The rows of one evaluation of the engine, by the names that it gave its scores.
@@ -171,27 +176,33 @@ class KeptSamples:
     def results(self) -> SampleResults:
         """The means of ``track_samples``, the intervals of all scores, and which data they are of.
 
-        An evaluation that was cut short has neither metrics nor data, a mean that is NaN no
-        interval.
+        An evaluation that was cut short has neither metrics nor data; a metric that is not the
+        mean of its samples, as it is NaN or was logged by the test itself, no interval.
         """
         if not self.table:
             return SampleResults()
         self._name_apart()
         metrics: dict[str, float] = {}
         datasets: dict[DatasetIdentity, None] = {}
+        digests: dict[str, str] = {}
         for rows, name in self.table.each_score():
             if not rows.is_complete:
                 continue
             score = rows.score(name)
-            self.digests[name] = known = self._digest_of(rows, score)
+            # Computed once for all scores of the same rows.
+            known = next((digests[other] for other in rows.scores if other in digests), None)
+            digests[name] = known = known or score.digest
             samples = len(set(score.ids.tolist())) if score.repeats is not None else len(score)
             datasets[DatasetIdentity(rows.dataset, known, samples)] = None
+            logged = self._metrics.values.get(name)
+            if logged is not None and not score.has_mean(logged):
+                continue  # it was logged since, as another value
             if not rows.source and not rows.has_repeats and score.mean is not None:
                 metrics[name] = score.mean
-            if not math.isnan(self._metrics.values.get(name, 0.0)):
-                metrics |= intervals(score, self.confidence)
+            metrics |= intervals(score, self.confidence)
         self._metrics.note(metrics, 0)
-        tag = SampleTag(self.table.count, self.table.is_partial, self.digests)
+        self.digests = digests
+        tag = SampleTag(self.table.count, self.table.is_partial, digests)
         return SampleResults(metrics, tag.to_tags(), list(datasets))
 
     def digests_so_far(self) -> dict[str, str]:
@@ -200,11 +211,6 @@ class KeptSamples:
         for rows in (rows for rows in self.table.parts if rows.is_complete and rows.scores):
             digests |= dict.fromkeys(rows.scores, rows.score(next(iter(rows.scores))).digest)
         return digests
-
-    def _digest_of(self, rows: SampleRows, score: Score) -> str:
-        """The digest of a score's data, computed once for all scores of the same rows."""
-        known = next((self.digests[name] for name in rows.scores if name in self.digests), None)
-        return known or score.digest
 
 
 def intervals(score: Score, confidence: float) -> dict[str, float]:

@@ -257,16 +257,21 @@ class RunWriter:
         self.connection.tags.update(tag)
         return tag
 
-    def sample_results(self) -> SampleResults:
-        """What is written of the samples when the run ends, in its last batch."""
+    def sample_results(self, *, is_cut_short: bool = False) -> SampleResults:
+        """What is written of the samples when the run ends, in its last batch.
+
+        ``is_cut_short`` says that the run was interrupted.
+        """
         location = self.connection.location
         if location is None or not self.samples.table:
             return SampleResults()
         from pytest_armory.tables.files import JSON
 
+        self.samples.table.is_cut_short = is_cut_short
         if self.repeats is not None:
             self.repeats.store_scores()
-        found = self.samples.results()
+        with self.samples.table.lock:
+            found = self.samples.results()
         self._datasets = found.datasets
         if self._tables.tagged or location.store.may_have_tables(location.run):
             return found

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from servers import Proxy
 
+from pytest_armory import samples
 from pytest_armory.cli import main as commands
 from pytest_armory.store.database import sqlite_uri
 
@@ -38,6 +39,11 @@ LONG = """
         stay()
 """
 
+SAMPLED = LONG.replace(
+    'track_metrics({"seen": 1})',
+    'track_metrics({"seen": 1}); pytest_armory.track_samples({"right": [1, 0, 0, 1]})',
+).replace("import pytest\n", "import pytest, pytest_armory\n")
+
 ONE, TWO, WORKER = ("-p", "no:xdist"), ("-n2", "--dist=load"), ("-n1",)
 
 
@@ -45,6 +51,17 @@ def states(evals: Evals) -> dict[str, tuple[str, str | None]]:
     """Status and outcome of every evaluation."""
     runs = evals.runs().items()
     return {name: (r.info.status, r.data.tags.get("armory.outcome")) for name, r in runs}
+
+
+def check_samples(evals: Evals) -> None:
+    """The long test's run has the rows that it had, and says that there may be more."""
+    run = evals.run_of("test_long")
+    assert run.data.metrics["right"] == 0.5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
+        frame = samples(run.info.run_id)
+    assert (len(frame), frame.attrs["partial"]) == (4, True)
+    assert '"partial": true' in run.data.tags["armory.samples"]
 
 
 def leases(evals: Evals) -> list[Path]:
@@ -73,7 +90,7 @@ def test_a_signal_that_ends_the_job(
     evals: Evals, start: Start, number: signal.Signals, way: tuple[str, ...]
 ) -> None:
     """A CI runner's time-out: every open run is closed within a second, and the job dies of it."""
-    evals.write(LONG)
+    evals.write(SAMPLED)
     session = start(*way)
     until_long(evals, session, way)
     sent = time.time()
@@ -81,6 +98,7 @@ def test_a_signal_that_ends_the_job(
     assert session.wait() == -number
     session.gone()
     found = states(evals)
+    check_samples(evals)
     assert found.pop("test_done") == PASSED
     assert set(found) == ({"test_long"} if way == ONE else {"test_long", "test_never"})
     assert set(found.values()) == {INTERRUPTED}
@@ -174,7 +192,7 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
 def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) -> None:
     """Twice: while a fixture is torn down, or xdist waits for its workers."""
     evals.write(
-        LONG
+        SAMPLED
         + """
     @pytest.fixture(scope="session", autouse=True)
     def slow(stay, mark):
@@ -200,6 +218,7 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     evals.check_accounted(2)
     found = states(evals)
     assert evals.run_of("test_long").data.params["load.n"] == "1"
+    check_samples(evals)
     assert found.pop("test_done") == PASSED
     assert set(found.values()) == {INTERRUPTED}
     assert [run.info.status for run in evals.sessions()] == ["KILLED"]

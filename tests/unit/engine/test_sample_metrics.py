@@ -26,6 +26,7 @@ from pytest_armory.tables import SampleTable
 from pytest_armory.track.evaluation import running
 from pytest_armory.track.run import EvaluationRun
 
+NAN = float("nan")
 INPUTS = np.arange(10.0).reshape(5, 2)
 TARGETS = np.array([0, 1, 0, 1, 1])
 
@@ -85,6 +86,9 @@ def test_the_mean_is_the_metric_and_each_sample_a_row() -> None:
 PROVIDED: list[tuple[Callable[..., Any], Any, Any, list[float]]] = [
     (correct, [1, 2], [1, 3], [1, 0]),
     (correct, ["a", "b"], ["a", "c"], [1, 0]),
+    (correct, [4, 5, 6], [4, "no answer", 6], [1, 0, 1]),
+    (correct, ["4", "5", "nan"], [4, "5", NAN], [0, 1, 0]),
+    (correct, [4, 5], [4, None], [1, 0]),
     (correct, np.array([[1], [2]]), np.array([1, 3]), [1, 0]),
     (correct, torch.tensor([1, 0]), torch.tensor([[0.1, 0.9], [0.2, 0.8]]), [1, 0]),
     (correct, np.eye(3)[[2, 1]], np.array([[0, 0, 1], [1, 0, 0]]), [1, 0]),
@@ -123,6 +127,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"metrics": {"accuracy/ci_low": max}}, "both report 'accuracy/ci_low'"),
     ({"ids": [1, 2]}, "ids must be one for each of the 5 samples, got 2: list of 2"),
     ({"ids": 5}, "ids must hold one entry per sample"),
+    ({"ids": {1, 2, 3, 4, 5}}, r"ids must be a sequence .* got set; write ids=list"),
+    ({"ids": {"a": "id"}}, "ids must be a sequence in the dataset's order.* got dict of 1"),
     ({"ids": [1, 1, 2, 3, 4]}, "batch index 0, samples: ids must differ, got 1 more than once"),
     ({"ids": "id"}, "batch index 0, samples: ids='id' names a key of the inputs, got ndarray"),
     ({"ids": [1, 2], "dataset": [(INPUTS, TARGETS)], "batch_size": None}, "ids must be one"),
@@ -193,6 +199,21 @@ def test_two_evaluations_of_one_run_that_share_a_score() -> None:
     assert table.names == ["accuracy", "attacked/accuracy"]
     assert (metrics["accuracy"], metrics["attacked/accuracy"]) == (0.6, 0.4)
     assert values_of(table, "accuracy") == [1, 0, 0, 1, 1]
+
+
+def test_an_evaluation_that_is_run_again_with_another_score() -> None:
+    clean = evaluation()
+    attacked = evaluation(
+        perturbations={"far": lambda x, y: x * 0}, perturbation_metrics={"linf": linf}
+    )
+    table, metrics = sampled(clean, attacked)
+    assert table.names == ["accuracy", "linf"]
+    assert values_of(table, "accuracy") == [1, 0, 1, 0, 0]
+    assert metrics["accuracy"] == 0.4
+    table, metrics = sampled(attacked, clean)
+    assert table.names == ["accuracy"]
+    assert values_of(table, "accuracy") == [1, 0, 0, 1, 1]
+    assert metrics["accuracy"] == 0.6
 
 
 def test_a_score_that_a_metric_of_another_evaluation_has() -> None:

@@ -227,6 +227,27 @@ def test_an_evaluation_that_runs_again_replaces_its_rows() -> None:
         table.rows_of_scores(["right"])
 
 
+def test_an_evaluation_that_runs_again_with_other_scores_replaces_its_rows() -> None:
+    table = SampleTable()
+    for repeat in range(2):
+        for scores in (["right"], ["right", "far"]):
+            rows = table.rows_of("digits", scores)
+            rows.add({name: array("d", [len(scores), repeat]) for name in scores})
+        other = table.rows_of("digits", ["other"])
+        other.add({"other": array("d", [1])})
+        if repeat == 0:
+            table.begin_repeat()
+    assert table.names == ["right", "far", "other"]
+    score = table.score("right")
+    assert score is not None
+    assert (score.values.tolist(), score.repeats.tolist()) == ([2, 0, 2, 1], [0, 0, 1, 1])
+    last = table.rows_of("digits", ["right"])
+    last.add({"right": array("d", [5])})
+    score = table.score("far")
+    assert score is not None
+    assert score.values.tolist() == [2, 0]
+
+
 @pytest.mark.parametrize("what", ["ids", "groups"])
 def test_lengths_must_agree_and_labels_come_with_all_rows(what: str) -> None:
     given: dict[str, Any] = {what: ["a"]}

@@ -18,7 +18,7 @@ import pydantic
 import pytest
 import torch
 
-from pytest_armory import track_samples
+from pytest_armory import track_metrics, track_samples
 from pytest_armory.engine import Engine, Evaluation, correct
 from pytest_armory.errors import ArmoryUsageError, MetricWarning
 from pytest_armory.statistics.intervals import wilson
@@ -141,6 +141,26 @@ def test_intervals_of_groups_that_do_not_differ_and_of_long_names() -> None:
     assert all(len(name) <= 250 for name in found)
     expected = sorted([*wilson(5, 10), *wilson(10, 10), 0.5, 1])
     assert sorted(found.values()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_rows_that_come_after_a_gate_has_asked_are_in_the_digest() -> None:
+    run = kept(lambda: track_samples({"a": [1, 0]}, ids=["x", "y"]))
+    early = run.writer.samples.results().datasets
+    with running(run):
+        track_samples({"a": [1]}, ids=["z"])
+    (late,) = run.writer.samples.results().datasets
+    every = kept(lambda: track_samples({"a": [1, 0, 1]}, ids=["x", "y", "z"]))
+    assert [late] == list(every.writer.samples.results().datasets) != list(early)
+
+
+def test_a_metric_that_is_logged_as_another_value_stays_so() -> None:
+    run = kept(
+        lambda: track_samples({"a": [1, 0], "b": [1, 1], "c": [float("inf"), -float("inf")]}),
+        lambda: track_metrics({"a": 0.25}),
+    )
+    found = run.writer.samples.results().metrics
+    assert found.keys() == {"b", "b/ci_low", "b/ci_high", "c"}
+    assert (run.metrics["a"], found["c"] != found["c"]) == (0.25, True)
 
 
 def test_one_group_has_no_interval() -> None:
