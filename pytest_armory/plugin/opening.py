@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 
 from pytest_armory import __version__
-from pytest_armory.errors import StoreUnreachableError
+from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
@@ -104,15 +105,15 @@ class RunOpener:
         name = tags.pop("mlflow.runName", item.name)
         experiment = mark.name or self._settings.experiment
         if not destination.is_remote:
-            return self._open_at(destination, name, tags, experiment)
+            return self._open_at(destination, name, tags, experiment, problems)
         tags["armory.key"] = token_hex(16)
         fallback = self._fallback(destination, name, tags, experiment)
         try:
-            return self._open_at(destination, name, tags, experiment, fallback)
+            return self._open_at(destination, name, tags, experiment, problems, fallback)
         except StoreUnreachableError as error:
             self._outages.setdefault(str(error))
             problems.extend(self._outages)
-            return self._open_locally(fallback)
+            return self._open_locally(fallback, problems)
 
     def _open_at(
         self,
@@ -120,44 +121,55 @@ class RunOpener:
         name: str,
         tags: Mapping[str, str],
         experiment: str,
+        problems: list[str],
         fallback: LocalFallback | None = None,
     ) -> EvaluationRun:
         from pytest_armory.store import open_store
 
+        opened = partial(self._open_in, destination, name, tags, problems, fallback)
         experiments = open_store(destination).experiments
         experiment_id = self._settings.experiment_id if not experiment else None
         if experiment_id is not None:
             if experiments.generation:
                 raise unknown_experiment(experiment_id, destination.display_uri)
-            return self._open_in(destination, experiment_id, name, tags, fallback)
+            return opened(experiment_id)
         try:
-            experiment_id = experiments.id_of(experiment)
-            return self._open_in(destination, experiment_id, name, tags, fallback)
+            return opened(experiments.id_of(experiment))
         except GoneError:  # a server restarted with another database
             experiments.forget()
-        experiment_id = experiments.id_of(experiment)
-        return self._open_in(destination, experiment_id, name, tags, fallback)
+        return opened(experiments.id_of(experiment))
 
     def _open_in(
         self,
         destination: Destination,
-        experiment_id: str,
         name: str,
         tags: Mapping[str, str],
+        problems: list[str],
         fallback: LocalFallback | None,
+        experiment_id: str,
     ) -> EvaluationRun:
-        parent = _parent_tag(self._parent_of(experiment_id, False))
         return open_run(
             destination,
             name=name,
-            tags={**tags, **parent},
+            tags={**tags, **self._parent_tag(experiment_id, False, problems)},
             experiment_id=experiment_id,
             fallback=fallback,
         )
 
-    def _open_locally(self, fallback: LocalFallback) -> EvaluationRun:
-        parent = self._parent_of(fallback.local_experiment_id(), True)
-        return EvaluationRun(RunConnection(fallback.open(_parent_tag(parent)), is_waiting=True))
+    def _open_locally(self, fallback: LocalFallback, problems: list[str]) -> EvaluationRun:
+        parent = self._parent_tag(fallback.local_experiment_id(), True, problems)
+        return EvaluationRun(RunConnection(fallback.open(parent), is_waiting=True))
+
+    def _parent_tag(self, experiment_id: str, waiting: bool, problems: list[str]) -> dict[str, str]:
+        """The tag with its session run; after an unexpected error a run is opened without one."""
+        try:
+            parent = self._parent_of(experiment_id, waiting)
+        except TrackingError:
+            raise
+        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+            problems.append(f"its run is under no session run: {unexpected_error(error)}")
+            return {}
+        return {"mlflow.parentRunId": parent} if parent else {}
 
     def _fallback(
         self, destination: Destination, name: str, tags: Mapping[str, str], experiment: str
@@ -216,10 +228,6 @@ def _context_tags(problems: list[str]) -> dict[str, str]:
         problems.append("MLFLOW_RUN_CONTEXT is no JSON object, so its tags are left out")
         return {}
     return tag_strings(found)
-
-
-def _parent_tag(parent: str | None) -> dict[str, str]:
-    return {"mlflow.parentRunId": parent} if parent else {}
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -441,6 +441,18 @@ def test_an_opening_that_fails_opens_no_second_run(evals: Evals, what: str) -> N
     evals.check_accounted(2)
 
 
+def test_runs_whose_session_run_cannot_be_opened(evals: Evals) -> None:
+    evals.write(TESTS)
+    with pytest.MonkeyPatch.context() as patch:
+        target = "pytest_armory.session.session_runs.SessionRuns.parent_of"
+        patch.setattr(target, failing("parent"))
+        result = evals.run()
+    assert verdicts(result) == {"passed": 1, "failed": 1, "skipped": 1}
+    result.stdout.fnmatch_lines(["*warning: its run is under no session run: tracking failed *"])
+    evals.check_accounted(2)
+    assert evals.sessions() == []
+
+
 def test_an_untracked_session_says_that_gates_are_not_judged(evals: Evals) -> None:
     """It has no summary that would."""
     evals.write("""
