@@ -21,14 +21,22 @@ def evidence_text(evidence: Evidence, change: Change, known: Known) -> str:
     if evidence.verdict == UNCLEAR:
         return _joined(_unclear_text(evidence, change, known), known)
     if evidence.verdict == NOT_WORSE:
-        return known.remark
+        return "; ".join(filter(None, (_left_out_text(known), known.remark)))
     if known.comparison is None:
         return f"{_sessions(known)} do not scatter as far (p {p_text(evidence.p)})"
     return _joined(_worse_text(evidence, change, known), known)
 
 
 def _joined(text: str, known: Known) -> str:
-    return f"{text}; {known.remark}" if known.remark else text
+    return "; ".join(filter(None, (text, _left_out_text(known), known.remark)))
+
+
+def _left_out_text(known: Known) -> str:
+    count = known.comparison.left_out if known.comparison is not None else 0
+    if not count:
+        return ""
+    which = "1 sample without a pair is" if count == 1 else f"{count:,} samples without a pair are"
+    return f"{which} left out"
 
 
 def _sessions(known: Known) -> str:
@@ -50,8 +58,6 @@ def _worse_text(evidence: Evidence, change: Change, known: Known) -> str:
     text = f"{counted}; the {word} is {range_text(low, high, is_proportion)}"
     if evidence.scatter is not None:
         text += f"; {_sessions(known)} do not scatter as far"
-    if comparison.left_out:
-        text += f"; {comparison.left_out:,} without a pair are left out"
     return text
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import random
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -23,6 +28,9 @@ CLASSES = 16
 """The most classes of which the scores are kept with the samples."""
 
 RESAMPLES, MOST_RESAMPLES = 1000, 10_000
+
+STOPPING = (KeyboardInterrupt, SystemExit)
+"""What a user's function may not be kept from raising; ``pytest.skip`` in it is no reason to."""
 
 _NEAR = 1e-6
 
@@ -94,6 +102,41 @@ def resampled(
     Rows come with the metric's value. ``written`` gives what differs once the function has logged
     something. Raises :class:`UnfitError`.
     """
+    with unnoticed():
+        return _resampled(metric, own, bases, higher_is_worse, alpha, seconds, written)
+
+
+@contextmanager
+def unnoticed() -> Iterator[None]:
+    """While a user's function is called again: what it prints and logs is left out.
+
+    What it draws from the generators of ``random``, NumPy and torch is given back, so that later
+    tests get the numbers that they get untracked.
+    """
+    numpy, torch = sys.modules["numpy"].random, sys.modules.get("torch")
+    disabled = logging.root.manager.disable
+    states = random.getstate(), numpy.get_state(), torch.get_rng_state() if torch else None
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+            random.setstate(states[0])
+            numpy.set_state(states[1])
+            if torch is not None:
+                torch.set_rng_state(states[2])
+
+
+def _resampled(
+    metric: MetricFunction,
+    own: tuple[SampleRows, float],
+    bases: Sequence[tuple[SampleRows, float]],
+    higher_is_worse: bool,
+    alpha: float,
+    seconds: float,
+    written: Callable[[], object],
+) -> tuple[Comparison, str]:
     began, before = perf_counter(), written()
     sides = [_side(metric, *own)]
     if written() != before:
@@ -103,19 +146,21 @@ def resampled(
     sides += [_side(metric, rows, value) for rows, value in bases]
     paired, score = _paired(sides)
     sign = -1 if higher_is_worse else 1
-    raised: list[Exception] = []
+    raised: list[BaseException] = []
 
     def gain(rows: Any) -> float:
         try:
             new, *old = (metric(targets[rows], known[rows]) for targets, known in paired)
-        except Exception as error:  # noqa: BLE001 - a user's function, of rows that lack a class
+        except STOPPING:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a user's function, of rows that lack a class
             raised.append(error)
             return math.nan
         return sign * (new - sum(old) / len(old))
 
     n, left = len(score), seconds - (perf_counter() - began)
     asked = min(max(RESAMPLES, math.ceil(4 / alpha)), MOST_RESAMPLES)
-    whole = gain(slice(None))
+    whole = gain(score.values == score.values)  # a mask, of which rows are copies, as of resamples
     found = bootstrap(gain, n, score.clusters, resamples=asked, seconds=left)
     if math.isnan(whole) or not found.are_enough:
         is_late = perf_counter() - began >= seconds
@@ -123,8 +168,15 @@ def resampled(
     return of_resamples(whole, found, n), _fewer(found, raised)
 
 
-def _of_none(raised: Sequence[Exception]) -> str:
-    what = f"it raised {raised[0]!r}" if raised else "it is NaN"
+def _named(error: BaseException) -> str:
+    # What `pytest.skip` raises has its text alone for a repr.
+    return (
+        repr(error) if isinstance(error, Exception) else f"{type(error).__name__}({str(error)!r})"
+    )
+
+
+def _of_none(raised: Sequence[BaseException]) -> str:
+    what = f"it raised {_named(raised[0])}" if raised else "it is NaN"
     return f"{what} of resamples, so the change alone decides"
 
 
@@ -133,11 +185,11 @@ def _too_slow(seconds: float) -> str:
     return f"{LEAST} resamples of it take longer than the {has}, so the change alone decides"
 
 
-def _fewer(found: Resamples, raised: Sequence[Exception]) -> str:
+def _fewer(found: Resamples, raised: Sequence[BaseException]) -> str:
     done = len(found.changes)
     if done == found.asked:
         return ""
-    why = f", it raised {raised[0]!r} of {len(raised):,}" if raised else ""
+    why = f", it raised {_named(raised[0])} of {len(raised):,}" if raised else ""
     return f"only {done:,} of {found.asked:,} resamples were computed{why}"
 
 
@@ -163,9 +215,11 @@ def _side(metric: MetricFunction, rows: SampleRows, value: float) -> _Side:
     for predictions in candidates:
         began = perf_counter()
         try:
-            again = metric(valid.targets, predictions)
-        except Exception as error:  # noqa: BLE001 - the function wants them in another form
-            raised = f" (it raised {error!r})"
+            again = metric(valid.targets.copy(), predictions.copy())  # it may change them
+        except STOPPING:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the function wants them in another form
+            raised = f" (it raised {_named(error)})"
             continue
         if math.isclose(again, value, rel_tol=_NEAR, abs_tol=1e-9):
             return _Side(score, valid.targets, predictions, perf_counter() - began)

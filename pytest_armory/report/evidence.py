@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_armory.gates.evidence import NOT_WORSE
+from pytest_armory.gates.known import OTHER_DATA
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.report.sentences import with_tests
@@ -18,16 +20,16 @@ _Gate = tuple[Verdict, EvaluationRecord]
 def evidence_lines(
     records: Sequence[EvaluationRecord], judging: Judging | None, most: int
 ) -> list[str]:
-    """Lines on unclear gates, at most ``most``, on gates without evidence, and on chance."""
+    """Lines on unclear gates, at most ``most``, on what evidence lacks, and on chance."""
     gates = [(verdict, record) for record in records for verdict in record.verdicts]
-    without = [
+    lacking = [
         (f"{verdict.metric}: {verdict.evidence}", record.nodeid)
         for verdict, record in gates
-        if verdict.evidence and not verdict.verdict
+        if verdict.verdict in ("", NOT_WORSE) and verdict.evidence not in ("", OTHER_DATA)
     ]
     return [
         *_unclear_lines([gate for gate in gates if _is_quiet(gate[0])], most),
-        *with_tests(without),
+        *with_tests(lacking),
         *_chance_lines([verdict for verdict, _ in gates], judging or Judging()),
     ]
 

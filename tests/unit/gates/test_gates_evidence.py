@@ -255,6 +255,26 @@ def test_unclear_says_what_it_would_need() -> None:
 
 
 @pytest.mark.parametrize(
+    ("worse", "n", "verdict", "left_out"),
+    [
+        (0, 300, "not worse", 1),
+        (1, 200, "unclear", 60),
+        (20, 200, "worse", 60),
+    ],
+)
+def test_samples_without_a_pair_are_counted(
+    worse: int, n: int, verdict: str, left_out: int
+) -> None:
+    old = np.ones(n)
+    new = old[: n - left_out].copy()
+    new[:worse] = 0
+    comparison = compare(Sample(range(len(new)), new), [Sample(range(n), old)], paired=True)
+    found = judged("-2%", float(new.mean()), 1.0, Known(comparison))
+    which = "1 sample without a pair is" if left_out == 1 else "60 samples without a pair are"
+    assert (found.verdict, found.evidence.rpartition("; ")[2]) == (verdict, f"{which} left out")
+
+
+@pytest.mark.parametrize(
     ("new", "text"),
     [
         ([0.8], "one sample, or one group, tells no fall"),

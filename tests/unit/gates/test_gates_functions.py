@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import random
+import sys
 import time
 from array import array
 from collections.abc import Callable
@@ -86,6 +89,46 @@ def test_resamples_that_cannot_be_computed_are_left_out() -> None:
     assert (
         "of 1,000 resamples were computed, it raised ValueError('too few of class 1') of" in remark
     )
+
+
+def test_what_is_called_again_is_neither_seen_nor_felt(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It prints, logs, draws numbers, changes its arguments, and skips where a class is rare."""
+
+    def loud(targets: Any, predictions: Any) -> float:
+        sys.stdout.write("called")
+        logging.getLogger(__name__).error("called")
+        random.random(), np.random.random(), torch.rand(1)
+        targets -= 1
+        predictions -= 1
+        if (targets == 0).sum() < 25:
+            pytest.skip("too few of class 1")
+        return share(targets, predictions) if targets.max() == 0 else np.nan
+
+    torch = pytest.importorskip("torch")
+    drawn = []
+    for is_called in (False, True):
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        if is_called:
+            found, remark = compared(loud)
+            assert found.gain == pytest.approx(-1 / 6)
+            assert "it raised Skipped('too few of class 1') of" in remark
+        drawn.append((random.random(), np.random.random(), float(torch.rand(1))))
+    assert drawn[0] == drawn[1]
+    assert (capsys.readouterr(), caplog.records) == (("", ""), [])
+    logging.getLogger(__name__).error("afterwards")
+    assert len(caplog.records) == 1
+
+
+def test_ctrl_c_ends_the_resamples() -> None:
+    def interrupted(targets: Any, predictions: Any) -> float:
+        if list(targets) != (np.arange(N) % 2).tolist():
+            raise KeyboardInterrupt
+        return share(targets, predictions)
+
+    with pytest.raises(KeyboardInterrupt):
+        compared(interrupted)
 
 
 def refusing(targets: Any, predictions: Any) -> float:

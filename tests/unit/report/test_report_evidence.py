@@ -44,6 +44,15 @@ def test_what_has_no_evidence_is_said_once() -> None:
     assert lines == ["accuracy: the baseline has no samples of it (test_a, test_b)"]
 
 
+def test_what_a_verdict_of_not_worse_lacks_is_said() -> None:
+    text = "2 samples without a pair are left out"
+    lines = evidence_lines([record("test_a", gate("not worse", evidence=text))], None, most=1)
+    assert lines[0] == f"accuracy: {text} (test_a)"
+    # Another line says this one, of whatever verdict.
+    changed = gate("not worse", evidence="the data changed, so other samples are compared")
+    assert len(evidence_lines([record("test_a", changed)], None, most=1)) == 1
+
+
 BOUND = gate("", rule="at_least 0.5")
 
 
