@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import Evals, verdicts
 
+import pytest_armory.plugin.mlflow_fixtures  # noqa: F401 - what sessions import is dropped
 from pytest_armory.cli import main as commands
 from pytest_armory.plugin import fixture_params, hooks
 from pytest_armory.plugin.reporting import ReportingHooks
