@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,7 +20,8 @@ from pytest_armory.report.sentences import missed_lines
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.whole_session import WholeSession, read_session
 from pytest_armory.store import Store, open_store
-from pytest_armory.store.destination import Destination
+from pytest_armory.store.destination import LOCAL, Destination
+from pytest_armory.sync.tags import store_option
 
 HELP = "report a session over all its jobs; the exit status is 1 unless all of it is well"
 
@@ -85,7 +87,8 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     2 if there is no such session.
     """
     whole = _wait_for(where, arguments)
-    yield from _lines(whole)
+    option = store_option(where.display_uri if where.uri else LOCAL)
+    yield from _lines(whole, option if arguments.armory_tracking_uri else "")
     for problem in _write(whole, arguments.summary):
         yield f"warning: {problem}"
     if arguments.html is not None:
@@ -146,9 +149,10 @@ def _session(store: Store, given: str | None) -> str:
     return newest_session(store) if name in ("", "latest") else name
 
 
-def _lines(whole: WholeSession) -> Iterable[str]:
+def _lines(whole: WholeSession, option: str) -> Iterable[str]:
     width = shutil.get_terminal_size((100, 24)).columns
-    lines = [line.text.rstrip() for line in terminal_lines(whole.summary, width, verbosity=1)]
+    summary = replace(whole.summary, store_option=option)
+    lines = [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
     return [*lines, *missed_lines(whole.summary.records)]
 
 

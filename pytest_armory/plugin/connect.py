@@ -13,8 +13,14 @@ import pytest
 from pytest_armory import environment
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.plugin.options import Settings
-from pytest_armory.store.destination import HTTP_LIMITS, Destination, resolve, without_login
-from pytest_armory.sync.tags import sync_command
+from pytest_armory.store.destination import (
+    HTTP_LIMITS,
+    LOCAL,
+    Destination,
+    resolve,
+    without_login,
+)
+from pytest_armory.sync.tags import store_option, sync_command
 from pytest_armory.values import conceal
 
 _LOGIN = ("USERNAME", "PASSWORD", "TOKEN")
@@ -32,7 +38,7 @@ class Connection:
     """Where a session tracks to, with problems and notes for its summary.
 
     ``local`` is the local database, where evaluations wait whose server is unreachable, and
-    ``sync_command`` what uploads them.
+    ``sync_command`` what uploads them. ``store_option`` is what other commands need to find it.
     """
 
     where: Destination
@@ -40,6 +46,7 @@ class Connection:
     problems: list[str]
     notes: list[str]
     sync_command: str
+    store_option: str
 
 
 def connect(
@@ -56,8 +63,9 @@ def connect(
         where, problems = _logged_in(config, given, cleanup)
         local = resolve(None)
     _limit_calls(where, settings.budget, out_of_reach, cleanup)
-    command = sync_command("" if from_environment else given.display_uri)
-    return Connection(where, local, problems, _password_note(given), command)
+    named = "" if from_environment else given.display_uri
+    option = store_option(named if given.uri else named and LOCAL)
+    return Connection(where, local, problems, _password_note(given), sync_command(named), option)
 
 
 def session_environment() -> AbstractContextManager[None]:

@@ -110,6 +110,7 @@ def _ledger(
         each=each,
         local=connection.local,
         sync_command=connection.sync_command,
+        store_option=connection.store_option,
         describe=describe_with(config.rootpath, settings.patch),
     )
 

@@ -37,7 +37,8 @@ class Summary:
     session there; ``lost`` evaluations are not stored, ``waiting`` ones are recorded locally.
     ``resumed`` ones have passed before and were skipped.
     ``text`` is the Markdown as others may have edited it. ``judged_again`` says that the gates were
-    judged after the tests. ``judging`` is what verdicts depend on.
+    judged after the tests. ``judging`` is what verdicts depend on. ``store_option`` is the option,
+    if any, that our commands need to find the store.
     """
 
     session: str
@@ -60,6 +61,7 @@ class Summary:
     text: str = ""
     judged_again: bool = False
     judging: Judging | None = None
+    store_option: str = ""
 
     @property
     def verdict(self) -> SessionVerdict:

@@ -98,6 +98,7 @@ def _next(summary: Summary) -> list[Line]:
     command = f"pytest-armory history {shlex.quote(record.nodeid)}"
     if verdict.metric != next(iter(chief_of(record)), ""):
         command += f" --metric {shlex.quote(verdict.metric)}"
+    command += " --armory-tracking-uri local" if record.waiting else summary.store_option
     return [_line(printable(f"next: `{command}` shows since when"), "bold")]
 
 

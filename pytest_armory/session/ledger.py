@@ -46,8 +46,9 @@ class Ledger:
     """A session in the process that reports: every reported attempt, and the session runs.
 
     ``each`` is whether every worker runs every test, as with ``--dist=each``. ``local`` is where
-    evaluations wait whose server is unreachable, and ``sync_command`` what uploads them.
-    ``describe`` makes the session runs' files.
+    evaluations wait whose server is unreachable, and ``sync_command`` what uploads them;
+    ``store_option`` is what other commands need to find the store. ``describe`` makes the session
+    runs' files.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class Ledger:
         each: bool = False,
         local: Destination | None = None,
         sync_command: str = "pytest-armory sync",
+        store_option: str = "",
         describe: Callable[[], Files] = dict,
     ) -> None:
         self.where = where
         self.sync_command = sync_command
+        self.store_option = store_option
         self.local = local or where
         self.identity = identity
         self.problems: list[str] = []
@@ -246,6 +249,7 @@ class Ledger:
         return Summary(
             session=self.identity.session,
             where=self.where.display_uri,
+            store_option=self.store_option,
             records=completed,
             records_of_all_jobs=[*others, *completed] if others or stored.ends else [],
             interrupted=interrupted,

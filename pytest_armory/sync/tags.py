@@ -43,11 +43,14 @@ def sync_command(display_uri: str = "") -> str:
 
     Of a server's URI the user is left out; a database's stands as a place to fill in.
     """
+    return f"pytest-armory sync{store_option(display_uri)}"
+
+
+def store_option(display_uri: str) -> str:
+    """The option of a command that names a store, after a space; "" for no URI."""
     if display_uri.startswith(("http://", "https://")):
         display_uri = without_user_info(display_uri)
-    return shlex.join(
-        ["pytest-armory", "sync", *(["--armory-tracking-uri", display_uri] if display_uri else [])]
-    )
+    return f" --armory-tracking-uri {shlex.quote(display_uri)}" if display_uri else ""
 
 
 def synced_tag(display_uri: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import xml.etree.ElementTree as ET
 
 import pytest
 from conftest import Evals
+
+from pytest_armory.cli.main import main
 
 THREE = """
     import pytest
@@ -134,3 +137,20 @@ def test_junit_properties(evals: Evals, way: tuple[str, ...]) -> None:
         assert properties["armory_run_id"] == run.info.run_id
         if "pgd" in name:
             assert properties["armory_metric_report/f1"] == "0.5"
+
+
+@pytest.mark.parametrize("given", ["", "local", "sqlite:///{}/other.db"])
+def test_the_next_step_finds_the_session_where_it_was_tracked_to(
+    evals: Evals, given: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if given == "local":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{evals.pytester.path}/another.db")
+    gated = THREE.replace("(name=", '(at_least={"accuracy": 0.85}, name=')
+    evals.write(gated.replace("assert eps < 0.1", ""))
+    uri = given.format(evals.pytester.path)
+    result = evals.run("-k", "pgd", *(["--armory-tracking-uri", uri] if uri else []))
+    commands = re.findall(r"^next: `pytest-armory (.+)` shows", result.stdout.str(), re.MULTILINE)
+    assert len(commands) == 1
+    capsys.readouterr()
+    assert main(shlex.split(commands[0])) == 0
+    assert "1 session" in capsys.readouterr().out

@@ -121,6 +121,12 @@ def test_a_missed_gate_has_a_next_step() -> None:
     lines = [line.text for line in terminal_lines(summary([given]), 80, -1)]
     step = "next: `pytest-armory history 't.py::it'\"'\"'s' --metric loss` shows since when"
     assert step in lines
+    for there, record, option in (
+        ("http://h", given, "http://h"), ("http://h", replace(given, waiting=True), "local"),
+    ):  # fmt: skip
+        given_it = summary([record], store_option=f" --armory-tracking-uri {there}")
+        lines = [line.text for line in terminal_lines(given_it, 80, -1)]
+        assert f"--metric loss --armory-tracking-uri {option}` shows" in "".join(lines)
     for other in (replace(given, run_id=None), replace(given, verdicts=())):
         lines = [line.text for line in terminal_lines(summary([other]), 80, 1)]
         assert not any(line.startswith("next: ") for line in lines)
