@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.stored_records import recorded_judging
 from pytest_armory.store.destination import Destination
+
+if TYPE_CHECKING:
+    from pytest_armory.store import StoredRun
 
 _NAMES = {
     "reference": "the baseline",
@@ -34,18 +39,34 @@ def agreed(where: Destination, identity: Identity, own: Judging) -> tuple[Judgin
     return first, True, difference(first, own)
 
 
+def unheeded(first_job: StoredRun | None, own: Judging) -> list[str]:
+    """A sentence on what this job has judged by, if that is not what another one has recorded.
+
+    So it is where they began at the same time: then there was nothing to agree on yet.
+    """
+    first = recorded_judging([first_job] if first_job is not None else [], [])
+    differs = _differences(first, own) if first is not None else ""
+    end = "this job's verdicts are by its own"
+    return [f"another job of the session began at once, with {differs}; {end}"] if differs else []
+
+
 def difference(first: Judging, own: Judging) -> str:
     """A sentence on what a job was given that is not the first job's; empty if there is nothing.
 
     >>> difference(Judging("latest", gates=3), Judging("branch:main", gates=2))
     "the session's first job decides: the baseline 'latest', not 'branch:main'"
     """
+    differs = _differences(first, own)
+    return f"the session's first job decides: {differs}" if differs else ""
+
+
+def _differences(first: Judging, own: Judging) -> str:
     parts = [
         f"{text} {_as_given(getattr(first, name))}, not {_as_given(getattr(own, name))}"
         for name, text in _NAMES.items()
         if getattr(first, name) != getattr(own, name)
     ]
-    return f"the session's first job decides: {'; '.join(parts)}" if parts else ""
+    return "; ".join(parts)
 
 
 def _as_given(value: str | float) -> str:

@@ -18,6 +18,7 @@ from pytest_armory.session.confirmed import read_unconfirmed
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
 from pytest_armory.session.joining import Joining
+from pytest_armory.session.judging import unheeded
 from pytest_armory.session.order import in_order_of_attempts
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
@@ -179,7 +180,7 @@ class Ledger:
             lost=len(lost),
             not_run=len(never_run),
             resumed=self._joining.count_resumed(self.reported),
-            notes=[*notes, *self._joining.notes()],
+            notes=[*notes, *unheeded(self.runs.of_another, self.judging), *self._joining.notes()],
         )
         summary = with_other_jobs(summary, stored.ends, interrupted)
         summary = replace(summary, text=self._text(summary))

@@ -54,6 +54,8 @@ class SessionRuns:
         self._files = {} if files is None else files
         self._local = local
         self._own_tags = {} if tags is None else tags
+        self.of_another: StoredRun | None = None
+        """The session run that another job has opened, if this one has found one."""
         self.is_complete = True
         """Whether all writes have succeeded so far."""
         self.unclosed: set[str] = set()
@@ -123,18 +125,17 @@ class SessionRuns:
     def _open(self, store: Store, experiment_id: str) -> StoreRun | StoredRun:
         """Open a session run, or find the one that another job of the session has opened."""
         existing = self._of_others(store, experiment_id)
-        if existing is not None:
-            self._store_files(store, existing, for_another_job(self._files, self.identity.shard))
-            return existing
-        name = f"{self.identity.session} session"  # lists show its start
-        run = store.create_run(experiment_id, name, self._tags())
-        existing = self._of_others(store, experiment_id)
-        if existing is not None and existing.run_id != run.run_id:  # opened at the same time
-            store.delete_run(run.run_id)
-            self._store_files(store, existing, for_another_job(self._files, self.identity.shard))
-            return existing
-        self._store_files(store, run, self._files)
-        return run
+        if existing is None:
+            name = f"{self.identity.session} session"  # lists show its start
+            run = store.create_run(experiment_id, name, self._tags())
+            existing = self._of_others(store, experiment_id)
+            if existing is None or existing.run_id == run.run_id:
+                self._store_files(store, run, self._files)
+                return run
+            store.delete_run(run.run_id)  # opened at the same time
+        self.of_another = existing
+        self._store_files(store, existing, for_another_job(self._files, self.identity.shard))
+        return existing
 
     def _store_files(self, store: Store, run: StoreRun | StoredRun, files: Files) -> None:
         if files:
@@ -210,7 +211,7 @@ class SessionRuns:
             notes = [job_tags(run.tags) for run in here if run.run_id == own.run_id]
             if notes and notes[0]:
                 store.log_batch(first.run_id, tags=notes[0])
-            self._runs[experiment_id] = first
+            self._runs[experiment_id] = self.of_another = first
             store.delete_run(own.run_id)
 
     def close(self, summary: Summary, tags: Mapping[str, str]) -> None:

@@ -398,8 +398,13 @@ def test_jobs_that_start_at_once(evals: Evals, start: Callable[..., Session]) ->
         "import pytest\n@pytest.mark.evaluation\n@pytest.mark.parametrize('i', range(2))\n"
         "def test_a(i): pass"
     )
-    jobs = [start("--armory-session=s", "-k", f"test_a[{i}]") for i in range(2)]
+    unclear = ("pass", "fail")  # what they are judged by is the first one's, or they say so
+    options = [("-k", f"test_a[{i}]", f"--armory-unclear={unclear[i]}") for i in range(2)]
+    jobs = [start("--armory-session=s", *given) for given in options]
     assert [job.wait() for job in jobs] == [0, 0], [job.output for job in jobs]
+    said = ("another job of the session began at once, with", "the session's first job decides:")
+    outputs = [job.output for job in jobs]
+    assert any(text in output for text in said for output in outputs), outputs
     (session,) = [run for run in evals.sessions() if run.info.lifecycle_stage == "active"]
     assert session.data.metrics["evaluations"] == 2
     parents = {run.data.tags["mlflow.parentRunId"] for run in evals.runs().values()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_armory.gates.baselines import Baseline
@@ -9,7 +11,7 @@ from pytest_armory.gates.past_runs import PastRun
 from pytest_armory.plugin.gate_count import number_of_gates
 from pytest_armory.records.fields import UnreadableError
 from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
-from pytest_armory.session.judging import difference
+from pytest_armory.session.judging import difference, unheeded
 from pytest_armory.session.stored_records import recorded_judging
 from pytest_armory.store import StoredRun
 
@@ -49,6 +51,21 @@ def test_what_a_job_was_given_besides_is_said() -> None:
         "the session's first job decides: the baseline 'latest', not none; armory_confidence 95, "
         "not 90; --armory-unclear 'pass', not 'fail'; armory_baseline_sessions 1, not 5"
     )
+
+
+def test_a_job_that_began_at_once_says_what_it_has_judged_by() -> None:
+    own = Judging("latest", ("a",), unclear="fail", gates=3)
+    for other, expected in (
+        (replace(own, gates=1), []),
+        (replace(own, unclear="pass"), [
+            "another job of the session began at once, with --armory-unclear 'pass', not 'fail'; "
+            "this job's verdicts are by its own"
+        ]),
+    ):  # fmt: skip
+        tags = {"armory.kind": "session", **other.to_tags()}
+        run = StoredRun("r", "0", "", "RUNNING", 0, None, 0, "", {}, {}, tags)
+        assert unheeded(run, own) == expected
+    assert unheeded(None, own) == []
 
 
 def test_gates_are_those_of_markers_and_of_lines_that_the_baseline_holds() -> None:
