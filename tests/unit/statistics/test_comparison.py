@@ -125,7 +125,7 @@ def test_few_answers_that_differ_leave_more_open_than_t_says(groups: np.ndarray 
     assert found.p == pytest.approx(mean_of(-losses, groups).lower_p())
     units = losses if groups is None else np.bincount(groups, losses) / 4
     by_flips = units.max() * tango(0, float(units.sum() / units.max()), len(units), 0.9).low
-    by_none = tango(0, 0, len(units), 0.9).low  # never narrower than without any
+    by_none = tango(0, 0, len(units), 0.9).low - losses.mean()  # never nearer than without any
     by_t = mean_of(-losses, groups).interval(0.9)
     low, high = found.interval(0.9)
     assert low == pytest.approx(min(by_flips, by_none))
@@ -137,10 +137,20 @@ def test_few_answers_that_differ_leave_more_open_than_t_says(groups: np.ndarray 
 def test_single_answers_have_tangos_interval(flips: tuple[int, int, int]) -> None:
     better, worse, same = flips
     gains = [1.0] * better + [-1.0] * worse + [0.0] * same
-    low, high = tango(better, worse, len(gains), 0.9)
-    none = tango(0, 0, len(gains), 0.9)
-    expected = (min(low, none.low), max(high, none.high))
+    n, mean = len(gains), (better - worse) / len(gains)
+    (low, high), none = tango(better, worse, n, 0.9), tango(0, 0, n, 0.9)
+    expected = (max(min(low, mean + none.low), -1), min(max(high, mean + none.high), 1))
     assert sparse_interval(gains, 0.9) == pytest.approx(expected)
+
+
+def test_a_loss_of_many_groups_is_one_at_both_ends() -> None:
+    right, groups = np.ones(120), np.arange(120) // 3
+    wrong = np.where(groups < 13, 0.0, right)
+    wrong[39] = 0
+    found = compare(Sample(range(120), wrong, groups), [Sample(range(120), right)], paired=True)
+    low, high = found.interval(0.9)
+    assert found.p < 0.001
+    assert -0.5 < low < found.gain < high < -0.15
 
 
 def test_a_loss_of_all_alike_is_judged_by_counting() -> None:
