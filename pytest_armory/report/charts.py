@@ -12,7 +12,7 @@ from typing import Any
 
 from pytest_armory.gates.noise import noise_band
 from pytest_armory.report.curves import Curve
-from pytest_armory.report.trend import Trend
+from pytest_armory.report.trend import Trend, is_drawn
 
 SERIES = 6
 """How many curves a chart has colours for."""
@@ -37,14 +37,14 @@ def trend_chart(trend: Trend, number: int) -> str:
     """The values over sessions with intervals, noise band and the gate's limit."""
 
     def draw(axes: Any) -> None:
-        at = [(i, p) for i, p in enumerate(trend.points) if p.value is not None]
-        band = noise_band(trend.metric, [p.value for _, p in at[:-1] if p.value is not None])
+        at = [(i, p) for i, p in enumerate(trend.points) if is_drawn(p.value)]
+        band = noise_band(trend.metric, trend.values[:-1])
         if band is not None:
             axes.axhspan(*band, color=_BAND, linewidth=0)
-        if at and (limit := at[-1][1].limit) is not None:
-            axes.axhline(limit, color=_BAD, linewidth=1, linestyle="--")
+        if at and is_drawn(at[-1][1].limit):
+            axes.axhline(at[-1][1].limit, color=_BAD, linewidth=1, linestyle="--")
         for i, point in at:
-            if point.low is not None and point.high is not None:
+            if is_drawn(point.low) and is_drawn(point.high):
                 axes.plot([i, i], [point.low, point.high], color=_QUIET, linewidth=0.9, alpha=0.55)
         axes.plot([i for i, _ in at], [p.value for _, p in at], color=_ACCENT, linewidth=1.4)
         for i, point in at:

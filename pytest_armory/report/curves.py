@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_armory.report.details import Entry
 from pytest_armory.report.rows import chief_of
+from pytest_armory.report.trend import is_drawn
 
 FEWEST = 3
 """The fewest points of a curve."""
@@ -37,7 +37,7 @@ def _curve(test: str, entries: Sequence[Entry]) -> Curve | None:
     metric = next((name for entry in entries for name in chief_of(entry.record)), None)
     if metric is None:
         return None
-    group = [e for e in entries if math.isfinite(e.record.metrics.get(metric, math.nan))]
+    group = [e for e in entries if is_drawn(e.record.metrics.get(metric))]
     differing = _differing(group)
     for parameter in sorted(differing, key=lambda name: ("." in name, name)):
         if len({_number(entry.params.get(parameter)) for entry in group} - {None}) < FEWEST:
@@ -93,4 +93,4 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if is_drawn(value) else None

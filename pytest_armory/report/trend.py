@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from time import time
+from typing import TypeGuard
 
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.report.rows import change, chief_of, outcome_text
@@ -15,6 +15,14 @@ from pytest_armory.report.text import age, columns, number, pad, plural, printab
 _BARS = "▁▂▃▄▅▆▇█"
 _PLOT = 25
 """The width of a line's plot in columns."""
+
+_LARGEST = 1e300
+"""The largest value that is drawn: a database stores the largest float for an infinite one."""
+
+
+def is_drawn(value: float | None) -> TypeGuard[float]:
+    """Whether a value can be a point of a chart."""
+    return value is not None and abs(value) < _LARGEST
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Trend:
     @property
     def values(self) -> list[float]:
         """The finite values."""
-        return [v for p in self.points if (v := p.value) is not None and math.isfinite(v)]
+        return [p.value for p in self.points if is_drawn(p.value)]
 
 
 def metric_to_show(record: EvaluationRecord) -> str:
@@ -110,12 +118,12 @@ def _verdict(verdict: Verdict) -> str:
 
 def sparkline(values: Sequence[float | None]) -> str:
     """One character for each value, ``·`` where there is none."""
-    finite = [v for v in values if v is not None and math.isfinite(v)]
+    finite = [v for v in values if is_drawn(v)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     span = high - low
 
     def bar(value: float | None) -> str:
-        if value is None or not math.isfinite(value):
+        if not is_drawn(value):
             return "·"
         at = (value - low) / span if span else 0.5
         return _BARS[min(int(at * len(_BARS)), len(_BARS) - 1)]
@@ -163,17 +171,17 @@ def _row(trend: Trend, point: Point) -> tuple[str, ...]:
 
 def _plot(trend: Trend, point: Point) -> str:
     """The value and its interval on a scale of all values: ``   ├──●──┤``."""
-    ends = [e for p in trend.points for e in (p.low, p.high) if e is not None and math.isfinite(e)]
+    ends = [end for point in trend.points for end in (point.low, point.high) if is_drawn(end)]
     every = [*trend.values, *ends]
     low, high = min(every, default=0.0), max(every, default=0.0)
-    if point.value is None or not math.isfinite(point.value) or low == high:
+    if not is_drawn(point.value) or low == high:
         return ""
 
     def column(value: float) -> int:
         return round((min(max(value, low), high) - low) / (high - low) * (_PLOT - 1))
 
     cells = [" "] * _PLOT
-    if point.low is not None and point.high is not None:
+    if is_drawn(point.low) and is_drawn(point.high):
         first, last = column(point.low), column(point.high)
         cells[first : last + 1] = "─" * (last - first + 1)
         cells[first], cells[last] = "├", "┤"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 from time import time
 
 import pytest
 
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
+from pytest_armory.report.charts import curve_chart, trend_chart
+from pytest_armory.report.curves import curves
+from pytest_armory.report.details import Entry
 from pytest_armory.report.text import columns
 from pytest_armory.report.trend import (
     CSV_HEADER,
@@ -23,6 +27,8 @@ from pytest_armory.report.trend import (
 from pytest_armory.session.history import matching
 
 NOW = int(time() * 1000)
+LARGEST = sys.float_info.max
+"""What a database stores for an infinite value."""
 
 
 @pytest.mark.parametrize(
@@ -31,6 +37,7 @@ NOW = int(time() * 1000)
         ([0.0, 0.5, 1.0], "▁▅█"),
         ([1.0, None, 2.0, math.nan, math.inf], "▁·█··"),
         ([3.0, 3.0], "▅▅"),
+        ([1.0, LARGEST, 2.0, -LARGEST], "▁·█·"),
         ([], ""),
     ],
 )
@@ -74,6 +81,17 @@ def test_lines_fit_or_have_the_chief_columns(width: int) -> None:
     widest = max(map(columns, lines[2:]))
     assert widest <= max(width, 66)
     assert "accuracy" in lines[2]
+
+
+def test_infinite_values_are_not_drawn() -> None:
+    given = trend([0.5, LARGEST, -LARGEST, 0.6], low=-LARGEST, high=LARGEST, limit=math.inf)
+    assert "0.5 to 0.6, 4 sessions" in trend_lines(given, 160)[1]
+    assert trend_chart(given, 1).startswith("<svg")
+    group = [Entry(EvaluationRecord(f"t.py::t[{i}]", metrics={"a": value}), {"eps": str(i)})
+             for i, value in enumerate([0.5, LARGEST, 0.6, 0.7, -LARGEST])]  # fmt: skip
+    (curve,) = curves(group)
+    assert [x for x, _ in curve.series[""]] == [0, 2, 3]
+    assert curve_chart(curve, 1).startswith("<svg")
 
 
 def test_one_value_has_no_scale() -> None:
