@@ -52,13 +52,16 @@ def notes(root: Path) -> str:
 
 
 def check_version(root: Path, tag: str) -> Iterator[str]:
-    """The package, the citation and the tag have one version."""
+    """The package, the citation, the tag and the examples of the Action have one version."""
     own = version(root)
     if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", own):
         yield f"pytest_armory/__init__.py has {own!r}; it must be like 1.2.3 or 1.2.3rc1"
     (cited,) = re.findall(r"^version: (.+)$", read(root, "CITATION.cff"), re.M)
     if cited != own:
         yield f"CITATION.cff has the version {cited}, pytest_armory/__init__.py {own}"
+    examples = re.findall(rf"{HOME[19:]}[@/]v(\d[\w.]*)", read(root, "docs/xdist-and-ci.md"))
+    if other := sorted({*examples} - {own}):
+        yield f"docs/xdist-and-ci.md has v{other[0]} of the Action, the package is {own}"
     if tag and tag != f"v{own}":
         yield f"the tag is {tag}, pytest_armory/__init__.py has {own}: tag it v{own}"
 

@@ -74,6 +74,7 @@ def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
 BROKEN = [
     ("v0.2.1", None, "the tag is v0.2.1, pytest_armory/__init__.py has 0.2.0"),
     ("v0.2.0", replaced("CITATION.cff", "0.2.0", "0.1.0"), "CITATION.cff has the version 0.1.0"),
+    ("", replaced("docs/xdist-and-ci.md", "@v0.2.0", "@v0.1.0"), "has v0.1.0 of the Action"),
     ("", replaced("pytest_armory/__init__.py", "0.2.0", "0.2-x"), "must be like 1.2.3"),
     (
         "v0.2.0",
