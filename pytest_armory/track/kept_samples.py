@@ -121,11 +121,15 @@ class KeptSamples:
             self._name_apart()
 
     def _name_apart(self) -> None:
-        """Name the scores of what has not ended ``{evaluation}/{score}`` where others have them."""
-        known: set[str] = set()
+        """Name the scores of what has not ended ``{evaluation}/{score}`` where others have them.
+
+        Rows of an earlier repeat of the same evaluation keep their names.
+        """
+        known: dict[str, str] = {}
         for rows in sorted(self.table.parts, key=lambda rows: not rows.is_complete):
-            rows.rename({n: legal_key(f"{rows.source}/{n}") for n in rows.scores if n in known})
-            known |= rows.scores.keys()
+            taken = [name for name in rows.scores if known.get(name, rows.source) != rows.source]
+            rows.rename({name: legal_key(f"{rows.source}/{name}") for name in taken})
+            known = {**dict.fromkeys(rows.scores, rows.source), **known}
 
     def add(
         self,

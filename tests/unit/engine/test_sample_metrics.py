@@ -216,6 +216,24 @@ def test_an_evaluation_that_is_run_again_with_another_score() -> None:
     assert metrics["accuracy"] == 0.6
 
 
+def test_an_evaluation_that_each_repeat_runs_with_and_without_perturbation() -> None:
+    clean = evaluation()
+    attacked = evaluation(
+        perturbations={"far": lambda x, y: x * 0}, perturbation_metrics={"linf": linf}
+    )
+    run = EvaluationRun()
+    with running(run):
+        for repeat in range(2):
+            for one in (clean, attacked, clean, attacked):
+                Engine(one).run()
+            if repeat == 0:
+                run.writer.samples.table.begin_repeat()
+    table = run.writer.samples.table
+    assert table.names == ["accuracy", "linf"]
+    assert values_of(table, "accuracy") == [1, 0, 1, 0, 0] * 2
+    assert values_of(table, "linf") == [1, 3, 5, 7, 9] * 2
+
+
 def test_a_score_that_a_metric_of_another_evaluation_has() -> None:
     first = evaluation(name="clean", sample_metrics={}, metrics={"accuracy": lambda t, p: 1})
     with pytest.warns(MetricWarning, match="both measured"):
