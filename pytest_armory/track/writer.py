@@ -43,6 +43,7 @@ class RunWriter:
         """The repeats of the run's body, if it has any."""
         self._last_time = 0
         self._last_files: dict[str, object] = {}
+        self._logged_files: set[str] = set()
         self._tables = Tables()
         self._datasets: Sequence[DatasetIdentity] = ()
         self.was_used = False
@@ -242,7 +243,13 @@ class RunWriter:
             location.store.log_datasets(location.run, datasets)
 
         self.connection.do_later(describe)
-        self.store_files(files)
+        if replaced := [name for name in files if name in self._logged_files]:
+            self._logged_files.clear()
+            self.connection.problems.append(
+                f"{' and '.join(replaced)} that the evaluation logged is replaced by the file of "
+                "its samples, which has this name; log it under another one"
+            )
+        self._send_files(files)
 
     def _table_tag(self, name: str, location: Location | None) -> dict[str, str]:
         """The tag by which MLflow's page finds a table, unless the run has it.
@@ -283,6 +290,10 @@ class RunWriter:
 
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts; in the background where that hides latency."""
+        self._logged_files.update(files)
+        self._send_files(files)
+
+    def _send_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         self.was_used = True
         # The caller may change or remove a file right after.
         on_disk = any(isinstance(content, Path) for content in files.values())

@@ -17,7 +17,7 @@ from servers import Proxy
 from pytest_armory import samples, track_samples
 from pytest_armory.cli.main import main
 from pytest_armory.engine import Engine, Evaluation, correct
-from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.errors import ArmoryUsageError, TrackingWarning
 from pytest_armory.store import open_store
 from pytest_armory.store.circuit import _circuits
 from pytest_armory.track import kept_samples, track_evaluation
@@ -251,6 +251,19 @@ def test_a_script(armory_home: Path) -> None:
     ):
         with pytest.raises(ArmoryUsageError, match=text):
             samples(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("armory_home")
+def test_a_file_of_the_name_of_ours_is_not_replaced_without_a_word() -> None:
+    def script() -> str:
+        with track_evaluation("it") as run:
+            _scored()
+            run.log_table({"x": [1]}, "samples.json")
+        return run.run_id or ""
+
+    with pytest.warns(TrackingWarning, match="samples.json that the evaluation logged is repl"):
+        run_id = script()
+    assert samples(run_id)["sample"].tolist() == [0, 1, 2]
 
 
 def test_mlflows_own_tables_stay_listed(armory_home: Path) -> None:
