@@ -43,7 +43,8 @@ class RunWriter:
         """The repeats of the run's body, if it has any."""
         self._last_time = 0
         self._last_files: dict[str, object] = {}
-        self._logged_files: set[str] = set()
+        self._sample_files: object = None
+        """Which call has stored the samples last."""
         self._tables = Tables()
         self._datasets: Sequence[DatasetIdentity] = ()
         self.was_used = False
@@ -243,13 +244,14 @@ class RunWriter:
             location.store.log_datasets(location.run, datasets)
 
         self.connection.do_later(describe)
-        if replaced := [name for name in files if name in self._logged_files]:
-            self._logged_files.clear()
+        replaced = [n for n in files if self._last_files.get(n) is not self._sample_files]
+        if replaced:
             self.connection.problems.append(
                 f"{' and '.join(replaced)} that the evaluation logged is replaced by the file of "
                 "its samples, which has this name; log it under another one"
             )
-        self._send_files(files)
+        self.store_files(files)
+        self._sample_files = self._last_files[JSON]
 
     def _table_tag(self, name: str, location: Location | None) -> dict[str, str]:
         """The tag by which MLflow's page finds a table, unless the run has it.
@@ -290,10 +292,6 @@ class RunWriter:
 
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts; in the background where that hides latency."""
-        self._logged_files.update(files)
-        self._send_files(files)
-
-    def _send_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         self.was_used = True
         # The caller may change or remove a file right after.
         on_disk = any(isinstance(content, Path) for content in files.values())
