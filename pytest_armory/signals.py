@@ -64,5 +64,5 @@ def interrupt_deferred() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, python)
-    if received:
-        raise KeyboardInterrupt
+        if received:  # whatever the code inside has raised, as for a gate that is missed
+            raise KeyboardInterrupt

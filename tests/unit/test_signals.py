@@ -33,6 +33,13 @@ def test_one_waits_and_a_second_does_not() -> None:
     assert done == [1]
 
 
+def test_what_the_code_inside_raises_does_not_swallow_it() -> None:
+    with pytest.raises(KeyboardInterrupt) as raised, interrupt_deferred():  # noqa: PT012
+        ctrl_c()
+        pytest.fail("a gate is missed")
+    assert isinstance(raised.value.__context__, pytest.fail.Exception)
+
+
 def test_an_import_is_not_broken_off_by_a_second_one_either() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), interrupt_deferred():  # noqa: PT012 - it says where
