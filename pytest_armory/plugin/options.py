@@ -168,8 +168,8 @@ _INI_KEYS: tuple[tuple[str, Literal["bool", "linelist"] | None, str], ...] = (
     (
         INI_CONFIDENCE,
         None,
-        "the confidence of the intervals of metrics that are means over samples, in percent "
-        "(default: 95)",
+        "the confidence of the intervals of metrics that are means over samples, and of verdicts, "
+        "in percent (default: 95)",
     ),
     *job_options.INI_KEYS,
     *verdict_options.INI_KEYS,
