@@ -67,10 +67,12 @@ def _unclear_text(evidence: Evidence, change: Change, known: Known) -> str:
         return f"p {p_text(evidence.p)}"
     is_proportion = comparison.units is not None
     parts = [_detectable_text(evidence.detectable, comparison, change)]
-    if evidence.needed is not None and evidence.needed > comparison.n:
+    if evidence.needed is not None and (evidence.detectable or evidence.needed > comparison.n):
         allowed = amount_text(change.allowed, is_proportion)
         verb = "needs" if allowed == "1 point" else "need"
         parts[0] += f", {allowed} {verb} about {_about(evidence.needed):,}"
+        if evidence.needed <= comparison.n:
+            parts[0] += f": the {'rise' if change.higher_is_worse else 'fall'} is near that"
     if evidence.scatter is not None:
         scatter = amount_text(evidence.scatter, is_proportion)
         parts.append(f"{_sessions(known)} scatter by {scatter}")

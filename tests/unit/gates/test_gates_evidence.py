@@ -245,7 +245,10 @@ def test_unclear_says_what_it_would_need() -> None:
     assert found.needed is not None
     assert 400 < found.needed <= 500
     near = judged_flips("-2%", 100, 70, 2000, 1900)
-    assert near.evidence == "2,000 samples tell falls of 1.6 points and more"
+    assert near.evidence == (
+        "2,000 samples tell falls of 1.6 points and more, 1.9 points need about 1,500: "
+        "the fall is near that"
+    )
     one = judged_flips("-0.01", 4, 2, 200, 193)
     assert one.evidence.startswith(
         "200 samples tell falls of 3 points and more, 1 point needs about"
