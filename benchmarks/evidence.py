@@ -40,7 +40,10 @@ Answers = Any
 
 @dataclass(frozen=True)
 class Row:
-    """One measured share beside its goal, both in percent; ``at_least`` says which way is good."""
+    """One measured share beside its goal, both in percent; ``at_least`` says which way is good.
+
+    ``scatter`` is the standard deviation of ``trials`` that are shares themselves.
+    """
 
     name: str
     goal: float
@@ -48,10 +51,13 @@ class Row:
     share: float
     trials: int
     today: float | None = None
+    scatter: float | None = None
 
     @property
     def error(self) -> float:
         """The standard error in percent: that of the goal's share too, where none was seen."""
+        if self.scatter:
+            return 100 * self.scatter / math.sqrt(self.trials)
         share = min(max(self.share, 1 / self.trials), 1 - 1 / self.trials)
         return 100 * math.sqrt(share * (1 - share) / self.trials)
 
@@ -227,14 +233,15 @@ def ratchet(random: np.random.Generator, trials: int) -> Iterator[Row]:
     """30 sessions in a row against ``latest``: the last ones that passed."""
     trials //= 20
     for text, pooled, goal in (("latest", 1, 9), ("pooled over 5", 5, 6)):
-        red = red_today = 0
+        red, red_today = [], []
         for _ in range(trials):
             model = Model(random, 200)
             runs = [model.answers() for _ in range(30)]
-            red += _red(runs, pooled)
-            red_today += _red(runs, 1, today=True)
+            red.append(_red(runs, pooled) / 29)
+            red_today.append(_red(runs, 1, today=True) / 29)
         name = f"30 sessions of one stochastic model, {text}: red"
-        yield Row(name, goal, False, red / trials / 29, 29 * trials, red_today / trials / 29)
+        today, scatter = float(np.mean(red_today)), float(np.std(red, ddof=1))
+        yield Row(name, goal, False, float(np.mean(red)), trials, today, scatter)
 
 
 def _red(runs: Sequence[Answers], pooled: int, today: bool = False) -> int:
