@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 WORSE, NOT_WORSE, UNCLEAR = "worse", "not worse", "unclear"
 
+OTHER_DATA = "the data changed, so other samples are compared"
+"""The remark of a verdict whose baseline has other samples."""
+
 POLICIES = ("pass", "fail", "measured")
 """What an unclear verdict does: it passes, it fails, or the change that was measured decides."""
 

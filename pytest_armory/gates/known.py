@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from pytest_armory.errors import TrackingError
-from pytest_armory.gates.evidence import Known
+from pytest_armory.gates.evidence import OTHER_DATA, Known
 from pytest_armory.gates.flips import flips
 from pytest_armory.gates.functions import SECONDS, MetricFunction, UnfitError, resampled
 from pytest_armory.gates.parse import Tolerance
@@ -19,7 +19,6 @@ from pytest_armory.tables import SampleRows, SampleTable, Score, changes
 from pytest_armory.values import redact_text
 
 NO_SAMPLES = "the baseline has no samples of it, so the change alone decides"
-OTHER_DATA = "the data changed, so other samples are compared"
 OTHER_MEAN = "it is not the mean of its samples, so the change alone decides"
 OTHER_MEAN_BEFORE = "it is not the mean of its samples in the baseline, so the change alone decides"
 UNREADABLE = "cannot be compared: the baseline's samples cannot be read"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_armory.gates.evidence import NOT_WORSE
-from pytest_armory.gates.known import OTHER_DATA
+from pytest_armory.gates.evidence import NOT_WORSE, OTHER_DATA
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.report.sentences import with_tests

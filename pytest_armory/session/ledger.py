@@ -268,8 +268,7 @@ class Ledger:
         Another one may end between reading and writing, so the store is read again; not while a
         shard is still to end, which does so itself: of many shards each would read all of them.
         """
-        has_end_tag = self.identity.shared or end.waiting
-        tags = job_end_tag(end, self.identity.shard) if has_end_tag else {}
+        tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
         # The note again, since another job's session run may have replaced ours.
         tags = {**tags, **self._joining.note_tags}
         for _ in range(CLOSINGS):
