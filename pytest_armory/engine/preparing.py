@@ -32,8 +32,8 @@ def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
             f"with 'labels', got {describe(batch)}; {RECIPE}, or give arrays as a whole in a "
             "tuple, dataset=(inputs, targets)"
         )
-    rows = next((name for name, are in _ROWS.items() if all(map(are, batch))), None)
-    if rows is not None and isinstance(batch, list) and not is_collated:
+    rows = _rows_of(batch) if isinstance(batch, list) and not is_collated else None
+    if rows is not None:
         raise RefusedError(
             f"got a list of {len(batch)} {rows}, which may be samples or (inputs, targets); "
             f"{RECIPE}"
@@ -44,6 +44,10 @@ def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
             "for texts without targets write Evaluation(prepare_batch=lambda batch: (batch, None))"
         )
     return batch[0], batch[1] if len(batch) > 1 else None
+
+
+def _rows_of(batch: list[Any]) -> str | None:
+    return next((name for name, are in _ROWS.items() if all(map(are, batch))), None)
 
 
 _ROWS: dict[str, Callable[[Any], bool]] = {
