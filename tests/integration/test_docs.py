@@ -12,7 +12,9 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import numpy  # noqa: F401 - kept from the inner sessions, which forget what they imported
@@ -36,6 +38,9 @@ LIBRARIES = {
     "engine": ("torch", "torchmetrics", "art.attacks.evasion", "art.estimators"),
 }
 """What a page needs that only the development extra installs."""
+
+with suppress(ImportError):  # before the inner sessions, for it cannot be imported twice
+    import_module("torch")
 
 TWICE = ("README", "getting-started")
 """The pages that a newcomer may follow again, with the runs of the first time in the store."""
