@@ -139,10 +139,10 @@ def test_describe_gives_a_long_string_whole_but_not_inside_a_list() -> None:
 
 @hostile
 def test_describe_survives(make: Callable[[], Any]) -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for value in (make(), [make()], {"a": make()}, Config(make())):
         assert type(describe(value)) is str
-    assert time.perf_counter() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, pytest.fail.Exception])
