@@ -87,25 +87,6 @@ class UnfitError(Exception):
     """Why the bootstrap cannot be used, in a sentence."""
 
 
-def resampled(
-    metric: MetricFunction,
-    own: tuple[SampleRows, float],
-    bases: Sequence[tuple[SampleRows, float]],
-    *,
-    higher_is_worse: bool,
-    alpha: float,
-    seconds: float,
-    written: Callable[[], object] = lambda: None,
-) -> tuple[Comparison, str]:
-    """The comparison of a metric, and what is to be said of it, in so many ``seconds``.
-
-    Rows come with the metric's value. ``written`` gives what differs once the function has logged
-    something. Raises :class:`UnfitError`.
-    """
-    with unnoticed():
-        return _resampled(metric, own, bases, higher_is_worse, alpha, seconds, written)
-
-
 @contextmanager
 def unnoticed() -> Iterator[None]:
     """While a user's function is called again: what it prints and logs is left out.
@@ -128,15 +109,22 @@ def unnoticed() -> Iterator[None]:
                 torch.set_rng_state(states[2])
 
 
-def _resampled(
+@unnoticed()
+def resampled(
     metric: MetricFunction,
     own: tuple[SampleRows, float],
     bases: Sequence[tuple[SampleRows, float]],
+    *,
     higher_is_worse: bool,
     alpha: float,
     seconds: float,
-    written: Callable[[], object],
+    written: Callable[[], object] = lambda: None,
 ) -> tuple[Comparison, str]:
+    """The comparison of a metric, and what is to be said of it, in so many ``seconds``.
+
+    Rows come with the metric's value. ``written`` gives what differs once the function has logged
+    something. Raises :class:`UnfitError`.
+    """
     began, before = perf_counter(), written()
     sides = [_side(metric, *own)]
     if written() != before:
