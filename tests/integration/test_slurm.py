@@ -100,10 +100,12 @@ def test_an_array_of_which_a_task_is_requeued(
         return call("squeue") + "".join(f"\n{path}:\n{path.read_text()}" for path in files)
 
     wait_until(lambda: "3" in bodies(), log)  # the second body of the second task
-    call("scontrol", "requeue", f"{array}_1")
+    task = f"{array}_1"
+    call("scontrol", "requeue", task)
+    state = ("squeue", "--noheader", "--format=%T", f"--jobs={task}")
+    wait_until(lambda: call(*state) == "PENDING", log)  # its processes are gone
     (pytester.path / "go").touch()
-    time.sleep(1)
-    call("scontrol", "update", f"JobId={array}_1", "StartTime=now")  # else it waits two minutes
+    call("scontrol", "update", f"JobId={task}", "StartTime=now")  # else it waits two minutes
     wait_until(lambda: not call("squeue", "--noheader"), log)
 
     assert sorted(bodies()) == ["0", "1", "2", "3", "3", "4", "5"]
