@@ -11,25 +11,37 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_armory.plugin.fixture_params import Source, merged
+from pytest_armory.plugin.fixture_params import FixtureParams, Source, merged
 from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.lifecycle import Phase
+from pytest_armory.plugin.marker import RUN_BEFORE, merged_mark
+from pytest_armory.plugin.options import Settings
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.tags import KEY
-from pytest_armory.track.context import Scope
+from pytest_armory.track.context import Scope, running
 from pytest_armory.track.run import EvaluationRun
-from pytest_armory.track.writer import Metric
+from pytest_armory.track.writer import Metric, go_on_in
 from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, without_concealed
 
 if TYPE_CHECKING:
+    from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
     from pytest_armory.store.active_run import ActiveRun
 
 
 class Attempt:
-    """One attempt under way; ``problems`` are the sentences on what of it was not stored."""
+    """One attempt under way; ``problems`` are the sentences on what of it was not stored.
+
+    ``began`` is when opening its run began, a time of ``perf_counter``.
+    """
 
     def __init__(
-        self, item: pytest.Item, record: EvaluationRecord, run: EvaluationRun, problems: list[str]
+        self,
+        item: pytest.Item,
+        record: EvaluationRecord,
+        run: EvaluationRun,
+        problems: list[str],
+        *,
+        began: float,
     ) -> None:
         self.item = item
         self.record = record
@@ -56,7 +68,7 @@ class Attempt:
         """What the test has logged by ``mlflow.*`` itself, if a gate needed it."""
         self.chief: tuple[str, ...] = ()
         self.changed: tuple[str, ...] = ()
-        self._opening_began = 0.0
+        self._opening_began = began
         self._body_began: float | None = None
         self._body_ended: float | None = None
         self._body_error: BaseException | None = None
@@ -87,11 +99,6 @@ class Attempt:
     def elapsed(self) -> float:
         """The test's own time up to now, while it runs."""
         return max(0.0, time() - self.started - self.run.connection.request_seconds)
-
-    def opened(self, began: float) -> None:
-        """Note how long opening its run took, since a time of ``perf_counter``."""
-        self._opening_began = began
-        self.opening_seconds = perf_counter() - began
 
     def begin_body(self) -> None:
         """Note when the test's body begins."""
@@ -213,6 +220,46 @@ class Attempt:
             digests=dict(self.run.writer.samples.digests),
             changed=self.changed,
         )
+
+
+def begin(
+    attempt: Attempt, fixtures: FixtureParams, settings: Settings, mlflow: MlflowFixtures | None
+) -> None:
+    """Let what the test logs and records from now on go to the attempt's run.
+
+    Setup begins: what runs is a fixture wider than the test, or a hook, until its own fixtures do.
+    """
+    item = attempt.item
+    run = attempt.run = _with_earlier(item, attempt.run)
+    run.writer.samples.confidence = settings.confidence
+    run.writer.recorded = lambda: run.writer.params.to_store(attempt.params(fixtures.of(item)))
+    if run.connection.location is not None:
+        with step(attempt):
+            attempt.parametrized()  # a fixture that records such a value need not describe it
+    with step(attempt):
+        activate = merged_mark(item).activate
+        attempt.scope = attempt.stack.enter_context(
+            running(
+                run,
+                activate=settings.activate if activate is None else activate,
+                keep_uri=mlflow is not None and mlflow.keep_uri(),
+                wider=True,
+            )
+        )
+    if attempt.scope is None:
+        # What the test logs, and its gates are judged by, belongs to its run all the same.
+        attempt.scope = attempt.stack.enter_context(running(run, activate=False))
+
+
+def _with_earlier(item: pytest.Item, run: EvaluationRun) -> EvaluationRun:
+    """The run of a test; the one that a fixture has of it since before the mark goes on in it."""
+    earlier: EvaluationRun | None = item.stash.get(RUN_BEFORE, None)
+    if earlier is None:
+        return run
+    del item.stash[RUN_BEFORE]
+    earlier.connection = run.connection
+    go_on_in(earlier.writer, run.connection)
+    return earlier
 
 
 OUTPUT_LIMIT = 1_000_000

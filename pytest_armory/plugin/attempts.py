@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -21,22 +21,19 @@ import pytest
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin import judging, user_hooks
-from pytest_armory.plugin.attempt import Attempt, duration_of, step, with_run
+from pytest_armory.plugin.attempt import Attempt, begin, duration_of, step, with_run
 from pytest_armory.plugin.fixture_params import FixtureParams
 from pytest_armory.plugin.guard import Guard
 from pytest_armory.plugin.lifecycle import outcome_of
-from pytest_armory.plugin.marker import RUN_BEFORE, is_evaluation, merged_mark
+from pytest_armory.plugin.marker import is_evaluation, merged_mark
 from pytest_armory.plugin.opening import RunOpener
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.redacted import display_id
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.records.tags import display_tags, gate_tags
 from pytest_armory.store.destination import Destination
-from pytest_armory.track.context import Scope
-from pytest_armory.track.evaluation import running
 from pytest_armory.track.kept_samples import SampleResults
 from pytest_armory.track.run import EvaluationRun
-from pytest_armory.track.writer import go_on_in
 
 if TYPE_CHECKING:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
@@ -134,44 +131,14 @@ class Attempts:
         problems: list[str] = []
         run = self._opener.open(item, record, problems)
         # From here on it is the attempt under way: an error below must not open a second run.
-        attempt = self.current = Attempt(item, record, run, problems)
+        attempt = self.current = Attempt(item, record, run, problems, began=started)
         if self.destination is None:
             attempt.unexpected = self._guard.problems
         with step(attempt):
-            self._begin(attempt)
-        attempt.opened(started)
-        if is_again:
-            attempt.opening_seconds = 0.0  # it is in no phase that is reported
+            begin(attempt, self.fixtures, self.settings, self._mlflow)
+        # Run again inside of its own report, it is in no phase that is reported.
+        attempt.opening_seconds = 0.0 if is_again else perf_counter() - started
         return attempt
-
-    def _begin(self, attempt: Attempt) -> None:
-        """Let what the test logs and records from now on go to the attempt's run."""
-        item = attempt.item
-        run = attempt.run = _with_earlier(item, attempt.run)
-        run.writer.samples.confidence = self.settings.confidence
-        with step(attempt):
-            attempt.scope = attempt.stack.enter_context(self._running(attempt))
-        if attempt.scope is None:
-            # What the test logs, and its gates are judged by, belongs to its run all the same.
-            attempt.scope = attempt.stack.enter_context(running(run, activate=False))
-        if attempt.active is not None:
-            attempt.active.set_wider(True)  # what is not a fixture of the test, nor its body
-        run.writer.recorded = lambda: run.writer.params.to_store(
-            attempt.params(self.fixtures.of(item))
-        )
-        if run.connection.location is not None:
-            attempt.parametrized()  # a fixture that records such a value need not describe it
-
-    def _running(self, attempt: Attempt) -> AbstractContextManager[Scope]:
-        """Make an attempt's run MLflow's active run, unless that is unasked for."""
-        if self._mlflow is None:
-            return running(attempt.run)
-        activate = merged_mark(attempt.item).activate
-        return running(
-            attempt.run,
-            activate=self.settings.activate if activate is None else activate,
-            keep_uri=self._mlflow.keep_uri(),
-        )
 
     def end_body(self, item: pytest.Item, error: BaseException | None = None) -> None:
         """Note what a test's body raised, for who runs it again without a report."""
@@ -365,14 +332,3 @@ def _mlflow_fixtures(guard: Guard) -> MlflowFixtures:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
 
     return MlflowFixtures(guard)
-
-
-def _with_earlier(item: pytest.Item, run: EvaluationRun) -> EvaluationRun:
-    """The run of a test; the one that a fixture has of it since before the mark goes on in it."""
-    earlier: EvaluationRun | None = item.stash.get(RUN_BEFORE, None)
-    if earlier is None:
-        return run
-    del item.stash[RUN_BEFORE]
-    earlier.connection = run.connection
-    go_on_in(earlier.writer, run.connection)
-    return earlier

@@ -140,16 +140,18 @@ class RunConnection:
             self.location.store.background.drain()
 
     @contextmanager
-    def active(self, *, keep_uri: bool = False) -> Iterator[None]:
+    def active(self, *, keep_uri: bool = False, wider: bool = False) -> Iterator[None]:
         """Make the run MLflow's active run meanwhile; nothing happens for a run in memory.
 
-        ``keep_uri`` leaves a tracking URI in force that is the user's own.
+        ``keep_uri`` leaves a tracking URI in force that is the user's own; ``wider`` says that the
+        code at work is not the evaluation's own, until :meth:`ActiveRun.set_wider` says otherwise.
         """
         if self.location is None:
             yield
             return
         self.activation = Activation(self.location, self.problems, keep_uri=keep_uri)
         try:
+            self.activation.run.set_wider(wider)
             yield
         finally:
             activation, self.activation = self.activation, None

@@ -15,7 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +158,28 @@ def entered(scope: Scope) -> Iterator[Scope]:
         # fixture may leave a scope of its own open at its yield. Closed scopes are skipped.
         if _current.get() is scope:
             _current.set(before)
+
+
+@contextmanager
+def running(
+    run: EvaluationRun,
+    outer: Scope | None = None,
+    *,
+    activate: bool = True,
+    keep_uri: bool = False,
+    wider: bool = False,
+) -> Iterator[Scope]:
+    """Make ``run`` the current run, and MLflow's active run, with a scope of its own.
+
+    Without ``activate`` MLflow's own state is left alone; ``keep_uri`` leaves a tracking URI in
+    force that is the user's own; ``wider`` says that the code at work is not the evaluation's own.
+    """
+    outer = outer or enclosing_scope()
+    scope = Scope(dict(outer.params), outer=outer, run=run)
+    connection = run.connection
+    active = connection.active(keep_uri=keep_uri, wider=wider) if activate else nullcontext()
+    with active, entered(scope):
+        yield scope
 
 
 def get_current_params() -> dict[str, Any]:

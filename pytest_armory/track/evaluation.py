@@ -6,14 +6,14 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError, TrackingWarning
 from pytest_armory.store import destination
 from pytest_armory.store.in_force import in_force
 from pytest_armory.track.connection import RunConnection
-from pytest_armory.track.context import Scope, enclosing_scope, entered
+from pytest_armory.track.context import Scope, enclosing_scope, running
 from pytest_armory.track.location import LocalFallback, Location
 from pytest_armory.track.run import EvaluationRun, tag_strings
 from pytest_armory.values import Descriptions
@@ -143,26 +143,6 @@ def open_run(
         experiment_id = store.experiments.id_of(experiment or "Default")
     location = Location(store, store.create_run(experiment_id, name, tags))
     return EvaluationRun(RunConnection(location, fallback))
-
-
-@contextmanager
-def running(
-    run: EvaluationRun,
-    outer: Scope | None = None,
-    *,
-    activate: bool = True,
-    keep_uri: bool = False,
-) -> Iterator[Scope]:
-    """Make ``run`` the current run, and MLflow's active run, with a scope of its own.
-
-    Without ``activate`` MLflow's own state is left alone; ``keep_uri`` leaves a tracking URI in
-    force that is the user's own.
-    """
-    outer = outer or enclosing_scope()
-    scope = Scope(dict(outer.params), outer=outer, run=run)
-    active = run.connection.active(keep_uri=keep_uri) if activate else nullcontext()
-    with active, entered(scope):
-        yield scope
 
 
 def _destination(uri: str | Path | None, outer: EvaluationRun | None) -> destination.Destination:

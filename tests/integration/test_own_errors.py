@@ -423,10 +423,10 @@ def test_a_run_that_cannot_be_made_active_is_judged_all_the_same(evals: Evals) -
 
 
 OPENING = {
-    "earlier": "pytest_armory.plugin.attempts._with_earlier",
-    "fixtures": "pytest_armory.plugin.attempts.Attempts._running",
+    "earlier": "pytest_armory.plugin.attempt._with_earlier",
+    "mlflow": "pytest_armory.plugin.mlflow_fixtures.MlflowFixtures.keep_uri",
     "parametrized": "pytest_armory.plugin.attempt.Attempt.parametrized",
-    "opened": "pytest_armory.plugin.attempt.Attempt.opened",
+    "begin": "pytest_armory.plugin.attempts.begin",
 }
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from types import FrameType
 
 import pytest
 from conftest import Evals, artifacts_of, counts_of, text_of
+
+import pytest_armory
+from pytest_armory.plugin.attempt import Attempt
+from pytest_armory.plugin.attempts import Attempts
 
 OUTCOMES = """
 import pytest
@@ -516,3 +524,58 @@ def test_a_test_sees_its_own_entities_tracked_or_not(evals: Evals) -> None:
     """)
     for track in (True, False):
         evals.run(track=track).assert_outcomes(passed=1)
+
+
+OPENING = [
+    "plugin/attempts.py",
+    "plugin/opening.py",
+    "track/evaluation.py",
+    "store/client.py",
+    "plugin/attempt.py",
+    "track/context.py",
+    "track/activation.py",
+    "store/active_run.py",
+]
+"""What opens a run, in the order of docs/how-it-works.md."""
+
+
+def test_opening_a_run_visits_each_file_once(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = f"{Path(pytest_armory.__file__).parent}/"
+    visits: list[str] = []
+    frames: set[FrameType] = set()
+
+    def file_of(frame: FrameType | None) -> str:
+        """Of the frame, or of the one of ours that it is called by: not contextlib's."""
+        while frame is not None:
+            if frame.f_code.co_filename.startswith(package):  # no Path: there are many frames
+                return frame.f_code.co_filename.removeprefix(package)
+            frame = frame.f_back
+        return ""
+
+    def visit(frame: FrameType, event: str, _: object) -> None:
+        file = file_of(frame)
+        if event == "call" and file != file_of(frame.f_back) and frame not in frames:
+            frames.add(frame)  # a context that is left comes again
+            visits.append(file)
+
+    def traced(attempts: Attempts, item: pytest.Item) -> Attempt:
+        visits.clear()  # the first evaluation's has opened the session run, too
+        sys.setprofile(visit)
+        try:
+            return opened(attempts, item)
+        finally:
+            sys.setprofile(None)
+            frames.clear()
+
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(2))
+        def test_a(i): pass
+    """)
+    opened = Attempts.open
+    monkeypatch.setattr(Attempts, "open", traced)
+    evals.run().assert_outcomes(passed=2)
+    opening = [file for file, _ in groupby(file for file in visits if file in OPENING)]
+    assert opening == OPENING
+    assert visits.count("store/client.py") == 1  # one request

@@ -23,7 +23,7 @@ from pytest_armory.engine import (
 )
 from pytest_armory.errors import EvaluationError, MetricWarning
 from pytest_armory.tables import SampleTable
-from pytest_armory.track.evaluation import running
+from pytest_armory.track.context import running
 from pytest_armory.track.run import EvaluationRun
 
 NAN = float("nan")

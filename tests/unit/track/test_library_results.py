@@ -24,7 +24,7 @@ from mlflow.entities import Run
 from pytest_armory.errors import MetricWarning
 from pytest_armory.tables.arrow import to_arrow
 from pytest_armory.track import EvaluationRun, track_evaluation, track_metrics
-from pytest_armory.track.evaluation import running
+from pytest_armory.track.context import running
 from pytest_armory.track.library_log import log_library_results
 from pytest_armory.track.results import converting
 

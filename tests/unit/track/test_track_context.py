@@ -29,7 +29,7 @@ from pytest_armory.track import (
     trackable_context,
     tracking_context,
 )
-from pytest_armory.track.evaluation import running
+from pytest_armory.track.context import running
 
 
 @pytest.fixture(autouse=True)

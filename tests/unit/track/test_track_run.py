@@ -29,7 +29,7 @@ from pytest_armory.track import (
     track_param,
     track_params,
 )
-from pytest_armory.track.evaluation import running
+from pytest_armory.track.context import running
 
 pytestmark = pytest.mark.usefixtures("armory_home", "tracking_elsewhere")
 

@@ -22,7 +22,7 @@ from pytest_armory import track_metrics, track_samples
 from pytest_armory.engine import Engine, Evaluation, correct
 from pytest_armory.errors import ArmoryUsageError, MetricWarning
 from pytest_armory.statistics.intervals import wilson
-from pytest_armory.track.evaluation import running
+from pytest_armory.track.context import running
 from pytest_armory.track.run import EvaluationRun
 
 
