@@ -39,8 +39,8 @@ class Command:
         self._connection = socket.socket(socket.AF_UNIX)
         with open(os.devnull) as nothing:
             _ask(self._connection, address, (nothing.fileno(), *files), folder, argv)
-        self._told = self._connection.makefile("r")
-        self.pid = int(self._told.readline())
+        self._reported = self._connection.makefile("r")
+        self.pid = int(self._reported.readline())
         self.returncode: int | None = None
         self._waiting = threading.Lock()
 
@@ -58,8 +58,8 @@ class Command:
                 ready.register(self._connection, select.POLLIN)
                 if not ready.poll(timeout * 1000):
                     raise subprocess.TimeoutExpired(str(self.pid), timeout)
-                self.returncode = int(self._told.readline())
-                self._told.close()
+                self.returncode = int(self._reported.readline())
+                self._reported.close()
                 self._connection.close()
             return self.returncode
 

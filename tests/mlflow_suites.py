@@ -446,11 +446,11 @@ def _own(entities: list[Described]) -> list[Described]:
     names = {one["id"]: one["name"] for one in entities if one["kind"] == "run"}
     described = []
     for one in entities:
-        told = {k: v for k, v in one.items() if k not in ("id", "armory", "nodeid")}
+        reported = {k: v for k, v in one.items() if k not in ("id", "armory", "nodeid")}
         for key in ("parent", "run"):
-            if told.get(key) is not None:
-                told[key] = names.get(told[key], "(elsewhere)")
-        described.append(told)
+            if reported.get(key) is not None:
+                reported[key] = names.get(reported[key], "(elsewhere)")
+        described.append(reported)
     return sorted(described, key=repr)
 
 
@@ -458,27 +458,29 @@ def _around(
     one: Described, by_id: Mapping[str, Described], ours: set[str], where: str, lent: bool
 ) -> Described:
     """An entity in a store that may be ours: without what it owes to our run being active."""
-    told = {k: v for k, v in one.items() if k not in ("id", "armory", "nodeid", "run")}
-    if "metrics" in told and one["kind"] == "run":
-        told["metrics"] = {k: v for k, v in one["metrics"].items() if not k.startswith("system/")}
+    reported = {k: v for k, v in one.items() if k not in ("id", "armory", "nodeid", "run")}
+    if "metrics" in reported and one["kind"] == "run":
+        reported["metrics"] = {
+            k: v for k, v in one["metrics"].items() if not k.startswith("system/")
+        }
     outside = one["name"].endswith(" outside")
     if outside:
-        told["where"] = where
+        reported["where"] = where
     if one["kind"] == "run":
         wide = outside or one["name"].endswith((" wide", "(test run)"))
-        told["tags"] = {
+        reported["tags"] = {
             k: v
             for k, v in one["tags"].items()
             if not lent or not k.startswith("armory.") or (wide and "left" in k)
         }
         if not wide:
-            del told["parent"]
+            del reported["parent"]
         elif one["parent"] is not None:
             parent = by_id.get(one["parent"], {}).get("name", "(elsewhere)")
-            told["parent"] = "(ours)" if one["parent"] in ours else parent
+            reported["parent"] = "(ours)" if one["parent"] in ours else parent
     if "experiment" in one and not one["experiment"].startswith(one["name"].partition(" ")[0]):
-        del told["experiment"]  # the default one, or that of ours
-    return told
+        del reported["experiment"]  # the default one, or that of ours
+    return reported
 
 
 def _without(one: Described, moved: set[str]) -> Described:

@@ -116,7 +116,7 @@ def test_bounds(evals: Evals, each_way: Sequence[str], track: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mark", "told"),
+    ("mark", "reported"),
     [
         ("at_least={'a': '1'}", "*(at_least=…) must be a mapping of metric names to finite numb*"),
         ("at_most=3", "*(at_most=…) must be a mapping *got 3*"),
@@ -128,19 +128,19 @@ def test_bounds(evals: Evals, each_way: Sequence[str], track: bool) -> None:
 )
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
 def test_gates_that_cannot_be_used(
-    evals: Evals, mark: str, told: str, way: tuple[str, ...]
+    evals: Evals, mark: str, reported: str, way: tuple[str, ...]
 ) -> None:
     if way and "at_most=3" not in mark:
         pytest.skip("one is enough")
     evals.write(f"import pytest\n@pytest.mark.evaluation({mark})\ndef test_a(): assert 0")
     result = evals.run(*way)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([told])
+    result.stderr.fnmatch_lines([reported])
     assert evals.read() == []
 
 
 @pytest.mark.parametrize(
-    ("args", "ini", "told"),
+    ("args", "ini", "reported"),
     [
         (("--armory-baseline", "Latest"), "", "*--armory-baseline must be latest, branch:NAME*"),
         (("--armory-baseline", "commit:xyz"), "", "*--armory-baseline must be latest*"),
@@ -157,13 +157,13 @@ def test_gates_that_cannot_be_used(
     ],
 )
 def test_references_that_cannot_be_used(
-    evals: Evals, args: tuple[str, ...], ini: str, told: str | None
+    evals: Evals, args: tuple[str, ...], ini: str, reported: str | None
 ) -> None:
     evals.pytester.makeini(f"[pytest]\n{ini}")
     evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): assert 0")
     result = evals.run(*args)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([told or "*a session's ID must not be 'latest'*"])
+    result.stderr.fnmatch_lines([reported or "*a session's ID must not be 'latest'*"])
     assert evals.read() == []
 
 
@@ -251,9 +251,12 @@ def test_what_a_baseline_is_named_by(
         result.assert_outcomes(failed=failed or 0, passed=2 - (failed or 0))
         if failed is None:
             result.stdout.fnmatch_lines([f"baseline {reference}: no passed evaluation of it *"])
-    for at, told in ((2, "branch:main: session on-main"), (-1, "no-such: no run of it was found")):
+    for at, reported in (
+        (2, "branch:main: session on-main"),
+        (-1, "no-such: no run of it was found"),
+    ):
         commands.main(["report", evals.sessions()[at].data.tags["armory.session"]])
-        assert f"baseline {told}" in capsys.readouterr().out
+        assert f"baseline {reported}" in capsys.readouterr().out
 
 
 def test_sessions_of_other_experiments_are_no_baseline(evals: Evals) -> None:
@@ -462,8 +465,10 @@ def test_hooks_whose_answer_cannot_be_used(evals: Evals, hook: str, answer: str)
     )
     result = evals.run()
     result.assert_outcomes(passed=1)
-    told = f"warning: the hook pytest_armory_{hook.partition('(')[0]} must give a *, got *(test_a)"
-    result.stdout.fnmatch_lines([told])
+    reported = (
+        f"warning: the hook pytest_armory_{hook.partition('(')[0]} must give a *, got *(test_a)"
+    )
+    result.stdout.fnmatch_lines([reported])
 
 
 def test_hooks_that_raise_change_no_verdict(evals: Evals) -> None:
@@ -499,9 +504,9 @@ def test_compare_and_sessions(evals: Evals, capsys: pytest.CaptureFixture[str]) 
     capsys.readouterr()
     path = evals.pytester.path / "compared.md"
     assert commands.main(["compare", "first", "latest", "--summary", str(path)]) == 1
-    told = capsys.readouterr().out
-    assert "test_pgd[0]  passed   accuracy 0.85 (↓0.05)  loss 0.2 (=)" in told
-    assert "baseline: session first" in told
+    reported = capsys.readouterr().out
+    assert "test_pgd[0]  passed   accuracy 0.85 (↓0.05)  loss 0.2 (=)" in reported
+    assert "baseline: session first" in reported
     assert "accuracy 0.85 (↓0.05), loss 0.2 (=)" in path.read_text()
     assert commands.main(["compare", "first", "third"]) == 2
     assert "no evaluation of the session 'third'" in capsys.readouterr().err
@@ -756,8 +761,10 @@ def test_compare_judges_again(
     summary.write_text("what stood there")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     assert commands.main(["compare", "main", "cut", "--summary", str(summary)]) == 1
-    told = capsys.readouterr().out
-    assert "missed: test_it.py::test_pgd[0]: accuracy 0.5 fell 44 % below the baseline's" in told
+    reported = capsys.readouterr().out
+    assert (
+        "missed: test_it.py::test_pgd[0]: accuracy 0.5 fell 44 % below the baseline's" in reported
+    )
     written = summary.read_text()
     assert written.startswith("what stood there\n## 🛑 3 evaluations: 2 passed, 1 interrupted")
     assert "**2 gates missed**" in written

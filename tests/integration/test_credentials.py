@@ -174,10 +174,12 @@ def test_a_login_that_is_refused(
     evals.write(SOURCE)
     result = evals.run("--armory-tracking-uri", auth_server)
     result.assert_outcomes(passed=1)
-    told = [line for line in result.stdout.lines if line.startswith("warning: ")]
-    assert len(told) == 1
-    assert auth_server in told[0]
-    assert "the login of 'admin' was refused (UNAUTHENTICATED); check MLFLOW_TRACKING_" in told[0]
+    reported = [line for line in result.stdout.lines if line.startswith("warning: ")]
+    assert len(reported) == 1
+    assert auth_server in reported[0]
+    assert (
+        "the login of 'admin' was refused (UNAUTHENTICATED); check MLFLOW_TRACKING_" in reported[0]
+    )
     result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
     assert "wr0ng-s3cret" not in result.stdout.str() + result.stderr.str()
     assert b"wr0ng-s3cret" not in everything_below(evals.pytester.path, evals.home)

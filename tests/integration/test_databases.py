@@ -99,7 +99,7 @@ def content(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
-def told(text: str) -> list[str]:
+def reported(text: str) -> list[str]:
     return [line for line in text.splitlines() if "database" in line or "Traceback" in line]
 
 
@@ -114,7 +114,7 @@ def test_refused_before_the_first_test(
     evals.write(EVALUATIONS)
     result = evals.run(how)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    (line,) = told(result.stderr.str())
+    (line,) = reported(result.stderr.str())
     assert line.startswith("ERROR: armory: ")
     assert str(database) in line
     assert re.search(says, line), line
@@ -165,7 +165,7 @@ def test_an_older_database_is_upgraded_by_the_command_it_is_refused_with(evals: 
     evals.write(EVALUATIONS)
     refused = evals.run()
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
-    (line,) = told(refused.stderr.str())
+    (line,) = reported(refused.stderr.str())
     assert f"its version is {previous()}, not {_get_latest_schema_revision()}" in line
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for advised in re.findall(r"`(.*?)`", line):
@@ -256,7 +256,7 @@ def test_a_full_disk_is_refused(evals: Evals, mount: Callable[..., None]) -> Non
     evals.write(EVALUATIONS)
     result = evals.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    (line,) = told(result.stderr.str())
+    (line,) = reported(result.stderr.str())
     assert "cannot be written (No space left on device); set ARMORY_HOME to a folder" in line
     assert list(evals.home.iterdir()) == []
 
@@ -269,7 +269,7 @@ def test_what_is_read_only_is_refused(evals: Evals, mount: Callable[..., None], 
     evals.write(EVALUATIONS)
     result = evals.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    (line,) = told(result.stderr.str())
+    (line,) = reported(result.stderr.str())
     says = "cannot be written (Read-only file system)" if what == "home" else "is read-only"
     assert f"{says}; set ARMORY_HOME to a folder" in line
 
@@ -343,7 +343,7 @@ def test_a_database_that_cannot_be_made_leaves_nothing(evals: Evals) -> None:
 
 
 def test_an_older_local_database_where_a_server_is_out_of_reach(evals: Evals) -> None:
-    """It was no destination, so nobody had looked at it: the tests run, and are told as lost."""
+    """It was no destination, so nobody had looked at it: the tests run and are reported as lost."""
     make_older(database_of(evals))
     before = content(database_of(evals))
     evals.write(EVALUATIONS)

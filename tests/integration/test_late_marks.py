@@ -89,11 +89,11 @@ def test_late_marks_that_cannot_be_used_are_refused(
 ) -> None:
     evals.write(SILENT, conftest=conftest.format(arguments=arguments))
     result = evals.run(track=track)
-    told = "\n".join([*result.outlines, *result.errlines])
+    reported = "\n".join([*result.outlines, *result.errlines])
     assert result.ret != 0
-    assert "evaluation" in told
+    assert "evaluation" in reported
     assert "passed" not in verdicts(result)
-    assert "INTERNALERROR" not in told
+    assert "INTERNALERROR" not in reported
 
 
 @LATE
@@ -101,10 +101,10 @@ def test_a_worker_refuses_late_marks_too(evals: Evals, conftest: str) -> None:
     evals.write(SILENT, conftest=conftest.format(arguments="naem='x'"))
     for track in (True, False):
         result = evals.run("-n1", track=track)
-        told = "\n".join([*result.outlines, *result.errlines])
+        reported = "\n".join([*result.outlines, *result.errlines])
         assert result.ret != 0
-        assert "naem" in told
-        assert "INTERNALERROR" not in told
+        assert "naem" in reported
+        assert "INTERNALERROR" not in reported
 
 
 BY_FIXTURE = """

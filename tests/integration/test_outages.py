@@ -106,7 +106,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
 def test_a_server_that_fails_from_the_start(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str, fault: str
 ) -> None:
-    proxy.fault, told = FAULTS[fault]
+    proxy.fault, reported = FAULTS[fault]
     started = time.monotonic()
     result = run(evals, proxy.url, name)
     assert time.monotonic() - started < 12
@@ -114,7 +114,7 @@ def test_a_server_that_fails_from_the_start(
     assert "3 evaluations: 2 passed, 1 failed" in text
     assert f"waiting for {proxy.url}: 3 evaluations, recorded locally" in text
     assert f"bring them there with `pytest-armory sync --armory-tracking-uri {proxy.url}`" in text
-    assert told in text
+    assert reported in text
     assert "<h1>" not in text
     if fault in ("401", "403", "404", "405", "log-in-page"):
         assert len(proxy.seen) == 1  # what cannot succeed is not tried again
@@ -479,7 +479,7 @@ def test_a_session_run_whose_experiment_has_nothing_waiting(
 
 
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
-def test_a_file_that_is_refused_is_told(
+def test_a_file_that_is_refused_is_reported(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str, way: tuple[str, ...]
 ) -> None:
     """Too large for a proxy, say: the server is well, and everything else is there."""

@@ -1783,8 +1783,8 @@ SESSIONS = [
 @pytest.mark.usefixtures("clean_environment")
 def test_the_session_ends_as_without_us(suites: Suites, group: Group, way: str) -> None:
     off, on = suites.untracked(group), suites.run(group, way)
-    told = ("warning:", "not stored:", "INTERNALERROR", "Failed to ")
-    assert [line for line in on.lines if any(word in line for word in told)] == []
+    reported = ("warning:", "not stored:", "INTERNALERROR", "Failed to ")
+    assert [line for line in on.lines if any(word in line for word in reported)] == []
     assert (on.status, sorted(on.running)) == (off.status_of(group, way), sorted(off.running))
     if way == "inactive":
         assert on.unnamed == off.unnamed

@@ -34,7 +34,7 @@ def history(evals: Evals) -> list[Row]:
 
 
 def check(evals: Evals, result: pytest.RunResult, *args: str, subprocess: bool = False) -> None:
-    """The verdicts are those with tracking off, nothing is told to be wrong, no run is open."""
+    """The verdicts are those with tracking off, nothing is reported as wrong, no run is open."""
     wrong = ("warning:", "not stored:")
     assert [line for line in result.outlines if line.startswith(wrong)] == []
     assert [run.info.status for run in evals.read() if run.info.status == "RUNNING"] == []

@@ -262,8 +262,10 @@ def test_one_refused_parameter_costs_no_other(evals: Evals) -> None:
     result.assert_outcomes(passed=1)
     run = evals.run_of("test_a[0.1-7]")
     assert run.data.params == {"eps": "mine", "steps": "7"}
-    told = "warning: the parameter 'eps' is only in the artifact params.json: *stored already (*)"
-    result.stdout.fnmatch_lines([told])
+    reported = (
+        "warning: the parameter 'eps' is only in the artifact params.json: *stored already (*)"
+    )
+    result.stdout.fnmatch_lines([reported])
     assert '"eps": "0.1"' in text_of(run, "params.json")
 
 
@@ -316,7 +318,7 @@ def test_a_parameter_that_the_test_replaces_is_kept_whole(evals: Evals) -> None:
 
 
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
-def test_runs_that_a_test_leaves_open_are_closed_and_told(
+def test_runs_that_a_test_leaves_open_are_closed_and_reported(
     evals: Evals, way: tuple[str, ...]
 ) -> None:
     evals.write("""

@@ -167,10 +167,10 @@ def test_samples_that_got_worse_come_first(evals: Evals, each_way: Sequence[str]
     evals.write(CHANGED.replace("= 1, 0", "= 0, 1"))
     evals.run(*each_way, "--armory-baseline=latest").assert_outcomes(passed=1)
     *_, run = (run for run in evals.read() if run.info.run_name == "test_it")
-    told = json.loads(text_of(run, "samples.json"))
-    assert told["columns"] == ["sample", "right", "right/change"]
-    assert told["data"][:2] == [[7, 0, -1], [6, 0, 0]]
-    assert [2, 1, 1] in told["data"]
+    reported = json.loads(text_of(run, "samples.json"))
+    assert reported["columns"] == ["sample", "right", "right/change"]
+    assert reported["data"][:2] == [[7, 0, -1], [6, 0, 0]]
+    assert [2, 1, 1] in reported["data"]
     assert "right/change" not in samples(run.info.run_id)
 
 

@@ -156,17 +156,17 @@ def test_a_session_is_copied_whole_and_once(
     assert len(runs) == 4
     capsys.readouterr()
     assert commands.main(["sync", "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert f"4 runs would be uploaded to {proxy.url}" in told
-    assert "test_rich[0.5]" in told
+    reported = capsys.readouterr().out
+    assert f"4 runs would be uploaded to {proxy.url}" in reported
+    assert "test_rich[0.5]" in reported
     assert proxy.seen == []
 
     assert commands.main(["sync"]) == 0
-    told = capsys.readouterr().out
-    assert f"uploaded 4 runs to {proxy.url}" in told
-    (first,) = (line for line in told.splitlines() if line.startswith("[1/4] "))
+    reported = capsys.readouterr().out
+    assert f"uploaded 4 runs to {proxy.url}" in reported
+    (first,) = (line for line in reported.splitlines() if line.startswith("[1/4] "))
     assert " session: uploaded" in first  # parents first
-    assert "see http" in told
+    assert "see http" in reported
     by_name = check_same(local, runs, proxy.url, tmp_path)
     rich = by_name["test_rich[0.5]"]
     assert len(rich.data.params) > 130
@@ -296,8 +296,8 @@ def test_a_first_half_is_completed(
     local.set_tag(runs["test_bad"].info.run_id, "mlflow.parentRunId", parent.info.run_id)
 
     assert commands.main(["sync"]) == 0
-    told = capsys.readouterr().out
-    assert "note: the parameter 'eps' is 'other' there and stays so, not '0.5'" in told
+    reported = capsys.readouterr().out
+    assert "note: the parameter 'eps' is 'other' there and stays so, not '0.5'" in reported
     found = {str(run.info.run_name): run for run in copies(mlflow_server, name_of(local, [rich]))}
     assert found.keys() == {*runs, "x"}
     copy = found["test_rich[0.5]"]
@@ -352,18 +352,18 @@ def test_a_server_that_is_down_or_goes_down(
         started = time.monotonic()
         assert commands.main(["sync"]) == 1
         assert time.monotonic() - started < 20
-        told = capsys.readouterr()
-        (line,) = [x for x in told.err.splitlines() if x.startswith("pytest-armory: ")]
+        reported = capsys.readouterr()
+        (line,) = [x for x in reported.err.splitlines() if x.startswith("pytest-armory: ")]
         assert f"4 runs left for {dead}" in line
         assert f"3 runs left for {proxy.url}, run this again: " in line
         assert "cannot be reached" in line
-        assert "secret" not in told.err + told.out
-        assert f"uploaded 1 run to {proxy.url}" in told.out
+        assert "secret" not in reported.err + reported.out
+        assert f"uploaded 1 run to {proxy.url}" in reported.out
         proxy.before = lambda _: None
         assert commands.main(["sync"]) == 1
-        told = capsys.readouterr()
-        assert f"uploaded 3 runs to {proxy.url}" in told.out
-        assert proxy.url not in told.err
+        reported = capsys.readouterr()
+        assert f"uploaded 3 runs to {proxy.url}" in reported.out
+        assert proxy.url not in reported.err
         check_same(local, runs, proxy.url, tmp_path)
 
 
@@ -379,10 +379,10 @@ def test_what_is_refused_stays_and_the_rest_goes_on(
     experiment = server.create_experiment(name_of(local, refused))
     server.delete_experiment(experiment)
     assert commands.main(["sync"]) == 1
-    told = capsys.readouterr()
-    assert f"mlflow experiments restore --experiment-id {experiment}" in told.out
-    assert "left: it belongs to a run that is not there yet" in told.out
-    assert "4 runs left" in told.err
+    reported = capsys.readouterr()
+    assert f"mlflow experiments restore --experiment-id {experiment}" in reported.out
+    assert "left: it belongs to a run that is not there yet" in reported.out
+    assert "4 runs left" in reported.err
     check_same(local, kept, mlflow_server, tmp_path)
     server.restore_experiment(experiment)
     assert commands.main(["sync"]) == 0
@@ -425,10 +425,10 @@ def test_runs_at_work_wait(
     end = running.info.end_time
     local.update_run(running.info.run_id, "RUNNING")
     assert commands.main(["sync"]) == 1
-    told = capsys.readouterr()
-    assert "uploaded 3 runs" in told.out
-    assert "1 run not ended yet" in told.err
-    assert "pytest-armory recover --armory-tracking-uri local" in told.err
+    reported = capsys.readouterr()
+    assert "uploaded 3 runs" in reported.out
+    assert "1 run not ended yet" in reported.err
+    assert "pytest-armory recover --armory-tracking-uri local" in reported.err
     local.set_terminated(running.info.run_id, "FINISHED", end)
     assert commands.main(["sync"]) == 0
     check_same(local, runs, mlflow_server, tmp_path)
@@ -462,10 +462,10 @@ def test_two_at_once(
     capsys.readouterr()
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert commands.main(["sync"]) == 0
-    told = capsys.readouterr().out
-    assert "\r[2/4] test_a[0]: looking for its copy" in told
-    assert "test_a[0]: uploaded" not in told  # the line rewrites itself
-    assert told.endswith(f"\ruploaded 4 runs to {mlflow_server}\n")
+    reported = capsys.readouterr().out
+    assert "\r[2/4] test_a[0]: looking for its copy" in reported
+    assert "test_a[0]: uploaded" not in reported  # the line rewrites itself
+    assert reported.endswith(f"\ruploaded 4 runs to {mlflow_server}\n")
 
 
 def test_usage_and_nothing(
@@ -540,8 +540,8 @@ def test_names_that_http_cannot_carry(
     (file.parent / "empty").touch()
     for _ in range(2):
         assert commands.main(["sync"]) == 0
-        told = capsys.readouterr().out
-        assert told.count("HTTP cannot carry its name") == 6
+        reported = capsys.readouterr().out
+        assert reported.count("HTTP cannot carry its name") == 6
         (copy,) = [
             one
             for one in copies(mlflow_server, name_of(local, runs))

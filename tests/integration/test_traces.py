@@ -45,7 +45,7 @@ def refuse_traces(proxy: Proxy, handler: Handler) -> bool:
     [(TRACED, ()), (LATE, ()), (LATE, ("-n2", "--dist=loadfile"))],
     ids=["one", "late", "late-n2"],
 )
-def test_traces_that_cannot_be_sent_are_told_and_fail_a_strict_session(
+def test_traces_that_cannot_be_sent_are_reported_and_fail_a_strict_session(
     evals: Evals, proxy: Proxy, source: str, way: tuple[str, ...]
 ) -> None:
     proxy.fault = refuse_traces
@@ -53,9 +53,9 @@ def test_traces_that_cannot_be_sent_are_told_and_fail_a_strict_session(
     result = evals.run("--armory-tracking-uri", proxy.url, *way, subprocess=True)
     result.assert_outcomes(passed=3)
     assert result.ret == 0
-    told = [line for line in result.outlines if "could not be sent" in line]
-    assert len(told) == 1, result.outlines
-    assert "1 trace could not be sent" in told[0]
+    reported = [line for line in result.outlines if "could not be sent" in line]
+    assert len(reported) == 1, result.outlines
+    assert "1 trace could not be sent" in reported[0]
     strict = ("--armory-tracking-uri", proxy.url, "--armory-strict", *way)
     assert evals.run(*strict, subprocess=True).ret == 1
 

@@ -87,8 +87,10 @@ def test_reruns_are_attempts_at_one_evaluation(evals: Evals, each_way: Sequence[
     ])  # fmt: skip
     assert "1 passed (2 earlier attempts)" in text_of(evals.sessions()[0], "summary.md")
     found = ElementTree.parse(evals.pytester.path / "report.xml").iterfind(".//property")
-    told = [one.get("value") for one in found if one.get("name") == "armory_run_id"]
-    assert told == [run.info.run_id for run in evals.read() if "armory.attempt" in run.data.tags]
+    reported = [one.get("value") for one in found if one.get("name") == "armory_run_id"]
+    assert reported == [
+        run.info.run_id for run in evals.read() if "armory.attempt" in run.data.tags
+    ]
 
 
 def test_the_last_attempt_decides_whatever_phase_failed(evals: Evals) -> None:

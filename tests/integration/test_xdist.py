@@ -79,7 +79,7 @@ def test_each_worker_runs_everything(evals: Evals) -> None:
 
 
 def test_the_summary_is_what_the_store_holds(evals: Evals) -> None:
-    """A run that somebody deleted meanwhile is not told as stored."""
+    """A run that somebody deleted meanwhile is not reported as stored."""
     evals.pytester.makepyfile(
         conftest="""
         import os, pytest

@@ -198,7 +198,7 @@ def test_what_is_refused_is_said_in_one_line(
     assert host.comments == []
 
 
-def test_forks_are_told_what_to_do(host: FakeHost, post: Post) -> None:
+def test_forks_are_reported_what_to_do(host: FakeHost, post: Post) -> None:
     host.may_write = False
     head = {"repo": {"full_name": "forker/b"}}
     event = {"pull_request": {"number": 7, "head": head}}
@@ -236,7 +236,7 @@ def test_a_push_and_a_machine_that_is_no_job(host: FakeHost, post: Post) -> None
     assert not post_comment(lambda _: "", {}).is_well
 
 
-def test_rate_limits_are_waited_for_or_told(
+def test_rate_limits_are_waited_for_or_reported(
     host: FakeHost, post: Post, waited: list[float]
 ) -> None:
     soon, later = int(time.time()) + 20, int(time.time()) + 3000
@@ -308,7 +308,7 @@ def test_the_token_goes_to_no_other_origin(
 @pytest.mark.parametrize(
     "answer", [b"NOT HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n["]
 )
-def test_an_answer_that_breaks_off_is_told(host: FakeHost, post: Post, answer: bytes) -> None:
+def test_an_answer_that_breaks_off_is_reported(host: FakeHost, post: Post, answer: bytes) -> None:
     def respond(request):  # type: ignore[no-untyped-def]
         request.wfile.write(answer)
         request.close_connection = True
@@ -330,7 +330,7 @@ def test_a_server_that_never_lets_wait_is_given_up(
     assert sum(waited) == rest.PATIENCE
 
 
-def test_an_answer_that_is_none_is_told(github: FakeHost, post: Post) -> None:
+def test_an_answer_that_is_none_is_reported(github: FakeHost, post: Post) -> None:
     github.respond = lambda request: request.give(200, b"<html>")  # type: ignore[method-assign]
     assert not post(github).is_well
     github.respond = lambda request: request.give(200, b'["a"]')  # type: ignore[method-assign]

@@ -301,7 +301,7 @@ def test_it_fails_where_unclear_fails_and_says_so() -> None:
     ]
 
 
-def test_scores_are_told_in_their_own_unit() -> None:
+def test_scores_are_reported_in_their_own_unit() -> None:
     old = np.arange(50) / 10
     new = old - 0.5 + 0.1 * (np.arange(50) % 2)
     comparison = compare(Sample(range(50), new), [Sample(range(50), old)], paired=True)

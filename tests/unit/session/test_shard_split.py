@@ -140,11 +140,13 @@ AGAIN = [
 ]
 
 
-@pytest.mark.parametrize(("first", "second", "told"), AGAIN)
-def test_one_shard_twice(first: dict[str, object], second: dict[str, object], told: bool) -> None:
+@pytest.mark.parametrize(("first", "second", "reported"), AGAIN)
+def test_one_shard_twice(
+    first: dict[str, object], second: dict[str, object], reported: bool
+) -> None:
     text = problems(note(1, began=1, **first), note(1, began=2, **second), note(2))
-    assert ("shard 1/2 has run twice" in text) is told
-    assert ("its own --armory-session" in text) is told
+    assert ("shard 1/2 has run twice" in text) is reported
+    assert ("its own --armory-session" in text) is reported
 
 
 def test_what_is_missing_and_what_differs() -> None:

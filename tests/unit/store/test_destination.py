@@ -59,7 +59,7 @@ def test_the_default_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert resolve(None, {}).display_uri == "~/.armory/mlruns/mlflow.db"
 
 
-def test_a_user_without_a_home_is_told_to_name_one(
+def test_a_user_without_a_home_is_reported_to_name_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def homeless() -> Path:
@@ -289,19 +289,19 @@ NO_LOCKS = "full: its file system has no locks, .* set ARMORY_HOME to a folder o
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [(sqlite3.OperationalError("disk full"), "full$"), (OSError("disk full"), "full$"),
      (OSError(errno.ENOLCK, "full"), NO_LOCKS), (OSError(errno.EOPNOTSUPP, "full"), NO_LOCKS),
      (NotImplementedError("full"), NO_LOCKS)],
     ids=["sqlite", "os", "no-locks", "unsupported", "filelock"],
 )  # fmt: skip
 def test_a_database_that_cannot_be_made_is_not_there(
-    path: Path, error: Exception, told: str
+    path: Path, error: Exception, reported: str
 ) -> None:
     def migrate(_: Path) -> None:
         raise error
 
-    with pytest.raises(TrackingError, match=rf"mlflow\.db cannot be made: .*{told}"):
+    with pytest.raises(TrackingError, match=rf"mlflow\.db cannot be made: .*{reported}"):
         prepare_database(path, migrate)
     assert not path.exists()
     prepare_database(path, fill)

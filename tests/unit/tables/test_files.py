@@ -186,10 +186,10 @@ def test_samples_that_lost_against_the_baseline_come_first(
     table.rows_of_scores(["A"]).add({"A": array("d", scores["A"])}, ids=list("abcd"))
     table.parts[0].higher_is_worse = errors
     files = sample_files(table, changes={"A": changes, "other": {}})
-    told = json.loads(files["samples.json"])
-    assert told["columns"] == ["sample", "A", "A/change"]
-    assert [row[0] for row in told["data"]] == order
-    assert {row[0]: row[2] for row in told["data"]} == {k: changes.get(k, 0) for k in "abcd"}
+    reported = json.loads(files["samples.json"])
+    assert reported["columns"] == ["sample", "A", "A/change"]
+    assert [row[0] for row in reported["data"]] == order
+    assert {row[0]: row[2] for row in reported["data"]} == {k: changes.get(k, 0) for k in "abcd"}
     assert worst(to_arrow(table), 2, {"A": changes})["sample"].to_pylist() == order[:2]
 
 
@@ -197,9 +197,9 @@ def test_changes_of_one_score_beside_those_of_other_samples() -> None:
     table = SampleTable()
     table.rows_of_scores(["A"]).add({"A": array("d", [1.0, 0.0])})
     table.rows_of_scores(["B"]).add({"B": array("d", [0.0])}, ids=["x"])
-    told = json.loads(sample_files(table, changes={"A": {0: -1.0}})["samples.json"])
-    assert told["columns"] == ["sample", "A", "A/change", "B"]
-    assert told["data"] == [["0", 1, -1, None], ["1", 0, 0, None], ["x", None, None, 0]]
+    reported = json.loads(sample_files(table, changes={"A": {0: -1.0}})["samples.json"])
+    assert reported["columns"] == ["sample", "A", "A/change", "B"]
+    assert reported["data"] == [["0", 1, -1, None], ["1", 0, 0, None], ["x", None, None, 0]]
 
 
 def test_mlflows_form_of_a_table() -> None:

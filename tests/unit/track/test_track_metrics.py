@@ -258,7 +258,9 @@ def test_one_warning_for_all_that_no_gate_judges() -> None:
 
 
 @pytest.mark.parametrize("values", [[True, False], (np.True_, np.False_)], ids=["python", "numpy"])
-def test_lists_of_booleans_are_told_to_be_averaged(values: Any, only: Callable[..., Run]) -> None:
+def test_lists_of_booleans_are_reported_to_be_averaged(
+    values: Any, only: Callable[..., Run]
+) -> None:
     with track_evaluation("digits"), pytest.warns(MetricWarning) as caught:
         track_metrics({"right": values, "wrong": values, "loss": [1, 0]})
     (warning,) = caught

@@ -163,7 +163,7 @@ def test_no_param_is_lost_when_keys_become_the_same() -> None:
     assert list(strings)[:3] == ["a_", "a_-2", "a_-3"]
 
 
-def test_cycles_and_depth_are_told() -> None:
+def test_cycles_and_depth_are_reported() -> None:
     assert param_strings(recursive_dict()) == {"self": "<cycle>"}
     assert param_strings({"a": recursive_dict()}) == {"a.self": "<cycle>"}
     doubled: dict[str, Any] = {"a": 1}
