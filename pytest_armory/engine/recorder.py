@@ -39,7 +39,10 @@ class SampleOpener(Protocol):
         dataset: str,
         higher_is_worse: Sequence[str],
     ) -> SampleLog:
-        """The rows of an evaluation, empty; its scores by name."""
+        """The rows of an evaluation, empty; its scores by name.
+
+        Without scores they only say, by ids and targets, which data it was.
+        """
 
 
 class SampleRecorder:
@@ -57,7 +60,8 @@ class SampleRecorder:
         self.keeps_classes = any(not is_incremental(m) for m in evaluation.metrics.values())
         self.count = 0
         self.log: SampleLog | None = None
-        if opener is not None and meters:
+        is_named = bool(evaluation.dataset_name) or evaluation.ids is not None
+        if opener is not None and (meters or is_named):
             worse = [name for name, function in functions.items() if function in HIGHER_IS_WORSE]
             dataset = evaluation.dataset_name or evaluation.name
             self.log = opener.open_samples(evaluation.name, list(meters), dataset, worse)
@@ -72,14 +76,14 @@ class SampleRecorder:
         if self.log is None:
             return
         count = batch.count
-        columns = {
-            "target": _scalars(batch.targets, self.as_classes),
-            "prediction": _scalars(predictions, self.as_classes or _are_classes(batch.targets)),
-        }
-        if self.keeps_classes:
+        columns = {"target": _scalars(batch.targets, self.as_classes)}
+        if self.meters:
+            as_classes = self.as_classes or _are_classes(batch.targets)
+            columns["prediction"] = _scalars(predictions, as_classes)
+        if self.meters and self.keeps_classes:
             columns |= _class_columns(predictions)
         scores: dict[str, Any] = {name: meter.batch for name, meter in self.meters.items()}
-        if errors:
+        if errors and self.meters:
             scores = {name: _spread(v, good, count, math.nan) for name, v in scores.items()}
             scores = {name: array("d", values) for name, values in scores.items()}
             kept = {name: v for name, v in columns.items() if name.startswith("prediction")}
@@ -87,7 +91,7 @@ class SampleRecorder:
             columns["error"] = [errors.get(position) for position in range(count)]
         try:
             self.log.add(
-                scores,
+                scores or {"": array("d", bytes(8 * count))},
                 ids=self._ids(batch.inputs, count),
                 columns={name: values for name, values in columns.items() if values is not None},
             )

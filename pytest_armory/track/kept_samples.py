@@ -76,6 +76,8 @@ class KeptSamples:
 
     def __init__(self, metrics: LoggedMetrics) -> None:
         self.table = SampleTable()
+        self.data = SampleTable()
+        """Ids and targets of evaluations without scores of samples: which data they were of."""
         self.confidence = DEFAULT_CONFIDENCE
         self.digests: dict[str, str] = {}
         """The digest of each score's data, once the results are known."""
@@ -93,8 +95,12 @@ class KeptSamples:
         """The rows of an evaluation of the engine, empty.
 
         A score whose name is another evaluation's metric is named ``{evaluation}/{score}``, as
-        its metric will be.
+        its metric will be. Without scores the rows are of its data alone, and each has a value of
+        the score "".
         """
+        if not scores:
+            with self.data.lock:
+                return EngineRows(self.data, self.data.rows_of(evaluation, [""], dataset), [""])
         used: dict[str, int] = {}  # as the metrics' names are made of those given
         names = {n: self._own_name(unused(legal_key(n), used), evaluation) for n in scores}
         if self._stored_at is None:
@@ -119,6 +125,8 @@ class KeptSamples:
                     rows.rename(renamed)
                     rows.is_complete = not is_partial
             self._name_apart()
+        for rows in self.data.parts:
+            rows.is_complete = rows.is_complete or (rows.source == evaluation and not is_partial)
 
     def _name_apart(self) -> None:
         """Name the scores of what has not ended ``{evaluation}/{score}`` where others have them.
@@ -173,6 +181,11 @@ class KeptSamples:
         self._stored_at, self._stored_rows = now, self.table.count
         return True
 
+    def begin_repeat(self) -> None:
+        """Begin another repeat of the evaluation's body."""
+        self.table.begin_repeat()
+        self.data.begin_repeat()
+
     def partial_tags(self) -> dict[str, str]:
         """The tag of the run while rows are still to come."""
         return SampleTag(self.table.count, is_partial=True).to_tags()
@@ -183,11 +196,14 @@ class KeptSamples:
         An evaluation that was cut short has neither metrics nor data; a metric that is not the
         mean of its samples, as it is NaN or was logged by the test itself, no interval.
         """
+        datasets: dict[DatasetIdentity, None] = {}
+        for rows in (rows for rows in self.data.parts if rows.is_complete):
+            score = rows.score("")
+            datasets[_identity(rows, score, score.digest)] = None
         if not self.table:
-            return SampleResults()
+            return SampleResults(datasets=list(datasets))
         self._name_apart()
         metrics: dict[str, float] = {}
-        datasets: dict[DatasetIdentity, None] = {}
         digests: dict[str, str] = {}
         for rows, name in self.table.each_score():
             if not rows.is_complete:
@@ -196,8 +212,7 @@ class KeptSamples:
             # Computed once for all scores of the same rows.
             known = next((digests[other] for other in rows.scores if other in digests), None)
             digests[name] = known = known or score.digest
-            samples = len(set(score.ids.tolist())) if score.repeats is not None else len(score)
-            datasets[DatasetIdentity(rows.dataset, known, samples)] = None
+            datasets[_identity(rows, score, known)] = None
             logged = self._metrics.values.get(name)
             if logged is not None and not score.has_mean(logged):
                 continue  # it was logged since, as another value
@@ -215,6 +230,11 @@ class KeptSamples:
         for rows in (rows for rows in self.table.parts if rows.is_complete and rows.scores):
             digests |= dict.fromkeys(rows.scores, rows.score(next(iter(rows.scores))).digest)
         return digests
+
+
+def _identity(rows: SampleRows, score: Score, digest: str) -> DatasetIdentity:
+    samples = len(set(score.ids.tolist())) if score.repeats is not None else len(score)
+    return DatasetIdentity(rows.dataset, digest, samples)
 
 
 def intervals(score: Score, confidence: float) -> dict[str, float]:

@@ -129,7 +129,7 @@ class Repeats:
         self.began = time()
         self._writer.measured.clear()
         self._writer.params.begin_repeat()
-        self._writer.samples.table.begin_repeat()
+        self._writer.samples.begin_repeat()
 
     def finish(self) -> None:
         """Store the means, the intervals and what repeated answers are worth, in one request."""

@@ -272,7 +272,7 @@ class RunWriter:
         ``is_cut_short`` says that the run was interrupted.
         """
         location = self.connection.location
-        if location is None or not self.samples.table:
+        if location is None or not (self.samples.table or self.samples.data):
             return SampleResults()
         from pytest_armory.tables.files import JSON
 
@@ -282,7 +282,8 @@ class RunWriter:
         with self.samples.table.lock:
             found = self.samples.results()
         self._datasets = found.datasets
-        if self._tables.tagged or location.store.may_have_tables(location.run):
+        is_tagged = self._tables.tagged or not self.samples.table
+        if is_tagged or location.store.may_have_tables(location.run):
             return found
         return replace(found, tags={**found.tags, **self._table_tag(JSON, None)})
 
@@ -341,6 +342,10 @@ class RunWriter:
             self.store_files({"params.json": json_text(self.params.values)})
         if self.samples.table:
             self._store_samples(datasets=self._datasets)
+        elif datasets := self._datasets:
+            self.connection.do_later(
+                lambda location: location.store.log_datasets(location.run, datasets)
+            )
         end = milliseconds()
         self.connection.do_later(
             lambda location: location.store.close_run(location.run_id, status, end)

@@ -53,6 +53,18 @@ def test_without():
 """
 
 
+WITHOUT_SCORES = """
+@pytest.mark.evaluation(name="it")
+def test_data():
+    for _ in range(2):
+        Engine(Evaluation(
+            name="named", dataset=(np.arange(200.0), np.arange(200) % 2), batch_size=50,
+            model=lambda x: (x % 2).astype(int), metrics={"n": lambda targets, _: len(targets)},
+            dataset_name="mine",
+        )).run()
+"""
+
+
 def inputs_of(run: Run) -> dict[str, tuple[str, str]]:
     """The profile and digest of each dataset of a run, by name."""
     datasets = [one.dataset for one in run.inputs.dataset_inputs]
@@ -62,9 +74,9 @@ def inputs_of(run: Run) -> dict[str, tuple[str, str]]:
 def test_samples_of_a_session(
     evals: Evals, each_way: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evals.write(SOURCE)
+    evals.write(SOURCE + WITHOUT_SCORES)
     result = evals.run(*each_way, "--junitxml=report.xml", "--armory-summary=summary.md")
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(
         [
             "  test_engine *accuracy 0.99 ±0.016  linf 0.25*",
@@ -89,6 +101,9 @@ def test_samples_of_a_session(
     (digest,) = about["data"]
     assert about == {"rows": 200, "partial": False, "data": {digest: ["accuracy", "linf"]}}
     assert inputs_of(run) == {"mine": ('{"num_rows": 200}', digest)}
+    same = evals.run_of("test_data")
+    assert (inputs_of(same), artifacts_of(same)) == (inputs_of(run), {})
+    assert "armory.samples" not in same.data.tags
     other = evals.run_of("test_judge")
     assert inputs_of(other).keys() == {"test_judge"}
     assert {n: other.data.metrics[n] for n in ("judge", "words")} == {"judge": 0.75, "words": 3}
