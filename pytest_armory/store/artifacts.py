@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,10 +32,11 @@ def store_files(
         raise StoreUnreachableError(connection.circuit.reason)
     doing = "storing artifacts"
     failed: dict[str, TrackingError] = {}
+    repository = cache(partial(_repository, connection, artifact_uri))
     with translated(doing, connection.where), tempfile.TemporaryDirectory() as folder:
         for path, content in files.items():
             file = _as_file(content, Path(folder, path.rpartition("/")[2]))
-            work = partial(_store_file, connection, artifact_uri, path, file)
+            work = partial(_store_file, repository, path, file)
             try:
                 size = file.stat().st_size
                 connection.call(doing, work, size, connection.artifact_circuit)
@@ -92,9 +93,8 @@ def _as_file(content: str | bytes | Path, file: Path) -> Path:
     return file
 
 
-def _store_file(connection: Connection, artifact_uri: str, path: str, file: Path) -> None:
-    repository = _repository(connection, artifact_uri)
-    repository.log_artifact(str(file), path.rpartition("/")[0] or None)
+def _store_file(repository: Callable[[], Any], path: str, file: Path) -> None:
+    repository().log_artifact(str(file), path.rpartition("/")[0] or None)
 
 
 def _repository(connection: Connection, artifact_uri: str) -> Any:

@@ -145,6 +145,8 @@ def table_json(found: Any) -> str:
 
 def _cells(column: Any) -> list[Any]:
     """The values of a column as JSON has them: NaN as null, infinities as texts."""
+    if str(column.type) == "int64" and not column.null_count:
+        return list(column.to_numpy().tolist())  # several times as fast
     if str(column.type) != "double":
         return list(column.to_pylist())
     values = column.to_numpy()
