@@ -9,9 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from pytest_armory.cli.numbers import positive
-from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, no_sessions
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.records.tags import origin_of
 from pytest_armory.report.text import number, plural, shorten, table
 from pytest_armory.session.stored_records import is_attempt
 from pytest_armory.store import StoredRun, open_store
@@ -29,7 +28,7 @@ CELL = 40
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("RUN", help="the id of a run, or the node id of a test or its end")
-    parser.add_argument("--session", metavar="S", help="the session of the test (default: newest)")
+    parser.add_argument("--session", metavar="S", help="the test's session, or latest (default)")
     parser.add_argument("--worst", metavar="N", type=positive, default=10, help="how many rows")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write all rows to a file, too")
     add_tracking_uri(parser)
@@ -53,9 +52,8 @@ def _find(where: Destination, name: str, session: str | None) -> StoredRun:
     if session is None and _is_run_id(name):
         return find_run(where, name)
     store = open_store(where)
-    if session is None:
-        newest = store.search.latest_sessions(1)
-        session = origin_of(newest[0].tags).session if newest else ""
+    if session in (None, "latest"):
+        session = newest_session(store)
     runs = store.search.runs_of_session(session, store.experiments.ids())
     attempts = [one for one in runs if is_attempt(one)]
     nodeids = [one.tags["armory.nodeid"] for one in attempts]

@@ -121,8 +121,12 @@ def test_samples_of_a_session(
 
 def _check_command(evals: Evals, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    for name in (run.info.run_id, "test_engine", "test_it.py::test_engine"):
-        assert main(["samples", name, "--worst", "2", "--csv", "all.csv"]) == 0
+    for name in (
+        [run.info.run_id],
+        ["test_engine", "--session", "latest"],
+        ["test_it.py::test_engine", "--session", run.data.tags["armory.session"]],
+    ):
+        assert main(["samples", *name, "--worst", "2", "--csv", "all.csv"]) == 0
         printed = capsys.readouterr()
         lines = printed.out.splitlines()
         assert printed.err == ""
