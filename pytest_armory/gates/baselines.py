@@ -19,6 +19,7 @@ from pytest_armory.gates.past_runs import (
     has_noise_gate,
     has_passed_body,
     history_of,
+    is_history,
     of_one_data,
     past_run,
     pooled_metrics,
@@ -310,16 +311,19 @@ def _history(
     found: dict[str, dict[str, list[PastRun]]] = {}
     for experiment, nodeid in keys:
         found.setdefault(experiment, {})[nodeid] = []  # looked up, whether or not there are any
-    seen: dict[tuple[str, str], set[str]] = {key: set() for key in keys}
+    known: dict[tuple[str, str], set[str]] = {key: set() for key in keys}
     search = open_store(where).search
     for run in search.each(sorted(found), condition, newest=True, most=HISTORY_LIMIT):
         key, session = _key(run), origin_of(run.tags).session
-        if key not in seen or session in ("", own) or not has_passed_body(run):
+        if key not in known or session in ("", own) or not has_passed_body(run):
             continue
-        if len(seen[key]) < MOST_SESSIONS or session in seen[key]:
-            seen[key].add(session)
-            found[key[0]][key[1]].append(past_run(run))
-        elif all(len(sessions) >= MOST_SESSIONS for sessions in seen.values()):
+        if len(known[key]) < MOST_SESSIONS or session in known[key]:
+            past = past_run(run)
+            found[key[0]][key[1]].append(past)
+            # Else a metric that stays worse would leave no history to see that by.
+            if is_history(past, baseline[key[0]][key[1]][0]):
+                known[key].add(session)
+        elif all(len(sessions) >= MOST_SESSIONS for sessions in known.values()):
             break
     return found
 

@@ -94,6 +94,19 @@ def history_of(
     return [value for _, value in newest[:most]]
 
 
+def is_history(run: PastRun, newest: PastRun) -> bool:
+    """Whether a run is history for all metrics: of the newest run's version and data, none worse.
+
+    >>> newest = PastRun("b", "s2", 2, {})
+    >>> is_history(PastRun("a", "s1", 1, {}), newest)
+    True
+    >>> is_history(PastRun("a", "s1", 1, {}, worse=["accuracy"]), newest)
+    False
+    """
+    is_alike = run.version == newest.version and _are_alike(run.digests, newest.digests)
+    return is_alike and not run.worse
+
+
 def of_one_data(runs: Sequence[PastRun], digests: Mapping[str, str]) -> list[PastRun]:
     """The runs that are of these data; without any, those of the newest run's, the first."""
     same = [run for run in runs if _are_alike(run.digests, digests)]
