@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from pytest_armory.records import Verdict
-from pytest_armory.statistics.bootstrap import LEAST, Resamples, bootstrap
+from pytest_armory.statistics.bootstrap import LEAST, TRIAL, Resamples, bootstrap
 from pytest_armory.statistics.comparison import BOOTSTRAP, Comparison, of_resamples
 from pytest_armory.statistics.numeric import stacked_columns
 from pytest_armory.tables import SampleRows, Score
@@ -129,7 +129,7 @@ def resampled(
     sides = [_side(metric, *own)]
     if written() != before:
         raise UnfitError(LOGS)
-    if sides[0].seconds * (1 + len(bases)) * LEAST > seconds:
+    if sides[0].seconds * (1 + len(bases)) > seconds * TRIAL:
         raise UnfitError(_too_slow(seconds))
     sides += [_side(metric, rows, value) for rows, value in bases]
     paired, score = _paired(sides)
@@ -151,8 +151,8 @@ def resampled(
     whole = gain(score.values == score.values)  # a mask, of which rows are copies, as of resamples
     found = bootstrap(gain, n, score.clusters, resamples=asked, seconds=left)
     if math.isnan(whole) or not found.are_enough:
-        is_late = perf_counter() - began >= seconds
-        raise UnfitError(_of_none(raised) if raised or not is_late else _too_slow(seconds))
+        is_late = found.is_late and not math.isnan(whole)
+        raise UnfitError(_too_slow(seconds) if is_late else _of_none(raised))
     return of_resamples(whole, found, n), _fewer(found, raised)
 
 

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 LEAST = 200
 """The fewest resamples that a verdict is made of."""
 
+TRIAL = 1 / 20
+"""The share of the time after which it is known whether there is enough of it."""
+
 
 class Resamples(NamedTuple):
-    """The changes of all resamples, shape (m,): fewer than asked where the time was up."""
+    """The changes of all resamples, shape (m,): fewer than asked where the time was up.
+
+    ``is_late`` says that this is why there are fewer; else they had no value.
+    """
 
     changes: Floats
     asked: int
+    is_late: bool = False
 
     @property
     def are_enough(self) -> bool:
@@ -66,8 +73,8 @@ def bootstrap(
 
     ``change`` gets an array of row indices, of both sides alike, and returns the change; one that
     is NaN, as of an AUC without one of its classes, is left out. ``groups`` has shape (n,). It
-    stops after ``seconds``, and at once where even :data:`LEAST` resamples would take longer:
-    then :attr:`Resamples.are_enough` is false.
+    stops after ``seconds``, and where even :data:`LEAST` resamples would take longer, by the mean
+    time of those in the first :data:`TRIAL` of it: then :attr:`Resamples.are_enough` is false.
 
     Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 
@@ -87,9 +94,9 @@ def bootstrap(
         if not math.isnan(value):
             changes.append(value)
         spent = clock() - began
-        if spent >= seconds or (tried <= 3 and spent / tried * LEAST > seconds):
+        if spent >= seconds or (spent >= seconds * TRIAL and spent / tried * LEAST > seconds):
             break
-    return Resamples(np.asarray(changes, dtype=np.float64), resamples)
+    return Resamples(np.asarray(changes, dtype=np.float64), resamples, tried < resamples)
 
 
 def _drawing(n: int, groups: ArrayLike | None, random: Any) -> Callable[[], Any]:

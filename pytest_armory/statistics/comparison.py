@@ -295,7 +295,8 @@ def of_resamples(gain: float, resamples: Resamples, n: int) -> Comparison:
     ('paired bootstrap, 999 resamples', 0.0015)
     """
     fewer = len(resamples.changes) < resamples.asked
-    note = f" of {resamples.asked}: the time was up" if fewer else ""
+    note = f" of {resamples.asked}" if fewer else ""
+    note += ": the time was up" if resamples.is_late else ""
     return Comparison(
         gain=gain,
         p=resamples.lower_p(),

@@ -8,6 +8,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_a_slow_function_is_called_once() -> None:
 
     def slow(targets: Any, predictions: Any) -> float:
         calls.append(1)
-        time.sleep(0.05)
+        time.sleep(0.15)
         return share(targets, predictions)
 
     with pytest.raises(
@@ -75,6 +76,25 @@ def test_a_slow_function_is_called_once() -> None:
     ):
         compared(slow, seconds=5)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("which", "enough"), [({0}, True), ({3, 4}, True), ({*range(1, 99)}, False)]
+)
+def test_a_call_that_takes_long_by_chance_says_nothing(which: set[int], enough: bool) -> None:
+    """On a busy machine; 200 resamples of two such calls would take 20 s."""
+    calls = count()
+
+    def uneven(targets: Any, predictions: Any) -> float:
+        time.sleep(0.05 * (next(calls) in which))
+        return share(targets, predictions)
+
+    if enough:
+        assert "1000 resamples" in compared(uneven, seconds=5)[0].method
+    else:
+        with pytest.raises(UnfitError, match="take longer than the 5 s that it has"):
+            compared(uneven, seconds=5)
+        assert next(calls) < 20
 
 
 def test_resamples_that_cannot_be_computed_are_left_out() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations, count
+from itertools import chain, combinations, count
 
 import numpy as np
 import pytest
@@ -156,14 +156,22 @@ def test_a_resample_without_a_value_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("each", "tried", "enough"), [(0.01, 1000, True), (0.04, 250, True), (0.06, 1, False)]
+    ("each", "tried", "enough"),
+    [(0.01, 1000, True), (0.04, 250, True), (0.06, 9, False), (20, 1, False)],
 )
 def test_the_time_is_limited(each: float, tried: int, enough: bool) -> None:
     ticks = count()
     found = bootstrap(lambda _: 1.0, 5, clock=lambda: next(ticks) * each)
     assert len(found.changes) == pytest.approx(tried, abs=1)
     assert found.are_enough == enough
+    assert found.is_late == (tried < 1000)
     assert LEAST == 200
+
+
+def test_one_resample_that_takes_long_says_nothing_of_the_time() -> None:
+    """On a busy machine; 200 of it would take 60 s."""
+    times = chain([0.0, 0.3], count(0.31, 0.001))
+    assert len(bootstrap(lambda _: 1.0, 5, clock=lambda: next(times)).changes) == 1000
 
 
 def test_the_same_seed_gives_the_same_resamples() -> None:
