@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -79,8 +79,20 @@ def functions_of(
 
 
 def is_of_resamples(verdict: Verdict) -> bool:
-    """Whether a verdict is on a function of all predictions, by its resamples."""
+    """Whether a verdict is on a function of all predictions, of which a test draws resamples."""
     return verdict.method.startswith(BOOTSTRAP)
+
+
+def without_resamples(verdict: Verdict) -> Verdict:
+    """A verdict on a function of all predictions of which the test drew none: it is told apart.
+
+    >>> without_resamples(Verdict("f1", "baseline -2%", "unjudged", 0.5)).method
+    'paired bootstrap'
+    >>> without_resamples(Verdict("f1", "at_least 0.5", "passed", 0.5)).method
+    ''
+    """
+    is_of_samples = verdict.rule.startswith("baseline ") and "noise" not in verdict.rule
+    return replace(verdict, method=verdict.method or BOOTSTRAP) if is_of_samples else verdict
 
 
 class UnfitError(Exception):

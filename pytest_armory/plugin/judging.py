@@ -130,9 +130,20 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Com
     )
     verdicts = _by_evidence(judged, sources, {**lines, **tolerances}, by_key, attempt.problems)
     verdicts = verdicts if sources is None else _with_changes(verdicts, sources, attempt)
-    verdicts = [_naming_evaluations(_known(verdict, attempt), attempt) for verdict in verdicts]
+    verdicts = [_completed(verdict, attempt) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
+
+
+def _completed(verdict: Verdict, attempt: Attempt) -> Verdict:
+    """A verdict with what the attempt alone knows of its metric."""
+    verdict = _naming_evaluations(_known(verdict, attempt), attempt)
+    samples = attempt.run.writer.samples
+    if verdict.metric not in samples.functions or not samples.table:
+        return verdict
+    from pytest_armory.gates.functions import without_resamples
+
+    return without_resamples(verdict)
 
 
 def _known(verdict: Verdict, attempt: Attempt) -> Verdict:

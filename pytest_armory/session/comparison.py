@@ -22,7 +22,8 @@ from pytest_armory.store import Store, StoredRun
 from pytest_armory.store.destination import Destination
 
 ONLY_THE_TEST = (
-    "only its test can draw resamples, and had another baseline, so the change alone decides"
+    "only its test can draw resamples, and was not compared with these sessions, so the change "
+    "alone decides"
 )
 CANNOT_BE_READ = "cannot be compared: this session's samples cannot be read"
 
@@ -66,7 +67,7 @@ class Comparison:
 
         def chosen(verdict: Verdict) -> Verdict:
             found = own.get(verdict.metric)
-            if found is None or found.rule != verdict.rule or verdict.baseline is None:
+            if found is None or found.rule != verdict.rule or verdict.state == "unjudged":
                 return verdict
             if is_same and found.baseline == verdict.baseline:
                 return found
