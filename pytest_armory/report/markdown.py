@@ -10,9 +10,9 @@ from pytest_armory.report.evidence import evidence_lines
 from pytest_armory.report.rows import (
     CHIEF,
     ROWS,
-    metric_text,
     outcome_text,
     run_on_several_workers,
+    shown_metrics,
     title,
     verdicts_of,
 )
@@ -24,7 +24,14 @@ from pytest_armory.report.sentences import (
     missed_text,
     resumed_lines,
 )
-from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
+from pytest_armory.report.summary import (
+    SessionVerdict,
+    Summary,
+    is_good,
+    latest,
+    missed_by,
+    missed_gates,
+)
 from pytest_armory.report.text import plural, printable, seconds, shorten
 from pytest_armory.report.usage import usage_lines
 
@@ -43,24 +50,34 @@ _NO_WIDTH = "&#8203;"
 
 
 def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
-    """The session's summary: the verdict, then what failed, then what passed, folded.
+    """The session's summary: the verdict, the table of what failed, its gates; what passed, folded.
 
-    The tables come before what describes the session: MLflow shows the first lines of a note only.
+    The table comes before every other line, for MLflow shows the first lines of a note only.
     """
     summary = summary.of_all_jobs()
-    above = [
-        f"## {summary.verdict.sign} {literal(counts_text(summary))}",
-        *_unstored(summary),
-        *_missed(latest(summary.records)),
-        *_warnings(summary.problems),
-    ]
+    missed = missed_gates(latest(summary.records))
+    between = [*_missed(missed), *_unstored(summary), *_warnings(summary.problems)]
     below = [
         *_source(summary),
         *map(_sentence, (*resumed_lines(summary), *usage_lines(summary.records))),
         *_comparison(summary),
     ]
-    tables = _tables(summary.records, [*above, *below], limit)
-    return "\n".join([*above, *tables, *below]) + "\n"
+    heading = f"## {summary.verdict.sign} {literal(_heading(summary, len(missed)))}"
+    used = sum(map(len, [heading, *between, *below]))
+    first, folded = _tables(summary.records, used, limit)
+    return "\n".join([heading, *first, *between, *folded, *below]) + "\n"
+
+
+def _heading(summary: Summary, missed: int) -> str:
+    """The counts, of what is explained under the table too."""
+    parts = [
+        counts_text(summary),
+        f"{plural(missed, 'gate')} missed" if missed else "",
+        f"{summary.waiting:,} waiting to be stored" if summary.waiting else "",
+        f"{summary.lost:,} not stored" if summary.lost else "",
+        plural(len(summary.problems), "warning") if summary.problems else "",
+    ]
+    return "; ".join(filter(None, parts))
 
 
 def shortened(text: str, limit: int) -> str:
@@ -122,8 +139,7 @@ def _sentence(text: str) -> str:
     return f"\n{literal(text[0].upper() + text[1:])}."
 
 
-def _missed(records: Sequence[EvaluationRecord]) -> list[str]:
-    missed = missed_gates(records)
+def _missed(missed: Sequence[tuple[EvaluationRecord, Verdict]]) -> list[str]:
     lines = ["", f"**{plural(len(missed), 'gate')} missed**", ""] if missed else []
     for record, verdict in missed[:ROWS]:
         name = code_span(shorten(title(record), TITLE_WIDTH))
@@ -155,18 +171,24 @@ def _warnings(problems: Sequence[str]) -> list[str]:
 # Tables
 
 
-def _tables(records: Sequence[EvaluationRecord], above: Sequence[str], limit: int) -> list[str]:
-    """Those that failed, then the others, folded if there are both or many."""
-    bad = [record for record in records if not is_good(record)]
-    good = [record for record in records if is_good(record)]
+def _tables(
+    records: Sequence[EvaluationRecord], used: int, limit: int
+) -> tuple[list[str], list[str]]:
+    """Those that failed, missed gates first, and the others, folded; if none did, the first ROWS.
+
+    ``used`` is how many characters of ``limit`` the rest of the summary has.
+    """
+    bad = [record for record in records if missed_by(record) or not is_good(record)]
+    good = [record for record in records if not missed_by(record) and is_good(record)]
     on_several_workers = run_on_several_workers(records)
-    lines = _table(bad, limit // 2, on_several_workers)
-    if not good:
-        return lines
-    used = sum(map(len, [*above, *lines]))
-    table = _table(good, limit - used - 500, on_several_workers)
-    folded = ["", f"<details><summary>{len(good):,} good</summary>", *table, "", "</details>"]
-    return lines + (folded if bad or len(good) > ROWS else table)
+    shown = sorted(bad, key=lambda record: not missed_by(record)) or good[:ROWS]
+    first = _table(shown, limit // 2, on_several_workers)
+    rest = good if bad else good[ROWS:]
+    if not rest:
+        return first, []
+    table = _table(rest, limit - used - sum(map(len, first)) - 500, on_several_workers)
+    label = f"{len(rest):,} good" if bad else f"{len(rest):,} more"
+    return first, ["", f"<details><summary>{label}</summary>", *table, "", "</details>"]
 
 
 def _table(
@@ -193,11 +215,24 @@ def _row(record: EvaluationRecord, on_several_workers: Set[str], judged: bool) -
     cells = (
         f"[{name}]({record.url})" if record.url else name,
         outcome_text(record),
-        literal(metric_text(record)).replace("  ", ", "),
+        literal(_metrics_text(record)),
         *([literal(_verdict_text(record))] if judged else []),
         seconds(record.duration),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _metrics_text(record: EvaluationRecord) -> str:
+    """The chief metrics, and whatever else missed a gate; what did is marked."""
+    missed = dict.fromkeys(printable(verdict.metric) for verdict in missed_by(record))
+    shown = {metric.name: metric.text for metric in shown_metrics(record)}
+    others = [name for name in missed if name not in shown]
+    texts = {**shown, **dict(zip(others[:CHIEF], others, strict=False))}
+    more = [f"… {len(others) - CHIEF:,} more missed"] if len(others) > CHIEF else []
+    sign = SessionVerdict.FAILED.sign
+    return ", ".join(
+        [*(f"{sign} {text}" if name in missed else text for name, text in texts.items()), *more]
+    )
 
 
 def _verdict_text(record: EvaluationRecord) -> str:

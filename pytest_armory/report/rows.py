@@ -167,11 +167,6 @@ def interval_text(metrics: Mapping[str, float], name: str) -> str:
     return f" ±{(high - low) / 2:.2g}" if high > low else ""
 
 
-def metric_text(record: EvaluationRecord) -> str:
-    """An evaluation's chief metrics as one text."""
-    return "  ".join(metric.text for metric in shown_metrics(record))
-
-
 def change(value: float, base: float) -> str:
     """A metric's change from the baseline's: ``↑0.02``, ``↓0.02``, ``=``; empty for NaN."""
     if value != value or base != base:

@@ -114,8 +114,14 @@ def missed_gates(
     records: Sequence[EvaluationRecord],
 ) -> list[tuple[EvaluationRecord, Verdict]]:
     """The missed gates of all attempts that were not expected to fail."""
-    judged = [record for record in records if record.outcome is not Outcome.XFAILED]
-    return [(r, v) for r in judged for v in r.verdicts if v.state == "failed"]
+    return [(record, verdict) for record in records for verdict in missed_by(record)]
+
+
+def missed_by(record: EvaluationRecord) -> list[Verdict]:
+    """The gates that an attempt missed, which was not expected to fail."""
+    if record.outcome is Outcome.XFAILED:
+        return []
+    return [verdict for verdict in record.verdicts if verdict.state == "failed"]
 
 
 def outcome_counts(

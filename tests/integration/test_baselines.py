@@ -211,7 +211,7 @@ def test_a_worse_model_fails(evals: Evals, way: Sequence[str]) -> None:
     assert "baseline latest: session first" in text
     markdown = (evals.pytester.path / "summary.md").read_text()
     assert markdown.index("2 gates missed") < markdown.index("| test |")
-    assert "| failed | accuracy 0.85 (↓0.05), loss 0.3 (↑0.1) |" in markdown
+    assert "| failed | ❌ accuracy 0.85 (↓0.05), loss 0.3 (↑0.1) |" in markdown
     cases = ElementTree.parse(junit).iter("testcase")
     for case in cases:
         named = {p.get("name"): p.get("value") for p in case.iter("property")}
@@ -492,7 +492,8 @@ def test_the_summary_of_github(
     evals.run()
     text = (tmp_path / "step.md").read_text()
     assert text.startswith("## ❌ 10 evaluations: ")
-    assert text.index("**4 gates missed**") < text.index("| test |") < text.index("<details>")
+    assert text.index("; 4 gates missed") < text.index("| test |") < text.index("❌ acc")
+    assert text.index("❌ acc") < text.index("**4 gates missed**") < text.index("<details>")
 
 
 def test_compare_and_sessions(evals: Evals, capsys: pytest.CaptureFixture[str]) -> None:
