@@ -102,7 +102,7 @@ def read_job_settings(
     option = config.option
     any_too = bool(option.armory_resume_any)
     settings = JobSettings(
-        resume=option.armory_resume is not None or bool(any_too or config.getini(INI_RESUME)),
+        resume=option.armory_resume is not None or bool(any_too or ini_flag(config, INI_RESUME)),
         resume_any=any_too,
         devices=given(option.armory_devices, config.getini(INI_DEVICES)) is not None,
         repeats=_repeats("--armory-repeats", option.armory_repeats),
@@ -215,6 +215,20 @@ def _resumed(config: pytest.Config, session: str | None) -> str | None:
             "ARMORY_SESSION, armory_session or the environment of a shard) differ; give one of them"
         )
     return name
+
+
+def ini_flag(config: pytest.Config, key: str) -> bool | None:
+    """An ini key that is true or false; None where it has neither value nor default.
+
+    Raises ``pytest.UsageError`` for anything else, which pytest refuses without naming the key.
+    """
+    import pytest
+
+    try:
+        value = config.getini(key)
+    except (TypeError, ValueError, pytest.UsageError) as error:
+        raise pytest.UsageError(f"armory: {key} must be true or false: {error}") from None
+    return None if value is None else bool(value)
 
 
 def refuse_resume_without_tracking(config: pytest.Config) -> None:

@@ -199,7 +199,7 @@ def add_options(parser: pytest.Parser) -> None:
 def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
     """The session's settings. Raises ``pytest.UsageError`` for invalid combinations."""
     option = config.option
-    track = bool(option.armory_track or config.getini(INI_TRACK))
+    track = bool(option.armory_track or job_options.ini_flag(config, INI_TRACK))
     if not track:
         _refuse_without_tracking(option)
         job_options.refuse_resume_without_tracking(config)
@@ -213,13 +213,13 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         experiment_id=experiment_id,
         summary=_path(config, config.option.armory_summary, INI_SUMMARY),
         html=_path(config, config.option.armory_html, INI_HTML),
-        strict=bool(option.armory_strict or config.getini(INI_STRICT)),
+        strict=bool(option.armory_strict or job_options.ini_flag(config, INI_STRICT)),
         budget=_budget(config.getini(INI_BUDGET)),
         secret_names=tuple(config.getini(INI_REDACT)),
-        redaction=bool(config.getini(INI_REDACTION)),
-        activate=bool(config.getini(INI_ACTIVATE)),
-        marker=None if config.getini(INI_MARKER) is None else bool(config.getini(INI_MARKER)),
-        patch=bool(config.getini(INI_PATCH)),
+        redaction=bool(job_options.ini_flag(config, INI_REDACTION)),
+        activate=bool(job_options.ini_flag(config, INI_ACTIVATE)),
+        marker=job_options.ini_flag(config, INI_MARKER),
+        patch=bool(job_options.ini_flag(config, INI_PATCH)),
         jobs=jobs,
         confidence=_confidence(config.getini(INI_CONFIDENCE)),
         verdicts=read_verdict_settings(config),

@@ -12,14 +12,24 @@ import pytest
 Remark = tuple[str, str]
 """A sentence, and the node id of a test that it is about, or ""."""
 
-NO_EVALUATION = (
+_NO_EVALUATION = (
     "no test that ran is marked `evaluation`, so nothing was tracked; write "
     "@pytest.mark.evaluation above each test that is to become an MLflow run"
+)
+_NOT_OURS = (
+    "`armory_marker = false` in the ini file says that the marker `evaluation` is the project's "
+    "own, so no test is an evaluation and nothing was tracked"
 )
 WITHOUT_MARKER = (
     "what is logged through evaluation_run in a test that is not marked is not stored; write "
     "@pytest.mark.evaluation above the test"
 )
+
+
+def no_evaluation(is_ours: bool | None) -> str:
+    """Why nothing was tracked; ``is_ours`` is what the ini file says of the marker, if anything."""
+    return _NOT_OURS if is_ours is False else _NO_EVALUATION
+
 
 _remarks = pytest.StashKey[dict[Remark, None]]()
 

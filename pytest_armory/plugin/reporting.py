@@ -13,7 +13,7 @@ from pytest_armory.plugin.guard import guarded, guarded_wrapper
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
-from pytest_armory.plugin.remarks import NO_EVALUATION, remark
+from pytest_armory.plugin.remarks import no_evaluation, remark
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import printable
 from pytest_armory.session.ledger import Ledger
@@ -128,7 +128,7 @@ class ReportingHooks:
             raise
         self.ending.finish(self._was_interrupted(session, exitstatus))
         if exitstatus in _RAN and self._has_no_evaluation:
-            remark(self.config, [(NO_EVALUATION, "")])
+            remark(self.config, [(no_evaluation(self.settings.marker), "")])
         self._decide(session)
 
     @property

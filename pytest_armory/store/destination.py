@@ -117,6 +117,8 @@ def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destina
         return Destination(uri=uri, database=None, display_uri=redact_text(uri))
     if not scheme and _names_host(uri):
         raise _without_scheme(uri)
+    if meant := _misspelt(uri):
+        raise _unusable(uri, f"it is no URI, and not quite `{meant}`")
     if scheme in ("", "file") or os.path.exists(uri):
         raise _unusable(uri, _no_folders(uri))
     raise _unusable(uri, f"its scheme is none of {', '.join(_SCHEMES)}")
@@ -146,6 +148,14 @@ def _names_host(uri: str) -> bool:
     host, _, path = uri.partition("/")
     is_file = f"{host}{path}".lower().endswith(_FILE_SUFFIXES) or os.path.exists(host)
     return bool(_HOST.fullmatch(host)) and not is_file
+
+
+def _misspelt(uri: str) -> str:
+    """The word without a scheme that a URI nearly is, if it is no file or folder; else empty."""
+    import difflib
+
+    words = () if os.path.exists(uri) else (LOCAL, "databricks")
+    return next(iter(difflib.get_close_matches(uri.lower(), words, n=1, cutoff=0.8)), "")
 
 
 def _no_folders(uri: str) -> str:

@@ -65,7 +65,7 @@ def type_name(kind: type) -> str:
 
 def _scalar_text(value: Any, depth: int) -> str | None:
     kind = type(value)
-    if value is None or kind is bool:
+    if value is None or kind is bool or kind is Refused:
         return str(value)
     if issubclass(kind, Enum) and value.name:
         return f"{kind.__qualname__}.{value.name}"
@@ -217,7 +217,9 @@ def _declared(kind: type) -> list[str] | None:
         return [attribute.name for attribute in attributes]
     if hasattr(kind, "__pydantic_validator__") and issubclass(type(kind.model_fields), dict):  # type: ignore[attr-defined] # pydantic's
         return list(kind.model_fields)  # type: ignore[attr-defined] # pydantic's
-    return None
+    # Of pydantic 1, or pydantic.v1; models of pydantic 2 warn where they are asked for these.
+    fields = getattr(kind, "__fields__", None) if hasattr(kind, "__pre_root_validators__") else None
+    return list(fields) if isinstance(fields, dict) else None
 
 
 def pairs_of(value: Any) -> Members:
@@ -234,9 +236,28 @@ def pairs_of(value: Any) -> Members:
         return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(kind)]
     if issubclass(kind, tuple):
         return list(zip(value._fields, value, strict=True))
-    # A model's own extra fields are declared nowhere.
-    extra = getattr(value, "__pydantic_extra__", None) or {}
-    return [(name, getattr(value, name)) for name in (*(_declared(kind) or ()), *extra)]
+    names = dict.fromkeys((*(_declared(kind) or ()), *_extra_fields(value)))
+    return [*((name, getattr(value, name)) for name in names), *_computed_fields(value)]
+
+
+def _extra_fields(value: Any) -> Mapping[str, Any]:
+    """The fields of a pydantic model that are declared nowhere."""
+    extra = getattr(value, "__pydantic_extra__", None)
+    if extra is None and hasattr(type(value), "__pre_root_validators__"):
+        extra = vars(value)
+    return extra or {}
+
+
+def _computed_fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """The computed fields of a pydantic model; one that raises does not take the others with it."""
+    decorators = getattr(type(value), "__pydantic_decorators__", None)
+    for name in getattr(decorators, "computed_fields", ()):
+        try:
+            yield name, getattr(value, name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a foreign property may raise anything
+            yield name, Refused(f"<{type_name(type(error))}>")
 
 
 class Refused(Exception):  # noqa: N818 - also handed on as a value: why there is none

@@ -195,6 +195,7 @@ def test_the_ini_file_may_give_the_marker_away(evals: Evals, mark: str, track: b
     result = run(evals, track=track)
     assert verdicts(result) == {"passed": 2}
     assert not any("left alone" in line for line in remarks(result))
+    assert [("the project's own" in line) for line in remarks(result)] == [True] * track
     assert evals.runs() == {}
 
 

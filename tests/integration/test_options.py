@@ -123,6 +123,25 @@ def test_usage_errors_come_before_the_first_test(
     assert "test_it.py" not in text
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "armory_track",
+        "armory_strict",
+        "armory_marker",
+        "armory_resume",
+        "armory_patch",
+        "armory_activate",
+        "armory_redaction",
+    ],
+)
+def test_an_ini_key_that_is_neither_true_nor_false_is_named(one: Evals, key: str) -> None:
+    one.pytester.makeini(f"[pytest]\n{key} = maybe")
+    result = one.run(track=False)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: armory: {key} must be true or false: *'maybe'*"])
+
+
 def test_an_armory_home_that_is_a_file(one: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARMORY_HOME", str(one.pytester.path / "test_it.py"))
     result = one.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -290,6 +291,47 @@ def test_so_are_results() -> None:
     results = {"a": Training(optimizer=Optimizer(lr=1)), "b": Schedule(2, Schedule(3))}
     numbers = metric_values(results).numbers
     assert numbers == {"a/optimizer/lr": 1, "a/epochs": 3, "b/steps": 2, "b/inner/steps": 3}
+
+
+class Counted(pydantic.BaseModel):
+    right: int
+    all: int
+
+    @pydantic.computed_field  # type: ignore[prop-decorator] # as pydantic documents it
+    @property
+    def share(self) -> float:
+        return self.right / self.all
+
+
+def test_a_computed_field_of_a_model_is_a_member_and_one_that_raises_hides_no_other() -> None:
+    models = {"a": Counted(right=1, all=2), "b": Counted(right=0, all=0)}
+    values = metric_values(models)
+    assert values.numbers == {"a/right": 1, "a/all": 2, "a/share": 0.5, "b/right": 0, "b/all": 0}
+    assert values.refused == {"b/share": "<ZeroDivisionError>"}
+    assert param_strings({"m": models["b"], "l": [models["b"]]}) == {
+        "m.right": "0",
+        "m.all": "0",
+        "m.share": "<ZeroDivisionError>",
+        "l": "[Counted(right=0, all=0, share=<ZeroDivisionError>)]",
+    }
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="pydantic.v1 supports no Python 3.14")
+def test_models_of_pydantic_1_are_flattened_too() -> None:
+    from pydantic import v1
+
+    inner = v1.create_model("Inner", api_key=(str, "0123"), lr=(float, 0.1))
+    kind = v1.create_model("Outer", n=1, inner=(inner, inner()), __config__=Extra)
+    model = kind(more=2)
+    flat = {"m.n": "1", "m.inner.api_key": "[redacted]", "m.inner.lr": "0.1", "m.more": "2"}
+    assert param_strings({"m": model}) == flat
+    assert metric_values(model).numbers == {"n": 1, "inner/lr": 0.1, "more": 2}
+
+
+class Extra:
+    """The settings of a model of pydantic 1."""
+
+    extra = "allow"
 
 
 def test_classes_are_not_their_instances() -> None:
