@@ -139,7 +139,7 @@ class Evals:
         self.pytester.makepyfile(test_it=source, **files)
 
     def run(self, *args: str, track: bool = True, subprocess: bool = False) -> pytest.RunResult:
-        """Run pytest; tracked and in this process unless told otherwise, its workers forked."""
+        """Run pytest; tracked and in this process by default, its workers forked."""
         args = self.arguments(*args, track=track)
         if subprocess:
             return self._fork(*args)

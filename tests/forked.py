@@ -1,6 +1,6 @@
 """Processes with MLflow imported already: forked from one process instead of started anew.
 
-They are processes of their own, that live and die as any; only the seconds that importing MLflow
+They are processes of their own, as any; only the seconds that importing MLflow
 takes each of them are spent once. ``python forked.py serve SOCKET`` is the process that forks;
 :class:`Command` is a ``python -m ...`` of its making, and ``python forked.py SOCKET`` stands where
 execnet would start Python for a worker.

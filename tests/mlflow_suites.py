@@ -309,8 +309,8 @@ def _harvest(root: Path, status: int, lines: list[str], ours: str) -> Outcome:
                     evaluations[nodeid]["traces"].append(one["name"])
             if one["kind"] == "run" and one["id"] in own_ids:
                 continue
-            lent = name == "ours" or bool(own_ids)  # ours may be theirs
-            described = _around(one, by_id, own_ids, name, lent)
+            has_ours = name == "ours" or bool(own_ids)  # ours may be theirs
+            described = _around(one, by_id, own_ids, name, has_ours)
             (unnamed if one["name"] == "(unnamed)" else around).append(described)
     own = {}
     for path in sorted(root.rglob("own*.db")):
@@ -455,7 +455,7 @@ def _own(entities: list[Described]) -> list[Described]:
 
 
 def _around(
-    one: Described, by_id: Mapping[str, Described], ours: set[str], where: str, lent: bool
+    one: Described, by_id: Mapping[str, Described], ours: set[str], where: str, has_ours: bool
 ) -> Described:
     """An entity in a store that may be ours: without what it owes to our run being active."""
     reported = {k: v for k, v in one.items() if k not in ("id", "armory", "nodeid", "run")}
@@ -471,7 +471,7 @@ def _around(
         reported["tags"] = {
             k: v
             for k, v in one["tags"].items()
-            if not lent or not k.startswith("armory.") or (wide and "left" in k)
+            if not has_ours or not k.startswith("armory.") or (wide and "left" in k)
         }
         if not wide:
             del reported["parent"]

@@ -120,8 +120,8 @@ Fault = Callable[["Proxy", Handler], bool]
 class Proxy:
     """Forwards to a server; ``seen`` is every request as ``METHOD path``, in order of arrival.
 
-    ``times`` are when they came. ``before`` is told of each; ``fault`` may deal with it before the
-    server has seen it, ``after`` once that has answered.
+    ``times`` are when they came. ``before`` is called with each; ``fault`` may deal with it before
+    the server has seen it, ``after`` once that has answered.
     """
 
     url: str

@@ -33,7 +33,7 @@ class Place:
 
 
 class Meters:
-    """The metrics of an evaluation; `place` is told which one is at work."""
+    """The metrics of an evaluation; `place` notes which one is at work."""
 
     def __init__(self, evaluation: Evaluation, place: Place) -> None:
         self._place = place

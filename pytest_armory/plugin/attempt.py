@@ -230,7 +230,9 @@ def begin(
     Setup begins: what runs is a fixture wider than the test, or a hook, until its own fixtures do.
     """
     item = attempt.item
-    run = attempt.run = _with_earlier(item, attempt.run)
+    with step(attempt):
+        attempt.run = _with_earlier(item, attempt.run)
+    run = attempt.run
     run.writer.samples.confidence = settings.confidence
     run.writer.recorded = lambda: run.writer.params.to_store(attempt.params(fixtures.of(item)))
     if run.connection.location is not None:

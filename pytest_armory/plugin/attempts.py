@@ -21,7 +21,7 @@ import pytest
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin import judging, user_hooks
-from pytest_armory.plugin.attempt import Attempt, begin, duration_of, step, with_run
+from pytest_armory.plugin.attempt import Attempt, begin, duration_of, keep_error, step, with_run
 from pytest_armory.plugin.fixture_params import FixtureParams
 from pytest_armory.plugin.guard import Guard
 from pytest_armory.plugin.lifecycle import outcome_of
@@ -113,6 +113,20 @@ class Attempts:
             if freeze:
                 freeze_garbage_collector()
 
+    def start(self, item: pytest.Item) -> Attempt:
+        """Open the run of a test that is about to be set up; if all of that fails, it is lost."""
+        try:
+            return self.open(item)
+        except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+            if self.current is None or self.current.item is not item:
+                record = _first_record(item, self._counts[item.nodeid], self._worker)
+                lost = Attempt(item, record, EvaluationRun(), [], began=perf_counter())
+                lost.run.connection.collect_problems(lost.problems)
+                self._go_on_with(lost)
+            assert self.current is not None
+            keep_error(self.current, error)
+            return self.current
+
     def open(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; in memory if the store fails."""
         is_again = self.current is not None and self.current.item is item
@@ -123,21 +137,21 @@ class Attempts:
             self._unreported.append(self.finish(self.current))
         started = perf_counter()
         self._counts[item.nodeid] += 1
-        record = EvaluationRecord(
-            nodeid=display_id(item.nodeid),
-            attempt=self._counts[item.nodeid],
-            worker=self._worker,
-        )
+        record = _first_record(item, self._counts[item.nodeid], self._worker)
         problems: list[str] = []
         run = self._opener.open(item, record, problems)
         # From here on it is the attempt under way: an error below must not open a second run.
-        attempt = self.current = Attempt(item, record, run, problems, began=started)
-        if self.destination is None:
-            attempt.unexpected = self._guard.problems
+        attempt = self._go_on_with(Attempt(item, record, run, problems, began=started))
         with step(attempt):
             begin(attempt, self.fixtures, self.settings, self._mlflow)
         # Run again inside of its own report, it is in no phase that is reported.
         attempt.opening_seconds = 0.0 if is_again else perf_counter() - started
+        return attempt
+
+    def _go_on_with(self, attempt: Attempt) -> Attempt:
+        if self.destination is None:  # a session without a summary
+            attempt.unexpected = self._guard.problems
+        self.current = attempt
         return attempt
 
     def end_body(self, item: pytest.Item, error: BaseException | None = None) -> None:
@@ -150,7 +164,7 @@ class Attempts:
         """Go on to a test's body; one that only a fixture has marked is opened now."""
         attempt = self.current
         if attempt is None or attempt.item is not item:
-            attempt = self.open(item)
+            attempt = self.start(item)
         activation = attempt.run.connection.activation
         if activation is not None:
             activation.run.set_wider(False)
@@ -183,7 +197,7 @@ class Attempts:
                 if self._mlflow is not None:
                     self._mlflow.restore()
                 return None
-            attempt = self.open(item)
+            attempt = self.start(item)
         with step(attempt):
             attempt.note(report)
         if report.when == "teardown":
@@ -214,6 +228,9 @@ class Attempts:
             return ""
         mark = merged_mark(item)
         if not judging.has_gates(mark, self.settings):
+            return ""
+        if attempt.scope is None:  # what the test has logged is not its run's
+            attempt.unexpected.append("its gates are not judged: recording has failed to begin")
             return ""
         with step(attempt, "its gates are not judged: "), attempt.being_judged():
             known, where, settings = self.baseline, self.destination, self.settings
@@ -253,7 +270,7 @@ class Attempts:
         run, problems = attempt.run, attempt.problems
         sampled = SampleResults()
         with step(attempt, "its samples are not summed up: "):
-            sampled = run.writer.sample_results(is_cut_short=outcome is Outcome.INTERRUPTED)
+            sampled = run.writer.sample_results(is_interrupted=outcome is Outcome.INTERRUPTED)
         duration = duration_of(attempt)
         with step(attempt):
             attempt.chief = user_hooks.chief_metrics_of(attempt.item, attempt.metrics, problems)
@@ -325,6 +342,10 @@ class Attempts:
         with self._guard.step():
             store.background.drain()
         store.connection.expect_login(False)
+
+
+def _first_record(item: pytest.Item, attempt: int, worker: str) -> EvaluationRecord:
+    return EvaluationRecord(display_id(item.nodeid), attempt=max(1, attempt), worker=worker)
 
 
 def _mlflow_fixtures(guard: Guard) -> MlflowFixtures:

@@ -159,7 +159,7 @@ def guarded_wrapper(
 def unless(
     nothing_to_do: Callable[..., bool],
 ) -> Callable[[Callable[P, Generator[None, R, R]]], Callable[P, Generator[None, R, R]]]:
-    """Leave a guarded hook wrapper out where ``nothing_to_do``, which may not raise, says so.
+    """Leave a guarded hook wrapper out where ``nothing_to_do`` says so; not if that fails.
 
     The guard itself costs some 50 µs a call, which adds up in hooks that are called very often.
     """
@@ -167,7 +167,12 @@ def unless(
     def decorate(hook: Callable[P, Generator[None, R, R]]) -> Callable[P, Generator[None, R, R]]:
         @functools.wraps(hook)
         def quick_hook(*args: P.args, **kwargs: P.kwargs) -> Generator[None, R, R]:
-            if nothing_to_do(*args, **kwargs):
+            is_idle = False
+            try:
+                is_idle = nothing_to_do(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - see `unexpected_error`
+                guard_of(args[0]).keep(error)
+            if is_idle:
                 return (yield)
             return (yield from hook(*args, **kwargs))
 

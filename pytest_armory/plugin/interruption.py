@@ -28,7 +28,7 @@ def interrupt(attempt: Attempt) -> EvaluationRecord:
     outcome, duration = Outcome.INTERRUPTED, duration_of(attempt)
     writer = attempt.run.writer
     known = writer.params.note(attempt.described)
-    sampled = writer.sample_results(is_cut_short=True)
+    sampled = writer.sample_results(is_interrupted=True)
     writer.write(
         params=known,
         metrics=[*duration, *sampled.values],

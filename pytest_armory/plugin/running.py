@@ -153,7 +153,7 @@ class RunningHooks:
             if self.resuming is not None:
                 with self.process.guard.step():
                     self.process.problems += self.resuming.close_left_open(item)
-            self.attempts.open(item)
+            self.attempts.start(item)
 
     @pytest.hookimpl(wrapper=True)
     @unless(_is_parametrization)

@@ -69,7 +69,7 @@ def place_of(environ: Mapping[str, str]) -> int | None:
 def _tasks_on_node(environ: Mapping[str, str]) -> str:
     """How many tasks `srun` has started on this node: ``2(x3),1`` is of four nodes.
 
-    A batch script is one process, however many tasks its job has, and is told a place of 0.
+    A batch script is one process, however many tasks its job has; its place is 0.
     """
     text = environ.get("SLURM_STEP_TASKS_PER_NODE", "")
     node = int(environ["SLURM_NODEID"]) if environ.get("SLURM_NODEID", "").isdecimal() else 0

@@ -58,7 +58,7 @@ def sessions_of(
 
     ``until`` leaves out what began later, in milliseconds since the epoch.
     """
-    attempts = _attempts(store, nodeid, 10 * sessions, [experiment_id], is_whole=True)
+    attempts = _attempts(store, nodeid, 10 * sessions, [experiment_id], is_exact=True)
     known = [run for run in attempts if until is None or run.start <= until]
     runs = _by_experiment(nodeid, known).get(experiment_id, [])
     return _newest_of_each_session(store, runs, sessions)
@@ -86,12 +86,12 @@ def matching(pattern: str, nodeids: Iterable[str]) -> list[str]:
 
 
 def _attempts(
-    store: Store, pattern: str, most: int, experiment_ids: Iterable[str], is_whole: bool = False
+    store: Store, pattern: str, most: int, experiment_ids: Iterable[str], is_exact: bool = False
 ) -> list[StoredRun]:
-    """The attempts that may match, the newest first; ``is_whole`` says it is a node id."""
+    """The attempts that may match, the newest first; ``is_exact`` says it is a node id."""
     part = max(re.split(r"[*\\\"']", pattern), key=len)  # a quote would end the condition's text
     quote = next((one for one in "'\"" if one not in pattern), "")
-    if is_whole and quote and not pattern.endswith("\\"):
+    if is_exact and quote and not pattern.endswith("\\"):
         wanted = f" AND tags.`armory.nodeid` = {quote}{pattern}{quote}"
     else:
         wanted = f" AND tags.`armory.nodeid` LIKE '%{part}%'" if part else ""

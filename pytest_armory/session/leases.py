@@ -236,7 +236,7 @@ def _is_alive(path: Path, process: str) -> bool:
     """Whether the owner of a lease without a lock is alive: a test of its closed the descriptor."""
     host, _, rest = process.partition(":")
     pid = rest.partition(":")[0]
-    if host != host_name() or not pid.isdigit():
+    if host != host_name() or not pid.isdecimal():
         return False
     with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
         first_line = file.readline(200).strip()

@@ -3,7 +3,7 @@
 ``mlflow.set_tracking_uri`` throws away what the user has set up of MLflow's tracing: switched it
 off, say, or had secrets masked; and ``MLFLOW_TRACKING_URI`` in ``os.environ`` is read by code that
 decides by it. So neither is touched. Ours stands in MLflow's variable if the user has set that; and
-where MLflow asks for the environment's, it is told ours for as long as that is as it was when ours
+where MLflow asks for the environment's, it gets ours for as long as that is as it was when ours
 was put in force. What code sets meanwhile is the user's own.
 
 The variable and the experiment that was chosen are private to MLflow: the CI matrix runs the oldest
@@ -41,14 +41,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Shown:
-    """What MLflow is told for ``MLFLOW_TRACKING_URI`` while that is as it was."""
+    """What MLflow gets for ``MLFLOW_TRACKING_URI`` while that is as it was."""
 
     uri: str | None
     instead_of: str | None
 
 
 State = tuple[str | None, "Shown | None"]
-"""MLflow's variable, and what it is told for the environment's."""
+"""MLflow's variable, and what it gets for the environment's."""
 
 Chosen = tuple[str | None, str | None]
 """The experiment's id that ``mlflow.set_experiment`` keeps, and that in the environment."""

@@ -6,7 +6,7 @@ tracking URI in force is the one that it names: in a store of the test's own an 
 would mean nothing, or another experiment.
 
 MLflow's entry points import this wherever ``mlflow`` is imported, so it imports next to nothing. In
-a child process of a tracked test that is when MLflow is told the tracking URI.
+a child process of a tracked test that is when MLflow gets the tracking URI.
 """
 
 from __future__ import annotations

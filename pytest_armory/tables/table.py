@@ -212,7 +212,7 @@ class SampleTable:
         self.parts: list[SampleRows] = []
         self.lock = RLock()
         """Held while rows are added or all are read: threads of one evaluation share its table."""
-        self.is_cut_short = False
+        self.is_interrupted = False
         """Whether the test was interrupted: then ``track_samples`` may not have had all rows."""
         self._repeat = 0
 
@@ -228,7 +228,7 @@ class SampleTable:
     def is_partial(self) -> bool:
         """Whether rows may be missing: of an evaluation that has not ended, or was interrupted."""
         return any(
-            not part.is_complete or (self.is_cut_short and not part.source)
+            not part.is_complete or (self.is_interrupted and not part.source)
             for part in self.parts
             if part.count
         )

@@ -97,7 +97,7 @@ def _open_inside(
 def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     try:
         if run.connection.location is not None:
-            sampled = run.writer.sample_results(is_cut_short=status == "KILLED")
+            sampled = run.writer.sample_results(is_interrupted=status == "KILLED")
             params = run.writer.params.changed_since_recorded(scope.params)
             run.writer.write(params, sampled.values, sampled.tags)
             run.writer.recorded = None

@@ -16,7 +16,7 @@ from pytest_armory.track.writer import RunWriter
 from pytest_armory.values import MetricValues, legal_key, metric_values
 
 _COUNTS = ("samples", "errors")
-"""Metrics that results of several libraries have, so that no one is told of it."""
+"""Metrics that results of several libraries have, so that nothing is reported of it."""
 
 
 def log_library_results(

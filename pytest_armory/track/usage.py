@@ -85,19 +85,22 @@ def _traces(run: EvaluationRun) -> list[TraceUsage] | None:
 
     connection = run.connection
     found: list[list[TraceUsage]] = []
+    problems: list[str] = []
 
     def read() -> None:
-        parts = connection.parts
         found.append(
             [
                 trace
-                for part in parts
-                for trace in traces_of_run(part.store.connection, part.experiment_id, part.run_id)
+                for part in connection.parts
+                for trace in traces_of_run(
+                    part.store.connection, part.experiment_id, part.run_id, problems
+                )
             ]
         )
 
     with connection.waiting():
         connection.attempt(read)
+    connection.problems += [one for one in problems if one not in connection.problems]
     return found[0] if found else None
 
 

@@ -266,17 +266,17 @@ class RunWriter:
         self.connection.tags.update(tag)
         return tag
 
-    def sample_results(self, *, is_cut_short: bool = False) -> SampleResults:
+    def sample_results(self, *, is_interrupted: bool = False) -> SampleResults:
         """What is written of the samples when the run ends, in its last batch.
 
-        ``is_cut_short`` says that the run was interrupted.
+        ``is_interrupted`` says that the run was interrupted.
         """
         location = self.connection.location
         if location is None or not (self.samples.table or self.samples.data):
             return SampleResults()
         from pytest_armory.tables.files import JSON
 
-        self.samples.table.is_cut_short = is_cut_short
+        self.samples.table.is_interrupted = is_interrupted
         if self.repeats is not None:
             self.repeats.store_scores()
         with self.samples.table.lock:

@@ -285,7 +285,7 @@ def test_a_pull_request_is_not_the_branch_it_is_for(
 
 
 @pytest.mark.parametrize("leave", ["raise KeyboardInterrupt", "assert 0"])
-def test_a_job_that_was_cut_short_stays_so(evals: Evals, leave: str) -> None:
+def test_a_job_that_was_interrupted_stays_so(evals: Evals, leave: str) -> None:
     """Whatever a job of its session that ends later knows."""
     evals.write(f"""
         import pytest

@@ -89,7 +89,7 @@ def until_long(evals: Evals, session: Session, way: tuple[str, ...]) -> None:
 def test_a_signal_that_ends_the_job(
     evals: Evals, start: Start, number: signal.Signals, way: tuple[str, ...]
 ) -> None:
-    """A CI runner's time-out: every open run is closed within a second, and the job dies of it."""
+    """A CI runner's time-out: every open run is closed within a second; the signal ends the job."""
     evals.write(SAMPLED)
     session = start(*way)
     until_long(evals, session, way)

@@ -442,6 +442,37 @@ def test_an_opening_that_fails_opens_no_second_run(evals: Evals, what: str) -> N
     evals.check_accounted(2)
 
 
+RECORDING = {
+    "begin": "pytest_armory.plugin.attempts.begin",
+    "scope": "pytest_armory.track.context.Scope.__init__",
+    "opener": "pytest_armory.plugin.opening.RunOpener.open",
+    "open": "pytest_armory.plugin.attempts.Attempts.open",
+}
+
+
+@pytest.mark.parametrize("what", RECORDING)
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_gates_are_not_judged_where_recording_cannot_begin(
+    evals: Evals, what: str, track: bool
+) -> None:
+    """What the test logs is not known then: its gate would be missed, and it would fail."""
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(at_least={"a": 1})
+        def test_a(evaluation_run): evaluation_run.log_metrics({"a": 1})
+    """)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RECORDING[what], lambda *_, **__: 1 / 0)
+        result = evals.run(track=track)
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*warning: its gates are not judged: recording has failed*"])
+    lost = int(track and what in ("opener", "open"))
+    evals.check_accounted(int(track), lost)
+    if lost:
+        result.stdout.fnmatch_lines(["1 evaluation: 1 passed, *", "not stored: 1 evaluation"])
+
+
 def test_runs_whose_session_run_cannot_be_opened(evals: Evals) -> None:
     evals.write(TESTS)
     with pytest.MonkeyPatch.context() as patch:
@@ -483,6 +514,7 @@ class ExecutionThatFails(fixture_params._Execution):
 
 
 INSIDE = {
+    "marker": "pytest_armory.plugin.marker._is_misspelt",
     "repeats": "pytest_armory.plugin.repeating._has_failed",
     "start_run": "pytest_armory.store.active_run._place_for",
     "fixture": "pytest_armory.plugin.hooks._remark_unmarked",
@@ -505,7 +537,8 @@ def test_code_of_ours_inside_of_a_test(
         def test_a(request):
             request.getfixturevalue("more")
             with mlflow.start_run(nested=True): pass
-        def test_b(evaluation_run): evaluation_run.log_metrics({"a": 1})
+        @pytest.mark.parametrize("x", [1])
+        def test_b(evaluation_run, x): evaluation_run.log_metrics({"a": x})
     """)
     if what == "request":
         monkeypatch.setattr(fixture_params, "_Execution", ExecutionThatFails)

@@ -1,6 +1,6 @@
 """Together with the other plugins that run a test again: each has its own way round pytest's.
 
-The outcome of an attempt is what pytest itself was told of it. What each does:
+The outcome of an attempt is what was reported of it to pytest itself. What each does:
 
 - *pytest-rerunfailures* runs the whole protocol again and reports each attempt (``rerun``);
 - *pytest-retry* calls ``setup``, ``call`` and ``teardown`` again inside ``makereport`` of the call,

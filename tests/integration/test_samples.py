@@ -434,7 +434,7 @@ def test_over_http_files_and_data_are_sent_off_the_tests_way(
     files = [one for one in proxy.seen if one.startswith("PUT") and "/samples." in one]
     assert len(files) == 4
     assert proxy.count("runs/log-inputs") == 2
-    # One with the outcome, and one for MLflow's page, which is told of the table.
+    # One with the outcome, and one that lists the table for MLflow's page.
     assert proxy.count("runs/log-batch") - 1 == 2 * 2
 
 

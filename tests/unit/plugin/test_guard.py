@@ -17,7 +17,7 @@ from conftest import Evals
 from pytest_armory.errors import StoreRefusedError
 from pytest_armory.plugin import hooks, in_memory, options
 from pytest_armory.plugin.devices import Devices
-from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper
+from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper, unless
 from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.running import RunningHooks
 from pytest_armory.plugin.sharding import Sharding
@@ -284,6 +284,25 @@ def test_a_wrapper_sees_the_outcome(session: Session) -> None:
     with pytest.raises(ValueError, match="theirs"):
         drive(swallows(session, seen), error)
     assert seen == [3, error]
+
+
+@pytest.mark.parametrize("idle", [True, False, None])
+def test_a_wrapper_that_is_left_out(session: Session, idle: bool | None) -> None:
+    """Not if that cannot be said, which is a problem of the session."""
+
+    def nothing_to_do(session: Session, seen: list[object]) -> bool:
+        if idle is None:
+            raise ValueError("which")
+        return idle
+
+    seen: list[object] = []
+    error = ValueError("theirs")
+    wrapper = unless(nothing_to_do)(swallows)
+    assert drive(wrapper(session, seen), 3) == 3
+    with pytest.raises(ValueError, match="theirs"):
+        drive(wrapper(session, seen), error)
+    assert seen == ([] if idle else [3, error])
+    assert len(guard_of(session).problems) == (idle is None)
 
 
 def test_an_inner_hook_that_stops_an_iteration(session: Session) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -139,6 +140,13 @@ def test_a_process_that_lost_its_lock_is_alive_until_it_ends(tmp_path: Path, cod
         assert dead[name].journal == "what it knew"
         dead[name].remove()
         assert survey(tmp_path) == ({}, set())
+
+
+def test_leases_whose_names_are_no_process(tmp_path: Path) -> None:
+    names = [f"{leases.host_name()}:{pid}:0" for pid in ("²", "x", "", "-1")] + ["²", ""]
+    for name in names:
+        (tmp_path / f"{name}.lease").write_text("boot 1\n")
+    assert survey(tmp_path) == (dict.fromkeys(names, ANY), set())
 
 
 def test_a_lease_that_is_left_is_dead_while_its_process_lives(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_user_without_a_home_is_reported_to_name_one(
 
 
 @pytest.mark.parametrize(
-    ("uri", "shown"),
+    ("uri", "display"),
     [
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("https://mlflow.example.com/base", "https://mlflow.example.com/base"),
@@ -87,8 +87,8 @@ def test_a_user_without_a_home_is_reported_to_name_one(
         ("databricks://profile", "databricks://profile"),
     ],
 )
-def test_servers_are_taken_as_they_are_and_shown_without_secrets(uri: str, shown: str) -> None:
-    assert resolve(uri) == Destination(uri, None, shown)
+def test_servers_are_taken_as_they_are_and_displayed_redacted(uri: str, display: str) -> None:
+    assert resolve(uri) == Destination(uri, None, display)
     assert resolve(uri).is_remote
     assert resolve(uri).artifacts is None
 

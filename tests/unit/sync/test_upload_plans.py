@@ -17,27 +17,27 @@ def a_run(run_id: str, start: int = 0, status: str = "FINISHED", **tags: str) ->
 
 
 def test_a_destination_is_reached_with_what_the_uri_in_force_has() -> None:
-    shown = "http://[redacted]@127.0.0.1:5000/"
+    display = "http://[redacted]@127.0.0.1:5000/"
     given = "http://me:pw@127.0.0.1:5000"
-    assert synced_tag(shown) == synced_tag("http://127.0.0.1:5000")
-    assert destination_of(shown, resolve(given)).uri == given
-    assert destination_of(f"{shown}mlflow", resolve(given)).uri == f"{given}/mlflow"
+    assert synced_tag(display) == synced_tag("http://127.0.0.1:5000")
+    assert destination_of(display, resolve(given)).uri == given
+    assert destination_of(f"{display}mlflow", resolve(given)).uri == f"{given}/mlflow"
     for other in ("http://me:pw@127.0.0.1:5001", "https://me:pw@127.0.0.1:5000", "local"):
-        assert destination_of(shown, resolve(other)).uri == "http://127.0.0.1:5000"
-    assert destination_of(shown, None).uri == "http://127.0.0.1:5000"
+        assert destination_of(display, resolve(other)).uri == "http://127.0.0.1:5000"
+    assert destination_of(display, None).uri == "http://127.0.0.1:5000"
     with pytest.raises(TrackingError, match="sync --armory-tracking-uri URI`"):
         destination_of("http://127.0.0.1:5000/?token=[redacted]", None)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql", "mssql"])
 def test_a_database_whose_user_is_not_stored_is_refused_at_once(scheme: str) -> None:
-    shown, given = f"{scheme}://[redacted]@db/mlflow", f"{scheme}://me:pw@db/mlflow"
+    display, given = f"{scheme}://[redacted]@db/mlflow", f"{scheme}://me:pw@db/mlflow"
     for in_force in (None, resolve("local"), resolve(f"{scheme}://me:pw@db/other")):
         with pytest.raises(
             TrackingError, match=r"^what the URI .* sync --armory-tracking-uri URI`"
         ):
-            destination_of(shown, in_force)
-    assert destination_of(shown, resolve(given)).uri == given
+            destination_of(display, in_force)
+    assert destination_of(display, resolve(given)).uri == given
     assert destination_of(f"{scheme}://db/mlflow", None).uri == f"{scheme}://db/mlflow"
 
 
