@@ -2,8 +2,8 @@
 
 An exception becomes a problem of the session, which the summary shows. While the plugin's code
 runs in a tracked session, signals are deferred: Ctrl-C, the alarm of a time limit, and those that
-terminate the process. Code of others is never inside the guard: of a hook wrapper it
-covers what is before and after the ``yield``.
+terminate the process. Code of a test or of another plugin is never inside the guard: of a hook
+wrapper it covers what is before and after the ``yield``. What implements the hooks for others is.
 """
 
 from __future__ import annotations

@@ -25,10 +25,11 @@ def number_of_repeats(mark: Mark, jobs: JobSettings) -> int:
     return jobs.repeats or mark.repeats or jobs.default_repeats
 
 
-def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) -> None:
+def repeat_body(item: pytest.Item, attempt: Attempt, number: int, own_code: Step) -> None:
     """Let pytest's call of ``item.runtest`` run the body so many times; a failed one is the last.
 
     It is this item's own until :func:`end_repeats`, so whoever runs the test runs all of it.
+    ``own_code`` guards what is done between the bodies.
     """
     end_repeats(item)  # of an earlier attempt, which raised
     body = item.runtest
@@ -38,20 +39,20 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
     recorded = dict(attempt.scope.params) if attempt.scope is not None else {}
 
     def has_failed() -> bool:
-        with step():
+        with own_code():
             return _has_failed(item, attempt)
         return True  # if that cannot be told
 
     def runtest() -> None:
         state: dict[str, object] = {}
-        with step():
+        with own_code():
             state = _state_of_case(item)
         unused = dict(state)
         body()
         for _ in range(1, number):
             if has_failed():
                 return
-            with step():
+            with own_code():
                 repeats.end_body()
                 repeats.begin_body()
                 if perf_counter() - began >= SHOW_SECONDS:
@@ -63,7 +64,7 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, step: Step) ->
             state.update(unused)
             body()
         if not has_failed():
-            with step():
+            with own_code():
                 repeats.end_body()
                 repeats.finish()
 

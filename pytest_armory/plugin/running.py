@@ -190,7 +190,7 @@ class RunningHooks:
     def _repeat(self, item: pytest.Item) -> None:
         number = number_of_repeats(merged_mark(item), self.attempts.settings.jobs)
         if number > 1 and self.attempts.current is not None:
-            repeat_body(item, self.attempts.current, number, self.process.guard.step)
+            repeat_body(item, self.attempts.current, number, self.process.guard.own_code)
 
     def after_call(self, item: pytest.Item) -> None:
         """Judge the gates of a test whose body has passed."""

@@ -288,3 +288,30 @@ def test_numbers_that_cannot_be_used(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([expected])
     assert Path(evals.home).exists()
+
+
+def test_ctrl_c_waits_for_what_is_done_between_the_bodies(evals: Evals) -> None:
+    """The means of what was repeated are stored, and the test ends as interrupted."""
+    evals.pytester.makeconftest("""
+        import os, signal
+        from pytest_armory.track.repeats import Repeats
+        finish = Repeats.finish
+        def interrupted(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            finish(self)
+        Repeats.finish = interrupted
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """)
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        values = iter([1, 2, 6])
+        @pytest.mark.evaluation(repeats=3)
+        def test_a(): track_metrics({"a": next(values)})
+    """)
+    result = evals.run("-p", "no:xdist", subprocess=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    run = evals.run_of("test_a")
+    assert run.data.tags["armory.outcome"] == "interrupted"
+    assert run.data.metrics["a"] == 3
+    evals.check_accounted(1)
