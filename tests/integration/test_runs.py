@@ -575,8 +575,8 @@ def test_opening_a_run_visits_each_file_once(evals: Evals, monkeypatch: pytest.M
         @pytest.mark.parametrize("i", range(2))
         def test_a(i): pass
     """)
-    opened = Attempts.open
-    monkeypatch.setattr(Attempts, "open", traced)
+    opened = Attempts.start
+    monkeypatch.setattr(Attempts, "start", traced)
     evals.run().assert_outcomes(passed=2)
     opening = [file for file, _ in groupby(file for file in visits if file in OPENING)]
     assert opening == OPENING
