@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from time import perf_counter
 
 import pytest
@@ -12,12 +11,11 @@ from pytest_armory.plugin.attempt import Attempt
 from pytest_armory.plugin.fixture_params import Step
 from pytest_armory.plugin.job_options import JobSettings
 from pytest_armory.plugin.marker import Mark
+from pytest_armory.plugin.repeat_line import RepeatLine
 from pytest_armory.track.repeats import Repeats
 
 SHOW_SECONDS = 1.0
 """How long a body has been repeated before the terminal shows it."""
-
-MOST_SHOWN = 10
 
 
 def number_of_repeats(mark: Mark, jobs: JobSettings) -> int:
@@ -35,13 +33,18 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, own_code: Step
     body = item.runtest
     writer = attempt.run.writer
     repeats = writer.repeats = Repeats(writer, number)
+    line = RepeatLine(item.config, number)
     began = perf_counter()
     recorded = dict(attempt.scope.params) if attempt.scope is not None else {}
 
-    def has_failed() -> bool:
-        with own_code():
-            return _has_failed(item, attempt)
-        return True  # if that cannot be told
+    def begin_next() -> None:
+        repeats.end_body()
+        repeats.begin_body()
+        if perf_counter() - began >= SHOW_SECONDS:
+            line.show(repeats.current + 1)
+        if attempt.scope is not None:
+            attempt.scope.params.clear()
+            attempt.scope.params.update(recorded)
 
     def runtest() -> None:
         state: dict[str, object] = {}
@@ -50,43 +53,31 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, own_code: Step
         unused = dict(state)
         body()
         for _ in range(1, number):
-            if has_failed():
+            if _has_failed(item, attempt, own_code):
                 return
             with own_code():
-                repeats.end_body()
-                repeats.begin_body()
-                if perf_counter() - began >= SHOW_SECONDS:
-                    _show(item.config, repeats.current + 1, number)
-                if attempt.scope is not None:
-                    attempt.scope.params.clear()
-                    attempt.scope.params.update(recorded)
+                begin_next()
             state.clear()
             state.update(unused)
             body()
-        if not has_failed():
+        if not _has_failed(item, attempt, own_code):
             with own_code():
                 repeats.end_body()
                 repeats.finish()
 
-    item.runtest = runtest  # type: ignore[method-assign]
+    def runtest_and_wipe() -> None:
+        try:
+            runtest()
+        finally:
+            with own_code():
+                line.wipe()
+
+    item.runtest = runtest_and_wipe  # type: ignore[method-assign]
 
 
 def end_repeats(item: pytest.Item) -> None:
     """Undo :func:`repeat_body`."""
     vars(item).pop("runtest", None)
-
-
-def _show(config: pytest.Config, repeat: int, number: int) -> None:
-    """Say in pytest's line of the test, on a terminal with ``-v``, which repeat begins.
-
-    Ten at most are shown, so that the line stays one; none in workers, which have no terminal.
-    """
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    is_due = repeat * MOST_SHOWN // number > (repeat - 1) * MOST_SHOWN // number
-    if reporter is not None and is_due and reporter.isatty and reporter.showlongtestinfo:
-        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
-            reporter.write(f"{repeat}/{number} ", flush=True)
 
 
 def _state_of_case(item: pytest.Item) -> dict[str, object]:
@@ -96,6 +87,8 @@ def _state_of_case(item: pytest.Item) -> dict[str, object]:
     return vars(instance) if is_case else {}
 
 
-def _has_failed(item: pytest.Item, attempt: Attempt) -> bool:
+def _has_failed(item: pytest.Item, attempt: Attempt, own_code: Step) -> bool:
     """Whether the body has failed without raising: a ``TestCase``, or a subtest."""
-    return bool(getattr(item, "_excinfo", None)) or attempt.has_failed
+    with own_code():
+        return bool(getattr(item, "_excinfo", None)) or attempt.has_failed
+    return True  # if that cannot be told

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from time import time
+from time import perf_counter, time
 from typing import Any, Protocol
 
 from pytest_armory.gates.past_runs import LARGEST
@@ -27,6 +27,9 @@ TAG = "armory.repeats"
 
 ALL_REPEATS = "all_repeats/"
 """What begins the name of a metric that is of all repeats so far."""
+
+LOG_SECONDS = 5.0
+"""How often it is logged at most which repeat it is."""
 
 _NO_MEAN = ("progress/", "system/", ALL_REPEATS)
 _NO_INTERVAL = ("time/", "samples", "errors", "duration_seconds")
@@ -51,6 +54,9 @@ class Writer(Protocol):
     def log_results(self, numbers: Mapping[str, float], arrays: Mapping[str, object]) -> None:
         """Write metrics and arrays."""
 
+    def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
+        """Write what tells the progress, after what did so before."""
+
     def entity(self) -> Any:
         """The run as it is stored."""
 
@@ -71,6 +77,8 @@ class Repeats:
         """The metrics of runs that the body opens inside its own."""
         self.began = time()
         """When the current repeat began, in seconds since the epoch."""
+        self._logged = perf_counter()
+        """When it was last logged which repeat it is."""
 
     # While a body runs
 
@@ -130,6 +138,9 @@ class Repeats:
         self._writer.measured.clear()
         self._writer.params.begin_repeat()
         self._writer.samples.begin_repeat()
+        if perf_counter() - self._logged >= LOG_SECONDS:
+            self._writer.log_step_metrics({"progress/repeat": self.current + 1.0}, 0)
+            self._logged = perf_counter()
 
     def finish(self) -> None:
         """Store the means, the intervals and what repeated answers are worth, in one request."""

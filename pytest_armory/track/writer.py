@@ -42,6 +42,9 @@ class RunWriter:
         self.repeats: Repeats | None = None
         """The repeats of the run's body, if it has any."""
         self._last_time = 0
+        self._last_step = -1
+        """The highest step of what :meth:`log_step_metrics` has stored."""
+        self._steps_before = 0
         self._last_files: dict[str, object] = {}
         self._sample_files: object = None
         """Which call has stored the samples last."""
@@ -288,8 +291,14 @@ class RunWriter:
         return replace(found, tags={**found.tags, **self._table_tag(JSON, None)})
 
     def log_step_metrics(self, numbers: Mapping[str, float], step: int) -> None:
-        """Store metrics of an evaluation in progress, at a step."""
-        self.write(metrics=[(legal_key(name), value, step) for name, value in numbers.items()])
+        """Store metrics of an evaluation in progress, at a step.
+
+        The steps of a later evaluation, or repeat, follow those before: MLflow shows the highest.
+        """
+        if step + self._steps_before <= self._last_step:
+            self._steps_before = self._last_step + 1
+        self._last_step = at = step + self._steps_before
+        self.write(metrics=[(legal_key(name), value, at) for name, value in numbers.items()])
 
     def store_files(self, files: Mapping[str, str | bytes | Path]) -> None:
         """Store artifacts; in the background where that hides latency."""

@@ -10,8 +10,10 @@ import pytest
 from conftest import Evals, artifacts_of
 from mlflow import MlflowClient
 
+from pytest_armory.engine import progress
 from pytest_armory.plugin import repeating
 from pytest_armory.store.database import sqlite_uri
+from pytest_armory.track import repeats
 
 SUITE = """
     import asyncio, unittest, warnings
@@ -237,10 +239,38 @@ def test_a_terminal_shows_which_repeat_it_is(evals: Evals, monkeypatch: pytest.M
             "test_it.py::test_plain PASSED *",
         ]
     )
+    behind = "\x1b[K\x1b7\x1b[?7l {}/3\x1b[?7h\x1b8"  # the cursor stays where it is
+    dots = evals.run(*args[:2], "--terminal", "--color=yes", track=False)
+    assert f"test_it.py {behind.format(2)}{behind.format(3)}\x1b[K\x1b[32m." in dots.stdout.str()
+    not_captured = evals.run(*args[:2], "--terminal", "--color=yes", "-s", track=False)
     log = evals.run(*args, track=False)
-    for result in (quick, log):
+    for result in (quick, log, not_captured):
         result.assert_outcomes(passed=3)
         result.stdout.no_fnmatch_line("*2/3*")
+
+
+def test_the_newest_progress_is_what_mlflow_shows(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of a metric's values that is, the highest step decides."""
+    monkeypatch.setattr(repeats, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    evals.write("""
+        import numpy, pytest
+        from pytest_armory import Engine, Evaluation
+        @pytest.mark.evaluation(repeats=3)
+        def test_body(): pass
+        @pytest.mark.evaluation(repeats=2)
+        def test_engine():
+            data = [(numpy.zeros(2), numpy.zeros(2))] * 2
+            Engine(Evaluation(name="e", dataset=data, model=lambda x: x, metrics={})).run()
+    """)
+    evals.run("-p", "no:randomly").assert_outcomes(passed=2)
+    ids = {name: run.info.run_id for name, run in evals.runs().items()}
+    assert history(evals, ids["test_body"], "progress/repeat") == [(0, 2), (1, 3)]
+    engine = ids["test_engine"]
+    assert history(evals, engine, "progress/repeat") == [(0, 1), (1, 1), (2, 2), (3, 2), (4, 2)]
+    assert history(evals, engine, "progress/samples") == [(0, 2), (1, 4), (3, 2), (4, 4)]
 
 
 def test_with_reruns_timeouts_and_subtests(evals: Evals) -> None:
