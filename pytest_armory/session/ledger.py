@@ -284,9 +284,15 @@ class Ledger:
         is_kept = experiments or (self._waiting is not None and self._waiting.experiment_ids)
         if tags and not is_kept and not self.runs.is_in_reach:
             experiments = self._experiment
-        if experiments:
-            waiting = self._runs_for(waiting=True)
-            keep_end(waiting, experiments, summary, tags, self.sync_command)
+        is_new = bool(experiments) and keep_end(
+            self._runs_for(waiting=True), experiments, summary, tags
+        )
+        waits = self._waiting is not None and bool(self._waiting.experiment_ids)
+        if is_new or (waits and not summary.waiting):  # else an evaluation's waiting says it
+            self.problems.append(
+                f"{self.where.display_uri} is out of reach: the end of this job is recorded "
+                f"locally, `{self.sync_command}` uploads it"
+            )
         before, now = summary.problems, self._problems()
         summary = replace(summary, problems=now, open_with=self._open_with(summary))
         return summary if now == before else replace(summary, text=self._text(summary))

@@ -345,27 +345,23 @@ def keep_end(
     experiments: Mapping[str, str | None],
     summary: Summary,
     tags: Mapping[str, str],
-    sync_command: str,
-) -> None:
-    """Record locally that a job has ended whose server is out of reach, where that is not done.
+) -> bool:
+    """Record locally that a job has ended whose server is out of reach; whether that was to do.
 
     Else its session runs would stay open, and a session of several jobs would wait for it for ever.
     ``experiments`` are the names of theirs with their ids at the server; ``tags`` are those of the
     job's end.
     """
-    done = set(waiting.experiment_ids)  # closed already, as evaluations wait in them
+    done = set(waiting.experiment_ids)  # closed already, as evaluations or a note wait in them
     try:
         for experiment, remote_id in experiments.items():
             _open_waiting(waiting, experiment, remote_id)
     except TrackingError as error:
         waiting.note_failure(error)
     if done == set(waiting.experiment_ids):
-        return
+        return False
     waiting.close(summary, tags)
-    waiting.problems.append(
-        f"{waiting.waits_for} is out of reach: the end of this job is recorded locally, "
-        f"`{sync_command}` uploads it"
-    )
+    return True
 
 
 def _open_waiting(runs: SessionRuns, experiment: str, remote_id: str | None) -> str | None:

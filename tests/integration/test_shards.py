@@ -130,6 +130,19 @@ def test_shards_share_a_session(
     assert parts == ["1/9", "1/9"]
 
 
+@pytest.mark.parametrize("way", [("-n0",), ("-n1",)], ids=["n0", "n1"])
+def test_a_shard_says_that_its_note_waits_for_a_server(evals: Evals, way: Sequence[str]) -> None:
+    """Where none of its evaluations does, for it has none."""
+    evals.write(SUITE)
+    server = ("--armory-tracking-uri=http://127.0.0.1:9", "-o", "armory_budget=1")
+    for shard, waits in (("9/9", False), ("1/9", True)):
+        result = evals.run("--armory-session=s", f"--armory-shard={shard}", *server, *way)
+        assert result.ret == 0
+        text = result.stdout.str()
+        assert ("waiting for http://127.0.0.1:9: 1 evaluation, recorded locally" in text) is waits
+        assert ("the end of this job is recorded locally, `pytest-armory sync" in text) is not waits
+
+
 def test_no_session_from_the_environment_without_a_shard(
     evals: Evals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
