@@ -196,15 +196,16 @@ def repeats(random: np.random.Generator, trials: int) -> Iterator[Row]:
 
 def sparse(random: np.random.Generator, trials: int) -> Iterator[Row]:
     """A model that answers alike each time, and now fails on some samples more, or groups of 4."""
-    for text, n, size, times in (
-        ("5 repeats, n = 200", 200, 1, 5),
-        ("5 repeats, n = 1,000", 1000, 1, 5),
-        ("groups of 4, n = 2,000", 2000, 4, 1),
+    for text, n, size, times, points in (
+        ("5 repeats, n = 200", 200, 1, 5, 1),
+        ("5 repeats, n = 1,000", 1000, 1, 5, 1),
+        ("groups of 4, n = 2,000", 2000, 4, 1, 1),
+        ("scores 0 or 100, n = 200", 200, 1, 1, 100),
     ):
         groups = np.arange(n) // size if size > 1 else None
         verdicts, today = [], 0
         for _ in range(trials):
-            old = (random.random(n) < ACCURACY).astype(float)
+            old = points * (random.random(n) < ACCURACY).astype(float)
             hit = np.repeat(random.random(n // size) < 0.02, size)
             new = np.where(hit, 0.0, old)
             bases = [np.tile(old, (times, 1))] if times > 1 else [old]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pytest_armory.statistics.numeric import Floats
 
 
+MOSTLY = 0.5
+"""Scores of which a larger share has not changed are compared like answers that are flipped."""
+
 BOOTSTRAP = "paired bootstrap"
 """The method of a function of all predictions."""
 
@@ -70,7 +73,7 @@ def compare(
 
     Paired, by the samples' ids: of 0 and 1, McNemar's mid-p and Tango's interval; else, with
     groups, repeats or a pool too, Student's t on the gain of each id, cluster-robust by group: of 0
-    and 1 with the wider one of its interval's and Tango's ends.
+    and 1, and where most have not changed, with the wider one of its interval's and Tango's ends.
     Unpaired: of 0 and 1, the pooled score test and Newcombe's interval; else Welch's t. Raises
     :class:`ValueError` where there is no sample to compare.
 
@@ -145,16 +148,16 @@ def _paired_means(new: Floats, old: Floats, groups: Any, binary: bool) -> Compar
         return replace(found, units=units if binary else None)
     method = "paired t" if groups is None else f"paired t, {units} groups"
     found = _of_estimate(estimate, len(gains), method, worse, better)
-    if not binary:
-        return found
     by_unit = gains if groups is None else group_sums(gains, groups) * units / len(gains)
+    if not binary and (by_unit == 0).mean() <= MOSTLY:
+        return found
 
     def widest(confidence: float) -> Interval:
-        return _hull(
-            estimate.interval(confidence), proportions.sparse_interval(by_unit, confidence)
-        )
+        by_flips = proportions.sparse_interval(by_unit, confidence, are_shares=binary)
+        return _hull(estimate.interval(confidence), by_flips)
 
-    return replace(found, interval=widest, method=f"{method}, Tango", units=units)
+    found = replace(found, interval=widest, method=f"{method}, Tango")
+    return replace(found, units=units if binary else None)
 
 
 def _hull(first: Interval, second: Interval) -> Interval:

@@ -100,7 +100,9 @@ def _tango_score(b: float, c: float, n: int, d: float) -> float:
     return distance / math.sqrt(variance)
 
 
-def sparse_interval(gains: ArrayLike, confidence: float = 0.95) -> Interval:
+def sparse_interval(
+    gains: ArrayLike, confidence: float = 0.95, *, are_shares: bool = True
+) -> Interval:
     """Tango's interval of a mean of gains that are mostly 0, as of answers averaged by sample.
 
     ``gains`` has shape (n,), one for each independent unit. They are taken for flips of one size,
@@ -110,23 +112,32 @@ def sparse_interval(gains: ArrayLike, confidence: float = 0.95) -> Interval:
     early that a fall is within a margin: of a model worse by the margin in 7 to 14 % of cases,
     where 5 % are allowed.
 
+    ``are_shares`` says that gains are from -1 to 1, and a flip may be as large; of others it is
+    taken to be of size h, and without any gain the interval has no width.
+
     >>> low, high = sparse_interval([-0.2] * 3 + [0.2] * 2 + [0] * 195)
     >>> print(f"{low:.4f} {high:.4f}")
     -0.0198 0.0178
+    >>> low, high = sparse_interval([-20] * 3 + [20] * 2 + [0] * 195, are_shares=False)
+    >>> print(f"{low:.4f} {high:.4f}")
+    -0.6895 0.4515
     """
     array = floats(gains)
-    n, size = len(array), abs(array)
+    n, largest = len(array), float(abs(array).max())
     none = tango(0, 0, n, confidence)
-    total = float(size.sum())
-    if total == 0:
-        return none
-    unit = float(size @ size) / total
+    if largest == 0:
+        return none if are_shares else Interval(0.0, 0.0)
+    array = array / largest  # the squares of others may be too large, or 0
+    size = abs(array)
+    unit = float(size @ size) / float(size.sum())
     better, worse = (float(side.sum()) / unit for side in (array.clip(min=0), -array.clip(max=0)))
     most = min(1.0, n / (better + worse))  # but for rounding it is never more than n
     low, high = tango(better * most, worse * most, n, confidence)
-    mean = float(array.mean())
-    ends = min(unit * low, mean + none.low), max(unit * high, mean + none.high)
-    return Interval(max(ends[0], -1.0), min(ends[1], 1.0))
+    mean, flip = float(array.mean()), 1 / largest if are_shares else unit
+    ends = min(unit * low, mean + flip * none.low), max(unit * high, mean + flip * none.high)
+    if are_shares:
+        return Interval(max(ends[0] * largest, -1.0), min(ends[1] * largest, 1.0))
+    return Interval(ends[0] * largest, ends[1] * largest)
 
 
 # Unpaired

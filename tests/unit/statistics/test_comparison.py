@@ -143,6 +143,24 @@ def test_single_answers_have_tangos_interval(flips: tuple[int, int, int]) -> Non
     assert sparse_interval(gains, 0.9) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("scale", [1, 100, 1e-160, 1e100])
+def test_few_scores_that_differ_leave_more_open_than_t_says(scale: float) -> None:
+    """As of a judge's 1 to 5, or of 0 and 100; where most differ the interval is that of t."""
+    old, random = np.full(200, 3.0), np.random.default_rng(2)
+    new = old + np.repeat([-1, 1, 0], [4, 1, 195])
+    few, most = (
+        compare(Sample(range(200), run * scale), [Sample(range(200), old * scale)], paired=True)
+        for run in (new, old + random.normal(size=200))
+    )
+    (low, high), by_t = few.interval(0.9), mean_of(new - old).interval(0.9)
+    assert low / scale == pytest.approx(tango(1, 4, 200, 0.9).low)
+    assert high / scale >= by_t.high * (1 - 1e-9)
+    assert low / scale < by_t.low
+    assert (few.method, few.units, most.method) == ("paired t, Tango", None, "paired t")
+    same = compare(Sample(range(9), old[:9]), [Sample(range(9), old[:9])], paired=True)
+    assert same.interval(0.9) == (0, 0)
+
+
 def test_a_loss_of_many_groups_is_one_at_both_ends() -> None:
     right, groups = np.ones(120), np.arange(120) // 3
     wrong = np.where(groups < 13, 0.0, right)
