@@ -133,10 +133,11 @@ class ReportingHooks:
 
     @property
     def _has_no_evaluation(self) -> bool:
-        """Whether tests were run, and none of them was an evaluation."""
+        """Whether tests were run, and none of them was an evaluation, as far as is known."""
         option, ledger = self.config.option, self.ledger
         runs_none = option.collectonly or getattr(option, "setuponly", False)
-        return not (runs_none or self.ending.summary or ledger.planned or ledger.crashes)
+        is_doubtful = ledger.crashes or self.process.guard.problems
+        return not (runs_none or self.ending.summary or ledger.planned or is_doubtful)
 
     def _was_interrupted(self, session: pytest.Session, exitstatus: int) -> bool:
         # With workers, `-x` and `--maxfail` interrupt the session too.

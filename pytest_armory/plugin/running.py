@@ -198,7 +198,8 @@ class RunningHooks:
         if not getattr(item, "_excinfo", None):  # a TestCase failed, which raises nothing here
             missed = self.attempts.judge(item)
             failure = pytest.fail.Exception(missed, pytrace=False) if missed else None
-        self.attempts.end_body(item, failure)
+        with self.process.guard.step():
+            self.attempts.end_body(item, failure)
         if failure is not None:
             raise failure
 

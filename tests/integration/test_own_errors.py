@@ -171,6 +171,16 @@ def test_a_strict_session_fails(evals: Evals, what: str) -> None:
         result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
 
 
+def test_evaluations_that_cannot_be_received_are_not_said_not_to_be_there(evals: Evals) -> None:
+    evals.write(TESTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pytest_armory.plugin.wire.detach", failing("detach"))
+        result = evals.run("-n1")
+    assert verdicts(result) == {"passed": 1, "failed": 1, "skipped": 1}
+    result.stdout.fnmatch_lines(["armory: warning: tracking failed in *: in detach"])
+    assert "no test that ran is marked" not in result.stdout.str()
+
+
 NO_END = {
     "reading": "pytest_armory.session.ledger.read_unconfirmed",
     "counting": "pytest_armory.session.ledger.with_other_jobs",
@@ -440,6 +450,21 @@ def test_an_opening_that_fails_opens_no_second_run(evals: Evals, what: str) -> N
     assert verdicts(result) == {"passed": 1, "failed": 1, "skipped": 1}
     result.stdout.fnmatch_lines(["*warning: tracking failed in *: ZeroDivisionError: *"])
     evals.check_accounted(2)
+
+
+@pytest.mark.parametrize("track", [True, False], ids=["tracked", "untracked"])
+def test_a_missed_gate_fails_its_test_whatever_fails_after_it(evals: Evals, track: bool) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(at_least={"a": 1})
+        def test_a(evaluation_run): evaluation_run.log_metrics({"a": 0})
+    """)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pytest_armory.plugin.attempts.Attempts.end_body", failing("end"))
+        result = evals.run(track=track)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*warning: tracking failed in *: in end*"])
+    evals.check_accounted(int(track))
 
 
 RECORDING = {
