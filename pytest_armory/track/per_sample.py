@@ -13,7 +13,7 @@ from pytest_armory.tables.columns import described, numbers
 from pytest_armory.track.context import current_run
 from pytest_armory.track.kept_samples import KeptSamples, warn_of_missing
 from pytest_armory.track.logged_metrics import LoggedMetrics
-from pytest_armory.values.describe import pairs_of
+from pytest_armory.values.describe import Refused, pairs_of
 
 
 def track_samples(
@@ -133,7 +133,11 @@ def _columns_of(samples: Any) -> dict[str, Any]:
     if hasattr(type(samples), "columns") and hasattr(type(samples), "to_dict"):
         return {str(name): samples[name] for name in samples.columns}
     members = [pairs_of(row) for row in samples] if isinstance(samples, Iterable) else []
-    rows = [dict(pairs) for pairs in members if pairs is not None]
+    rows = [
+        {name: value for name, value in pairs if type(value) is not Refused}  # which is no value
+        for pairs in members
+        if pairs is not None
+    ]
     if not rows or len(rows) < len(members):
         raise UnfitError(
             f"got {described(samples)}; give scores by name, as in track_samples({{'accuracy': "

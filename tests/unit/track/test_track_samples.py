@@ -65,6 +65,23 @@ ROWS: list[Any] = [
 ]
 
 
+class Counted(pydantic.BaseModel):
+    found: int
+    all: int
+
+    @pydantic.computed_field  # type: ignore[prop-decorator] # as pydantic documents it
+    @property
+    def share(self) -> float:
+        return self.found / self.all
+
+
+def test_a_computed_field_that_raises_is_no_value() -> None:
+    rows = [Counted(found=1, all=2), Counted(found=0, all=0)]
+    with pytest.warns(MetricWarning, match="1 of 2 values of the score 'share'"):
+        run = kept(lambda: track_samples(rows, scores="share"))
+    assert run.metrics["share"] == 0.5
+
+
 @pytest.mark.parametrize("rows", ROWS, ids=range(len(ROWS)))
 def test_rows_of_every_kind(rows: Any) -> None:
     run = kept(lambda: track_samples(rows, scores="right", ids="id", answer=["x", "y"]))
