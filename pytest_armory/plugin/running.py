@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_armory.plugin import judging, wire, xdist
+from pytest_armory.plugin import judging, time_limit, wire, xdist
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.fixture_params import uses_wide_fixture
 from pytest_armory.plugin.gate_count import count_gates
@@ -164,6 +164,13 @@ class RunningHooks:
         with self.attempts.setting_up(fixturedef, request):
             yield
 
+    # First: pytest-timeout's own is the last, and returns a result.
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    @guarded
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: object) -> None:
+        if is_evaluation(item):
+            time_limit.note(item, settings)
+
     # Innermost: what a gate raises is the test's own failure to everybody else.
     @pytest.hookimpl(wrapper=True, trylast=True)
     @guarded_wrapper
@@ -196,7 +203,8 @@ class RunningHooks:
         """Judge the gates of a test whose body has passed."""
         failure = None
         if not getattr(item, "_excinfo", None):  # a TestCase failed, which raises nothing here
-            missed = self.attempts.judge(item)
+            with time_limit.paused(item):
+                missed = self.attempts.judge(item)
             failure = pytest.fail.Exception(missed, pytrace=False) if missed else None
         with self.process.guard.step():
             self.attempts.end_body(item, failure)
