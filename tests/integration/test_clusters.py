@@ -87,7 +87,8 @@ def test_the_jobs_of_an_environment_divide_the_collection(
         with monkeypatch.context() as patch:
             for name, value in environ.items():
                 patch.setenv(name, value)
-            result = evals.run(*args, "--collect-only", "-q", track=False)
+            # A path of the user's own may follow.
+            result = evals.run(*args, "test_it.py", "--collect-only", "-q", track=False)
         header = result.stdout.str()
         assert result.ret == 0
         found += re.findall(r"^test_it\.py::(\S+)$", header, re.MULTILINE)

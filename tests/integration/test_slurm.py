@@ -87,7 +87,7 @@ def test_an_array_of_which_a_task_is_requeued(
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     for name in ("array.sbatch", "report.sbatch"):
         shutil.copy(ROOT / "docs" / "clusters" / name, pytester.path)
-    args = ("-p", "no:randomly", "-p", "no:cacheprovider", "test_it.py")
+    args = ("test_it.py", "-p", "no:randomly", "-p", "no:cacheprovider")
     array = call("sbatch", "--parsable", "--array=0-2", "array.sbatch", *args)
     call("sbatch", f"--dependency=afterany:{array}", "report.sbatch", array)
 
