@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory.errors import TrackingError
@@ -226,9 +227,11 @@ def _key(run: StoredRun) -> tuple[str, str]:
 
 
 def _advice(reference: Reference) -> str:
-    """The hint that a branch or commit needs its prefix: it was taken for a session's ID."""
+    """The hint for what was taken for a session's ID: `latest`, or the prefix that is missing."""
     if reference.kind != "session":
         return ""
+    if get_close_matches(reference.value.lower(), ["latest"], cutoff=0.8):
+        return "; did you mean latest?"
     kind = "commit" if re.fullmatch("[0-9a-f]{7,40}", reference.value) else "branch"
     return f"; for a {kind} write {kind}:{reference.value}"
 

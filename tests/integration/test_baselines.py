@@ -702,6 +702,8 @@ def test_what_latest_passes_by(evals: Evals, start: Callable[..., Session]) -> N
     result.stdout.fnmatch_lines(["baseline latest: session good"])
     result = evals.run("--armory-baseline=main", "-k", "test_a")
     result.stdout.fnmatch_lines(["baseline main: *; for a branch write branch:main"])
+    result = evals.run("--armory-baseline=lastest", "-k", "test_a")
+    result.stdout.fnmatch_lines(["baseline lastest: *; did you mean latest[?]"])
 
 
 def test_the_closest_marker_is_the_subclasss_and_the_cases(evals: Evals) -> None:
