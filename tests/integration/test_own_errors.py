@@ -540,7 +540,8 @@ class ExecutionThatFails(fixture_params._Execution):
 
 INSIDE = {
     "marker": "pytest_armory.plugin.marker._is_misspelt",
-    "repeats": "pytest_armory.plugin.repeating._has_failed",
+    "case": "pytest_armory.plugin.repeating._state_of_case",
+    "repeats": "pytest_armory.track.repeats.Repeats.end_body",
     "start_run": "pytest_armory.store.active_run._place_for",
     "fixture": "pytest_armory.plugin.hooks._remark_unmarked",
     "remarks": "pytest_armory.plugin.hooks.remark_lines",
