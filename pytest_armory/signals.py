@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident, main_thread
 from types import FrameType
 
 
 @contextmanager
 def alarm_paused() -> Iterator[None]:
     """Stop the clock of an alarm that times the test, as pytest-timeout's: this is not its time."""
-    if threading.current_thread() is not threading.main_thread() or not _ALARMS:
+    if get_ident() != main_thread().ident or not _ALARMS:
         yield
         return
     left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
@@ -46,10 +46,7 @@ def uninterrupted() -> Iterator[None]:
 def interrupt_deferred() -> Iterator[None]:
     """Raise a Ctrl-C only when the code inside is done; a second one is raised at once."""
     python = signal.default_int_handler
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not python
-    ):
+    if get_ident() != main_thread().ident or signal.getsignal(signal.SIGINT) is not python:
         yield
         return
     received: list[int] = []

@@ -308,6 +308,7 @@ def with_run(record: EvaluationRecord, run: EvaluationRun) -> EvaluationRecord:
         url=location.url if location is not None else None,
         copy_key=location.run.tags.get(KEY, "") if location is not None else "",
         waiting=connection.is_waiting,
+        unreachable=connection.is_waiting and not connection.is_put_off,
         experiment=connection.experiment,
         problems=tuple(connection.problems),
         confirmed=record.confirmed and not (connection.is_waiting or connection.problems),

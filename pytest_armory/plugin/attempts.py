@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from pytest_armory.store import Store
 
 
+MOST_FAILING = 100
+"""Of how many attempts failed requests, with what they write, are kept for the session's end."""
+
+
 class Attempts:
     """Takes each attempt of this process from phase to phase.
 
@@ -300,6 +304,9 @@ class Attempts:
             for reported, run in finished
             if run.connection.is_pending or with_run(reported, run) != reported
         ]
+        failing = [run.connection for _, run in self._finished if run.connection.failed]
+        for connection in failing[:-MOST_FAILING]:
+            connection.failed.clear()
 
     def _give_up(self, attempt: Attempt) -> EvaluationRecord:
         """Leave an attempt's run open; its record has what is to be written when it is closed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_armory import environment
+from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.plugin.options import Settings
 from pytest_armory.store.destination import (
@@ -59,7 +59,7 @@ def connect(
     """
     with _usage_errors():
         given = _destination(settings)
-        from_environment = settings.uri == os.environ.get("MLFLOW_TRACKING_URI")
+        from_environment = settings.uri == value_of("MLFLOW_TRACKING_URI")
         where, problems = _logged_in(config, given, cleanup)
         local = resolve(None)
     _limit_calls(where, settings.budget, out_of_reach, cleanup)
@@ -74,8 +74,8 @@ def session_environment() -> AbstractContextManager[None]:
     ``mlflow.start_run`` in a test would otherwise resume the job's run instead of opening its own.
     And if the server is down, each of a test's own calls would wait for four minutes.
     """
-    ours = {name: os.environ.get(name, value) for name, value in HTTP_LIMITS.items()}
-    others = {name: os.environ.get(name) for name in _SET_MEANWHILE}
+    ours = {name: value_of(name, value) for name, value in HTTP_LIMITS.items()}
+    others = {name: value_of(name) for name in _SET_MEANWHILE}
     return environment.changed({**others, **ours, "MLFLOW_RUN_ID": None})
 
 
@@ -132,7 +132,7 @@ def _with_login_in_environment(given: Destination, cleanup: ExitStack) -> Destin
         user, password = named
         variables = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
         cleanup.enter_context(environment.changed(variables))
-    user, *secrets = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in _LOGIN)
+    user, *secrets = (value_of(f"MLFLOW_TRACKING_{name}", "") for name in _LOGIN)
     basic = b64encode(f"{user}:{secrets[0]}".encode()).decode() if secrets[0] else ""
     conceal(*secrets, basic)
     return where

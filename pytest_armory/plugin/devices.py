@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_armory import environment
+from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.plugin.guard import guarded
 from pytest_armory.session.devices import VARIABLE, find_devices, place_of, share_of
@@ -56,6 +57,6 @@ def restrict(config: pytest.Config, given: str, has_workers: bool) -> None:
         return
     place = place_of(os.environ)
     own = ",".join(found) if place is None else share_of(found, 0, 1, place)
-    before = {VARIABLE: os.environ.get(VARIABLE)}
+    before = {VARIABLE: value_of(VARIABLE)}
     environment.put({VARIABLE: own})
     config.add_cleanup(lambda: environment.put(before))

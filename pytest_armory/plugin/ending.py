@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_armory.environment import value_of
 from pytest_armory.errors import TrackingError
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
@@ -159,7 +159,7 @@ def _write_summary(summary: Summary, settings: Settings, again: bool = False) ->
 
     ``again`` is whether this summary replaces an earlier one, so that it is not appended.
     """
-    step = os.environ.get("GITHUB_STEP_SUMMARY")
+    step = value_of("GITHUB_STEP_SUMMARY")
     problems = list(summary.problems)
     for path, append in ((settings.summary, False), (Path(step) if step else None, True)):
         if path is None or (append and again):

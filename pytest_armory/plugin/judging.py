@@ -23,6 +23,7 @@ from pytest_armory.plugin.remarks import remark
 from pytest_armory.records import Verdict
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.store.destination import Destination
+from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.context import unrecorded
 from pytest_armory.values import legal_key
 
@@ -277,7 +278,13 @@ def _own_metrics(attempt: Attempt) -> Mapping[str, float] | None:
         return attempt.run.writer.logged_metrics(attempt.started)
     except TrackingError as error:
         attempt.problems.append(str(error))
-        return None
+        return {} if _is_ours_alone(attempt.run.connection) else None
+
+
+def _is_ours_alone(connection: RunConnection) -> bool:
+    """Whether no other code of this process can have written to the run."""
+    activation = connection.activation
+    return activation is not None and not (connection.may_hold_more or activation.was_used)
 
 
 def _by_key(named: Mapping[str, T] | None, key_of: Callable[[str], str]) -> dict[str, T]:

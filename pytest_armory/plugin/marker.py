@@ -265,7 +265,9 @@ def _clash(mark: Mark) -> str:
     for key in sorted(_GATES):
         if problem := gates.collision(getattr(mark, key) or {}):
             return f"({key}=…) {problem}"
-    problem = gates.contradiction(mark.at_least or {}, mark.at_most or {})
+    at_least, at_most = mark.at_least or {}, mark.at_most or {}
+    problem = gates.contradiction(at_least, at_most)
+    problem = problem or gates.collision({**at_least, **at_most, **(mark.baseline or {})})
     return f" {problem}" if problem else ""
 
 

@@ -11,6 +11,7 @@ from secrets import token_hex
 import pytest
 
 from pytest_armory import __version__
+from pytest_armory.environment import value_of
 from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.guard import unexpected_error
@@ -22,7 +23,7 @@ from pytest_armory.session import fingerprint
 from pytest_armory.session.identity import process_tags
 from pytest_armory.session.reproduce import command_of
 from pytest_armory.store.destination import Destination
-from pytest_armory.store.translation import GoneError
+from pytest_armory.store.translation import GoneError, MockedError
 from pytest_armory.track.connection import RunConnection
 from pytest_armory.track.evaluation import open_run
 from pytest_armory.track.location import LocalFallback, unknown_experiment
@@ -111,9 +112,11 @@ class RunOpener:
         try:
             return self._open_at(destination, name, tags, experiment, problems, fallback)
         except StoreUnreachableError as error:
-            self._outages.setdefault(str(error))
-            problems.extend(self._outages)
-            return self._open_locally(fallback, problems)
+            is_put_off = isinstance(error, MockedError)
+            if not is_put_off:
+                self._outages.setdefault(str(error))
+            problems.extend([str(error)] if is_put_off else self._outages)
+            return self._open_locally(fallback, problems, is_put_off)
 
     def _open_at(
         self,
@@ -156,9 +159,12 @@ class RunOpener:
             fallback=fallback,
         )
 
-    def _open_locally(self, fallback: LocalFallback, problems: list[str]) -> EvaluationRun:
+    def _open_locally(
+        self, fallback: LocalFallback, problems: list[str], is_put_off: bool
+    ) -> EvaluationRun:
         parent = self._parent_tag(fallback.local_experiment_id(), True, problems)
-        return EvaluationRun(RunConnection(fallback.open(parent), is_waiting=True))
+        local = fallback.open(parent)
+        return EvaluationRun(RunConnection(local, is_waiting=True, is_put_off=is_put_off))
 
     def _parent_tag(self, experiment_id: str, waiting: bool, problems: list[str]) -> dict[str, str]:
         """The tag with its session run; after an unexpected error a run is opened without one."""
@@ -197,7 +203,7 @@ class RunOpener:
             "mlflow.source.name": _relative(item.path, self._rootpath),
             "mlflow.source.type": "LOCAL",
         }
-        if self._settings.jobs.devices and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        if self._settings.jobs.devices and value_of("CUDA_VISIBLE_DEVICES"):
             tags["armory.device"] = os.environ["CUDA_VISIBLE_DEVICES"]
         if self._reproduce:
             tags["armory.reproduce"] = command_of(self._reproduce, record.nodeid)
@@ -220,7 +226,7 @@ class RunOpener:
 
 def _context_tags(problems: list[str]) -> dict[str, str]:
     """The tags of ``MLFLOW_RUN_CONTEXT``, which MLflow gives to each run it opens."""
-    text = os.environ.get("MLFLOW_RUN_CONTEXT")
+    text = value_of("MLFLOW_RUN_CONTEXT")
     if not text:
         return {}
     found, _ = fields.read_text(fields.mapping_of(fields.anything), text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from time import strftime
 import pytest
 
 from pytest_armory import provenance
+from pytest_armory.environment import value_of
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.plugin import interruption, xdist
@@ -78,7 +78,7 @@ def _identity(settings: Settings) -> Identity:
         shard=shard,
         shared=session is not None,
         tags={**part, "armory.session": name, "armory.shard": shard},
-        job_run=os.environ.get("MLFLOW_RUN_ID") or None,
+        job_run=value_of("MLFLOW_RUN_ID") or None,
     )
 
 

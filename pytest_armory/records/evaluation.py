@@ -82,15 +82,16 @@ class EvaluationRecord:
     """One attempt at one evaluation.
 
     ``outcome`` is None while the attempt is under way, ``run_id`` None where no run could be
-    opened; ``waiting`` says that it is recorded locally until it is synced; ``duration`` is in
-    seconds, over setup, call and teardown; ``params`` are those that wait to be written with what
-    is measured; ``problems`` are the sentences that say what of it was not stored, or could not be
-    read from the store. ``chief`` names the metrics that tables show, none for the usual choice;
-    ``baseline`` holds those of the run it is compared with. ``digests`` say which data its scores
-    are of, and ``changed`` names the scores whose data are not the baseline's. ``experiment`` is
-    the experiment's name, where it is known: the local database has other ids than a server.
-    ``confirmed`` says that the store has acknowledged all of it, and that no other code can have
-    written to its run. ``copy_key`` is the tag ``armory.key``, which its run and copies share.
+    opened; ``waiting`` says that it is recorded locally until it is synced, ``unreachable`` that it
+    is so because its server did not respond; ``duration`` is in seconds, over setup, call and
+    teardown; ``params`` are those that wait to be written with what is measured; ``problems`` are
+    the sentences that say what of it was not stored, or could not be read from the store. ``chief``
+    names the metrics that tables show, none for the usual choice; ``baseline`` holds those of the
+    run it is compared with. ``digests`` say which data its scores are of, and ``changed`` names the
+    scores whose data are not the baseline's. ``experiment`` is the experiment's name, where it is
+    known: the local database has other ids than a server. ``confirmed`` says that the store has
+    acknowledged all of it, and that no other code can have written to its run. ``copy_key`` is the
+    tag ``armory.key``, which its run and copies share.
     """
 
     nodeid: str
@@ -101,6 +102,7 @@ class EvaluationRecord:
     parent_id: str | None = None
     url: str | None = None
     waiting: bool = False
+    unreachable: bool = False
     outcome: Outcome | None = None
     duration: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)

@@ -73,6 +73,7 @@ read_record = fields.instance_of(
         "parent_id": fields.optional(fields.string),
         "url": fields.optional(fields.string),
         "waiting": fields.boolean,
+        "unreachable": fields.boolean,
         "outcome": fields.optional(_outcome),
         "duration": fields.number,
         "metrics": fields.mapping_of(fields.number),

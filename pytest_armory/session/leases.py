@@ -22,6 +22,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from os import close, fstat, getpid, stat, utime, write
+from os import open as open_file
 from pathlib import Path
 from time import sleep
 from urllib.parse import quote, unquote
@@ -39,7 +41,7 @@ class Lease:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._first_line = _kernel_identity(os.getpid())
+        self._first_line = _kernel_identity(getpid())
         self._text = ""
         self._size = 0
         self._write()
@@ -48,7 +50,7 @@ class Lease:
         """Say that this process is at work: who closes its runs later knows until when it was."""
         self._lock_again()
         with suppress(OSError):  # a file system gone read-only; then the end is known less exactly
-            os.utime(self.path)
+            utime(self.path)
 
     def write_journal(self, text: str) -> None:
         """Replace the journal: what is needed to close this process's runs if it is killed."""
@@ -78,14 +80,14 @@ class Lease:
         if self.path not in _held:
             return
         with suppress(OSError):  # a full disk, a removed folder; then less is recovered
-            descriptor = os.open(self.path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+            descriptor = open_file(self.path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
             try:
                 # Over what stood there, with spaces after it: a kill never meets an empty file.
                 content = f"{self._first_line}\n{self._text}".encode().ljust(self._size)
-                os.write(descriptor, content)
+                write(descriptor, content)
                 self._size = len(content)
             finally:
-                os.close(descriptor)
+                close(descriptor)
 
     def _lock_again(self) -> None:
         """Lock the file if a test has closed the descriptor, or removed the file."""
@@ -138,21 +140,21 @@ class _Lock:
     def is_ours(self) -> bool:
         """Whether the descriptor is still that of the file: a test may have closed it."""
         try:
-            return _file_of(os.fstat(self.descriptor)) == self.file
+            return _file_of(fstat(self.descriptor)) == self.file
         except OSError:
             return False
 
     def is_at(self, path: Path) -> bool:
         """Whether the file is still the one at a path."""
         try:
-            return _file_of(path.stat()) == self.file
+            return _file_of(stat(path)) == self.file
         except OSError:
             return False
 
     def close(self) -> None:
         """Release the lock. A descriptor that is another file's by now is left alone."""
         if self.is_ours:
-            os.close(self.descriptor)
+            close(self.descriptor)
 
 
 def _file_of(status: os.stat_result) -> tuple[int, int]:
@@ -167,7 +169,7 @@ def host_name() -> str:
 @lru_cache(maxsize=1)
 def process_name() -> str:
     """A unique name for this process: ``host:pid:random``."""
-    return f"{host_name()}:{os.getpid()}:{secrets.token_hex(4)}"
+    return f"{host_name()}:{getpid()}:{secrets.token_hex(4)}"
 
 
 def hold(folder: Path) -> Lease | None:
@@ -200,7 +202,7 @@ def survey(folder: Path) -> tuple[Mapping[str, DeadLease], AbstractSet[str]]:
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         process = _owner(path)
         try:
-            seen = path.stat().st_mtime_ns // 1_000_000
+            seen = stat(path).st_mtime_ns // 1_000_000
             lock = None if path in _held else _locked(path)
         except OSError:  # its owner has just ended; it is another user's, or cannot be locked
             continue
@@ -256,14 +258,14 @@ def _kernel_identity(pid: int) -> str:
 
 def _locked(path: Path, flags: int = os.O_RDWR) -> _Lock | None:
     """The file, locked; None if another process has it locked. Raises ``OSError``."""
-    descriptor = os.open(path, flags, 0o644)
+    descriptor = open_file(path, flags, 0o644)
     try:
         if _flock(descriptor):
-            return _Lock(descriptor, _file_of(os.fstat(descriptor)))
+            return _Lock(descriptor, _file_of(fstat(descriptor)))
     except OSError:
-        os.close(descriptor)
+        close(descriptor)
         raise
-    os.close(descriptor)
+    close(descriptor)
     return None
 
 

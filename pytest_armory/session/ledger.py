@@ -111,6 +111,8 @@ class Ledger:
     def take(self, record: EvaluationRecord) -> None:
         """Add an attempt, and make its run a child of the session run if it is none."""
         self._attempts.add(record)
+        if record.unreachable and not self.out_of_reach:  # a worker has spent its budget on it
+            circuit_at(self.where).trip(f"{self.where.display_uri} is out of reach")
         if record.experiment and not self._experiment:
             self._experiment = {record.experiment: None if record.waiting else record.experiment_id}
         if record.run_id and not record.parent_id:
@@ -154,9 +156,6 @@ class Ledger:
             self._waiting = SessionRuns(
                 self.local, self.identity, self.problems, uri, self.files, tags=self.tags
             )
-            # A worker has spent its budget on it already.
-            if not circuit_at(self.where).reason:
-                circuit_at(self.where).trip(f"{uri} is out of reach")
         return self._waiting
 
     def _everywhere(self) -> list[SessionRuns]:

@@ -21,7 +21,7 @@ from pytest_armory.session.stored_records import (
 )
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.pages import LOCAL_SERVER, run_page
-from pytest_armory.store.translation import ArtifactError, GoneError
+from pytest_armory.store.translation import ArtifactError, GoneError, MockedError
 
 if TYPE_CHECKING:
     from pytest_armory.report.summary import Summary
@@ -94,8 +94,9 @@ class SessionRuns:
                 self._runs[experiment_id] = self._open(open_store(self.where), experiment_id)
             except TrackingError as error:
                 self.problems.append(str(error))
-                self._runs[experiment_id] = None
-        run = self._runs[experiment_id]
+                if not isinstance(error, MockedError):  # else it is opened later
+                    self._runs[experiment_id] = None
+        run = self._runs.get(experiment_id)
         return run.run_id if run is not None else None
 
     def take_over(self, runs: Sequence[StoredRun]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pytest_armory.store.own_requests import own
+
 
 @contextmanager
 def linked_to_no_model() -> Iterator[None]:
@@ -25,13 +27,15 @@ def linked_to_no_model() -> Iterator[None]:
 
 def active_model() -> Any:
     """This thread's active model, as MLflow keeps it."""
-    return _variable().get()
+    with own():
+        return _variable().get()
 
 
 def set_active_model(context: Any) -> None:
     """Make it this thread's active model."""
     if active_model() is not context:
-        _variable().set(context)
+        with own():
+            _variable().set(context)
 
 
 def _variable() -> Any:

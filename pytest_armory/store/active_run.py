@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
 from pytest_armory.store import patches, tracing
@@ -59,7 +59,7 @@ class ActiveRun:
     model_before: Any
     own_around: State | None
     traces: tracing.TraceDestination
-    thread: int = field(default_factory=threading.get_ident)
+    thread: int = field(default_factory=get_ident)
     set_aside: list[Any] = field(default_factory=list)
     """Runs of other stores that were on the stack, while ours is in force."""
     again: list[tuple[int, Any]] = field(default_factory=list)
@@ -76,7 +76,7 @@ class ActiveRun:
 
     def is_innermost(self) -> bool:
         """Whether no run that code has opened itself stands above it, in its own thread."""
-        if self.thread != threading.get_ident():
+        if self.thread != get_ident():
             return True
         stack = current_stack()
         return not stack or _id(stack[-1]) == self.run_id
@@ -120,7 +120,7 @@ class ActiveRun:
         Our run goes below or above the runs of such code, if none of the test's own is in between;
         and the active model that it leaves is the session's.
         """
-        if wider == self.wider or self.thread != threading.get_ident():
+        if wider == self.wider or self.thread != get_ident():
             return
         stack = current_stack()
         if self.is_shown and all(map(self._is_of_wider_code, stack[stack.index(self.entry) + 1 :])):
@@ -177,7 +177,7 @@ class ActiveRun:
         stack[:] = [*self.set_aside, *(one for one in stack if _id(one) != self.run_id)]
         is_last = _active[-1] is self
         _active.remove(self)
-        if self.thread == threading.get_ident():
+        if self.thread == get_ident():
             set_active_model(self.model)
         if _active:
             is_in_force = in_force.uri() == self.uri
@@ -216,7 +216,7 @@ def activate(
     model = active_model()
     is_in_own = bool(_active) and in_force.uri() not in {one.uri for one in _active}
     own_around = in_force.state() if is_in_own else None
-    thread = threading.get_ident()
+    thread = get_ident()
     hidden = [one for one in _active if one.thread == thread and not one.is_shown]
     index = len(stack) + len(hidden)  # above those that come back with it
     traces = tracing.TraceDestination(uri, problems.append)
@@ -243,7 +243,7 @@ def restore() -> None:
     """
     if "mlflow" not in sys.modules or _active:
         return
-    stack = stack_of(threading.get_ident())
+    stack = stack_of(get_ident())
     origin, _ = _opened.get(_id(stack[-1]), ("", False)) if stack else ("", False)
     if origin != in_force.uri():
         in_force.put_users()
@@ -371,7 +371,7 @@ def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[Non
         chosen = given.arguments.get("experiment_id") is not None
         if not chosen and not in_force.has_chosen_experiment():
             given.arguments["experiment_id"] = active.entry.info.experiment_id
-    stack = stack_of(threading.get_ident())
+    stack = stack_of(get_ident())
     if not (stack and stack[-1] is active.entry):
         yield
     elif active.wider or given.arguments.get("parent_run_id") is not None:
@@ -386,7 +386,7 @@ def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[Non
 
 def _innermost() -> ActiveRun | None:
     """Our run that is active in this thread, or else in another."""
-    own = [one for one in _active if one.thread == threading.get_ident()]
+    own = [one for one in _active if one.thread == get_ident()]
     known = own or _active
     return known[-1] if known else None
 

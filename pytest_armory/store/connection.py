@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from os import getpid
 from time import monotonic
@@ -18,6 +18,7 @@ from pytest_armory.errors import (
 from pytest_armory.store._mlflow import import_mlflow, quietly
 from pytest_armory.store.circuit import Circuit, circuit_of
 from pytest_armory.store.database import (
+    check_database,
     ensure_database,
     explain_faults,
     import_database_store,
@@ -35,6 +36,9 @@ T = TypeVar("T")
 LOGIN = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 """The variables that MLflow's client reads for each request."""
 
+PROVIDED = "MLFLOW_TRACKING_AUTH"
+"""The variable that names what logs in instead, of which those are not."""
+
 RESTART = 2.0
 """Seconds that a server needs at least to be restarted."""
 
@@ -49,14 +53,19 @@ class Connection:
         self.artifact_circuit = circuit_of(f"{destination.display_uri} artifacts")
         self._warned_pids: set[int] = set()
         self._answered = monotonic()
-        self._login: Sequence[str] = ()
+        self._login: dict[str, int] = {}
         self.was_silent = False
         """Whether the server may have been restarted before it gave the last response."""
-        with translated("opening the store", self.where), quietly():
-            self.uri, self._client = _open_client(destination, self.circuit)
-            self._pid = getpid()
-            if destination.database:
-                self._client.get_experiment("0")  # MLflow opens a database at its first query
+        try:
+            with translated("opening the store", self.where), quietly():
+                self.uri, self._client = _open_client(destination, self.circuit)
+        except TrackingError as error:
+            if not destination.is_remote:
+                raise
+            if not self.circuit.is_open:
+                self.circuit.trip(str(error))
+            raise StoreUnreachableError(str(error)) from None
+        self._pid = getpid()
 
     @property
     def client(self) -> Any:
@@ -77,18 +86,23 @@ class Connection:
         raise TrackingError(text)
 
     def expect_login(self, is_expected: bool = True) -> None:
-        """Put requests off, or no longer, while a test has unset the variables of a login."""
-        self._login = [name for name in LOGIN if is_expected and name in os.environ]
+        """Put requests off, or no longer, while a test has changed the variables of a login."""
+        self._login = _login() if is_expected else {}
 
     def _check_mocks(self, doing: str) -> None:
         """Raise :class:`MockedError` while a test's mock would get a request, or none a login."""
         if not self.destination.is_server:
             return
         part = mocked_part()
-        unset = [name for name in self._login if name not in os.environ]
+        unset = [name for name, value in self._login.items() if value and name not in os.environ]
         if part or unset:
             reason = f"{part} is replaced" if part else f"{unset[0]} is unset meanwhile"
             raise MockedError(f"{doing} was put off at {self.where}: {reason}")
+
+    @property
+    def _has_other_login(self) -> bool:
+        """Whether a test has set another login; what is provided by a plugin is renewed."""
+        return bool(self._login) and self._login != _login() and PROVIDED not in os.environ
 
     def call(
         self, doing: str, work: Callable[[], T], size: int = 0, circuit: Circuit | None = None
@@ -102,6 +116,7 @@ class Connection:
         self._check_mocks(doing)
         circuit = circuit or self.circuit
         work = as_own(work)
+        is_other = self._has_other_login
         try:
             with translated(doing, self.where):
                 if not self.destination.is_remote:
@@ -110,7 +125,12 @@ class Connection:
                 result = circuit.call(again, size)
                 self.was_silent, self._answered = self.may_be_replaced, monotonic()
                 return result
+        except MockedError:
+            raise
         except StoreUnreachableError as error:
+            is_other = is_other or self._has_other_login
+            if isinstance(error, LoginRefusedError) and is_other:
+                raise MockedError(f"{error} (which a test has set)") from None
             if not circuit.is_open:
                 circuit.trip(str(error), for_good=isinstance(error, LoginRefusedError))
             raise
@@ -134,6 +154,11 @@ class Connection:
         return StoreUnreachableError(reason)
 
 
+def _login() -> dict[str, int]:
+    """The login in the environment, without its secrets; 0 for what is not set."""
+    return {name: hash(os.environ[name]) if name in os.environ else 0 for name in LOGIN}
+
+
 def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
     """The tracking URI of a destination, and MLflow's client for it."""
     database = destination.database
@@ -144,12 +169,19 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
     from mlflow import MlflowClient
 
     if database is None:
-        client = MlflowClient(str(destination.uri))
+        uri = str(destination.uri)
+        if destination.is_database:
+            import_database_store()
+            circuit.call(as_own(partial(check_database, uri)))
+        client = MlflowClient(uri)
         keep_apart()
         remember_originals()
-        return str(destination.uri), client
+        return uri, client
     uri = destination.uri or sqlite_uri(database)
     import_database_store()
     explain_faults(database)
     tune(database, circuit)
-    return uri, MlflowClient(uri)
+    client = MlflowClient(uri)
+    keep_apart()
+    client.get_experiment("0")  # MLflow opens a database at its first query
+    return uri, client

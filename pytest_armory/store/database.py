@@ -67,6 +67,17 @@ def _make_no_folder_here(module: ModuleType) -> None:
     vars(module)["mkdir"] = make
 
 
+def check_database(uri: str) -> None:
+    """Connect to a database across a network: MLflow would try again for three minutes."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
 def ensure_database(path: Path, artifacts: Path) -> None:
     """Create MLflow's database at ``path`` if it is missing; safe for many processes at once.
 

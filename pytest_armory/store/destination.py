@@ -60,10 +60,15 @@ class Destination:
         """Whether it is an HTTP server, which has a web page and may require a login."""
         return (self.uri or "").lower().startswith(("http://", "https://"))
 
+    @property
+    def is_database(self) -> bool:
+        """Whether it is a database across a network."""
+        return (self.uri or "").lower().startswith(("postgresql", "mysql", "mssql"))
+
 
 def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
     """The Armory home: ``ARMORY_HOME``, else ``~/.armory``."""
-    home = environ.get("ARMORY_HOME")
+    home = environ["ARMORY_HOME"] if "ARMORY_HOME" in environ else ""  # noqa: SIM401 - a mock
     try:
         return Path(home).expanduser().absolute() if home else Path.home() / ".armory"
     except RuntimeError:  # a container's user without a passwd entry and without HOME

@@ -6,6 +6,8 @@ import os
 from json import dumps
 from typing import Any
 
+from pytest_armory.environment import value_of
+
 VARIABLE = "ARMORY_ACTIVE_RUN"
 """JSON: ``uri``, ``experiment_id`` and ``tags`` of the evaluation that is running.
 
@@ -16,7 +18,7 @@ the user has set it: a child process in which it is the same takes the other.
 
 def exported() -> dict[str, Any]:
     """What is known of the evaluation that is running, if one is; anybody can set a variable."""
-    text = os.environ.get(VARIABLE)
+    text = value_of(VARIABLE)
     if not text:
         return {}
     from pytest_armory.records import fields

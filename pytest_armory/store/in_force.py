@@ -12,14 +12,13 @@ and the newest supported version against this.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from pytest_armory.environment import put
+from pytest_armory.environment import put, value_of
 from pytest_armory.store.exported import exported
 
 _URI = "MLFLOW_TRACKING_URI"
@@ -87,7 +86,7 @@ class InForce:
 
     def given(self) -> str | None:
         """``MLFLOW_TRACKING_URI`` as the user has given it, by whatever means ours got there."""
-        given = os.environ.get(_URI)
+        given = value_of(_URI)
         if self._is_ours and given == self._ours:
             given = self._users.environment
         return _read(self._outer, given) or None
@@ -96,7 +95,7 @@ class InForce:
         """What MLflow is to read as ``MLFLOW_TRACKING_URI``."""
         if getattr(self._users_default, "is_asked", False):
             return None
-        return _read(self._shown, os.environ.get(_URI))
+        return _read(self._shown, value_of(_URI))
 
     def instead_of(self) -> dict[str, str | None]:
         """For child processes: what ours stands in the place of, if it does."""
@@ -106,7 +105,7 @@ class InForce:
         """Put ``uri`` in force, in the place of what the user has set."""
         if not self._is_ours:
             self.put_users()
-            self._users = Settings(_variable(), os.environ.get(_URI))
+            self._users = Settings(_variable(), value_of(_URI))
         self._switch_experiment(uri)
         self._ours, self._is_ours = uri, True
         self._show(uri)
@@ -139,7 +138,7 @@ class InForce:
 
     def put_users(self) -> None:
         """Put back what the user had set, where what stands there is ours, now or after all."""
-        variable, environment = _variable(), os.environ.get(_URI)
+        variable, environment = _variable(), value_of(_URI)
         if self._is_ours:
             at = self._shown.instead_of if self._shown is not None else None
             self._changed = (variable != self._written, environment != at)
@@ -204,7 +203,7 @@ class InForce:
 
     def _show(self, uri: str | None) -> None:
         variable = None if _variable() is None else uri
-        self._write((variable, Shown(uri, os.environ.get(_URI))))
+        self._write((variable, Shown(uri, value_of(_URI))))
 
     def _write(self, state: State) -> None:
         _tracking()._tracking_uri, self._shown = state  # type: ignore[attr-defined] # MLflow's own
@@ -224,15 +223,15 @@ def _read(shown: Shown | None, given: str | None) -> str | None:
 
 def _settings(state: State) -> Settings:
     variable, shown = state
-    return Settings(variable, _read(shown, os.environ.get(_URI)))
+    return Settings(variable, _read(shown, value_of(_URI)))
 
 
 def _experiment_variables() -> tuple[str | None, ...]:
-    return tuple(os.environ.get(name) for name in (_EXPERIMENT_ID, "MLFLOW_EXPERIMENT_NAME"))
+    return tuple(value_of(name) for name in (_EXPERIMENT_ID, "MLFLOW_EXPERIMENT_NAME"))
 
 
 def _experiment() -> Chosen:
-    return vars(_fluent())["_active_experiment_id"], os.environ.get(_EXPERIMENT_ID)
+    return vars(_fluent())["_active_experiment_id"], value_of(_EXPERIMENT_ID)
 
 
 def _variable() -> str | None:

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store.tokens import Tokens, api_address, fixed, inherited
 from pytest_armory.values.origin import origin
@@ -58,8 +59,8 @@ def needed(uri: str, *, requested: bool = False) -> bool:
     :class:`ArmoryUsageError` for a user name without a password and the reverse, and for a
     ``MANTIK_API_URL`` that is no address.
     """
-    other = (os.environ.get("MLFLOW_TRACKING_AUTH") or PROVIDER) != PROVIDER
-    missing = [n for n in ("MANTIK_USERNAME", "MANTIK_PASSWORD") if not os.environ.get(n)]
+    other = (value_of("MLFLOW_TRACKING_AUTH") or PROVIDER) != PROVIDER
+    missing = [n for n in ("MANTIK_USERNAME", "MANTIK_PASSWORD") if not value_of(n)]
     if other or _is_users_token() or len(missing) == 2 or not re.match("https?://", uri.lower()):
         return False
     if not (requested or is_mantiks(uri) or _login_for(uri)):
@@ -77,12 +78,12 @@ def is_mantiks(uri: str) -> bool:
     host = urlsplit(uri).hostname or ""
     if host == DOMAIN or host.endswith(f".{DOMAIN}"):
         return True
-    return bool(os.environ.get("MANTIK_API_URL")) and origin(uri) == origin(api_address())
+    return bool(value_of("MANTIK_API_URL")) and origin(uri) == origin(api_address())
 
 
 def _is_users_token() -> bool:
-    logged_in = os.environ.get("MLFLOW_TRACKING_AUTH") == PROVIDER and INHERITED in os.environ
-    return bool(os.environ.get(TOKEN)) and not logged_in
+    logged_in = value_of("MLFLOW_TRACKING_AUTH") == PROVIDER and INHERITED in os.environ
+    return bool(value_of(TOKEN)) and not logged_in
 
 
 def tracking_uri(uri: str) -> str:
@@ -98,7 +99,7 @@ _current: tuple[str, Login] | None = None  # the tracking URI, and the login the
 
 
 def _in_force() -> tuple[str, Login] | None:
-    text = os.environ.get(INHERITED)
+    text = value_of(INHERITED)
     return _current or (_from_parent(text) if text else None)
 
 
@@ -113,7 +114,7 @@ def _from_parent(text: str) -> tuple[str, Login] | None:
 def _login_for(uri: str) -> Tokens | None:
     """The login of Mantik's user that is in force for the origin of `uri`, if there is one."""
     where, login = _in_force() or ("", None)
-    if not isinstance(login, Tokens) or login.user != os.environ.get("MANTIK_USERNAME"):
+    if not isinstance(login, Tokens) or login.user != value_of("MANTIK_USERNAME"):
         return None
     return login if origin(where) == origin(uri) else None
 
@@ -149,7 +150,7 @@ def _publish(uri: str, login: Login, token: str) -> None:
 def _restorer() -> Callable[[], None]:
     """What restores the login and its variables: a dictionary's secrets would be in tracebacks."""
     names = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_URI", TOKEN, INHERITED)
-    login, before = _current, {name: os.environ.get(name) for name in names}
+    login, before = _current, {name: value_of(name) for name in names}
 
     def restore() -> None:
         global _current
@@ -186,7 +187,7 @@ def init_tracking(uri: str | None = None) -> str:
     place. Calling it says that the server takes Mantik's tokens, whatever its address. Raises what
     :func:`logged_in` raises.
     """
-    return _start(uri or os.environ.get("MLFLOW_TRACKING_URI") or "local", requested=True)
+    return _start(uri or value_of("MLFLOW_TRACKING_URI") or "local", requested=True)
 
 
 class AuthProvider:
@@ -201,11 +202,11 @@ class AuthProvider:
 
     def get_auth(self) -> Callable[[Any], Any]:
         """The `auth` of one request. Raises :class:`TrackingError` without a login."""
-        if os.environ.get(INHERITED) == WITHHELD:
+        if value_of(INHERITED) == WITHHELD:
             return _without_credentials
         login = _in_force()
         if login is None:
-            unreadable = f" ({INHERITED} holds no login)" if os.environ.get(INHERITED) else ""
+            unreadable = f" ({INHERITED} holds no login)" if value_of(INHERITED) else ""
             raise TrackingError(
                 f"MLFLOW_TRACKING_AUTH is {PROVIDER!r}, but nobody is logged in{unreadable}; call "
                 "pytest_armory.init_tracking() first, or unset it"
@@ -230,7 +231,7 @@ class Bearer:
         if origin(request.url) == origin(self._uri):
             token = self._login.token()
             request.headers["Authorization"] = f"Bearer {token}"
-            if os.environ.get(TOKEN, token) != token and os.environ.get(TOKEN) in _published:
+            if value_of(TOKEN, token) != token and value_of(TOKEN) in _published:
                 _publish(self._uri, self._login, token)  # it was renewed
         elif request.headers.get("Authorization", "").removeprefix("Bearer ") in _published:
             del request.headers["Authorization"]

@@ -6,6 +6,7 @@ that wraps what it replaces, such as those that trace requests or set a timeout,
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partialmethod
 from typing import Any
@@ -32,6 +33,8 @@ def remember_originals() -> None:
 
 def mocked_part() -> str:
     """The name of what is replaced; empty if nothing is."""
+    if "get" in vars(os.environ):  # by which proxies, logins and limits are read
+        return "os.environ.get"
     for part, original in _originals.items():
         found = _found(part)
         if found is not original and not _is_wrapper(found):

@@ -1,9 +1,10 @@
-"""What keeps requests of our own apart from a test's: patched functions of ``json``, and its log.
+"""What keeps our calls of MLflow apart from a test's: functions that it has patched, and its log.
 
 MLflow's client and the libraries that it stands on look ``dumps`` and ``loads`` up in the module
-``json`` for each request. There that name now stands for an object that does the same, except
-during a request of ours: then it has the functions as they were before the first test. The requests
-of a test's own code use what it has patched, and its mocks see no call of ours.
+``json`` for each request, and ask ``time`` for the time and ``os`` for the process. There these
+names now stand for an object that does the same, except during a call of ours: then it has the
+functions as they were before the first test. The calls of a test's own code use what it has
+patched, and its mocks see none of ours.
 
 What libraries log of a request of ours, such as that it is tried again, is dropped: ``caplog`` of
 the test that runs meanwhile would have it, and may assert that nothing was logged.
@@ -13,42 +14,75 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any, TypeVar
+
+from pytest_armory.environment import value_of
 
 T = TypeVar("T")
 
-_USERS = {
-    "mlflow.utils.rest_utils": "json",
-    "mlflow.utils.proto_json_utils": "json",
-    "mlflow.store.tracking.rest_store": "json",
-    "google.protobuf.json_format": "json",
-    "requests.models": "complexjson",
-}
-"""The modules that requests to a server run through, and how each calls ``json``."""
+_USERS = (
+    ("mlflow.utils.rest_utils", "json", json),
+    ("mlflow.utils.proto_json_utils", "json", json),
+    ("mlflow.store.tracking.rest_store", "json", json),
+    ("google.protobuf.json_format", "json", json),
+    ("requests.models", "complexjson", json),
+    ("http.cookiejar", "time", time),
+    ("urllib3.util.timeout", "time", time),
+    ("mlflow.environment_variables", "os", os),
+    ("mlflow.store.db.utils", "os", os),
+    ("mlflow.utils.request_utils", "os", os),
+    ("mlflow.utils.thread_utils", "os", os),
+    ("mlflow.utils.thread_utils", "threading", threading),
+)
+"""The modules that calls of ours run through, how each calls a module, and that module."""
 
-_LOGGERS = ("urllib3.connectionpool", "urllib3.util.retry")
-"""The loggers of requests; MLflow's own has a handler of its own, which no test sees."""
+_LOGGERS = ("urllib3.connectionpool", "urllib3.util.retry", "mlflow.store.db.utils")
+"""The loggers of requests, and of queries: of one that fails MLflow logs a traceback."""
 
-_ORIGINAL = dict(vars(json))
+_ORIGINALS = {module: dict(vars(module)) for _, _, module in _USERS}
+
+
+class _Environment(Mapping[str, str]):
+    """What ``os.environ`` is to readers, whatever stands for its methods."""
+
+    def __getitem__(self, name: str) -> str:
+        return os.environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(os.environ)
+
+    def __len__(self) -> int:
+        return len(os.environ)
+
+
+_ORIGINALS[os].update(environ=_Environment(), getenv=value_of)
 _is_ours: ContextVar[bool] = ContextVar("armory_own_request", default=False)
 
 
-class _Json:
-    """What those modules have in place of ``json``; setting and deleting change ``json`` itself."""
+class _Module:
+    """What those modules have in place of another; setting and deleting change that one itself."""
+
+    def __init__(self, module: ModuleType) -> None:
+        vars(self).update(_module=module, _original=_ORIGINALS[module])
 
     def __getattr__(self, name: str) -> Any:
-        if _is_ours.get() and name in _ORIGINAL:
-            return _ORIGINAL[name]
-        return getattr(json, name)
+        if _is_ours.get() and name in self._original:
+            return self._original[name]
+        return getattr(self._module, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(json, name, value)
+        setattr(self._module, name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(json, name)
+        delattr(self._module, name)
 
 
 class _NotOurs(logging.Filter):
@@ -64,20 +98,27 @@ def keep_apart() -> None:
     """Have the modules of requests ask us; those that use another JSON library are left alone."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_NOT_OURS)
-    for module, name in _USERS.items():
-        names = vars(sys.modules.get(module, json))
-        if names.get(name) is json:
-            names[name] = _Json()
+    for user, name, module in _USERS:
+        names = vars(sys.modules[user]) if user in sys.modules else {}
+        if names.get(name) is module:
+            names[name] = _Module(module)
+
+
+@contextmanager
+def own() -> Iterator[None]:
+    """A call of our own, inside the context."""
+    token = _is_ours.set(True)
+    try:
+        yield
+    finally:
+        _is_ours.reset(token)
 
 
 def as_own(work: Callable[[], T]) -> Callable[[], T]:
-    """The same work as a request of our own, in whichever thread it is called."""
+    """The same work as a call of our own, in whichever thread it is called."""
 
     def own_work() -> T:
-        token = _is_ours.set(True)
-        try:
+        with own():
             return work()
-        finally:
-            _is_ours.reset(token)
 
     return own_work

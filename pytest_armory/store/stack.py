@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Collection
+from threading import get_ident
 from types import ModuleType
 from typing import Any
+
+from pytest_armory.store.own_requests import own
 
 _reads: dict[int, int] = {}
 
@@ -27,9 +29,10 @@ def last_ended() -> str | None:
 
 def current_stack() -> list[Any]:
     """This thread's stack, brought up to date; that we read it does not count."""
-    thread = threading.get_ident()
+    thread = get_ident()
     before = _reads.get(thread, 0)
-    stack: list[Any] = fluent_api()._active_run_stack.get()
+    with own():
+        stack: list[Any] = fluent_api()._active_run_stack.get()
     _reads[thread] = before
     return stack
 
@@ -37,22 +40,23 @@ def current_stack() -> list[Any]:
 def stack_of(thread: int) -> list[Any]:
     """The stack of any thread, as it is."""
     variable = fluent_api()._active_run_stack
-    if thread == threading.get_ident():
-        own: list[Any] = type(variable).get(variable)
-        return own
+    if thread == get_ident():
+        with own():
+            mine: list[Any] = type(variable).get(variable)
+        return mine
     every: dict[int, list[Any]] = type(variable).get_all_thread_values(variable)
     return every.get(thread, [])
 
 
 def note_read() -> None:
     """Note that code of this thread reads its stack, as each ``mlflow.log_*`` does."""
-    thread = threading.get_ident()
+    thread = get_ident()
     _reads[thread] = _reads.get(thread, 0) + 1
 
 
 def reads() -> int:
     """How often code of this thread has read its stack."""
-    return _reads.get(threading.get_ident(), 0)
+    return _reads.get(get_ident(), 0)
 
 
 def all_reads() -> int:

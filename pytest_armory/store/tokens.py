@@ -8,7 +8,6 @@ Nothing here raises from a frame whose arguments or variables have a secret: pyt
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from functools import partial
@@ -18,6 +17,7 @@ from time import time
 from typing import Any, NamedTuple
 
 from pytest_armory.budget import within
+from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.values import REDACTED, conceal, redact_text
 from pytest_armory.values.origin import origin
@@ -35,11 +35,11 @@ def api_address() -> str:
     problem = _problem_with_api()
     if problem:
         raise ArmoryUsageError(problem)
-    return os.environ.get("MANTIK_API_URL") or API
+    return value_of("MANTIK_API_URL") or API
 
 
 def _problem_with_api() -> str:
-    given = os.environ.get("MANTIK_API_URL") or API
+    given = value_of("MANTIK_API_URL") or API
     try:
         scheme, host, _ = origin(given)
     except ValueError:  # whose text may hold a part of a password
@@ -83,7 +83,7 @@ class Tokens:
 
         Raises :class:`ArmoryUsageError`.
         """
-        user, password = (os.environ.get(f"MANTIK_{n}", "") for n in ("USERNAME", "PASSWORD"))
+        user, password = (value_of(f"MANTIK_{n}", "") for n in ("USERNAME", "PASSWORD"))
         return cls(api_address(), user, password)
 
     def __repr__(self) -> str:
@@ -145,14 +145,14 @@ class Tokens:
 
         refresh = self._grant.refresh if self._grant else ""
         secrets = {"refresh": {"refresh_token": refresh}, "create": {"password": self._password}}
-        insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+        insecure = value_of("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
         return requests.post(
             f"{self.api}/mantik/tokens/{action}",
             json={"username": self.user, **secrets[action]},
             timeout=TIMEOUT,
             allow_redirects=False,  # no other server is to receive the password
             auth=lambda request: request,  # otherwise ~/.netrc's login for that host is used
-            verify=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
+            verify=value_of("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
         )
 
     def for_children(self, uri: str) -> str:
@@ -202,7 +202,7 @@ def inherited(text: str) -> tuple[str, Tokens] | None:
     if read is None:
         return None
     uri, api, user, grant = read
-    return uri, Tokens(api, user, os.environ.get("MANTIK_PASSWORD", ""), grant)
+    return uri, Tokens(api, user, value_of("MANTIK_PASSWORD", ""), grant)
 
 
 def _state(value: object) -> tuple[str, str, str, Grant]:

@@ -24,6 +24,7 @@ from weakref import WeakSet
 from filelock import FileLock, Timeout
 
 from pytest_armory.store.circuit import Circuit
+from pytest_armory.store.own_requests import own
 from pytest_armory.store.retrying import retried
 from pytest_armory.store.translation import as_tracking_error
 
@@ -237,7 +238,8 @@ def _users_destination() -> Any:
     """The experiment that the user sends traces to, if so."""
     provider = sys.modules.get("mlflow.tracing.provider")
     registry = getattr(provider, "_MLFLOW_TRACE_USER_DESTINATION", None)
-    destination = registry.get() if registry is not None else None
+    with own():
+        destination = registry.get() if registry is not None else None
     return destination if getattr(destination, "experiment_id", None) else None
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_armory.environment import value_of
 from pytest_armory.errors import (
     LoginRefusedError,
     StoreRefusedError,
     StoreUnreachableError,
     TrackingError,
 )
+from pytest_armory.store.own_requests import own
 from pytest_armory.values import conceal, redact_text, without_concealed
 
 
@@ -23,7 +24,7 @@ class GoneError(TrackingError):
 
 
 class MockedError(StoreUnreachableError):
-    """A request was put off: a test has replaced what it would go through, or unset the login."""
+    """A request was put off, for a test has replaced what it would go through, or the login."""
 
 
 class ArtifactError(TrackingError):
@@ -55,8 +56,8 @@ def translated(doing: str, where: str) -> Iterator[None]:
 def as_tracking_error(error: Exception) -> TrackingError:
     """The translation of an exception of MLflow's or its libraries, without secrets in its text."""
     kind, text = _kind_of(error)
-    redacted = redact_text(_without_credentials(" ".join(str(error).split())))[:500]
-    return kind(text or f"{type(error).__name__}: {redacted}")
+    said = text or f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return kind(redact_text(_without_credentials(said))[:500])
 
 
 def _without_credentials(text: str) -> str:
@@ -64,7 +65,9 @@ def _without_credentials(text: str) -> str:
     from mlflow.utils.credentials import read_mlflow_creds
 
     names = ("MLFLOW_TRACKING_TOKEN", "MANTIK_PASSWORD")
-    conceal(read_mlflow_creds().password or "", *(os.environ.get(name, "") for name in names))
+    with own():
+        password = read_mlflow_creds().password or ""
+    conceal(password, *(value_of(name, "") for name in names))
     return without_concealed(text)
 
 
@@ -85,21 +88,35 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         changed = "Changing param values is not allowed" in str(error)  # each text names its run
         return StoreRefusedError, "another value of it is stored already" if changed else ""
     cause = error.__cause__ or error.__context__
+    is_unsent = re.match(r"API request to \S+ failed with exception ", str(error)) is not None
+    if is_unsent and isinstance(cause, TrackingError):  # there is no login to send it with
+        return StoreUnreachableError, str(cause)
     status = _status(error) or _status(cause)
     if 400 <= status < 500 and status not in _SERVER_STATUSES:
         return TrackingError, ""
     if _status(error) >= 500:  # of an artifact storage
         return StoreUnreachableError, ""
+    if _status(error) in (401, 403):
+        return LoginRefusedError, ""
     if type(cause).__module__.startswith(("requests", "urllib3")):
         return StoreUnreachableError, _innermost_reason(cause)
-    is_answer = hasattr(error, "json")  # MLflow's own; the page of a proxy has none
-    if type(error).__name__ == "MlflowException" and not is_answer and code != "INTERNAL_ERROR":
+    answer = getattr(error, "json", None)
+    if answer is not None and "error_code" not in answer:  # a gateway's, whose status is lost
+        is_refusal = _REFUSAL.search(str(answer)) is not None
+        kind = LoginRefusedError if is_refusal else StoreUnreachableError
+        return kind, f"it is no MLflow server, or not well (it responded {answer})"
+    if is_unsent:
+        return MockedError, ""
+    if type(error).__name__ == "MlflowException" and answer is None and code != "INTERNAL_ERROR":
         return StoreUnreachableError, f"it is no MLflow server, or not well ({code})"
     return TrackingError, ""
 
 
 _PAGE = re.compile(r"API request to endpoint .*?(?:failed with error code (\d+)|was successful)")
 """The start of MLflow's text about a response that is not MLflow's."""
+
+_REFUSAL = re.compile("unauthori|forbidden|denied|authenticat", re.IGNORECASE)
+"""What the JSON of a gateway says that refuses a login: MLflow's exception has no status then."""
 
 _TOO_LARGE_STATUSES = (413, 414, 431)
 """Status codes of a proxy that are about the request itself."""
@@ -125,7 +142,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def _login_refused(code: str) -> str:
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    user = value_of("MLFLOW_TRACKING_USERNAME", "")
     who = f"the login of {user!r}" if user else "the login"
     return (
         f"{who} was refused ({code}); check MLFLOW_TRACKING_USERNAME and "

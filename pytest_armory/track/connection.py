@@ -37,10 +37,13 @@ class RunConnection:
         fallback: LocalFallback | None = None,
         *,
         is_waiting: bool = False,
+        is_put_off: bool = False,
     ) -> None:
         self.location = location
         self.is_waiting = is_waiting
         """Whether the run is recorded locally, until `pytest-armory sync` uploads it."""
+        self.is_put_off = is_put_off
+        """Whether that is because of what a test has done, while the server may be well."""
         self.experiment = ""
         """The experiment's name at a server and in the local database; empty if not known."""
         self.tags: dict[str, str] = {}
@@ -61,7 +64,8 @@ class RunConnection:
         self._fallback = fallback
         self._first: Location | None = None
         self._pending: set[object] = set()
-        self._failed: list[tuple[str, Work]] = []
+        self.failed: list[tuple[str, Work]] = []
+        """The requests that are to be tried again, each with the problem that it had."""
         self._waiting_files: set[str] = set()
 
     @property
@@ -72,14 +76,14 @@ class RunConnection:
     @property
     def is_pending(self) -> bool:
         """Whether something is still sent in the background, or is to be tried again."""
-        return bool(self._pending or self._failed)
+        return bool(self._pending or self.failed)
 
     def try_again(self) -> None:
         """Do once more what failed, but for what the store has refused: that problem may be gone.
 
         A test may have patched what requests need, until its fixtures were torn down.
         """
-        failed, self._failed = self._failed, []
+        failed, self.failed = self.failed, []
         for problem, work in failed:
             self.do(work)
             self.problems.remove(problem)  # after, for Ctrl-C may come meanwhile
@@ -179,7 +183,7 @@ class RunConnection:
         elif isinstance(error, MockedError) or not isinstance(error, StoreUnreachableError):
             self._report(error)
             if not isinstance(error, StoreRefusedError):
-                self._failed.append((str(error), work))
+                self.failed.append((str(error), work))
             return
         else:
             goes_on = self.location is not location or self._fall_back(error)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError, TrackingError, TrackingWarning
 from pytest_armory.store import destination
 from pytest_armory.store.in_force import in_force
@@ -154,7 +154,7 @@ def _destination(uri: str | Path | None, outer: EvaluationRun | None) -> destina
 
 def _test_file() -> str:
     """The file of the test that runs in this process, where the program is pytest; else empty."""
-    current = os.environ.get("PYTEST_CURRENT_TEST", "") if "pytest" in sys.modules else ""
+    current = value_of("PYTEST_CURRENT_TEST", "") if "pytest" in sys.modules else ""
     return current.partition("::")[0]
 
 
@@ -162,7 +162,7 @@ def _script_tags(outer: EvaluationRun | None) -> dict[str, str]:
     from pytest_armory import __version__, provenance
 
     location = outer.connection.location if outer is not None else None
-    parent = location.run_id if location is not None else os.environ.get("MLFLOW_RUN_ID")
+    parent = location.run_id if location is not None else value_of("MLFLOW_RUN_ID")
     return {
         "armory.kind": "evaluation",
         "armory.version": __version__,

@@ -22,6 +22,7 @@ class LoggedMetrics:
         self._steps: dict[str, int] = {}
         self._infinite: set[str] = set()
         self._names: dict[str, str] = {}
+        self._left_out: set[str] = set()
         self._evaluations: dict[str, list[str]] = {}
 
     def measured_by(self, metric: str) -> list[str]:
@@ -40,12 +41,17 @@ class LoggedMetrics:
         return taken
 
     def key_of(self, name: str) -> str:
-        """The name in MLflow of a metric by the name that it was logged, or is asked for, with."""
-        return next((key for key, given in self._names.items() if given == name), legal_key(name))
+        """The name in MLflow of a metric by the name that it was logged, or is asked for, with.
+
+        That of one which was left out for another's name is no metric's: none was logged.
+        """
+        known = (key for key, given in self._names.items() if given == name)
+        return next(known, f"{name} (left out)" if name in self._left_out else legal_key(name))
 
     def refused(self, names: Mapping[str, str]) -> dict[str, str]:
         """Of metrics by their legal names, with those given: which are another's, and why."""
         firsts = {legal: self._names.setdefault(legal, given) for legal, given in names.items()}
+        self._left_out.update(given for legal, given in names.items() if firsts[legal] != given)
         return {
             legal: one_name(legal, firsts[legal], given)
             for legal, given in names.items()

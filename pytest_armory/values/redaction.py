@@ -31,14 +31,15 @@ _SECRET_TOKENS = _words(  # "… tokens"; other tokens in the plural are counted
     "access api auth bearer oauth personal refresh secret session"
 )
 _TEXT_TOKENS = _words(  # "… token" of a language model or a price
-    "additional adversarial answer assistant audio begin blank boa bod boe boi bos boundary"
-    " class cls col column decoder delimiter document dummy end endoftext eoa eod eoe eoi eom"
-    " eos eot extra fill fim first gist global header human image img input instruction label"
-    " language last mask masked memory message middle negative new newline next no notimestamps"
-    " output pad padding patch per positive prefix prev previous prompt query reasoning register"
-    " response role row sentence sep separator sequence single soft sot space special speech"
-    " start stop suffix system target task text think thinking timestamp timestamps token tool"
-    " transcribe translate trigger turn unk unknown utterance video vision whitespace word yes …"
+    "additional adversarial answer assistant audio begin blank boa bod boe boi bos boundary break"
+    " class cls col column ctc decoder delay delimiter document dummy duration empty end endoftext"
+    " eoa eod eoe eoi eom eos eot extra fill fim first gist global group header human image img"
+    " infer input instruction label language last line mask masked memory message middle negative"
+    " new newline next no notimestamps output pad padding patch per placeholder positive prefix"
+    " prev previous prompt query question reasoning register response role row sentence sep"
+    " separator sequence single soft sot space special speech start stop suffix system target task"
+    " text think thinking tile timestamp timestamps token tool transcribe translate trigger turn"
+    " unk unknown utterance video vision whitespace word yes …"
 )
 _COUNTS = _words("max min n num total")
 

@@ -644,17 +644,23 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
             with pytest.warns(match="'a~b' would be the metric"):
                 track_metrics({"a~b": [0.1, 0.2]})
             assert evaluation_run.metrics == {"a_b": 0.9}
+        @pytest.mark.filterwarnings("ignore:the result")
+        @pytest.mark.evaluation(at_least={"a#b": 0.5})
+        def test_left_out():
+            track_metrics({"a*b": 0.9})
+            track_metrics({"a#b": 0.1})
     """)
     result = evals.run(track=track)
-    result.assert_outcomes(passed=1, failed=2)
+    result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines([
         "FAILED *test_hat* - *1 gate missed: pass_hat_8 *", "FAILED *test_one_mapping* a_b-2 *",
+        "FAILED *test_left_out* - *: a#b (left out) was *",
     ])  # fmt: skip
     if track:
         metrics = evals.run_of("test_hat").data.metrics
         assert (metrics["pass_at_8"], metrics["pass_hat_8"]) == (0.9, 0.1)
         assert evals.run_of("test_two_calls").data.metrics["a_b"] == 0.9
-        evals.check_invariant(result, attempts=3)
+        evals.check_invariant(result, attempts=4)
 
 
 @pytest.mark.parametrize(
@@ -663,6 +669,8 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
         ("at_least={'a*b': 0.5, 'a#b': 0.6}", "(at_least=…) names 'a*b' and 'a#b', and both are"),
         ("baseline={'a*b': '-1%', 'a_b': '-2%'}", "(baseline=…) names 'a*b' and 'a_b', and both"),
         ("at_least={'pass@8': 0.5}, at_most={'pass_at_8': 0.4}", "asks 'pass@8' to be at least"),
+        ("at_least={'a*b': 0.5}, at_most={'a#b': 0.6}", " names 'a*b' and 'a#b', and both are"),
+        ("at_most={'a*b': 0.5}, baseline={'a#b': '-1%'}", " names 'a*b' and 'a#b', and both are"),
     ],
 )
 def test_bounds_of_one_metric_are_refused(evals: Evals, marks: str, expected: str) -> None:

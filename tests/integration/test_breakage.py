@@ -82,6 +82,31 @@ BREAK = {
         def test_b(): json.dumps = json.loads = None
         def test_c(monkeypatch): monkeypatch.setattr(json, "dumps", mock.Mock())
     """,
+    "environment-that-is-a-mock": """
+        @pytest.fixture(scope="module", autouse=True)
+        def broken(request):
+            with mock.patch.object(os.environ, "get", side_effect=ValueError) as seen: yield seen
+        @pytest.mark.evaluation(at_least={"x": 0})
+        def test_a(broken, evaluation_run):
+            evaluation_run.log_text("text", "a.txt")
+            track_metrics({"x": 1})
+            evaluation_run.set_tags({"a": "b"})
+            assert not broken.called
+        @pytest.mark.evaluation(at_most={"x": 0})
+        def test_b(): pass
+        def test_c(broken): assert [call[0][0] for call in broken.call_args_list] == []
+    """,
+    "mocks-that-count": """
+        @pytest.fixture(params=["time.time", "os.getpid", "threading.get_ident", "os.utime",
+                                "os.open", "os.write", "time.monotonic", "os.environ.get"])
+        def seen(request):
+            with mock.patch(request.param) as seen: yield seen
+        def test_a(seen): assert not seen.called
+        @pytest.mark.evaluation(at_least={"x": 0})
+        def test_b(seen):
+            track_metrics({"x": 1})
+            assert not seen.called
+    """,
     "names-that-are-not-random": """
         @pytest.fixture(scope="module", autouse=True)
         def same():
@@ -113,7 +138,7 @@ def test_verdicts_stand(evals: Evals, source: str, way: tuple[str, ...]) -> None
     result = evals.run(*way, subprocess=True)
     attempts = sum(result.parseoutcomes().values())
     stored = len(evals.runs())
-    assert stored == attempts or "json." not in source
+    assert stored == attempts or not any(word in source for word in ("json.", "get", "seen"))
     assert "INTERNALERROR" not in result.stdout.str()
     evals.check_invariant(result, attempts, *way, lost=attempts - stored, subprocess=True)
     assert stored == attempts or f"not stored: {attempts - stored} eval" in result.stdout.str()

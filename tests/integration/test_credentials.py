@@ -57,7 +57,7 @@ def test_a_server_with_basic_auth(
 def test_an_environment_that_a_test_clears(
     evals: Evals, auth_server: str, monkeypatch: pytest.MonkeyPatch, way: Sequence[str]
 ) -> None:
-    """It has no login meanwhile: what is measured is written once the variables are back."""
+    """It has no login meanwhile, or a wrong one: what is measured is written once it is back."""
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN[0])
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN[1])
     evals.write("""
@@ -66,9 +66,12 @@ def test_an_environment_that_a_test_clears(
         from pytest_armory import track_metrics
         pytestmark = pytest.mark.evaluation(name="cleared")
         @pytest.mark.parametrize("name", ["all", "MLFLOW_TRACKING_PASSWORD"])
-        def test_a(name, evaluation_run):
+        @pytest.mark.parametrize("value", [None, "wrong"])
+        def test_a(name, value, evaluation_run):
+            if name == "all": name = "MLFLOW_TRACKING_TOKEN" if value else name
             with mock.patch.dict(os.environ, clear=name == "all"):
                 os.environ.pop(name, None)
+                if value: os.environ[name] = value
                 evaluation_run.log_text("a", "a.txt")
                 track_metrics({"x": 1})
         def test_b():
@@ -77,15 +80,15 @@ def test_an_environment_that_a_test_clears(
     """)
     args = (*way, "-o", "armory_budget=60")
     result = evals.run("--armory-tracking-uri", auth_server, *args)
-    result.assert_outcomes(passed=2, failed=1)
+    result.assert_outcomes(passed=4, failed=1)
     assert "warning" not in result.stdout.str()
     client = MlflowClient(auth_server)
     experiment = client.get_experiment_by_name("cleared")
     runs = [r for r in client.search_runs([experiment.experiment_id])
             if r.data.tags["armory.session"] in result.stdout.str()]  # fmt: skip
     mine = [run for run in runs if "armory.nodeid" in run.data.tags]
-    assert [run.data.metrics["x"] for run in mine] == [1] * 3
-    evals.check_invariant(result, 3, *args, there=runs)
+    assert [run.data.metrics["x"] for run in mine] == [1] * 5
+    evals.check_invariant(result, 5, *args, there=runs)
 
 
 def test_a_password_in_the_uri_is_taken_and_never_shown(evals: Evals, auth_server: str) -> None:
@@ -317,6 +320,30 @@ def test_a_database_whose_user_was_stripped(
     said = capsys.readouterr().err
     assert "postgresql://[redacted]@127.0.0.1:9/x needs is not stored with its runs" in said
     assert "give it whole, as in `pytest-armory sync --armory-tracking-uri URI`" in said
+
+
+def test_a_mantik_login_that_cannot_be_renewed(
+    evals: Evals, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluations after that wait, with the reason."""
+    evals.write("""
+        import pytest, time
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="not renewed")
+        def test_a(): time.sleep(3)
+        def test_b(): track_metrics({"x": 1})
+    """)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    with mantik_platform(mlflow_server, life=2) as platform:
+        platform.answer["refresh"] = 500
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
+        result = evals.run("--armory-tracking-uri", platform.url)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([
+        "waiting for *: 2 evaluations, recorded locally", "warning: * failed: HTTP 500; try later*",
+    ])  # fmt: skip
+    assert [run.data.metrics["x"] for run in evals.read() if run.info.run_name == "test_b"] == [1]
 
 
 def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:

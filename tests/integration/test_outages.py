@@ -96,6 +96,11 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         status(200, "{}", "application/json"),
         "it is no MLflow server, it answered with",
     ),
+    "401-of-a-gateway": (
+        status(401, '{"message": "Unauthorized"}', "application/json"),
+        "it is no MLflow server, or not well (it responded {'message': 'Unauthorized'})",
+    ),
+    "500-of-a-gateway": (status(500, '{"message": "oops"}', "application/json"), ""),
     "500": (status(500, "oops"), ""),
     "502": (status(502, "<html><h1>Bad gateway</h1>"), ""),
     "429": (status(429, "slow down", Retry_After="1"), ""),
@@ -116,7 +121,7 @@ def test_a_server_that_fails_from_the_start(
     assert f"bring them there with `pytest-armory sync --armory-tracking-uri {proxy.url}`" in text
     assert reported in text
     assert "<h1>" not in text
-    if fault in ("401", "403", "404", "405", "log-in-page"):
+    if fault in ("401", "401-of-a-gateway", "403", "404", "405", "log-in-page"):
         assert len(proxy.seen) == 1  # what cannot succeed is not tried again
     assert there(mlflow_server, name) == []
     local = attempts(evals.read())
@@ -754,3 +759,48 @@ def test_an_experiment_by_its_id_waits_for_that_one(
     found = client.search_runs([experiment_id])
     assert sorted(str(run.info.run_name).split()[-1] for run in found) == ["session", "test_a"]
     assert not any("armory.experiment_id" in run.data.tags for run in found)
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg2", "postgresql+no_such_driver"])
+def test_a_database_across_a_network_that_cannot_be_opened(
+    evals: Evals, name: str, driver: str, each_way: Sequence[str]
+) -> None:
+    """Nothing is tried for minutes, and all waits, whether it is down or has no driver here."""
+    pytest.importorskip("psycopg2")
+    uri = f"{driver}://ann:her-passw0rd@127.0.0.1:{free_port()}/x"
+    source = SOURCE.replace("import mlflow, pytest", "import pytest")
+    source = source.replace('mlflow.log_metric("own", i)', "pass")
+    started = time.monotonic()
+    result = run(evals, uri, name, *each_way, source=source)
+    assert time.monotonic() - started < 60
+    text = result.stdout.str() + result.stderr.str()
+    assert "3 evaluations: 2 passed, 1 failed, recorded locally for " in text
+    assert "waiting for postgresql+" in text
+    assert "her-passw0rd" not in text
+    assert "retried in" not in text
+    evals.check_accounted(3)
+    forget_outage()
+    assert commands.main(["sync", "--armory-tracking-uri", uri]) == 1
+
+
+def test_requests_that_fail_are_kept_of_a_few_attempts(
+    evals: Evals, proxy: Proxy, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a long session whose server refuses all would keep all its output in memory."""
+    body = '{"error_code": "INTERNAL_ERROR", "message": "disk full"}'
+    fault = outages.status(400, body, "application/json")
+    proxy.fault = lambda proxy, handler: "log-batch" in handler.path and fault(proxy, handler)
+    evals.write(f"""
+        import pytest
+        pytestmark = pytest.mark.evaluation(name="{name}")
+        @pytest.mark.parametrize("i", range(4))
+        def test_a(i): pass
+    """)
+    tried = []
+    for most in (1, 4):
+        monkeypatch.setattr("pytest_armory.plugin.attempts.MOST_FAILING", most)
+        result = evals.run("--armory-tracking-uri", proxy.url)
+        result.assert_outcomes(passed=4)
+        assert "disk full (test_a[0], test_a[1], test_a[2] and 1 more)" in result.stdout.str()
+        tried.append(proxy.count("log-batch") - sum(tried))
+    assert tried[1] - tried[0] == 3

@@ -403,3 +403,39 @@ def test_what_requests_need_is_a_mock_while_a_server_is_tracked_to(
     text = MlflowClient(mlflow_server).download_artifacts(later.info.run_id, "last.txt")
     assert Path(text).read_text() == "yes"
     evals.check_invariant(result, 10, *way, there=there, subprocess=True)
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_a_mock_of_a_wide_fixture_is_no_outage_for_later_tests(
+    evals: Evals, mlflow_server: str, name: str, way: tuple[str, ...]
+) -> None:
+    """What begins while it is there waits; what began before or begins later is at the server."""
+    mark = f"import pytest\npytestmark = pytest.mark.evaluation(name='{name}')\n"
+    track = "from pytest_armory import track_metrics\n"
+    later = "def test_later(): track_metrics({'x': 3})\ndef test_bad(): assert 0\n"
+    first = """
+from unittest import mock
+@pytest.fixture(scope="module", autouse=True)
+def wide():
+    with mock.patch("requests.Session.send") as seen: yield
+    seen.assert_not_called()
+def test_before(): track_metrics({"x": 1})
+def test_meanwhile(): track_metrics({"x": 2})
+"""
+    evals.write(mark + track + first, test_later=mark + track + later)
+    args = ("test_it.py", "test_later.py", *way)
+    result = evals.run("--armory-tracking-uri", mlflow_server, *args, subprocess=True)
+    result.assert_outcomes(passed=3, failed=1)
+    text = result.stdout.str()
+    assert f"waiting for {mlflow_server}: 1 evaluation, recorded locally" in text
+    assert "requests.Session.send is replaced (test_meanwhile)" in text
+    there = {str(run.info.run_name): run for run in runs_at(mlflow_server, name)}
+    assert there["test_before"].data.metrics["x"] == 1
+    assert there["test_later"].data.metrics["x"] == 3
+    assert "test_meanwhile" not in there
+    (session,) = (run for run in there.values() if run.data.tags["armory.kind"] == "session")
+    assert session.info.status == "FAILED"
+    evals.check_invariant(result, 4, *args, there=[*there.values()], subprocess=True)
+    assert commands.main(["sync", "--to", mlflow_server]) == 0
+    brought = runs_at(mlflow_server, name)
+    assert len([run for run in brought if "armory.nodeid" in run.data.tags]) == 4

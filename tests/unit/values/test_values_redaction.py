@@ -70,6 +70,13 @@ def test_a_tokenizers_token_is_known_by_its_look(value: str | list[str]) -> None
         assert redact_text(f"f(foo_token={value!r}, n=1)") == f"f(foo_token={value!r}, n=1)"
 
 
+def test_the_tokens_of_tokenizers_and_their_ids_are_none() -> None:
+    """Arguments of transformers' own, whatever their value."""
+    for name in ("tile_token", "coarse_infer_token", "semantic_infer_token", "image_break_token"):
+        assert not is_secret(name, "TILE")
+        assert not is_secret(name, 129_599)
+
+
 @pytest.mark.parametrize(
     "value",
     [
