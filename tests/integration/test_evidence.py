@@ -256,6 +256,8 @@ def test_the_first_job_decides_for_the_session(evals: Evals, worse: SetWorse) ->
     result.assert_outcomes(passed=1, deselected=1)
     text = "the session's first job decides: --armory-unclear 'pass', not 'fail'"
     result.stdout.fnmatch_lines([text])
+    gate = tolerance_of(evals, "test_small")
+    assert (gate["verdict"], gate["unclear"], gate["state"]) == ("unclear", "", "passed")
 
 
 def test_samples_that_cannot_be_read_are_not_judged(evals: Evals, worse: SetWorse) -> None:
