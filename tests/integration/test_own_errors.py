@@ -33,9 +33,13 @@ TESTS = """
 INTERRUPTED = TESTS + "    def test_d(): raise KeyboardInterrupt\n"
 BROKEN_OFF = "def pytest_runtest_logfinish(nodeid): raise ValueError('theirs')"
 
-WITH_WORKERS = {
-    "pytest_configure_node", "pytest_xdist_node_collection_finished", "pytest_testnodedown",
-}  # fmt: skip
+OPTIONS = {
+    "pytest_configure_node": ["-n1"],
+    "pytest_xdist_node_collection_finished": ["-n1"],
+    "pytest_testnodedown": ["-n1"],
+    "pytest_timeout_set_timer": ["--timeout=60"],
+}
+"""Without them a hook is not called."""
 
 # What shows the problems that no summary has shown cannot show its own.
 SHOW_THE_REST = {
@@ -116,13 +120,13 @@ def test_of_a_tracked_session(evals: Evals, hook: tuple[str, str, str]) -> None:
     evals.write(INTERRUPTED if name == "pytest_keyboard_interrupt" else TESTS)
     if name == "pytest_internalerror":
         evals.pytester.makeconftest(BROKEN_OFF)
-    check(evals, hook, *(["-n1"] if name in WITH_WORKERS else []), track=True)
+    check(evals, hook, *OPTIONS.get(name, []), track=True)
 
 
 @pytest.mark.parametrize("hook", UNTRACKED, ids="-".join)
 def test_of_an_untracked_session(evals: Evals, hook: tuple[str, str, str]) -> None:
     evals.write(TESTS)
-    check(evals, hook, *(["-n1"] if hook[1] in WITH_WORKERS else []), track=False)
+    check(evals, hook, *OPTIONS.get(hook[1], []), track=False)
 
 
 # In a process of its own only: the controller is this one. Nor by the environment, for this process
