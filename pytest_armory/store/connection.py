@@ -102,7 +102,9 @@ class Connection:
     @property
     def _has_other_login(self) -> bool:
         """Whether a test has set another login; what is provided by a plugin is renewed."""
-        return bool(self._login) and self._login != _login() and PROVIDED not in os.environ
+        if not (self.destination.is_remote and self._login):  # a local database has none
+            return False
+        return self._login != _login() and PROVIDED not in os.environ
 
     def call(
         self, doing: str, work: Callable[[], T], size: int = 0, circuit: Circuit | None = None
