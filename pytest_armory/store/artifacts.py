@@ -14,7 +14,11 @@ from urllib.request import url2pathname
 from pytest_armory.environment import changed
 from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.store.connection import Connection
+from pytest_armory.store.own_sessions import mocked_part
 from pytest_armory.store.translation import ArtifactError, MockedError, translated
+
+_HTTP = ("mlflow-artifacts", "http", "https")
+"""The schemes of artifacts that MLflow sends as it does any request."""
 
 _NO_PROGRESS_BAR = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 """MLflow draws one on stderr for each file."""
@@ -38,6 +42,7 @@ def store_files(
             file = _as_file(content, Path(folder, path.rpartition("/")[2]))
             work = partial(_store_file, repository, path, file)
             try:
+                _check_mocks(connection, artifact_uri)
                 size = file.stat().st_size
                 connection.call(doing, work, size, connection.artifact_circuit)
             except TrackingError as error:
@@ -53,6 +58,15 @@ def store_files(
     if waiting and connection.destination.is_remote:
         raise ArtifactError(text, waiting)
     raise TrackingError(text)
+
+
+def _check_mocks(connection: Connection, artifact_uri: str) -> None:
+    """Raise :class:`MockedError` while a test's mock would get what a cloud's library sends."""
+    is_cloud = urlsplit(artifact_uri).scheme not in (*_HTTP, "file", "")
+    part = mocked_part() if is_cloud and connection.destination.is_server else ""
+    if part:
+        where = connection.where
+        raise MockedError(f"storing artifacts was put off at {where}: {part} is replaced")
 
 
 def has_files(artifact_uri: str) -> bool:
@@ -120,7 +134,7 @@ class RunArtifacts:
 
     def __init__(self, connection: Connection, artifact_uri: str) -> None:
         self._connection = connection
-        self.is_http = urlsplit(artifact_uri).scheme in ("mlflow-artifacts", "http", "https")
+        self.is_http = urlsplit(artifact_uri).scheme in _HTTP
         self._repository = connection.call_without_budget(
             "storing artifacts", partial(_repository, connection, artifact_uri)
         )

@@ -26,8 +26,8 @@ from pytest_armory.store.database import (
     tune,
 )
 from pytest_armory.store.destination import Destination
-from pytest_armory.store.mocked import mocked_part, remember_originals
-from pytest_armory.store.own_requests import as_own, keep_apart
+from pytest_armory.store.own_requests import as_own, keep_apart, own
+from pytest_armory.store.own_sessions import use_own_sessions
 from pytest_armory.store.retrying import retried
 from pytest_armory.store.translation import MockedError, retries_exhausted, translated
 
@@ -57,7 +57,7 @@ class Connection:
         self.was_silent = False
         """Whether the server may have been restarted before it gave the last response."""
         try:
-            with translated("opening the store", self.where), quietly():
+            with translated("opening the store", self.where), quietly(), own():
                 self.uri, self._client = _open_client(destination, self.circuit)
         except TrackingError as error:
             if not destination.is_remote:
@@ -89,15 +89,13 @@ class Connection:
         """Put requests off, or no longer, while a test has changed the variables of a login."""
         self._login = _login() if is_expected else {}
 
-    def _check_mocks(self, doing: str) -> None:
-        """Raise :class:`MockedError` while a test's mock would get a request, or none a login."""
+    def _check_login(self, doing: str) -> None:
+        """Raise :class:`MockedError` while a request would have no login, as a test unset it."""
         if not self.destination.is_server:
             return
-        part = mocked_part()
-        unset = [name for name, value in self._login.items() if value and name not in os.environ]
-        if part or unset:
-            reason = f"{part} is replaced" if part else f"{unset[0]} is unset meanwhile"
-            raise MockedError(f"{doing} was put off at {self.where}: {reason}")
+        for name, value in self._login.items():
+            if value and name not in os.environ:
+                raise MockedError(f"{doing} was put off at {self.where}: {name} is unset meanwhile")
 
     @property
     def _has_other_login(self) -> bool:
@@ -115,7 +113,7 @@ class Connection:
         Raises :class:`TrackingError`; what ``doing`` says is in its text.
         """
         self._check_process()
-        self._check_mocks(doing)
+        self._check_login(doing)
         circuit = circuit or self.circuit
         work = as_own(work)
         is_other = self._has_other_login
@@ -177,7 +175,7 @@ def _open_client(destination: Destination, circuit: Circuit) -> tuple[str, Any]:
             circuit.call(as_own(partial(check_database, uri)))
         client = MlflowClient(uri)
         keep_apart()
-        remember_originals()
+        use_own_sessions()
         return uri, client
     uri = destination.uri or sqlite_uri(database)
     import_database_store()

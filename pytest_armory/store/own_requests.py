@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -34,11 +34,14 @@ _USERS = (
     ("mlflow.store.tracking.rest_store", "json", json),
     ("google.protobuf.json_format", "json", json),
     ("requests.models", "complexjson", json),
+    ("requests.utils", "os", os),
+    ("requests.sessions", "os", os),
     ("http.cookiejar", "time", time),
     ("urllib3.util.timeout", "time", time),
     ("mlflow.environment_variables", "os", os),
     ("mlflow.store.db.utils", "os", os),
     ("mlflow.utils.request_utils", "os", os),
+    ("mlflow.utils.databricks_utils", "os", os),
     ("mlflow.utils.thread_utils", "os", os),
     ("mlflow.utils.thread_utils", "threading", threading),
 )
@@ -50,11 +53,17 @@ _LOGGERS = ("urllib3.connectionpool", "urllib3.util.retry", "mlflow.store.db.uti
 _ORIGINALS = {module: dict(vars(module)) for _, _, module in _USERS}
 
 
-class _Environment(Mapping[str, str]):
-    """What ``os.environ`` is to readers, whatever stands for its methods."""
+class _Environment(MutableMapping[str, str]):
+    """What ``os.environ`` is, whatever stands for its methods."""
 
     def __getitem__(self, name: str) -> str:
         return os.environ[name]
+
+    def __setitem__(self, name: str, value: str) -> None:
+        os.environ[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del os.environ[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(os.environ)
@@ -70,8 +79,8 @@ _is_ours: ContextVar[bool] = ContextVar("armory_own_request", default=False)
 class _Module:
     """What those modules have in place of another; setting and deleting change that one itself."""
 
-    def __init__(self, module: ModuleType) -> None:
-        vars(self).update(_module=module, _original=_ORIGINALS[module])
+    def __init__(self, module: ModuleType, original: Mapping[str, Any]) -> None:
+        vars(self).update(_module=module, _original=original)
 
     def __getattr__(self, name: str) -> Any:
         if _is_ours.get() and name in self._original:
@@ -101,7 +110,17 @@ def keep_apart() -> None:
     for user, name, module in _USERS:
         names = vars(sys.modules[user]) if user in sys.modules else {}
         if names.get(name) is module:
-            names[name] = _Module(module)
+            names[name] = _Module(module, _ORIGINALS[module])
+
+
+def stand_in(module: ModuleType) -> Any:
+    """What stands for the module: to calls of our own it is what it is now."""
+    return _Module(module, dict(vars(module)))
+
+
+def is_own() -> bool:
+    """Whether this is inside a call of our own."""
+    return _is_ours.get()
 
 
 @contextmanager

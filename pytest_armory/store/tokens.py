@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from functools import partial
 from json import dumps
 from math import inf
@@ -65,11 +66,20 @@ class Grant(NamedTuple):
         return REDACTED
 
 
+def _session_of_requests() -> Any:
+    import requests
+
+    return requests.Session()
+
+
 class Tokens:
     """A login at Mantik that renews itself; safe to share between threads.
 
     ``token`` requests a new token 60 s, or a tenth of its lifetime, before the old one expires.
     """
+
+    new_session: Callable[[], Any] = staticmethod(_session_of_requests)
+    """What makes the session of a request: a tracked session has one that no test replaces."""
 
     def __init__(self, api: str, user: str, password: str, grant: Grant | None = None) -> None:
         self.api, self.user = api.rstrip("/"), user
@@ -141,19 +151,19 @@ class Tokens:
         return failure
 
     def _post(self, action: str) -> Any:
-        import requests
-
         refresh = self._grant.refresh if self._grant else ""
         secrets = {"refresh": {"refresh_token": refresh}, "create": {"password": self._password}}
         insecure = value_of("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
-        return requests.post(
-            f"{self.api}/mantik/tokens/{action}",
-            json={"username": self.user, **secrets[action]},
-            timeout=TIMEOUT,
-            allow_redirects=False,  # no other server is to receive the password
-            auth=lambda request: request,  # otherwise ~/.netrc's login for that host is used
-            verify=value_of("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
-        )
+        with self.new_session() as session:
+            return session.request(
+                "POST",
+                f"{self.api}/mantik/tokens/{action}",
+                json={"username": self.user, **secrets[action]},
+                timeout=TIMEOUT,
+                allow_redirects=False,  # no other server is to receive the password
+                auth=lambda request: request,  # otherwise ~/.netrc's login for that host is used
+                verify=value_of("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
+            )
 
     def for_children(self, uri: str) -> str:
         """The state that child processes inherit; the password is in their environment anyway."""

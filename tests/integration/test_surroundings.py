@@ -340,27 +340,103 @@ def test_json_is_patched_while_a_server_is_tracked_to(
 def test_what_requests_need_is_a_mock_while_a_server_is_tracked_to(
     evals: Evals, mlflow_server: str, name: str, way: tuple[str, ...]
 ) -> None:
-    """It gets no request of ours; what is measured meanwhile is written once it is gone."""
+    """It gets no request of ours, and those of a test's own; all is stored at once."""
     evals.write(f"""
-        import functools, pytest, requests, time
+        import functools, os, pytest, requests
+        from mlflow import MlflowClient
         from unittest import mock
         from pytest_armory import track_metrics
         pytestmark = pytest.mark.evaluation(name="{name}", at_least={{"x": 0}})
-        @pytest.mark.parametrize("target", ["Session.request", "adapters.HTTPAdapter.send"])
-        def test_requests(target, evaluation_run):
-            with mock.patch(f"requests.{{target}}") as seen:
+        @pytest.mark.parametrize("target", [
+            "requests.Session.request", "requests.Session.send", "requests.Session.get_adapter",
+            "requests.adapters.HTTPAdapter.send", "urllib3.HTTPConnectionPool.urlopen",
+            "urllib3.HTTPConnectionPool.ConnectionCls"])
+        def test_requests(target, evaluation_run, tmp_path):
+            file = tmp_path / "file.txt"
+            file.write_text(target)
+            with mock.patch(target) as seen:
                 evaluation_run.log_table({{"a": [1]}}, "table.json")
+                evaluation_run.log_artifact(file)
                 track_metrics({{"x": 1}})
                 seen.assert_not_called()
-                seen("GET", "http://localhost")
-                seen.assert_called_once()
+                try: requests.get("{mlflow_server}", timeout=5)
+                except Exception: pass  # the mock's response is none
+                seen.assert_called()
+            file.unlink()
         @pytest.mark.parametrize("target", ["threading.Thread", "threading.Thread.start"])
         def test_threads(target):
             with mock.patch(target): track_metrics({{"x": 1}})
+        @pytest.mark.parametrize("name", ["adapters.HTTPAdapter.send", "Session"])
+        def test_a_fake_of_ones_own(name, monkeypatch):
+            seen = []
+            def fake(*args, **kwargs): seen.append(args)
+            monkeypatch.setattr(f"requests.{{name}}", fake)
+            track_metrics({{"x": 1}})
+            assert not seen
+        def test_client_of_ones_own(monkeypatch):
+            seen = mock.Mock(side_effect=ZeroDivisionError)
+            client = MlflowClient("{mlflow_server}")
+            client.get_experiment("0")
+            track_metrics({{"x": 1}})
+            monkeypatch.setattr("requests.Session.send", seen)
+            with pytest.raises(Exception, match="failed with exception"): client.get_experiment("0")
+            seen.assert_called_once()
+        def test_a_wrapper_for_all(monkeypatch, evaluation_run):
+            seen = mock.Mock()
+            send = requests.Session.send
+            @functools.wraps(send)
+            def traced(*args, **kwargs): return (seen(), send(*args, **kwargs))[1]
+            monkeypatch.setattr("requests.Session.send", traced)
+            wrapper = functools.partialmethod(requests.Session.request, timeout=60)
+            monkeypatch.setattr("requests.Session.request", wrapper)
+            track_metrics({{"x": 1}})
+            evaluation_run.log_metrics({{"traced": seen.call_count}})
+        def test_bad(): assert 0
+        @pytest.fixture(scope="module", params=["wide"])
+        def wide(request):
+            with mock.patch("requests.Session.send") as seen: yield
+            seen.assert_not_called()
+        def test_wide(wide): track_metrics({{"x": 1}})
+        @pytest.fixture(scope="module", params=["environment"])
+        def broken(request):
+            with mock.patch.object(os.environ, "get", side_effect=KeyError("patched")): yield
+        def test_broken(broken): track_metrics({{"x": 1}})
+        def test_after(): track_metrics({{"x": 1}})
+    """)
+    result = evals.run(*way, "--armory-tracking-uri", mlflow_server, subprocess=True)
+    result.assert_outcomes(passed=15, failed=1)
+    text = result.stdout.str()
+    assert "16 evaluations: 15 passed, 1 failed" in text
+    assert "waiting" not in text
+    assert "warning: " not in text
+    there = runs_at(mlflow_server, name)
+    mine = [run for run in there if "armory.nodeid" in run.data.tags]
+    assert [run.data.metrics.get("x") for run in mine].count(1) == 15
+    assert [value for run in mine if (value := run.data.metrics.get("traced"))] == [1]
+    files = [MlflowClient(mlflow_server).list_artifacts(run.info.run_id) for run in mine]
+    assert sum({"file.txt", "table.json"} <= {file.path for file in one} for one in files) == 6
+    evals.check_invariant(result, 16, *way, there=there, subprocess=True)
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_what_is_put_off_changes_nothing_that_was_written_later(
+    evals: Evals,
+    mlflow_server: str,
+    name: str,
+    way: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As while a test has cleared the environment, and with it the login; a file waits for sync."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "not-needed")
+    evals.write(f"""
+        import os, pytest, time
+        from unittest import mock
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(name="{name}", at_least={{"x": 0}})
         def test_a_later_value_stands(evaluation_run, tmp_path):
             file = tmp_path / "file.txt"
             file.write_text("as it was")
-            with mock.patch("requests.Session.request"):
+            with mock.patch.dict(os.environ, clear=True):
                 evaluation_run.set_tags({{"last": "no"}})
                 evaluation_run.log_metrics({{"last": 2, "x": 1}})
                 evaluation_run.log_metrics({{"last": 1}})
@@ -370,55 +446,45 @@ def test_what_requests_need_is_a_mock_while_a_server_is_tracked_to(
             file.unlink()
             evaluation_run.set_tags({{"last": "yes"}})
             evaluation_run.log_text("yes", "last.txt")
-        @pytest.mark.parametrize("name", ["adapters.HTTPAdapter.send", "Session"])
-        def test_a_fake_of_ones_own(name, monkeypatch):
-            seen = []
-            def fake(*args, **kwargs): seen.append(args)
-            monkeypatch.setattr(f"requests.{{name}}", fake)
-            track_metrics({{"x": 1}})
-            assert not seen
-        def test_a_timeout_for_all(monkeypatch):
-            wrapper = functools.partialmethod(requests.Session.request, timeout=60)
-            monkeypatch.setattr("requests.Session.request", wrapper)
-            track_metrics({{"x": 1}})
         def test_bad(): assert 0
-        @pytest.fixture(scope="module", params=["wide"])
-        def wide(request):
-            with mock.patch("requests.Session.send") as seen: yield
-            seen.assert_not_called()
-        def test_wide(wide): track_metrics({{"x": 1}})
     """)
     result = evals.run(*way, "--armory-tracking-uri", mlflow_server, subprocess=True)
-    result.assert_outcomes(passed=9, failed=1)
+    result.assert_outcomes(passed=1, failed=1)
     text = result.stdout.str()
-    assert "10 evaluations: 9 passed, 1 failed" in text
     assert "waiting" not in text
     assert "warning: writing" not in text
-    assert "requests.Session.request is replaced; not there: file.txt; recorded locally, `" in text
+    assert (
+        "MLFLOW_TRACKING_TOKEN is unset meanwhile; not there: file.txt; recorded locally, `" in text
+    )
     there = runs_at(mlflow_server, name)
-    mine = [run for run in there if "armory.nodeid" in run.data.tags]
-    assert [run.data.metrics.get("x") for run in mine].count(1) == 9
-    later = next(run for run in mine if run.info.run_name == "test_a_later_value_stands")
+    later = next(run for run in there if run.info.run_name == "test_a_later_value_stands")
     assert (later.data.tags["last"], later.data.metrics["last"]) == ("yes", 1)
     text = MlflowClient(mlflow_server).download_artifacts(later.info.run_id, "last.txt")
     assert Path(text).read_text() == "yes"
-    evals.check_invariant(result, 10, *way, there=there, subprocess=True)
+    evals.check_invariant(result, 2, *way, there=there, subprocess=True)
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
-def test_a_mock_of_a_wide_fixture_is_no_outage_for_later_tests(
-    evals: Evals, mlflow_server: str, name: str, way: tuple[str, ...]
+def test_what_a_wide_fixture_breaks_is_no_outage_for_later_tests(
+    evals: Evals,
+    mlflow_server: str,
+    name: str,
+    way: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What begins while it is there waits; what began before or begins later is at the server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "not-needed")
     mark = f"import pytest\npytestmark = pytest.mark.evaluation(name='{name}')\n"
     track = "from pytest_armory import track_metrics\n"
     later = "def test_later(): track_metrics({'x': 3})\ndef test_bad(): assert 0\n"
     first = """
+import os
 from unittest import mock
 @pytest.fixture(scope="module", autouse=True)
 def wide():
-    with mock.patch("requests.Session.send") as seen: yield
-    seen.assert_not_called()
+    with mock.patch.dict(os.environ):
+        del os.environ["MLFLOW_TRACKING_TOKEN"]
+        yield
 def test_before(): track_metrics({"x": 1})
 def test_meanwhile(): track_metrics({"x": 2})
 """
@@ -428,7 +494,7 @@ def test_meanwhile(): track_metrics({"x": 2})
     result.assert_outcomes(passed=3, failed=1)
     text = result.stdout.str()
     assert f"waiting for {mlflow_server}: 1 evaluation, recorded locally" in text
-    assert "requests.Session.send is replaced (test_meanwhile)" in text
+    assert "MLFLOW_TRACKING_TOKEN is unset meanwhile (test_meanwhile)" in text
     there = {str(run.info.run_name): run for run in runs_at(mlflow_server, name)}
     assert there["test_before"].data.metrics["x"] == 1
     assert there["test_later"].data.metrics["x"] == 3

@@ -1,0 +1,138 @@
+"""Sessions of ``requests`` for our calls, which go past what a test has put in its place.
+
+``unittest.mock``, ``responses``, ``requests-mock``, ``pook`` and ``vcrpy`` replace attributes of
+classes of ``requests`` and ``urllib3``, and take a request of ours for the test's own: count it,
+answer or record it. In a session of ours these attributes are what they were before the first
+test, or what wraps that, such as what traces requests or sets a timeout for all of them. MLflow
+keeps a session for all calls of a process alike; ours have others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache, lru_cache, partial, partialmethod, wraps
+from typing import Any
+
+from pytest_armory.store.own_requests import is_own, own, stand_in
+from pytest_armory.store.tokens import Tokens
+
+_Part = tuple[str, str, str]
+
+_SESSION = "requests", "Session", "request"
+_URLOPEN = "urllib3.connectionpool", "HTTPConnectionPool", "urlopen"
+_CONNECTION = "urllib3.connectionpool", "HTTPConnectionPool", "ConnectionCls"
+_BOUND: tuple[_Part, ...] = (
+    _SESSION,
+    ("requests", "Session", "send"),
+    ("requests", "Session", "get_adapter"),
+    ("requests.adapters", "HTTPAdapter", "send"),
+)
+"""Those of sessions and adapters, of which we have our own. Each part is a module, a class of it
+and an attribute of that."""
+
+_REQUESTS = "mlflow.utils.request_utils"
+"""The module of MLflow that makes sessions."""
+
+_originals: dict[_Part, tuple[Any, Any]] = {}
+"""By part: the class and its attribute."""
+
+
+def use_own_sessions() -> None:
+    """Have MLflow send our calls by sessions of ours; the first test has not begun."""
+    if _originals:
+        return
+    for part in (*_BOUND, _URLOPEN, _CONNECTION):
+        if _found(part) is not None:
+            _originals[part] = (_owner(part), _found(part))
+    names = vars(sys.modules[_REQUESTS])
+    names["requests"] = stand_in(names["requests"])
+    names["_cached_get_request_session"] = _apart(names["_cached_get_request_session"])
+    Tokens.new_session = staticmethod(_own_session)
+
+
+def _own_session() -> Any:
+    return _as_own(_originals[_SESSION][0]())
+
+
+def mocked_part() -> str:
+    """What of requests, or of the environment, a test has replaced; empty if nothing is.
+
+    For calls that other libraries send in their own ways, such as those of a cloud's storage.
+    """
+    if "get" in vars(os.environ):  # by which proxies, logins and limits are read
+        return "os.environ.get"
+    replaced = (part for part in _originals if _in_force(part) is not _found(part))
+    return ".".join(next(replaced, ()))
+
+
+def _owner(part: _Part) -> Any:
+    return getattr(sys.modules.get(part[0]), part[1], None)
+
+
+def _found(part: _Part) -> Any:
+    owner = _owner(part)
+    # Without binding it, which would make another object each time.
+    return vars(owner).get(part[2]) if isinstance(owner, type) else owner
+
+
+def _in_force(part: _Part) -> Any:
+    """What is there now if it says that it wraps a function, as no mock does; else the original."""
+    found = _found(part)
+    is_wrapper = hasattr(found, "__wrapped__") or isinstance(found, partialmethod)
+    return found if is_wrapper else _originals[part][1]
+
+
+def _apart(theirs: Any) -> Callable[..., Any]:
+    """MLflow's cache of sessions, with another one for our calls."""
+
+    @lru_cache(maxsize=64)
+    def ours(*args: Any, **options: Any) -> Any:
+        return _as_own(theirs.__wrapped__(*args, **options))
+
+    @wraps(theirs)
+    def session(*args: Any, **options: Any) -> Any:
+        return (ours if is_own() else theirs)(*args, **options)
+
+    return session
+
+
+def _as_own(session: Any) -> Any:
+    """The session, past what replaces attributes of its classes and those of what it stands on."""
+    for one in (session, *session.adapters.values()):
+        for part in _BOUND:
+            if part in _originals and isinstance(one, _originals[part][0]):
+                setattr(one, part[2], partial(_call, part, one))
+    for adapter in session.adapters.values():
+        _own_pools(adapter.poolmanager)
+        adapter.proxy_manager_for = partial(_own_proxies, adapter.proxy_manager_for)
+    return session
+
+
+def _call(part: _Part, instance: Any, /, *args: Any, **options: Any) -> Any:
+    with own():
+        return _in_force(part).__get__(instance, type(instance))(*args, **options)
+
+
+def _own_proxies(theirs: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+    return _own_pools(theirs(*args, **options))
+
+
+def _own_pools(manager: Any) -> Any:
+    kinds = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _own_pool(kinds[scheme]) for scheme in kinds}
+    return manager
+
+
+@cache
+def _own_pool(kind: type[Any]) -> type[Any]:
+    """A class of connection pools that opens what it did; with its own class that is unchanged."""
+    if kind.__module__ == __name__:
+        return kind
+
+    def urlopen(self: Any, *args: Any, **options: Any) -> Any:
+        return _call(_URLOPEN, self, *args, **options)
+
+    own = {"urlopen": urlopen, "ConnectionCls": kind.ConnectionCls, "__module__": __name__}
+    return type(kind.__name__, (kind,), own)

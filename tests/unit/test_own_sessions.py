@@ -1,0 +1,105 @@
+"""Sessions of our own: a test's replacements get none of their requests, whenever they come."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import random
+from typing import Any
+from unittest import mock
+
+import pytest
+import requests
+from mlflow.utils import request_utils
+
+from pytest_armory.store import own_sessions
+from pytest_armory.store.own_requests import keep_apart, own
+from pytest_armory.store.tokens import Tokens
+
+PARTS = [".".join(part) for part in (*own_sessions._BOUND, own_sessions._URLOPEN)]
+PARTS += ["urllib3.connectionpool.HTTPConnectionPool.ConnectionCls", "os.environ.get"]
+
+
+class _Answers(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Be silent."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as running:
+        threading.Thread(target=running.serve_forever).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _in_use() -> None:
+    keep_apart()
+    own_sessions.use_own_sessions()
+
+
+def session_of_mlflow(backoff: float = 1) -> Any:
+    return request_utils._get_request_session(0, backoff, 0, (503,), True, True)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("way", ["direct", "proxy"])
+def test_what_is_replaced_gets_no_request_of_ours(part: str, way: str, server: str) -> None:
+    """Nor where the call had begun before, through a proxy, or with a session made meanwhile."""
+    proxies = {"http": server} if way == "proxy" else None
+    with own():
+        before = session_of_mlflow()
+        with mock.patch(part, side_effect=ZeroDivisionError) as seen:
+            made = (Tokens.new_session(), session_of_mlflow(random()))
+            for session in (before, *made):
+                assert session.request("GET", server, proxies=proxies).status_code == 200
+        seen.assert_not_called()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_replaced_gets_those_of_others(part: str, server: str) -> None:
+    """Those of a user's own client, whose session is another one."""
+    with own():
+        ours = session_of_mlflow()
+    theirs = session_of_mlflow()
+    assert theirs is session_of_mlflow() is not ours
+    with mock.patch(part, side_effect=ZeroDivisionError) as seen:
+        with pytest.raises(ZeroDivisionError):
+            theirs.request("GET", server)
+        seen.assert_called()
+
+
+@pytest.mark.parametrize("part", PARTS[:-2])
+def test_what_wraps_a_part_gets_all(part: str, server: str) -> None:
+    """As what traces requests does, and what sets a timeout for all of them."""
+    _, name, attribute = part.rsplit(".", 2)
+    module = requests if name in ("Session", "HTTPAdapter") else requests.packages.urllib3  # type: ignore[attr-defined] # set by requests
+    owner = getattr(requests.adapters if name == "HTTPAdapter" else module, name)
+    original = getattr(owner, attribute)
+    seen = mock.Mock()
+
+    @functools.wraps(original)
+    def traced(*args: Any, **options: Any) -> Any:
+        seen()
+        return original(*args, **options)
+
+    with mock.patch.object(owner, attribute, traced), own():
+        assert own_sessions.mocked_part() == ""
+        assert session_of_mlflow().request("GET", server).status_code == 200
+    seen.assert_called_once()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_replaced_is_named(part: str) -> None:
+    """For calls that others send."""
+    assert own_sessions.mocked_part() == ""
+    with mock.patch(part):
+        assert own_sessions.mocked_part() == part
