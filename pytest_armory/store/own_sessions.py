@@ -20,11 +20,10 @@ from pytest_armory.store.tokens import Tokens
 
 _Part = tuple[str, str, str]
 
-_SESSION = "requests", "Session", "request"
 _URLOPEN = "urllib3.connectionpool", "HTTPConnectionPool", "urlopen"
 _CONNECTION = "urllib3.connectionpool", "HTTPConnectionPool", "ConnectionCls"
 _BOUND: tuple[_Part, ...] = (
-    _SESSION,
+    ("requests", "Session", "request"),
     ("requests", "Session", "send"),
     ("requests", "Session", "get_adapter"),
     ("requests.adapters", "HTTPAdapter", "send"),
@@ -34,6 +33,9 @@ and an attribute of that."""
 
 _REQUESTS = "mlflow.utils.request_utils"
 """The module of MLflow that makes sessions."""
+
+_CACHE = "_cached_get_request_session"
+"""Its function that keeps them."""
 
 _originals: dict[_Part, tuple[Any, Any]] = {}
 """By part: the class and its attribute."""
@@ -48,12 +50,14 @@ def use_own_sessions() -> None:
             _originals[part] = (_owner(part), _found(part))
     names = vars(sys.modules[_REQUESTS])
     names["requests"] = stand_in(names["requests"])
-    names["_cached_get_request_session"] = _apart(names["_cached_get_request_session"])
+    if _CACHE in names:  # else a version of MLflow to come has it elsewhere
+        names[_CACHE] = _apart(names[_CACHE])
     Tokens.new_session = staticmethod(_own_session)
 
 
 def _own_session() -> Any:
-    return _as_own(_originals[_SESSION][0]())
+    with own():
+        return _as_own(sys.modules[_REQUESTS].requests.Session())
 
 
 def mocked_part() -> str:
