@@ -21,7 +21,10 @@ from pytest_armory.store.tokens import Tokens
 _Part = tuple[str, str, str]
 
 _URLOPEN = "urllib3.connectionpool", "HTTPConnectionPool", "urlopen"
-_CONNECTION = "urllib3.connectionpool", "HTTPConnectionPool", "ConnectionCls"
+_CONNECTIONS = tuple(
+    ("urllib3.connectionpool", name, "ConnectionCls")
+    for name in ("HTTPConnectionPool", "HTTPSConnectionPool")
+)
 _BOUND: tuple[_Part, ...] = (
     ("requests", "Session", "request"),
     ("requests", "Session", "send"),
@@ -45,7 +48,7 @@ def use_own_sessions() -> None:
     """Have MLflow send our calls by sessions of ours; the first test has not begun."""
     if _originals:
         return
-    for part in (*_BOUND, _URLOPEN, _CONNECTION):
+    for part in (*_BOUND, _URLOPEN, *_CONNECTIONS):
         if _found(part) is not None:
             _originals[part] = (_owner(part), _found(part))
     names = vars(sys.modules[_REQUESTS])
@@ -138,5 +141,7 @@ def _own_pool(kind: type[Any]) -> type[Any]:
     def urlopen(self: Any, *args: Any, **options: Any) -> Any:
         return _call(_URLOPEN, self, *args, **options)
 
-    own = {"urlopen": urlopen, "ConnectionCls": kind.ConnectionCls, "__module__": __name__}
+    part = (kind.__module__, kind.__name__, "ConnectionCls")
+    _, connection = _originals.get(part, (kind, kind.ConnectionCls))
+    own = {"urlopen": urlopen, "ConnectionCls": connection, "__module__": __name__}
     return type(kind.__name__, (kind,), own)

@@ -19,7 +19,7 @@ from pytest_armory.store.own_requests import keep_apart, own
 from pytest_armory.store.tokens import Tokens
 
 PARTS = [".".join(part) for part in (*own_sessions._BOUND, own_sessions._URLOPEN)]
-PARTS += ["urllib3.connectionpool.HTTPConnectionPool.ConnectionCls", "os.environ.get"]
+PARTS += [".".join(own_sessions._CONNECTIONS[0]), "os.environ.get"]
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -95,6 +95,16 @@ def test_what_wraps_a_part_gets_all(part: str, server: str) -> None:
         assert own_sessions.mocked_part() == ""
         assert session_of_mlflow().request("GET", server).status_code == 200
     seen.assert_called_once()
+
+
+def test_what_is_replaced_makes_no_connection_of_ours() -> None:
+    """Nor one with TLS, whose class of connections is another."""
+    part = ".".join(own_sessions._CONNECTIONS[1])
+    own_sessions._own_pool.cache_clear()
+    with own(), mock.patch(part) as seen, Tokens.new_session() as session:
+        with pytest.raises(requests.ConnectionError):
+            session.request("GET", "https://127.0.0.1:1")
+        seen.assert_not_called()
 
 
 @pytest.mark.parametrize("part", PARTS)
