@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from sys import intern
 
 from pytest_armory.values import clip_name, redact_text, short_hash
 
@@ -15,4 +16,5 @@ def display_id(nodeid: str) -> str:
     """A node id without what looks like a secret; a hash keeps redacted ids distinct."""
     cut = clip_name(nodeid, _LIMIT)
     redacted = redact_text(cut)
-    return cut if redacted == cut else f"{redacted} {short_hash(nodeid)}"
+    # Interned, for the session's records have the same one.
+    return intern(str(cut if redacted == cut else f"{redacted} {short_hash(nodeid)}"))

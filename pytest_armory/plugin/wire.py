@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from json import dumps, loads
+from sys import intern
 
 import pytest
 
@@ -40,9 +41,20 @@ def attach_plan(report: pytest.TestReport, plan: Plan) -> None:
 
 
 def detach(report: pytest.TestReport) -> tuple[Plan | None, EvaluationRecord | None]:
-    """Take plan and record off a report, for pytest keeps every report until the end."""
+    """Take plan and record off a report, for pytest keeps every report until the end.
+
+    It keeps the properties too, whose names are one object for all reports from here on.
+    """
     plan, record = (vars(report).pop(name, None) for name in (_PLAN, _RECORD))
+    if record:
+        report.user_properties = [_with_shared_name(one) for one in report.user_properties]
     return plan_from_wire(plan) if plan else None, from_wire(record) if record else None
+
+
+def _with_shared_name(given: tuple[str, object]) -> tuple[str, object]:
+    """A property of a report; one that is not as pytest has it is left as it is."""
+    is_named = type(given) is tuple and len(given) == 2 and type(given[0]) is str
+    return (intern(given[0]), given[1]) if is_named else given
 
 
 def plan_to_wire(plan: Plan) -> str:
@@ -53,8 +65,10 @@ def plan_to_wire(plan: Plan) -> str:
 def plan_from_wire(text: str) -> Plan:
     """The inverse of :func:`plan_to_wire`."""
     members = loads(text)
-    note = members["note"]
-    return Plan(**{**members, "note": ShardNote(**note) if note else None})
+    note = ShardNote(**members["note"]) if members["note"] else None
+    # The records of these evaluations have the same strings.
+    evaluations = [intern(nodeid) for nodeid in members["evaluations"]]
+    return Plan(**{**members, "evaluations": evaluations, "note": note})
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pytest_armory.records.evaluation import (
     Outcome,
     Verdict,
     count_outcomes,
+    is_one_of_each_test,
     name_by_id,
 )
 from pytest_armory.records.job_end import JobEnd
@@ -23,6 +24,7 @@ __all__ = [
     "Verdict",
     "count_outcomes",
     "from_wire",
+    "is_one_of_each_test",
     "name_by_id",
     "to_wire",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -77,7 +77,7 @@ class Verdict:
     flips: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a session keeps those of thousands of tests
 class EvaluationRecord:
     """One attempt at one evaluation.
 
@@ -121,6 +121,11 @@ class EvaluationRecord:
     def key(self) -> tuple[str, int, str]:
         """The identity of the attempt within its session."""
         return (self.nodeid, self.attempt, self.worker)
+
+
+def is_one_of_each_test(records: Sequence[EvaluationRecord]) -> bool:
+    """Whether no test has more than one of these attempts, as in most sessions."""
+    return len({record.nodeid for record in records}) == len(records)
 
 
 def count_outcomes(records: Iterable[EvaluationRecord]) -> dict[str, int]:

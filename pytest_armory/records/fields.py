@@ -55,6 +55,11 @@ def string(value: object) -> str:
     raise UnreadableError("is not a string")
 
 
+def shared_string(value: object) -> str:
+    """A string that many records have, or other parts of their session: one object for all."""
+    return intern(string(value))
+
+
 def boolean(value: object) -> bool:
     """True or false."""
     if isinstance(value, bool):

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from json import dumps
 
 from pytest_armory.records import fields
 from pytest_armory.records.evaluation import STATES, VERDICTS, EvaluationRecord, Outcome, Verdict
 
 
+_NAMES = tuple(field.name for field in dataclass_fields(EvaluationRecord))
+
+
 def to_wire(record: EvaluationRecord) -> str:
     """A record as one JSON string of ASCII characters; NaN and infinities keep their JSON names."""
-    members = {**vars(record), "verdicts": [asdict(verdict) for verdict in record.verdicts]}
+    members = {name: getattr(record, name) for name in _NAMES}
+    members["verdicts"] = [asdict(verdict) for verdict in record.verdicts]
     members["metrics"] = _floats(record.metrics)
     members["baseline"] = _floats(record.baseline)
     members["outcome"] = record.outcome.value if record.outcome else None
@@ -65,12 +70,12 @@ read_verdict = fields.instance_of(
 read_record = fields.instance_of(
     EvaluationRecord,
     {
-        "nodeid": fields.string,
+        "nodeid": fields.shared_string,
         "attempt": fields.count,
-        "worker": fields.string,
+        "worker": fields.shared_string,
         "run_id": fields.optional(fields.string),
-        "experiment_id": fields.optional(fields.string),
-        "parent_id": fields.optional(fields.string),
+        "experiment_id": fields.optional(fields.shared_string),
+        "parent_id": fields.optional(fields.shared_string),
         "url": fields.optional(fields.string),
         "waiting": fields.boolean,
         "unreachable": fields.boolean,
@@ -84,7 +89,7 @@ read_record = fields.instance_of(
         "verdicts": fields.list_of(read_verdict),
         "digests": fields.mapping_of(fields.string),
         "changed": fields.list_of(fields.string),
-        "experiment": fields.string,
+        "experiment": fields.shared_string,
         "confirmed": fields.boolean,
         "copy_key": fields.string,
     },

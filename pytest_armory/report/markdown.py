@@ -178,8 +178,10 @@ def _tables(
 
     ``used`` is how many characters of ``limit`` the rest of the summary has.
     """
-    bad = [record for record in records if missed_by(record) or not is_good(record)]
-    good = [record for record in records if not missed_by(record) and is_good(record)]
+    good: list[EvaluationRecord] = []
+    bad: list[EvaluationRecord] = []
+    for record in records:
+        (good if is_good(record) and not missed_by(record) else bad).append(record)
     on_several_workers = run_on_several_workers(records)
     shown = sorted(bad, key=lambda record: not missed_by(record)) or good[:ROWS]
     first = _table(shown, limit // 2, on_several_workers)

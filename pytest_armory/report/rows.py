@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, is_one_of_each_test
 from pytest_armory.report.text import number, printable
 
 ROWS = 40
@@ -47,8 +47,10 @@ def outcome_text(record: EvaluationRecord) -> str:
     return record.outcome.value if record.outcome else "unknown"
 
 
-def run_on_several_workers(records: Iterable[EvaluationRecord]) -> Set[str]:
+def run_on_several_workers(records: Sequence[EvaluationRecord]) -> Set[str]:
     """The node ids that several workers ran, as ``--dist=each`` makes them."""
+    if is_one_of_each_test(records):
+        return frozenset()
     workers: dict[str, set[str]] = {}
     for record in records:
         workers.setdefault(record.nodeid, set()).add(record.worker)

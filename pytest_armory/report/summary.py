@@ -7,7 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pytest_armory.records import EvaluationRecord, Outcome, Verdict, count_outcomes
+from pytest_armory.records import (
+    EvaluationRecord,
+    Outcome,
+    Verdict,
+    count_outcomes,
+    is_one_of_each_test,
+)
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.records.tags import session_count
 from pytest_armory.report.usage import usage_totals
@@ -67,7 +73,7 @@ class Summary:
     def verdict(self) -> SessionVerdict:
         """The verdict of the session over all its jobs so far."""
         last = latest(self.all_records)
-        outcomes = [record.outcome for record in last]
+        outcomes = {record.outcome for record in last}
         if self.interrupted:
             return SessionVerdict.INTERRUPTED
         missed = self.judged_again and missed_gates(last)
@@ -97,6 +103,8 @@ def latest(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
 
     Where several workers ran the same attempt, as ``--dist=each`` has it, each counts.
     """
+    if is_one_of_each_test(records):
+        return [*records]
     times = Counter((record.nodeid, record.attempt) for record in records)
     parallel = {nodeid for (nodeid, _), count in times.items() if count > 1}
     last: dict[tuple[str, str], EvaluationRecord] = {}
@@ -114,7 +122,8 @@ def missed_gates(
     records: Sequence[EvaluationRecord],
 ) -> list[tuple[EvaluationRecord, Verdict]]:
     """The missed gates of all attempts that were not expected to fail."""
-    return [(record, verdict) for record in records for verdict in missed_by(record)]
+    judged = (record for record in records if record.verdicts)
+    return [(record, verdict) for record in judged for verdict in missed_by(record)]
 
 
 def missed_by(record: EvaluationRecord) -> list[Verdict]:
@@ -162,7 +171,7 @@ def _of_experiment(
     """The records of one experiment, both at a server and in the local database."""
 
     def is_here(record: EvaluationRecord) -> bool:
-        return (record.experiment_id, record.waiting) == (experiment_id, waiting)
+        return record.experiment_id == experiment_id and record.waiting == waiting
 
     names = {name, *(record.experiment for record in records if is_here(record))} - {""}
-    return [record for record in records if is_here(record) or record.experiment in names]
+    return [record for record in records if record.experiment in names or is_here(record)]

@@ -181,10 +181,11 @@ def _by_file(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
 
 def _most_telling(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
     """Those that failed, and the first of the others, in their order."""
-    rows_left = ROWS - sum(not is_good(record) for record in records)
+    good = [is_good(record) for record in records]
+    rows_left = max(ROWS - good.count(False), 0)
     chosen = []
-    for record in records:
-        if not is_good(record):
+    for record, is_its in zip(records, good, strict=True):
+        if not is_its:
             chosen.append(record)
         elif rows_left > 0:
             chosen.append(record)

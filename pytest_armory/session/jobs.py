@@ -28,8 +28,8 @@ def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool)
     A job that was retried may have run what its predecessor did not.
     """
     last = latest(summary.all_records)
-    done = {short_hash(record.nodeid) for record in last}
-    done |= {one for end in ends for one in end.skipped_hashes}
+    done = {one for end in ends for one in end.skipped_hashes}
+    done |= {short_hash(record.nodeid) for record in last} if ends else set()
     not_run = [set(end.not_run) - done for end in ends]
     incomplete = [end for end, ids in zip(ends, not_run, strict=True) if ids or end.not_run_more]
     problems = [problem for end in ends for problem in end.problems]
@@ -45,7 +45,7 @@ def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool)
 
 def has_changed(before: Summary, after: Summary) -> bool:
     """Whether another job, or an evaluation of one, has ended between two reads."""
-    return _progress(before) != _progress(after)
+    return before is not after and _progress(before) != _progress(after)
 
 
 def _progress(summary: Summary) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, is_one_of_each_test
 from pytest_armory.records.tags import attempt_number, origin_of
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def in_order_of_attempts(records: Iterable[EvaluationRecord]) -> list[EvaluationRecord]:
+def in_order_of_attempts(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
     """Records as they come, those of each test by their number."""
+    if is_one_of_each_test(records):
+        return [*records]
 
     def in_order(attempts: list[EvaluationRecord]) -> list[EvaluationRecord]:
         return sorted(attempts, key=lambda record: record.attempt)

@@ -48,7 +48,7 @@ class ReportedAttempts:
     @property
     def run_by_several_workers(self) -> bool:
         """Whether a test was run by more than one of them."""
-        pairs = {(record.nodeid, record.worker) for record in self._by_key.values()}
+        pairs = {(nodeid, worker) for nodeid, _, worker in self._by_key}
         return len({nodeid for nodeid, _ in pairs}) < len(pairs)
 
     def of_run(self, run_id: str | None) -> EvaluationRecord | None:
