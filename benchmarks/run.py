@@ -305,11 +305,15 @@ def scale(folder: Path, sizes: Sequence[int]) -> Rows:
         "    end = time.perf_counter() - last[0]\n"
         f"    open({str(folder / 'memory')!r}, 'a').write(f'{{kind}} {{peak}} {{end}}\\n')\n"
     )
+    # Else the end is that of others too: Hypothesis is imported for the terminal summary, and
+    # pytest removes what earlier sessions have left.
+    alone = ("-n2", "-p", "no:hypothesispytest", f"--basetemp={folder / 'tmp'}")
     result: Rows = []
-    for n in sizes:
+    for name, n in [(name, n) for n in sizes for name in ("untracked", OURS)]:
         (folder / "memory").write_text("")
         variables = {"ARMORY_HOME": str(folder / "scale-home"), "MLFLOW_TRACKING_URI": ""}
-        taken = run_pytest(test.parent, "--armory-track", "-n2", N=str(n), **variables)
+        tracked = ARGUMENTS.get(name, ())
+        taken = run_pytest(test.parent, *tracked, *alone, N=str(n), **variables)
         peaks: dict[str, int] = {}
         ends: dict[str, float] = {}
         for line in (folder / "memory").read_text().splitlines():
@@ -320,7 +324,7 @@ def scale(folder: Path, sizes: Sequence[int]) -> Rows:
         result.append(
             {
                 "case": f"{n:,} evaluations, -n 2 ({memory})",
-                "variant": "pytest-armory",
+                "variant": name,
                 "value": round(taken.wall / n * 1e3, 1),
                 "cpu": round(taken.cpu / n * 1e3, 1),
                 "unit": "ms each, start-up included",
@@ -329,11 +333,35 @@ def scale(folder: Path, sizes: Sequence[int]) -> Rows:
         result.append(
             {
                 "case": f"{n:,} evaluations, -n 2, from the last report to the summary's end",
-                "variant": "pytest-armory",
+                "variant": name,
                 "value": round(ends["controller"], 2),
                 "unit": "s",
             }
         )
+    return result
+
+
+def session_end(folder: Path, rounds: int) -> Rows:
+    """The end of large sessions, simulated: the fewest seconds of the processor, and memory."""
+    script = str(Path(__file__).with_name("session_end.py"))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+
+    def measured(*args: str) -> dict[str, float]:
+        command = [sys.executable, script, *args]
+        done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    result: Rows = []
+    for n in (5_000, 50_000) if rounds > 1 else (5_000,):
+        case = f"{n:,} simulated records"
+        end = min(measured(str(n))["end"] for _ in range(min(rounds, 3)))
+        result.append({"case": case, "variant": "the end", "value": end, "unit": "s"})
+        if rounds > 1:
+            peak = measured(str(n), "--memory")["peak"]
+            result.append(
+                {"case": case, "variant": "at the peak", "value": peak, "unit": "kB each"}
+            )
     return result
 
 
@@ -482,6 +510,7 @@ CASES: dict[str, Callable[[Path, int], Rows]] = {
     "http": over_http,
     "first-use": first_use,
     "scale": lambda folder, rounds: scale(folder, (100, 1000, 5000) if rounds > 1 else (100,)),
+    "session-end": session_end,
     "engine": engine,
     "dead-server": dead_server,
 }

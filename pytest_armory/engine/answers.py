@@ -7,7 +7,7 @@ from textwrap import shorten
 from typing import Any
 
 
-@dataclass
+@dataclass(slots=True)
 class Batch:
     """One batch on its way: `index` counts from 0, targets are None where there are none.
 
@@ -22,7 +22,7 @@ class Batch:
     count: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Answers:
     """A model's output for a batch, without the samples in `errors`.
 

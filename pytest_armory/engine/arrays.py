@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from importlib import import_module
 from itertools import chain
 from numbers import Number
@@ -18,6 +19,16 @@ class RefusedError(Exception):
     """A value that breaks a rule; the caller adds which evaluation and which batch."""
 
 
+def is_mapping(values: object) -> bool:
+    """Whether it is a `Mapping`, by its class alone: it is asked of each batch several times."""
+    return _is_mapping_class(values.__class__)
+
+
+@lru_cache(maxsize=64)
+def _is_mapping_class(kind: type) -> bool:
+    return issubclass(kind, Mapping)
+
+
 def length(values: Any) -> int:
     """How many samples a batch holds: its first dimension; of a mapping, its first value's.
 
@@ -26,7 +37,7 @@ def length(values: Any) -> int:
     shape = getattr(values, "shape", None)
     if shape:
         return int(shape[0])
-    if isinstance(values, Mapping) and values:
+    if is_mapping(values) and values:
         return length(next(iter(values.values())))
     if isinstance(values, (str, bytes)):
         raise TypeError("a text is one value")
@@ -85,7 +96,7 @@ def detached(values: Any) -> Any:
     """The same values without autograd's graph, which would keep every batch in memory."""
     if hasattr(values, "detach"):
         return values.detach()
-    if isinstance(values, Mapping):
+    if is_mapping(values):
         return {key: detached(value) for key, value in values.items()}
     if type(values) in (list, tuple) and values and not isinstance(values[0], (Number, str)):
         return type(values)(map(detached, values))
@@ -126,7 +137,7 @@ def widened(values: Any) -> Any:
     if hasattr(values, "detach"):
         is_known = not values.is_floating_point() or str(values.dtype) in _FLOATS_OF_NUMPY
         return values if is_known else values.float()
-    if isinstance(values, Mapping):
+    if is_mapping(values):
         return {key: widened(value) for key, value in values.items()}
     if type(values) in (list, tuple) and values and not isinstance(values[0], (Number, str)):
         return type(values)(map(widened, values))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import Parameter, Signature, iscoroutinefunction, signature
 from typing import Any
 
-from pytest_armory.engine.arrays import as_numpy, like, made_by
+from pytest_armory.engine.arrays import as_numpy, is_mapping, like, made_by
 from pytest_armory.engine.modules import module_of, without_gradients
 
 
@@ -57,7 +57,7 @@ def _keywords(known: Signature | None, inputs: Any, *, leave_out: bool) -> dict[
 
     ``leave_out``: keys that it does not know are left out, as Hugging Face's Trainer does.
     """
-    if known is None or not isinstance(inputs, Mapping) or not all(map(_is_name, inputs)):
+    if known is None or not is_mapping(inputs) or not all(map(_is_name, inputs)):
         return None
     kinds = [parameter.kind for parameter in known.parameters.values()]
     named = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from pytest_armory.engine.arrays import RefusedError, describe, made_by, rows, samples
+from pytest_armory.engine.arrays import RefusedError, describe, length, made_by, rows, samples
 
 
 def is_arrays(dataset: object) -> bool:
@@ -71,8 +71,12 @@ def check_lengths(inputs: Any, targets: Any) -> int:
     Targets may be None: there are none.
     """
     try:
-        count = samples(inputs, "inputs")
-        differs = targets is not None and count != samples(targets, "targets")
+        try:
+            count = length(inputs)
+            differs = targets is not None and count != length(targets)
+        except TypeError:
+            count = samples(inputs, "inputs")
+            differs = count != samples(targets, "targets")
     except RefusedError as refusal:
         raise RefusedError(
             f"{refusal}; single samples become batches in torch's DataLoader(rows, batch_size=...) "

@@ -19,7 +19,7 @@ from pytest_armory.engine.metrics import (
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class Place:
     """Where a run is: what an error is attributed to, and the batch, counted from 0."""
 
@@ -57,6 +57,9 @@ class Meters:
         self._scores = {
             name: SampleMetric(function) for name, function in evaluation.sample_metrics.items()
         }
+        self._scorers = [
+            (f"sample metric {name!r}", meter.score) for name, meter in self._scores.items()
+        ]
         self._updates = _updates(self._measures)
         if len(self._updates) < len(self._measures):
             self._updates.append(("predictions", collected.update))
@@ -92,9 +95,9 @@ class Meters:
         for stage, update in self._updates:
             self._place.stage = stage
             update(predictions, batch.targets, batch.given)
-        for name, score in self._scores.items():
-            self._place.stage = f"sample metric {name!r}"
-            score.score(batch.targets, predictions, batch.given, batch.count)
+        for stage, score in self._scorers:
+            self._place.stage = stage
+            score(batch.targets, predictions, batch.given, batch.count)
         for stage, update in self._comparisons:
             self._place.stage = stage
             update(batch.inputs, batch.perturbed)

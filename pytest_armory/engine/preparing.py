@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from inspect import iscoroutine
+from types import CoroutineType
 from typing import Any
 
-from pytest_armory.engine.arrays import RefusedError, describe, detached, length
+from pytest_armory.engine.arrays import (
+    RefusedError,
+    describe,
+    detached,
+    is_mapping,
+    length,
+    widened,
+)
 
 TARGETS = ("labels", "label")
 """The keys of a batch that hold its targets, as Hugging Face's collators and datasets name them."""
@@ -23,7 +30,7 @@ def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
     or a mapping: the targets are under `labels` or `label`, the inputs are all others. A list of
     pairs is refused, which may be samples, unless it `is_collated`.
     """
-    if isinstance(batch, Mapping):
+    if is_mapping(batch):
         key = next((key for key in TARGETS if key in batch), None)
         return {k: v for k, v in batch.items() if k != key}, None if key is None else batch[key]
     if not isinstance(batch, (tuple, list)) or not 1 <= len(batch) <= 3:
@@ -38,12 +45,13 @@ def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
             f"got a list of {len(batch)} {rows}, which may be samples or (inputs, targets); "
             f"{RECIPE}"
         )
-    if any(isinstance(one, (str, bytes)) for one in batch[:2]):
+    targets = batch[1] if len(batch) > 1 else None
+    if isinstance(batch[0], (str, bytes)) or isinstance(targets, (str, bytes)):
         raise RefusedError(
             f"got {describe(batch)} with a text where a batch has one text for each sample; "
             "for texts without targets write Evaluation(prepare_batch=lambda batch: (batch, None))"
         )
-    return batch[0], batch[1] if len(batch) > 1 else None
+    return batch[0], targets
 
 
 def _rows_of(batch: list[Any]) -> str | None:
@@ -57,8 +65,9 @@ _ROWS: dict[str, Callable[[Any], bool]] = {
 """What single samples of a list may be."""
 
 
-def check_pair(prepared: Any) -> tuple[Any, Any]:
-    """What `prepare_batch` returned, checked to be a pair."""
+def pair_of(prepare: Callable[[Any], Any], batch: Any) -> tuple[Any, Any]:
+    """What a user's `prepare_batch` returns, checked to be a pair."""
+    prepared = prepare(batch)
     if isinstance(prepared, (tuple, list)) and len(prepared) == 2:
         return prepared[0], prepared[1]
     raise RefusedError(
@@ -69,15 +78,15 @@ def check_pair(prepared: Any) -> tuple[Any, Any]:
 
 def output_transform(output: Any) -> Any:
     """The predictions in a model's output: its `logits`, as Hugging Face's models name them."""
-    if isinstance(output, Mapping):
+    if is_mapping(output):
         return output.get("logits", output)
     logits = getattr(output, "logits", None)
     return output if logits is None else logits
 
 
 def check_predictions(predictions: Any, count: int) -> Any:
-    """Predictions without their graph; checked to be one for each sample."""
-    if iscoroutine(predictions):
+    """Predictions without their graph, `widened`; checked to be one for each sample."""
+    if type(predictions) is CoroutineType:
         predictions.close()
         raise RefusedError(
             "must be `async def` itself, got a function that returns a coroutine; write "
@@ -94,4 +103,4 @@ def check_predictions(predictions: Any, count: int) -> Any:
             f"got {describe(predictions)}; the first dimension counts samples"
             + ("" if is_array else f"; {TRANSFORM}")
         )
-    return detached(predictions)
+    return widened(detached(predictions))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -35,9 +35,9 @@ from pytest_armory.engine.evaluation import Evaluation
 from pytest_armory.engine.meters import Meters, Place
 from pytest_armory.engine.modules import device_of, first_device, module_of, moved
 from pytest_armory.engine.preparing import (
-    check_pair,
     check_predictions,
     output_transform,
+    pair_of,
     prepare_batch,
 )
 from pytest_armory.engine.progress import Progress, Ticker
@@ -64,8 +64,11 @@ class Walk:
         self.predict = predictor(evaluation.model)
         is_module = module_of(evaluation.model) is not None
         self.dataset = for_module(evaluation.dataset) if is_module else evaluation.dataset
-        self.prepare = evaluation.prepare_batch or partial(
-            prepare_batch, is_collated=is_collated(evaluation.dataset)
+        own = evaluation.prepare_batch
+        self.prepare: Callable[[Any], tuple[Any, Any]] = (
+            partial(pair_of, own)
+            if own is not None
+            else partial(prepare_batch, is_collated=is_collated(evaluation.dataset))
         )
         self.transform = evaluation.output_transform or output_transform
         self.device = device_of(evaluation.model)
@@ -154,9 +157,10 @@ class Walk:
         """The dataset's batches as they are given, timed."""
         self.meters.start()
         source = batches(self.dataset, self.size, self.limit)
-        fetched = 0
+        fetched, place = 0, self.place
+        place.in_batch = True
         while True:
-            self.place.stage, self.place.in_batch, self.place.index = "dataset", True, fetched
+            place.stage, place.index = "dataset", fetched
             begun = perf_counter()
             item = next(source, _END)
             self.fetching += perf_counter() - begun
@@ -165,7 +169,7 @@ class Walk:
             yield item
             del item
             fetched += 1
-        self.place.in_batch = False
+        place.in_batch = False
         if not fetched:
             raise RefusedError(
                 "gave no batches; an iterator such as a generator can be read once only: "
@@ -174,19 +178,26 @@ class Walk:
 
     def _prepared(self, item: Any) -> Batch:
         """A batch as inputs and targets on the model's device, with its perturbed inputs."""
-        given, targets = check_pair(self.prepare(item))
+        given, targets = self.prepare(item)
+        inputs = given
         count = check_lengths(given, targets)
-        self.largest = max(self.largest, count)
-        self.origin = first_device(given) if self.device is not None else None
-        inputs, targets = moved(given, self.device), moved(targets, self.device)
+        if count > self.largest:
+            self.largest = count
+        if self.device is not None:
+            self.origin = first_device(given)
+            inputs, targets = moved(given, self.device), moved(targets, self.device)
+        perturbed = self._perturbed(inputs, targets) if self.perturbations else inputs
+        self.place.stage = "model"
+        return Batch(self.place.index, given, inputs, perturbed, targets, count)
+
+    def _perturbed(self, inputs: Any, targets: Any) -> Any:
         perturbed = copied(inputs) if self.copies else inputs
         for index, (stage, perturb) in enumerate(self.perturbations):
             self.place.stage = stage
             begun = perf_counter()
             perturbed = _check_perturbed(perturb(perturbed, targets), perturbed)
             self.perturbing[index] += perf_counter() - begun
-        self.place.stage = "model"
-        return Batch(self.place.index, given, inputs, perturbed, targets, count)
+        return perturbed
 
     def _answered(self, batch: Batch) -> Answers:
         """The output of a model for a batch; a failure is that of all its samples."""
@@ -201,13 +212,15 @@ class Walk:
         """Take a batch in, and show progress."""
         begun = perf_counter()
         self._record(batch, answers)
-        self.measuring += perf_counter() - begun
-        self.failed += len(answers.errors)
-        self.first_failure = self.first_failure or next(iter(answers.errors.values()), "")
+        ended = perf_counter()
+        self.measuring += ended - begun
+        if answers.errors:
+            self.failed += len(answers.errors)
+            self.first_failure = self.first_failure or next(iter(answers.errors.values()))
         if self.failed:
             self._check_failed(most_samples(self.evaluation.dataset, self.total, self.largest))
         self.batches += 1
-        if perf_counter() >= self.ticker.due:
+        if ended >= self.ticker.due:
             self.ticker.tick(self.progress())
 
     def _record(self, batch: Batch, answers: Answers) -> None:
@@ -218,8 +231,10 @@ class Walk:
         predictions = None
         if good:
             self.place.stage = "model"
-            output = moved(self.transform(answers.output), self.origin)
-            predictions = widened(check_predictions(output, len(good)))
+            output = self.transform(answers.output)
+            if self.origin is not None:
+                output = moved(output, self.origin)
+            predictions = check_predictions(output, len(good))
             self.meters.update(self._origins(batch, answers, good), predictions)
         self.place.stage = "samples"
         self.recorder.add(batch, predictions, good, answers.errors)
@@ -232,7 +247,10 @@ class Walk:
         """
         if answers.errors:
             batch = _only(batch, good)
-        targets = widened(moved(batch.targets, self.origin))
+        targets = batch.targets
+        if self.origin is not None:
+            targets = moved(targets, self.origin)
+        targets = widened(targets)
         return batch if targets is batch.targets else replace(batch, targets=targets)
 
     def _check_failed(self, samples: int | None) -> None:

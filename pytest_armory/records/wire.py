@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from dataclasses import fields as dataclass_fields
 from json import dumps
 
 from pytest_armory.records import fields
 from pytest_armory.records.evaluation import STATES, VERDICTS, EvaluationRecord, Outcome, Verdict
 
-
-_NAMES = tuple(field.name for field in dataclass_fields(EvaluationRecord))
+_NAMES = tuple(EvaluationRecord.__dataclass_fields__)
 
 
 def to_wire(record: EvaluationRecord) -> str:
