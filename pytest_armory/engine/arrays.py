@@ -19,7 +19,7 @@ class RefusedError(Exception):
     """A value that breaks a rule; the caller adds which evaluation and which batch."""
 
 
-def is_mapping(values: object) -> bool:
+def is_mapping(values: Any) -> bool:
     """Whether it is a `Mapping`, by its class alone: it is asked of each batch several times."""
     return _is_mapping_class(values.__class__)
 

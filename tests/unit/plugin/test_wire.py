@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.past_runs import PastRun
-from pytest_armory.plugin.wire import WorkerInput, plan_from_wire, plan_to_wire
+from pytest_armory.plugin.redacted import display_id
+from pytest_armory.plugin.wire import (
+    WorkerInput,
+    attach_record,
+    detach,
+    plan_from_wire,
+    plan_to_wire,
+)
+from pytest_armory.records import EvaluationRecord
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.session.identity import Identity
@@ -63,3 +71,27 @@ def test_a_worker_of_a_session_that_is_not_tracked() -> None:
 def test_a_plan(note: ShardNote | None) -> None:
     plan = Plan(["n"], note, "experiment", None, ["p"], [["why", "q"]], 3)
     assert plan_from_wire(plan_to_wire(plan)) == plan
+
+
+def test_what_a_controller_keeps_of_its_evaluations_once() -> None:
+    """Of thousands: pytest keeps the properties of reports, and the session its records."""
+    names = ["test_a.py::test_it[1]", "test_a.py::test_it[2]"]
+    sent = [(name, [("armory_metric_m", "1"), ("m", name), ["odd"]]) for name in names]
+    plan = plan_from_wire(plan_to_wire(Plan(names)))
+    records, properties = [], []
+    for name, items in execnet.loads(execnet.dumps(sent)):
+        report = pytest.TestReport(name, (name, 1, name), {}, "passed", None, "teardown")
+        report.user_properties = items
+        reported = EvaluationRecord(name, 1, "gw0", name, "7", "p" * 32, experiment="bench")
+        attach_record(report, reported)
+        _, record = detach(report)
+        assert record == reported
+        records.append(record)
+        properties.append(report.user_properties)
+        assert report.user_properties == items
+    (first, second), (own, others) = records, properties
+    for field in ("worker", "experiment_id", "parent_id", "experiment"):
+        assert getattr(first, field) is getattr(second, field)
+    assert own[0][0] is others[0][0]
+    for record, planned, name in zip(records, plan.evaluations, names, strict=True):
+        assert record.nodeid is planned is display_id(f"{name[:5]}{name[5:]}")
