@@ -18,7 +18,7 @@ from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.files import write_text_file
 from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
-from pytest_armory.session.ledger import Ledger
+from pytest_armory.session.ledger import Ledger, may_have_unreported
 from pytest_armory.session.session_runs import closing
 from pytest_armory.session.signals import GRACE
 
@@ -39,6 +39,8 @@ class SessionEnd:
         self.summary: Summary | None = None
         self.collected = 0
         self._is_printed = False
+        self._known: Summary | None = None
+        """What was known when a signal cut the session off."""
 
     @property
     def failed_strictly(self) -> bool:
@@ -65,7 +67,10 @@ class SessionEnd:
     def _sum_up(self, interrupted: bool) -> None:
         unexpected = [*self.process.guard.problems]
         self.ledger.problems += [*self.process.problems, *unexpected]
-        if self.ledger.crashes and not self.ledger.planned:
+        is_cut_off = interrupted and may_have_unreported(self.ledger)
+        if is_cut_off:  # a run of a worker may be the first to be found
+            self.process.begin(is_cut_off)
+        if (self.ledger.crashes or is_cut_off) and not self.ledger.planned:
             self.process.notes.append(
                 f"no worker has reported which of the {self.collected} collected tests are "
                 "evaluations: those that never ran are not counted"
@@ -122,7 +127,12 @@ class SessionEnd:
         self.summary = _write_summary(summary, self.settings)
         self._print_uncaptured()
         self.summary = None  # it is made again of what the store holds, if there is time
+        self._known = summary
         return closing(self.ledger.runs, summary)
+
+    def close_opened_since(self) -> list[Callable[[], object]]:
+        """The requests that close the session runs which a hook at work has opened since."""
+        return closing(self.ledger.runs, self._known) if self._known is not None else []
 
     def interrupt(self) -> None:
         """Close and print the session while a test runs."""

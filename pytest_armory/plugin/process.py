@@ -48,8 +48,11 @@ class Process:
         self._has_looked = False
         self._lease: Lease | None = None
 
-    def begin(self) -> None:
-        """Take this process's lease; if it reports, close runs that killed sessions left open."""
+    def begin(self, is_cut_off: bool = False) -> None:
+        """Take this process's lease; if it reports, close runs that killed sessions left open.
+
+        Only the lease if the session is being cut off: there is no time for more.
+        """
         if self.where is None or self._has_begun:
             return
         self._has_begun = True
@@ -57,7 +60,7 @@ class Process:
 
         with self._step("runs of killed sessions cannot be looked after: "):
             self._lease = leases.hold(lease_folder(self.where))
-        if self.ledger is not None:
+        if self.ledger is not None and not is_cut_off:
             with self._step("the environment cannot be described: "):
                 self.ledger.files.update(self.ledger.describe())
             own = None if self.resumes else self.ledger.identity.session

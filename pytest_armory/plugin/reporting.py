@@ -16,7 +16,7 @@ from pytest_armory.plugin.redacted import display_id
 from pytest_armory.plugin.remarks import no_evaluation, remark
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import printable
-from pytest_armory.session.ledger import Ledger
+from pytest_armory.session.ledger import Ledger, begin_test
 from pytest_armory.session.plan import Plan
 
 _SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
@@ -96,19 +96,34 @@ class ReportingHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         plan, record = wire.detach(report)
         self.ledger.reported.add(display_id(report.nodeid))
+        if record is not None:  # before what takes time: a signal may come meanwhile
+            self.ledger.attempts.add(record)
         if plan is not None:
             self._take_plan(plan)
         if record is not None:
-            with self.process.guard.step():
-                self.process.begin()
-            self.process.touch()
+            self._begin()
             self._take_record(record)
+
+    # Of a local test the attempt is known; a worker's first report comes after its setup.
+    @guarded
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if xdist.is_controller(self.config):
+            begin_test(self.ledger, display_id(nodeid))
+
+    @guarded
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.ledger.under_way.discard(display_id(nodeid))
 
     def _take_plan(self, plan: Plan) -> None:
         with self.process.guard.step():
             if plan.note is not None:
                 self.process.begin()
             self.ledger.take_plan(plan)
+
+    def _begin(self) -> None:
+        with self.process.guard.step():
+            self.process.begin()
+        self.process.touch()
 
     def _take_record(self, record: EvaluationRecord) -> None:
         with self.process.guard.step():

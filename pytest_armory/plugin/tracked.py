@@ -176,6 +176,9 @@ def _shut_down(
         with process.guard.step():
             _close_at_once(reporting, running)
     process.guard.busy.acquire()
+    if reporting is not None:
+        with process.guard.step():
+            in_parallel(reporting.ending.close_opened_since(), GRACE)
     record, current = None, running.attempts.current if running is not None else None
     with process.guard.step():
         record = interruption.interrupt(current) if current is not None else None

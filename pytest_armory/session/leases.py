@@ -215,6 +215,11 @@ def survey(folder: Path) -> tuple[Mapping[str, DeadLease], AbstractSet[str]]:
     return dead, alive
 
 
+def in_use(folder: Path) -> bool:
+    """Whether any other process has a lease in a folder, be it dead or alive."""
+    return any(path not in _held for path in folder.glob(f"*{_SUFFIX}"))
+
+
 @contextmanager
 def recovering(folder: Path) -> Iterator[bool]:
     """Whether this process alone recovers from the leases of a folder, inside the context."""

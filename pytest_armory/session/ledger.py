@@ -14,6 +14,7 @@ from pytest_armory.records.judging_tag import Judging
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import Summary
+from pytest_armory.session import leases
 from pytest_armory.session.confirmed import read_unconfirmed
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
@@ -33,7 +34,7 @@ from pytest_armory.session.stored_session import (
     close_and_read,
     read_other_jobs,
 )
-from pytest_armory.store.destination import Destination
+from pytest_armory.store.destination import Destination, lease_folder
 from pytest_armory.values import visible
 
 CLOSINGS = 5
@@ -81,6 +82,8 @@ class Ledger:
         """The node ids of the collected evaluations, as reported by the workers."""
         self.reported: set[str] = set()
         """The node ids of every test with a report."""
+        self.under_way: set[str] = set()
+        """The node ids of the tests that a worker has begun and not ended, but for other tests."""
         self.crashes: dict[str, int] = {}
         """When workers crashed, in milliseconds since the epoch."""
         self.end: JobEnd | None = None
@@ -93,7 +96,7 @@ class Ledger:
         """The name of an experiment of this session with its id at the server, once known."""
         self._joining = Joining(identity)
         self._each = each
-        self._attempts = ReportedAttempts()
+        self.attempts = ReportedAttempts()
         self._unreadable: list[tuple[str, str]] = []
         """What could not be read of the evaluations of all jobs, with their node ids."""
         self._unreadable_ends: list[str] = []
@@ -110,7 +113,7 @@ class Ledger:
 
     def take(self, record: EvaluationRecord) -> None:
         """Add an attempt, and make its run a child of the session run if it is none."""
-        self._attempts.add(record)
+        self.attempts.add(record)
         if record.unreachable and not self.out_of_reach:  # a worker has spent its budget on it
             circuit_at(self.where).trip(f"{self.where.display_uri} is out of reach")
         if record.experiment and not self._experiment:
@@ -166,7 +169,7 @@ class Ledger:
         stored = self._close_and_read(interrupted)
         # A run that was opened at the server and continued locally is one attempt.
         ids = {record.run_id for record in stored.own} | stored.continued
-        missing = [r for r in self._attempts.records if r.run_id not in ids]
+        missing = [r for r in self.attempts.records if r.run_id not in ids]
         lost = [record for record in missing if record.run_id not in stored.unread]
         unread = [record for record in missing if record.run_id in stored.unread]
         records = in_order_of_attempts([*stored.own, *unread, *lost])
@@ -199,16 +202,19 @@ class Ledger:
         attempt under way.
         """
         if current is not None:
-            self._attempts.add(current)
-        reported = self._attempts.records
+            self.attempts.add(current)
+        reported = self.attempts.records
         default = Outcome.INTERRUPTED if interrupted else None
-        records = [replace(record, outcome=record.outcome or default) for record in reported]
+        records = [r if r.outcome else replace(r, outcome=default, duration=0.0) for r in reported]
         never_run = self.planned - self.reported - {record.nodeid for record in records}
+        begun = sorted(never_run & self.under_way)  # of a worker, in setup: no report says its run
+        records += [EvaluationRecord(nodeid, outcome=default) for nodeid in begun]
+        never_run -= {*begun}
         if not records and not never_run:
             return None
         summary = replace(
             self._summary(StoredSession(), records, interrupted),
-            lost=sum(record.run_id is None for record in records),
+            lost=sum(record.run_id is None for record in reported),
             not_run=len(never_run),
             resumed=self._joining.count_resumed(self.reported),
             notes=notes,
@@ -221,30 +227,31 @@ class Ledger:
 
     def _close_and_read(self, interrupted: bool) -> StoredSession:
         """Close the runs that were left open, and read the session from the store."""
+        is_cut_off = interrupted and may_have_unreported(self)
         # After an unexpected error evaluations may be stored that were not reported.
-        is_doubtful = bool(self.crashes or (self.planned and self.problems))
+        is_doubtful = bool(self.crashes or is_cut_off or (self.planned and self.problems))
         may_hold_more = (is_doubtful or self._joining.has_joined) and (
             self.where.database is None or self.where.database.exists()
         )
-        if not self._attempts.records and not may_hold_more:
+        if not self.attempts.records and not may_hold_more:
             return StoredSession()
         ending = Ending(interrupted, self.crashes, self._each, is_doubtful)
         local = StoredSession()
-        if self._attempts.any_waits or self.out_of_reach:
-            local = close_and_read(self._runs_for(waiting=True), self._attempts, ending)
+        if self.attempts.any_waits or self.out_of_reach or (is_cut_off and _may_wait(self)):
+            local = close_and_read(self._runs_for(waiting=True), self.attempts, ending)
         elif not (is_doubtful or self.identity.shared):
-            rest = read_unconfirmed(self.runs, self._attempts, ending)
+            rest = read_unconfirmed(self.runs, self.attempts, ending)
             if rest is not None:
                 return rest
-        stored = close_and_read(self.runs, self._attempts, ending, local.continued)
+        stored = close_and_read(self.runs, self.attempts, ending, local.continued)
         return stored.and_local(local)
 
     def _summary(
         self, stored: StoredSession, records: Sequence[EvaluationRecord], interrupted: bool
     ) -> Summary:
-        completed = self._attempts.completed(records, self.baseline)
+        completed = self.attempts.completed(records, self.baseline)
         others = self._joining.with_waiting(stored.others)
-        others = self._attempts.completed(others, self.baseline)
+        others = self.attempts.completed(others, self.baseline)
         experiments = {record.experiment_id for record in records}
         return Summary(
             session=self.identity.session,
@@ -279,7 +286,7 @@ class Ledger:
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
-        experiments = unclosed_at_server(self.runs, self._attempts.records)
+        experiments = unclosed_at_server(self.runs, self.attempts.records)
         is_kept = experiments or (self._waiting is not None and self._waiting.experiment_ids)
         if tags and not is_kept and not self.runs.is_in_reach:
             experiments = self._experiment
@@ -304,7 +311,7 @@ class Ledger:
         self._note_unreadable(stored)
         if stored.others or stored.ends:
             others = self._joining.with_waiting(stored.others)
-            every = self._attempts.completed([*others, *summary.records], self.baseline)
+            every = self.attempts.completed([*others, *summary.records], self.baseline)
             summary = replace(summary, records_of_all_jobs=every)
         return with_other_jobs(summary, stored.ends, interrupted)
 
@@ -327,7 +334,7 @@ class Ledger:
 
     def _own_problems(self) -> list[str]:
         """The problems of this job alone, without those that other jobs read from the store too."""
-        of_tests = self._attempts.problems()
+        of_tests = self.attempts.problems()
         texts = {text for text, _ in of_tests}
         others = [text for text in dict.fromkeys(self.problems) if text not in texts]
         return [*others, *with_tests(of_tests)]
@@ -335,6 +342,26 @@ class Ledger:
     def _problems(self) -> list[str]:
         ends = list(dict.fromkeys(self._unreadable_ends))
         return [*self._own_problems(), *ends, *with_tests(self._unreadable)]
+
+
+def may_have_unreported(ledger: Ledger) -> bool:
+    """Whether a worker may have opened a run of which it has reported nothing: it is in setup."""
+    return bool(ledger.under_way & (ledger.planned or ledger.under_way))
+
+
+def begin_test(ledger: Ledger, nodeid: str) -> None:
+    """Note that a worker has begun a test which may be an evaluation.
+
+    Which ones are is known with the first report; until then, whether any process tracks here.
+    """
+    if ledger.planned or (not ledger.reported and leases.in_use(lease_folder(ledger.where))):
+        ledger.under_way.add(nodeid)
+
+
+def _may_wait(ledger: Ledger) -> bool:
+    """Whether a worker may have found the server out of reach, and recorded locally."""
+    database = ledger.local.database
+    return ledger.where.is_remote and database is not None and database.exists()
 
 
 def edited_markdown(summary: Summary, edit: Edit) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Closing the runs that a killed process left open: ``pytest-armory recover``, and every session.
 
 Only a run whose process is dead is closed, and that which reports its session too: their leases say
-it. A session that has lost a worker closes that one's run itself. Runs of other machines, or of
+it. A session that has lost a worker closes that one's run itself, and a worker that has lost its
+session its own; then the session run is closed. Runs of other machines, or of
 another Armory home, are only named: whoever knows that they are over closes them by their session's
 ID.
 """
@@ -98,6 +99,7 @@ def _recover(
     runs = store.search.open_runs()
     origins = [origin_of(run.tags) for run in runs]
     kept = {o.process for o in origins if o.session == own or o.reporter in alive}
+    kept |= {origin_of(run.tags).process for run in _still_worked_at(runs, alive)}
     over = {process: lease for process, lease in dead.items() if process not in kept}
     recovery = _by_owner(runs, over.keys(), alive, session)
     closing = _Closing(store, over)
@@ -118,9 +120,10 @@ def _by_owner(
 ) -> Recovery:
     """Open runs by what is known of their processes; session runs come after evaluations."""
     closed, living, unknown = [], [], []
+    worked_at = _still_worked_at(runs, alive)
     for run in runs:
         origin = origin_of(run.tags)
-        if origin.process in alive or origin.reporter in alive:
+        if origin.process in alive or origin.reporter in alive or run in worked_at:
             living.append(run)
         elif origin.process in dead or origin.session == session:
             closed.append(run)
@@ -128,6 +131,12 @@ def _by_owner(
             unknown.append(run)
     closed.sort(key=is_session)  # which sums up the others
     return Recovery(closed, living, unknown)
+
+
+def _still_worked_at(runs: Sequence[StoredRun], alive: AbstractSet[str]) -> list[StoredRun]:
+    """The session runs of jobs of which a worker lives on, and closes its own run in a moment."""
+    jobs = {origin.shard for run in runs if (origin := origin_of(run.tags)).process in alive}
+    return [run for run in runs if is_session(run) and origin_of(run.tags).shard in jobs]
 
 
 _ENDED = Journal(end=JobEnd())

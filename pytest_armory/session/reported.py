@@ -82,7 +82,8 @@ class ReportedAttempts:
         return replace(
             record,
             outcome=record.outcome or reported.outcome,
-            duration=record.duration or reported.duration,
+            # Of one that has not ended, only its own process knows how long it took.
+            duration=record.duration or (reported.duration if reported.outcome else 0.0),
             metrics={**reported.metrics, **record.metrics},
             verdicts=reported.verdicts,
             baseline=reported.baseline,

@@ -22,6 +22,7 @@ from pytest_armory.session.stored_records import (
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.pages import LOCAL_SERVER, run_page
 from pytest_armory.store.translation import ArtifactError, GoneError, MockedError
+from pytest_armory.sync.tags import waiting_text
 
 if TYPE_CHECKING:
     from pytest_armory.report.summary import Summary
@@ -60,6 +61,7 @@ class SessionRuns:
         """Whether all writes have succeeded so far."""
         self.unclosed: set[str] = set()
         """The experiments whose session run could not be closed."""
+        self.cut_off: set[str] = set()  # those that are closed because a signal ends the process
         self._runs: dict[str, StoreRun | StoredRun | None] = {}
         self._linked: set[str] = set()
         self._generation = 0
@@ -157,7 +159,7 @@ class SessionRuns:
             self.note_failure(error)
             self.note_failure(second)
         else:
-            self.problems.append(f"{error}; recorded locally, `pytest-armory sync` uploads it")
+            self.problems.append(waiting_text(error, self.where.display_uri))
 
     def _of_others(self, store: Store, experiment_id: str) -> StoredRun | None:
         if not self.identity.shared:
@@ -318,15 +320,17 @@ class ParentRuns:
 
 
 def closing(runs: SessionRuns, summary: Summary) -> list[Callable[[], object]]:
-    """The requests that close every session run, to be sent at the same time."""
+    """The requests that close every session run, each once, to be sent at the same time."""
     from pytest_armory.store import open_store
 
     if not runs.where.is_remote or not runs.is_in_reach:
         return []
     store = open_store(runs.where)
+    opened = [run for run in runs._opened() if run.run_id not in runs.cut_off]
+    runs.cut_off.update(run.run_id for run in opened)
     return [
         request
-        for run in runs._opened()
+        for run in opened
         for request in closing_requests(store, run, summary, waiting=runs.is_waiting)
     ]
 

@@ -250,19 +250,22 @@ def check_usable(destination: Destination) -> None:
     """
     check_writable(destination)
     if destination.database is not None:
-        fault = fault_of(destination.database) or unwritable(destination.database)
+        fault = fault_of(destination.database) or _unwritable(destination)
         if fault:
             raise ArmoryUsageError(fault)
 
 
-def unwritable(path: Path) -> str:
+def _unwritable(destination: Destination) -> str:
     """Why an existing database cannot be written; empty if it can, or does not exist."""
+    path = destination.database
     # Opening and closing it would release the locks that SQLite has on it in this process.
-    if not path.exists() or os.access(path, os.W_OK):
+    if path is None or not path.exists() or os.access(path, os.W_OK):
         return ""
+    is_given = destination.uri is not None
+    instead = "make it writable" if is_given else "set ARMORY_HOME to a folder that can be written"
     return (
-        f"the local database {path} is read-only; set ARMORY_HOME to a folder that can be written, "
-        "or name a server with --armory-tracking-uri"
+        f"the local database {path} is read-only; {instead}, or name a server with "
+        "--armory-tracking-uri"
     )
 
 

@@ -94,8 +94,8 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     status = _status(error) or _status(cause)
     if 400 <= status < 500 and status not in _SERVER_STATUSES:
         return TrackingError, ""
-    if _status(error) >= 500:  # of an artifact storage
-        return StoreUnreachableError, ""
+    if _status(error) >= 500:  # of an artifact storage; its address is that of one of many files
+        return StoreUnreachableError, _response_of(error)
     if _status(error) in (401, 403):
         return LoginRefusedError, ""
     if type(cause).__module__.startswith(("requests", "urllib3")):
@@ -128,6 +128,13 @@ _SERVER_STATUSES = (401, 403, 404, 408, 429)
 def _status(error: BaseException | None) -> int:
     """The status code of the response in an exception of an HTTP library; 0 without one."""
     return getattr(getattr(error, "response", None), "status_code", 0)
+
+
+def _response_of(error: Any) -> str:
+    """What a server responded in the exception of an HTTP library, in a few words."""
+    response = error.response
+    body = " ".join(response.text.split())[:200]
+    return f"HTTP {response.status_code} {response.reason}{f': {body}' if body else ''}"
 
 
 def retries_exhausted(error: Exception) -> bool:

@@ -46,6 +46,11 @@ def sync_command(display_uri: str = "") -> str:
     return f"pytest-armory sync{store_option(display_uri)}"
 
 
+def waiting_text(error: Exception, display_uri: str) -> str:
+    """The sentence for artifacts that wait for a destination's storage, which failed so."""
+    return f"{error}; recorded locally, `{sync_command(display_uri)}` uploads it"
+
+
 def store_option(display_uri: str) -> str:
     """The option of a command that names a store, after a space; "" for no URI."""
     if display_uri.startswith(("http://", "https://")):

@@ -18,6 +18,7 @@ from pytest_armory.errors import (
 )
 from pytest_armory.signals import alarm_paused
 from pytest_armory.store.translation import ArtifactError, GoneError, MockedError
+from pytest_armory.sync.tags import waiting_text
 from pytest_armory.track.activation import Activation
 from pytest_armory.track.location import LocalFallback, Location
 
@@ -205,7 +206,7 @@ class RunConnection:
             raise error
         self._fallback.keep_files(location, error.files)
         self._waiting_files.update(error.files)
-        self.problems.append(f"{error}; recorded locally, `pytest-armory sync` uploads it")
+        self.problems.append(waiting_text(error, location.store.destination.display_uri))
 
     def _open_again(self, error: GoneError) -> bool:
         """Open the run again at a server that was restarted with another database."""

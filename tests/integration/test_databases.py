@@ -261,17 +261,19 @@ def test_a_full_disk_is_refused(evals: Evals, mount: Callable[..., None]) -> Non
     assert list(evals.home.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["home", "database"])
+@pytest.mark.parametrize("what", ["home", "database", "given"])
 def test_what_is_read_only_is_refused(evals: Evals, mount: Callable[..., None], what: str) -> None:
     path = evals.home if what == "home" else database_of(evals)
     mount(path, "--bind", str(path))
     mount(path, "-o", "remount,ro,bind")
     evals.write(EVALUATIONS)
-    result = evals.run()
+    args = ("--armory-tracking-uri", sqlite_uri(path)) if what == "given" else ()
+    result = evals.run(*args)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = reported(result.stderr.str())
     says = "cannot be written (Read-only file system)" if what == "home" else "is read-only"
-    assert f"{says}; set ARMORY_HOME to a folder" in line
+    instead = "make it writable" if what == "given" else "set ARMORY_HOME to a folder"
+    assert f"{says}; {instead}" in line
 
 
 SPOILED = """

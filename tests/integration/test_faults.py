@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import resource
 import signal
 import time
@@ -116,6 +118,112 @@ def test_a_signal_that_ends_the_job(
     off = start(*way, track=False)
     off.wait_for("long", *(["other"] if way == TWO else []))
     off.send(number)
+    assert off.end == session.end
+
+
+SETTING_UP = """
+    import pytest
+    pytestmark = pytest.mark.evaluation
+    @pytest.fixture
+    def model(request, mark, stay):
+        mark(request.node.name)
+        stay()
+    def test_done(): pass
+    def test_a(model): pass
+    def test_b(model): pass
+    def test_never(model): pass
+"""
+
+
+def until_begun(session: Session, *names: str) -> None:
+    """Wait until tests are set up, and the process that reports knows."""
+    session.wait_for(*names)
+    deadline = time.monotonic() + PATIENCE
+    while not all(f"::{name}" in session.output for name in names):
+        assert time.monotonic() < deadline, session.output
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("number", "done"),
+    [
+        (signal.SIGTERM, False),
+        (signal.SIGTERM, True),
+        (signal.SIGINT, False),
+        (signal.SIGINT, True),
+    ],
+    ids=["TERM-first", "TERM-later", "INT-first", "INT-later"],
+)
+def test_a_signal_while_workers_set_up_their_tests(
+    evals: Evals, start: Start, number: signal.Signals, done: bool
+) -> None:
+    """No report says which runs they have opened; if it is the first test, not that there are."""
+    evals.write(SETTING_UP if done else SETTING_UP.replace("    def test_done(): pass\n", ""))
+    with (evals.pytester.path / "conftest.py").open("a") as conftest:  # on a busy machine
+        conftest.write("\nfrom pytest_armory.session import signals\nsignals.GRACE = 60.0\n")
+    session = start(*TWO)
+    until_begun(session, "test_a", "test_b")
+    session.send(number)
+    ended = session.end
+    session.gone()
+    found = states(evals)
+    assert found.pop("test_done", PASSED) == PASSED
+    assert found == dict.fromkeys(("test_a", "test_b"), INTERRUPTED)
+    (sum_of_all,) = evals.sessions()
+    assert sum_of_all.info.status == "KILLED"
+    parents = {run.data.tags["mlflow.parentRunId"] for run in evals.runs().values()}
+    assert parents == {sum_of_all.info.run_id}
+    counted = "4 evaluations: 1 passed, 2 interrupted, 1 not run"
+    assert (counted if done else "2 evaluations: 2 interrupted, tracked") in session.output
+    assert ("which of the 3 collected tests are evaluations" in session.output) == (not done)
+    assert leases(evals) == []
+    evals.check_accounted(2 + done)
+    off = start(*TWO, track=False)
+    until_begun(off, "test_a", "test_b")
+    off.send(number)
+    assert off.end == ended
+
+
+def test_a_signal_while_a_slow_server_opens_the_session_run(
+    evals: Evals, start: Start, proxy: Proxy, mlflow_server: str
+) -> None:
+    """It is closed as soon as it is known; all that is told is that of which a worker has begun."""
+    opened: list[str] = []
+
+    def wait(_: Proxy, handler: Handler) -> bool:
+        if handler.path.endswith("runs/create") and b'"armory.command"' in handler.body:
+            opened.append(handler.path)
+        if opened:
+            time.sleep(2)
+        return False
+
+    proxy.fault = wait
+    evals.write(LONG)
+    name = f"opening {time.monotonic_ns()}"
+    args = ("-k", "not done", *WORKER)
+    session = start("--armory-tracking-uri", proxy.url, "--armory-experiment", name, *args)
+    deadline = time.monotonic() + PATIENCE
+    while not opened and time.monotonic() < deadline:
+        time.sleep(0.02)
+    session.send(signal.SIGTERM)
+    assert session.wait() == -signal.SIGTERM
+    session.gone()
+    assert re.search(r"test_long +interrupted *$", session.output, re.MULTILINE)
+    assert "2 evaluations: 1 interrupted, 1 not run" in session.output
+    client = MlflowClient(mlflow_server)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    found: list[Run] = []
+    while time.monotonic() < deadline:
+        found = client.search_runs([experiment.experiment_id])
+        if {run.info.status for run in found} == {"KILLED"}:
+            break
+        time.sleep(0.2)
+    assert sorted(run.data.tags["armory.kind"] for run in found) == ["evaluation", "session"]
+    evals.check_accounted(1, there=found)
+    off = start(*args, track=False)
+    off.wait_for("long")
+    off.send(signal.SIGTERM)
     assert off.end == session.end
 
 
@@ -382,6 +490,29 @@ def test_a_live_session_that_has_lost_a_worker_is_left_to_itself(
     evals.check_accounted(3)
     (evals.pytester.path / "test_other.py").unlink()
     check_killed_as_off(alive, start, "stays", way[0])
+
+
+def test_a_session_run_waits_for_the_worker_that_outlives_its_controller(
+    evals: Evals, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends some seconds later, and closes its own run: what is summed up then is complete."""
+    evals.write(LONG.replace("mark(", "import os; mark(f'pid-{os.getpid()}'); mark("))
+    session = start(*WORKER)
+    until_long(evals, session, WORKER)
+    (worker,) = (int(mark.name[4:]) for mark in session.marks.glob("pid-*"))
+    os.kill(worker, signal.SIGSTOP)
+    session.send(signal.SIGKILL, group=False)
+    assert session.wait() == -signal.SIGKILL
+    assert commands.main(["recover"]) == 0
+    assert "left alone: 2 open runs of " in capsys.readouterr().out
+    os.kill(worker, signal.SIGCONT)
+    session.gone()
+    assert commands.main(["recover"]) == 0
+    assert states(evals) == {"test_done": PASSED, "test_long": INTERRUPTED}
+    (sum_of_all,) = evals.sessions()
+    assert (sum_of_all.info.status, sum_of_all.data.metrics["interrupted"]) == ("KILLED", 1)
+    assert leases(evals) == []
+    evals.check_accounted(2)
 
 
 @pytest.mark.parametrize("first", ["killed", "whole"], ids=["opener", "joiner"])
