@@ -511,7 +511,7 @@ STORAGES: dict[str, Fault] = {
 STORAGE_SAYS = {
     "507": "HTTP 507 Insufficient Storage: full",
     "black-hole": "no answer within 2 s",
-    "reset": "ConnectionError: *",
+    "reset": "*Error: *",
 }
 
 
