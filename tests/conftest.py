@@ -24,13 +24,20 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # and some cannot be imported twice.
 import execnet.gateway_io  # noqa: E402
 import mlflow  # noqa: E402
-from forked import Command, find_plugins_once, forking, remember_revision, worker  # noqa: E402
+from forked import (  # noqa: E402
+    Command,
+    find_plugins_once,
+    forking,
+    import_for_sessions,
+    parse_files_once,
+    remember_revision,
+    worker,
+)
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
 
-import pytest_armory.engine  # noqa: E402
-import pytest_armory.plugin.tracked  # noqa: E402, F401
+import pytest_armory.engine  # noqa: E402, F401
 from pytest_armory.store import active_run, open_store  # noqa: E402
 from pytest_armory.store.circuit import _circuits  # noqa: E402
 from pytest_armory.store.database import (  # noqa: E402
@@ -42,8 +49,10 @@ from pytest_armory.store.in_force import in_force  # noqa: E402
 from pytest_armory.track import context  # noqa: E402
 
 import_database_store()
+import_for_sessions()
 remember_revision()
 find_plugins_once()
+parse_files_once()
 gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
 
 # Plugins that are here to be tested with: each is on where a test asks for it.

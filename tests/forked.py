@@ -1,18 +1,18 @@
 """Processes with MLflow imported already: forked from one process instead of started anew.
 
 They are processes of their own, as any; only the seconds that importing MLflow
-takes each of them are spent once. ``python forked.py serve SOCKET`` is the process that forks;
-:class:`Command` is a ``python -m ...`` of its making, and ``python forked.py SOCKET`` stands where
-execnet would start Python for a worker.
+takes each of them are spent once. ``python forked.py SOCKET`` is the process that forks;
+:class:`Command` is a ``python -m ...`` of its making; execnet gets its workers by `worker_launch`.
 """
 
 from __future__ import annotations
 
-import array
+import ast
 import atexit
 import gc
 import importlib
 import importlib.metadata
+import inspect
 import json
 import os
 import runpy
@@ -22,12 +22,16 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import worker_launch
+from worker_launch import ask
 
 START = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's
 
@@ -38,7 +42,7 @@ class Command:
     def __init__(self, address: str, *argv: str, folder: Path, files: tuple[int, int]) -> None:
         self._connection = socket.socket(socket.AF_UNIX)
         with open(os.devnull) as nothing:
-            _ask(self._connection, address, (nothing.fileno(), *files), folder, argv)
+            ask(self._connection, address, (nothing.fileno(), *files), str(folder), argv)
         self._reported = self._connection.makefile("r")
         self.pid = int(self._reported.readline())
         self.returncode: int | None = None
@@ -70,7 +74,7 @@ def preload(address: str, *modules: str) -> None:
     ``module:function`` calls a function too, which imports more.
     """
     with socket.socket(socket.AF_UNIX) as connection, open(os.devnull) as nothing:
-        _ask(connection, address, (nothing.fileno(),) * 3, Path.cwd(), ("import", *modules))
+        ask(connection, address, (nothing.fileno(),) * 3, os.getcwd(), ("import", *modules))
         connection.recv(1)  # nothing, when it is done
 
 
@@ -91,7 +95,51 @@ class _Known:
         self.entry_points = found.entry_points
 
 
-def find_plugins_once() -> None:
+def import_for_sessions() -> None:
+    """What sessions import: pytester drops what one has imported, and forks share nothing."""
+    for name in (
+        "alembic.command",
+        "mlflow.tracing.processor.base_mlflow",
+        "mlflow.tracing.processor.otel",
+        "pytest_armory.plugin.mlflow_fixtures",
+        "pytest_armory.plugin.tracked",
+        "pytest_armory.store.monitor",
+        "sqlalchemy.dialects.sqlite",
+        "xdist.dsession",
+        "xdist.remote",
+    ):
+        importlib.import_module(name)
+
+
+def parse_files_once() -> None:
+    """Let pytest parse a file of tracebacks once: it does for each, and Ctrl-C shows dozens."""
+    from _pytest._code import code
+
+    parsed, original = lru_cache(64)(ast.parse), code.getstatementrange_ast
+
+    def found(
+        line: int, source: Any, assertion: bool = False, astnode: ast.AST | None = None
+    ) -> Any:
+        if astnode is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                astnode = parsed(str(source))
+        return original(line, source, assertion, astnode)
+
+    code.getstatementrange_ast = found
+
+
+def _look_at_every_file() -> None:
+    """What a failure in each fork would: the files of all modules, the parsed ones of pytest's."""
+    from _pytest._code import Source, code
+
+    inspect.getmodule(serve.__code__)
+    for name in ("_pytest.main", "_pytest.python", "_pytest.runner", "pluggy._callers",
+                 "pluggy._hooks", "pluggy._manager", "_pytest.config", "xdist.remote"):  # fmt: skip
+        code.getstatementrange_ast(0, Source(inspect.getsource(sys.modules[name])))
+
+
+def find_plugins_once() -> list[_Known]:
     """Let pytest and pluggy read what is installed once, not for each session of a process."""
     from _pytest.config import Config
     from pluggy import PluginManager
@@ -111,44 +159,32 @@ def find_plugins_once() -> None:
         (PluginManager, "load_setuptools_entrypoints"),
     ):
         setattr(owner, name, with_known(getattr(owner, name)))
+    return known
 
 
-def launch(address: str) -> None:
-    """Have a worker forked that has our files, environment, folder and group; live as long."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        _ask(connection, address, (0, 1, 2), Path.cwd(), ())
-        os.closerange(0, 3)  # the worker's end of the pipes is to be the last one
-        connection.recv(1)
+def _import_plugins(known: list[_Known]) -> None:
+    """What pytest imports at each start."""
+    from _pytest.config import default_plugins
 
-
-def _ask(
-    connection: socket.socket,
-    address: str,
-    files: tuple[int, int, int],
-    folder: Path,
-    argv: tuple[str, ...],
-) -> None:
-    connection.connect(address)
-    wish = {"folder": str(folder), "environment": dict(os.environ), "group": os.getpgrp()}
-    request = json.dumps({**wish, "argv": argv}).encode()
-    sent = array.array("i", files)
-    connection.sendmsg(
-        [len(request).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, sent)]
-    )
-    connection.sendall(request)
+    for name in default_plugins:
+        importlib.import_module(f"_pytest.{name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for one in known:
+            for point in one.entry_points.select(group="pytest11"):
+                point.load()
 
 
 def serve(address: str) -> None:
     """Fork for everybody who connects."""
-    import pytest  # noqa: F401
-    import xdist.remote  # noqa: F401
-
-    import pytest_armory.plugin.tracked  # noqa: F401
     from pytest_armory.store.database import import_database_store
 
     import_database_store()
+    import_for_sessions()
     remember_revision()
-    find_plugins_once()
+    _import_plugins(find_plugins_once())
+    parse_files_once()
+    _look_at_every_file()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     with socket.socket(socket.AF_UNIX) as listening:
@@ -234,7 +270,7 @@ def _be_watched(connection: socket.socket) -> None:
 
 def worker(address: str) -> list[str]:
     """The command that execnet is to start for a worker."""
-    return [sys.executable, "-S", "-E", __file__, address]
+    return [sys.executable, "-S", "-E", worker_launch.__file__, address]
 
 
 def forking(folder: Path) -> Iterator[Callable[[], str]]:
@@ -244,7 +280,7 @@ def forking(folder: Path) -> Iterator[Callable[[], str]]:
 
     def get_address() -> str:
         if not servers:
-            here = [sys.executable, __file__, "serve", address]
+            here = [sys.executable, __file__, address]
             servers.append(subprocess.Popen(here, stdout=subprocess.PIPE, text=True))
             assert servers[0].stdout is not None
             assert servers[0].stdout.readline() == "ready\n"
@@ -257,7 +293,4 @@ def forking(folder: Path) -> Iterator[Callable[[], str]]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(sys.argv[2])
-    else:
-        launch(sys.argv[1])
+    serve(sys.argv[1])
