@@ -26,6 +26,7 @@ import execnet.gateway_io  # noqa: E402
 import mlflow  # noqa: E402
 from forked import (  # noqa: E402
     Command,
+    compile_statements_once,
     find_plugins_once,
     forking,
     import_for_sessions,
@@ -51,6 +52,7 @@ from pytest_armory.track import context  # noqa: E402
 import_database_store()
 import_for_sessions()
 remember_revision()
+compile_statements_once()
 find_plugins_once()
 parse_files_once()
 gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
@@ -76,9 +78,11 @@ def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+def fork_server(
+    tmp_path_factory: pytest.TempPathFactory, database_template: Path
+) -> Iterator[Callable[[], str]]:
     """The address of the process that forks sessions and their workers."""
-    yield from forking(tmp_path_factory.mktemp("forked"))
+    yield from forking(tmp_path_factory.mktemp("forked"), database_template)
 
 
 @pytest.fixture
@@ -121,12 +125,28 @@ def armory_home(
 def read_runs(armory_home: Path) -> Callable[..., list[Run]]:
     """Read back every run of the home's database, or of another store, through MlflowClient."""
 
+    database = armory_home / "mlruns" / "mlflow.db"
+    last: list[Any] = [[], []]  # a test reads the same runs several times
+
     def read(uri: str | None = None) -> list[Run]:
-        client = MlflowClient(uri or sqlite_uri(armory_home / "mlruns" / "mlflow.db"))
+        files = _written(database)
+        if uri is None and files == last[0]:
+            return list(last[1])
+        client = MlflowClient(uri or sqlite_uri(database))
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
-        return list(client.search_runs(ids, max_results=5000, order_by=["start_time ASC"]))
+        runs = list(client.search_runs(ids, max_results=5000, order_by=["start_time ASC"]))
+        if uri is None and files == _written(database):
+            last[:] = [files, runs]
+        return list(runs)
 
     return read
+
+
+def _written(database: Path) -> list[tuple[int, int]]:
+    """When a database and its journal were last written, and their sizes."""
+    files = (database, database.with_name(f"{database.name}-wal"))
+    found = [path.stat() for path in files if path.exists()]
+    return [(state.st_mtime_ns, state.st_size) for state in found]
 
 
 class Evals:

@@ -1,7 +1,7 @@
 """Processes with MLflow imported already: forked from one process instead of started anew.
 
 They are processes of their own, as any; only the seconds that importing MLflow
-takes each of them are spent once. ``python forked.py SOCKET`` is the process that forks;
+takes each of them are spent once. ``python forked.py SOCKET DATABASE`` is the process that forks;
 :class:`Command` is a ``python -m ...`` of its making; execnet gets its workers by `worker_launch`.
 """
 
@@ -17,6 +17,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -101,6 +102,7 @@ def import_for_sessions() -> None:
         "alembic.command",
         "mlflow.tracing.processor.base_mlflow",
         "mlflow.tracing.processor.otel",
+        "pdb",
         "pytest_armory.plugin.mlflow_fixtures",
         "pytest_armory.plugin.tracked",
         "pytest_armory.store.monitor",
@@ -109,6 +111,26 @@ def import_for_sessions() -> None:
         "xdist.remote",
     ):
         importlib.import_module(name)
+
+
+def compile_statements_once() -> None:
+    """Let SQLAlchemy compile a statement once for all SQLite databases: each has its own engine."""
+    from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite as Dialect
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.util import LRUCache
+
+    compiled: LRUCache[Any, Any] = LRUCache(2000)
+    create = Engine.__init__
+
+    def created(engine: Engine, pool: Any, dialect: Any, *args: Any, **options: Any) -> None:
+        create(engine, pool, dialect, *args, **options)
+        if type(dialect) is Dialect:
+            engine._compiled_cache = compiled
+
+    Engine.__init__ = created
+    # What is compiled is found by the dialect too, of which each engine has its own.
+    Dialect.__eq__ = lambda one, other: type(one) is type(other)
+    Dialect.__hash__ = lambda _: hash(Dialect)
 
 
 def parse_files_once() -> None:
@@ -137,6 +159,25 @@ def _look_at_every_file() -> None:
     for name in ("_pytest.main", "_pytest.python", "_pytest.runner", "pluggy._callers",
                  "pluggy._hooks", "pluggy._manager", "_pytest.config", "xdist.remote"):  # fmt: skip
         code.getstatementrange_ast(0, Source(inspect.getsource(sys.modules[name])))
+
+
+def _use_a_store(database: Path) -> None:
+    """What the first use of a store in each fork would: SQLAlchemy's mappers, and statements."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
+
+    client = MlflowClient(f"sqlite:///{database}")
+    experiment = client.create_experiment("used")
+    client.get_experiment_by_name("used")
+    run_id = client.create_run(experiment, tags={"mlflow.parentRunId": "0"}).info.run_id
+    values = [Metric("a", 1.0, 0, 0)], [Param("a", "1")], [RunTag("a", "1")]
+    client.log_batch(run_id, *values)
+    client.log_metric(run_id, "b", 1.0)
+    client.set_tag(run_id, "b", "1")
+    client.set_terminated(run_id)
+    client.get_run(run_id)
+    client.search_runs([experiment], "tags.a = '1'", order_by=["start_time ASC"])
+    client._tracking_client.store.engine.dispose()  # no fork shares a connection
 
 
 def find_plugins_once() -> list[_Known]:
@@ -175,15 +216,17 @@ def _import_plugins(known: list[_Known]) -> None:
                 point.load()
 
 
-def serve(address: str) -> None:
-    """Fork for everybody who connects."""
+def serve(address: str, database: Path) -> None:
+    """Fork for everybody who connects; ``database`` is one to try things with."""
     from pytest_armory.store.database import import_database_store
 
     import_database_store()
     import_for_sessions()
     remember_revision()
+    compile_statements_once()
     _import_plugins(find_plugins_once())
     parse_files_once()
+    _use_a_store(database)
     _look_at_every_file()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
@@ -273,14 +316,18 @@ def worker(address: str) -> list[str]:
     return [sys.executable, "-S", "-E", worker_launch.__file__, address]
 
 
-def forking(folder: Path) -> Iterator[Callable[[], str]]:
-    """The address of the process that forks; it begins with who first asks for it."""
-    address = str(folder / "fork.sock")
+def forking(folder: Path, template: Path) -> Iterator[Callable[[], str]]:
+    """The address of the process that forks; it begins with who first asks for it.
+
+    It uses a copy of ``template``, a ready database.
+    """
+    address, database = str(folder / "fork.sock"), str(folder / "mlflow.db")
     servers: list[subprocess.Popen[str]] = []
 
     def get_address() -> str:
         if not servers:
-            here = [sys.executable, __file__, address]
+            shutil.copy(template, database)
+            here = [sys.executable, __file__, address, database]
             servers.append(subprocess.Popen(here, stdout=subprocess.PIPE, text=True))
             assert servers[0].stdout is not None
             assert servers[0].stdout.readline() == "ready\n"
@@ -293,4 +340,4 @@ def forking(folder: Path) -> Iterator[Callable[[], str]]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], Path(sys.argv[2]))
