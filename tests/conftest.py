@@ -293,12 +293,15 @@ def text_of(run: Run, path: str) -> str:
 
 
 TOGETHER = {
-    "servers": ("test_faults", "test_outages", "test_surroundings", "test_sync"),
-    "logins": ("test_credentials", "test_http", "test_login"),
+    "logins": ("test_credentials",),
     "examples": ("test_example_evals",),
     "suites": ("test_own_mlflow",),
 }
-"""Files that share what is slow to start; one worker runs them, so that it is started once."""
+"""Files that share what is slow to start; one worker runs them, so that it is started once.
+
+Tests that wait for servers are in none: every worker has an MLflow server by its first minutes,
+and those of all files would keep one worker busy when the others are long done.
+"""
 
 
 @pytest.hookimpl(optionalhook=True)

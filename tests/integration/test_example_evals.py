@@ -41,7 +41,6 @@ class Place:
             "ARMORY_HOME": str(self.folder / "home"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUTF8": "1",
         }
         done = subprocess.run(
