@@ -7,8 +7,6 @@ import shutil
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 import urllib.request
 import warnings
@@ -17,10 +15,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from forked import Command
 from loopback import Handler, listening
 from werkzeug.security import generate_password_hash
 
 from pytest_armory.store.database import sqlite_uri
+
+ForkServer = Callable[[], str]
 
 
 def free_port() -> int:
@@ -31,12 +32,12 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def mlflow_server(
-    tmp_path_factory: pytest.TempPathFactory, database_template: Path
+    tmp_path_factory: pytest.TempPathFactory, database_template: Path, fork_server: ForkServer
 ) -> Iterator[str]:
     """The URL of a real MLflow server over a database file, artifacts proxied."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(database_template, folder / "mlflow.db")
-    with served(folder) as url:
+    with served(fork_server(), folder) as url:
         yield url
 
 
@@ -44,7 +45,9 @@ ADMIN = ("admin", "correct-horse-battery-staple")
 
 
 @pytest.fixture(scope="session")
-def auth_server(tmp_path_factory: pytest.TempPathFactory, database_template: Path) -> Iterator[str]:
+def auth_server(
+    tmp_path_factory: pytest.TempPathFactory, database_template: Path, fork_server: ForkServer
+) -> Iterator[str]:
     """The same with MLflow's own basic-auth app in front; only :data:`ADMIN` may log in."""
     folder = tmp_path_factory.mktemp("auth-server")
     shutil.copy(database_template, folder / "mlflow.db")
@@ -58,7 +61,7 @@ def auth_server(tmp_path_factory: pytest.TempPathFactory, database_template: Pat
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "only for tests",
     }
-    with served(folder, "--app-name", "basic-auth", **environment) as url:
+    with served(fork_server(), folder, "--app-name", "basic-auth", **environment) as url:
         _hash_quickly(folder / "auth.db")
         yield url
 
@@ -71,7 +74,9 @@ def _hash_quickly(users: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server(
+    tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer
+) -> Iterator[str]:
     """The same over PostgreSQL."""
     pgserver = pytest.importorskip("pgserver")
     folder = tmp_path_factory.mktemp("pg")
@@ -80,7 +85,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         database = pgserver.get_server(folder / "data", cleanup_mode="delete")
     try:
         uri = database.get_uri().replace("postgresql:", "postgresql+psycopg2:")
-        with served(folder, database=uri) as url:
+        with served(fork_server(), folder, database=uri) as url:
             yield url
     finally:
         database.cleanup()
@@ -88,21 +93,21 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def served(
-    folder: Path, *options: str, database: str | None = None, **variables: str
+    fork_server: str, folder: Path, *options: str, database: str | None = None, **variables: str
 ) -> Iterator[str]:
     port = free_port()
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+        *("mlflow", "server", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", database or sqlite_uri(folder / "mlflow.db")),
         *("--artifacts-destination", str(folder / "artifacts")),
         *("--default-artifact-root", "mlflow-artifacts:/"),
         *options,
     ]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **variables}
-    with (folder / "log.txt").open("w") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+    with (folder / "log.txt").open("w") as log, pytest.MonkeyPatch.context() as patch:
+        for name, value in {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **variables}.items():
+            patch.setenv(name, value)
+        files = (log.fileno(), log.fileno())
+        server = Command(fork_server, *command, folder=folder, files=files)
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{url}/health", server, folder / "log.txt")
@@ -112,7 +117,7 @@ def served(
         server.wait(30)
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(url: str, server: Command, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and server.poll() is None:
         try:

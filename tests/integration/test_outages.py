@@ -17,7 +17,7 @@ from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from outages import status
-from servers import Fault, Proxy, free_port, proxied, served
+from servers import Fault, ForkServer, Proxy, free_port, proxied, served
 
 from pytest_armory.cli import main as commands
 from pytest_armory.store import open_store
@@ -649,13 +649,16 @@ def test_a_server_that_is_restarted_with_an_empty_database(
 
 @pytest.fixture(scope="module")
 def emptied_server(
-    tmp_path_factory: pytest.TempPathFactory, database_template: Path, mlflow_server: str
+    tmp_path_factory: pytest.TempPathFactory,
+    database_template: Path,
+    mlflow_server: str,
+    fork_server: ForkServer,
 ) -> Iterator[str]:
     """Another server, where the next experiments of the first have ids that are somebody else's."""
     folder = tmp_path_factory.mktemp("emptied")
     shutil.copy(database_template, folder / "mlflow.db")
     last = MlflowClient(mlflow_server).create_experiment(f"probe {time.monotonic_ns()}")
-    with served(folder) as url:
+    with served(fork_server(), folder) as url:
         client = MlflowClient(url)
         for number in range(int(last) + 20):
             client.create_experiment(f"somebody's {number}")
