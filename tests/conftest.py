@@ -294,6 +294,7 @@ def text_of(run: Run, path: str) -> str:
 
 TOGETHER = {
     "logins": ("test_credentials",),
+    "postgres": ("test_http",),
     "examples": ("test_example_evals",),
     "suites": ("test_own_mlflow",),
 }
