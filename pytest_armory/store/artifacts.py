@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from pytest_armory.environment import changed
 from pytest_armory.errors import StoreUnreachableError, TrackingError
@@ -37,13 +39,13 @@ def store_files(
     doing = "storing artifacts"
     failed: dict[str, TrackingError] = {}
     repository = cache(partial(_repository, connection, artifact_uri))
-    with translated(doing, connection.where), tempfile.TemporaryDirectory() as folder:
+    with translated(doing, connection.where), ExitStack() as stack:
+        temporary = cache(lambda: stack.enter_context(tempfile.TemporaryDirectory()))
+        storing = partial(_storing, folder_here(artifact_uri), repository, temporary)
         for path, content in files.items():
-            file = _as_file(content, Path(folder, path.rpartition("/")[2]))
-            work = partial(_store_file, repository, path, file)
+            work, size = storing(path, content)
             try:
                 _check_mocks(connection, artifact_uri)
-                size = file.stat().st_size
                 connection.call(doing, work, size, connection.artifact_circuit)
             except TrackingError as error:
                 # The caller may change or remove a file, but for a text, until it is tried again.
@@ -74,11 +76,19 @@ def has_files(artifact_uri: str) -> bool:
 
     Known at once of a folder of this machine, else taken for granted.
     """
-    parts = urlsplit(artifact_uri)
-    if parts.scheme not in ("", "file"):
+    folder = folder_here(artifact_uri)
+    if folder is None:
         return True
-    folder = Path(url2pathname(parts.path))
     return folder.exists() and any(file.name not in _OURS for file in folder.iterdir())
+
+
+def folder_here(artifact_uri: str) -> Path | None:
+    """The folder of a run's artifacts, if it is one of this machine."""
+    if urlsplit(artifact_uri).scheme not in ("", "file"):
+        return None
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    return Path(local_file_uri_to_path(artifact_uri))
 
 
 _OURS = ("metrics", "params.json", "samples.json", "samples.parquet")
@@ -96,15 +106,52 @@ def read_file(connection: Connection, artifact_uri: str, path: str) -> bytes:
     return connection.call(doing, read, circuit=connection.artifact_circuit)
 
 
-def _as_file(content: str | bytes | Path, file: Path) -> Path:
-    """The file itself, or ``file`` with the content in it."""
+def _storing(
+    here: Path | None,
+    repository: Callable[[], Any],
+    temporary: Callable[[], str],
+    path: str,
+    content: str | bytes | Path,
+) -> tuple[Callable[[], None], int]:
+    """What stores one artifact, and how many bytes it uploads."""
+    if here is not None and not isinstance(content, Path) and Path(path).name == path:
+        return partial(_put, content, here, path), 0
+    file = _as_file(content, temporary, path.rpartition("/")[2])
+    return partial(_store_file, repository, path, file), file.stat().st_size
+
+
+_UPLOADING = ".artifact.uploading."
+"""What the names of files begin with that MLflow's local storage does not list."""
+
+
+def _put(content: str | bytes, folder: Path, name: str) -> None:
+    """Put a file into a run's folder at once, or replace it: nobody reads a part of it.
+
+    MLflow needs a file that it copies, and takes five times as long.
+    """
+    new = Path(folder, f"{_UPLOADING}{os.getpid()}.{get_ident()}")
+    os.makedirs(folder, exist_ok=True)
+    try:
+        new.write_bytes(_as_bytes(content))
+        new.replace(folder / name)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _as_file(content: str | bytes | Path, temporary: Callable[[], str], name: str) -> Path:
+    """The file itself, or one of that name in a temporary folder with the content in it."""
     if isinstance(content, Path):
         return content
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    else:
-        file.write_text(content, encoding="utf-8", errors="backslashreplace")
+    file = Path(temporary(), name)
+    file.write_bytes(_as_bytes(content))
     return file
+
+
+def _as_bytes(content: str | bytes) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    return content.encode(errors="backslashreplace")
 
 
 def _store_file(repository: Callable[[], Any], path: str, file: Path) -> None:
