@@ -157,6 +157,10 @@ def tune(path: Path, circuit: Circuit) -> None:
     _listen("before_cursor_execute", _tune, retval=True)
 
 
+_SYNCED_LESS = "armory_synced_less"
+"""What a connection's ``info`` says for as long as it is open."""
+
+
 def _listen(name: str, listener: Callable[..., object], **options: bool) -> None:
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
@@ -173,9 +177,11 @@ def _tune(
     if statement.startswith("PRAGMA busy_timeout"):
         circuit = _circuits.get(str(connection.engine.url.database))
         if circuit is not None:
-            (journal,) = cursor.execute("PRAGMA journal_mode").fetchone()
-            if journal == "wal":  # with any other it could damage the file
-                cursor.execute("PRAGMA synchronous = NORMAL")
+            if _SYNCED_LESS not in connection.info:
+                (journal,) = cursor.execute("PRAGMA journal_mode").fetchone()
+                if journal == "wal":  # as it stays meanwhile; any other could damage the file
+                    cursor.execute("PRAGMA synchronous = NORMAL")
+                    connection.info[_SYNCED_LESS] = True
             statement = f"PRAGMA busy_timeout = {circuit.time_limit * 1000:.0f}"
     return statement, parameters
 
