@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -78,8 +79,7 @@ def to_arrow(table: SampleTable, *, is_partial: bool = False) -> Any:
         "datasets": {name: redact_text(part.dataset) for part, name in table.each_score()},
         "partial": is_partial or table.is_partial,
     }
-    found = pyarrow.table(dict(zip(order, columns, strict=True)))
-    return found.replace_schema_metadata({ABOUT: dumps(about)})
+    return pyarrow.Table.from_arrays(columns, order, metadata={ABOUT: dumps(about)})
 
 
 def _sheets(table: SampleTable) -> list[Sheet]:
@@ -159,6 +159,8 @@ def _column(sheet: Sheet, name: str) -> Any:
 
 def _stacked(chunks: Sequence[Any], sheets: Sequence[Sheet]) -> Any:
     """Chunks of one column as one Arrow array; null where a sheet does not have it."""
+    if len(chunks) == 1 and chunks[0] is not None:
+        return chunks[0]
     pyarrow = import_module("pyarrow")
     kinds = {chunk.type for chunk in chunks if chunk is not None} or {pyarrow.null()}
     kind = next(iter(kinds))
@@ -232,11 +234,17 @@ def from_arrow(found: Any) -> SampleTable:
 
 def about_of(found: Any) -> dict[str, Any]:
     """What the schema's metadata says of the scores; raises :class:`ValueError` if it does not."""
-    about, _ = fields.read_text(_read_about, (found.schema.metadata or {}).get(ABOUT, b""))
+    about = _about_in((found.schema.metadata or {}).get(ABOUT, b""))
     if about is None:
         raise ValueError("it does not say which columns are scores")
     empty = {"higher_is_worse": (), "sources": {}, "datasets": {}, "types": {}, "partial": False}
     return {**empty, **about}
+
+
+@lru_cache(maxsize=1)
+def _about_in(text: bytes) -> dict[str, Any] | None:
+    about, _ = fields.read_text(_read_about, text)
+    return about
 
 
 _read_about = fields.members_of(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from importlib import import_module
+from json import JSONEncoder
 from pathlib import Path
 from typing import Any
 
-from pytest_armory.records.fields import dumps
 from pytest_armory.tables.arrow import SAMPLE, about_of, from_arrow, taken, to_arrow
 from pytest_armory.tables.table import CHANGE, SampleTable
 
@@ -48,26 +48,31 @@ def _with_changes(found: Any, changes: Changes) -> Any:
 
 
 def write_parquet(found: Any) -> bytes:
-    """An Arrow table as the bytes of a Parquet file, compressed by zstd.
+    """An Arrow table as the bytes of a Parquet file, compressed by zstd unless it is small.
 
     Integers and floats are encoded by what they have in common with the value before.
     """
+    pyarrow = import_module("pyarrow")
     parquet = import_module("pyarrow.parquet")
-    encodings = {name: found[name].type for name in found.column_names}
     scores = about_of(found)["scores"]
     own = {
         **{name: "BYTE_STREAM_SPLIT" for name in scores if not _is_binary(found[name])},
-        **({SAMPLE: "DELTA_BINARY_PACKED"} if str(encodings[SAMPLE]) == "int64" else {}),
+        **({SAMPLE: "DELTA_BINARY_PACKED"} if str(found[SAMPLE].type) == "int64" else {}),
     }
-    buffer = io.BytesIO()
+    buffer = pyarrow.BufferOutputStream()
     parquet.write_table(
         found,
         buffer,
-        compression="zstd",
+        compression="zstd" if found.nbytes > _SMALL else "none",
         use_dictionary=[name for name in found.column_names if name not in own] or False,
         column_encoding=own or None,
     )
-    return buffer.getvalue()
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
+
+
+_SMALL = 2**16
+"""So many bytes of a table take longer to compress than to store."""
 
 
 def _is_binary(values: Any) -> bool:
@@ -105,7 +110,8 @@ def worst(found: Any, most: int, changes: Changes | None = None) -> Any:
         values = found[name].to_numpy()
         key = -values if name in about["higher_is_worse"] else values.copy()
         key[values != values] = -math.inf
-        key[found[name].is_null().to_numpy()] = math.inf
+        if found[name].null_count:
+            key[found[name].is_null().to_numpy()] = math.inf
         keys.append(key)
     rows = numpy.arange(found.num_rows)
     if len(rows) > most:  # sorting a million takes a second
@@ -138,25 +144,39 @@ def _changes_of_rows(found: Any, changes: Changes) -> dict[str, Any]:
 
 def table_json(found: Any) -> str:
     """An Arrow table in the form of ``mlflow.log_table``; whole numbers without a fraction."""
+    # A list for each row would have the garbage collector run over all objects there are.
     columns = [_cells(found[name]) for name in found.column_names]
-    rows = [list(cells) for cells in zip(*columns, strict=True)]
-    return dumps({"columns": found.column_names, "data": rows}, ensure_ascii=False)
+    rows = "], [".join(map(", ".join, zip(*columns, strict=True)))
+    data = f"[[{rows}]]" if found.num_rows else "[]"
+    return f'{{"columns": {_json(found.column_names)}, "data": {data}}}'
 
 
-def _cells(column: Any) -> list[Any]:
-    """The values of a column as JSON has them: NaN as null, infinities as texts."""
+_json = JSONEncoder(ensure_ascii=False).encode
+_CONSTANTS = {None: "null", True: "true", False: "false"}
+
+
+def _cells(column: Any) -> Iterable[str]:
+    """The values of a column as JSON texts: NaN as null, infinities as texts."""
     if str(column.type) == "int64" and not column.null_count:
-        return list(column.to_numpy().tolist())  # several times as fast
+        return map(repr, column.to_numpy().tolist())  # several times as fast
     if str(column.type) != "double":
-        return list(column.to_pylist())
+        return map(_cell, column.to_pylist())
     values = column.to_numpy()
     if (values == values.round()).all() and (abs(values) < 2**53).all():
-        return list(values.astype("int64").tolist())
-    return [value if math.isfinite(value) else _infinite(value) for value in values.tolist()]
+        return map(repr, values.astype("int64").tolist())
+    return map(_number, values.tolist())
 
 
-def _infinite(value: float) -> str | None:
-    return None if value != value else str(value)
+def _cell(value: Any) -> str:
+    if value is None or type(value) is bool:
+        return _CONSTANTS[value]
+    return repr(value) if type(value) is int else _json(value)
+
+
+def _number(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    return "null" if value != value else f'"{value}"'
 
 
 def worst_rows(table: SampleTable, most: int) -> list[list[Any]]:

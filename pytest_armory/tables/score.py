@@ -75,7 +75,7 @@ class Score:
         """What belongs together: the groups; the ids, where samples repeat; else None."""
         return self.groups if self.groups is not None or self.repeats is None else self.ids
 
-    @property
+    @cached_property
     def mean(self) -> float | None:
         """The mean of the valid samples, or None without one."""
         values = self.valid.values
@@ -118,8 +118,9 @@ def digest(ids: Any, targets: Any = None) -> str:
     found = numpy.zeros(len(ids)) if targets is None else _as_floats(targets)
     if ids.dtype.kind != "i" or found is None:
         return _digest_of_texts(ids, targets)
-    order = numpy.lexsort((found, ids))
-    ids, found = ids[order], found[order]
+    if not (ids[1:] > ids[:-1]).all():
+        order = numpy.lexsort((found, ids))
+        ids, found = ids[order], found[order]
     bits = (found + 0.0).view("int64")  # NaN equals itself, and 0.0 equals -0.0
     same = (ids[1:] == ids[:-1]) & (bits[1:] == bits[:-1])
     first = numpy.concatenate(([True], ~same)) if len(ids) else slice(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import pairwise
 from threading import RLock
@@ -44,7 +45,7 @@ class SampleRows:
         self.ids: Column | None = None
         self.groups: Column | None = None
         self._starts = [0] * (repeat + 1)
-        self._sums: dict[str, list[float]] = {name: [] for name in scores}
+        self._means = {name: _GrowingMean() for name in scores}
         self._last = -1
         self._seen: set[object] | None = None
 
@@ -68,7 +69,6 @@ class SampleRows:
             self._refuse_repeated(own_ids)  # last: it remembers them
         for name, values in scores.items():
             self.scores[name].extend(values)
-            self._sum(name, values)
         if own_ids is not None:
             self.ids = _extended(self.ids, own_ids)
         if own_groups is not None:
@@ -79,16 +79,9 @@ class SampleRows:
             known.extend(column)
         self.count += count
 
-    def _sum(self, name: str, values: array[float]) -> None:
-        known, valid = self._sums[name], [value for value in values if value == value]
-        known += [total(valid), float(len(valid))]
-        if len(known) > 1000:
-            known[:] = [total(known[::2]), sum(known[1::2])]
-
     def mean(self, name: str) -> float | None:
         """The mean of a score so far, without the rows that have no value; None without any."""
-        count = sum(self._sums[name][1::2])
-        return total(self._sums[name][::2]) / count if count else None
+        return self._means[name].of(self.scores[name])
 
     def _checked_ids(self, ids: Any, count: int) -> array[int] | list[str] | None:
         if self.count and (ids is None) != (self.ids is None):
@@ -144,8 +137,7 @@ class SampleRows:
         self._seen, self._last = None, -1
         for name, values in self.scores.items():
             del values[start:]
-            self._sums[name].clear()
-            self._sum(name, values)
+            self._means[name] = _GrowingMean()
         for column in (*self.columns.values(), self.ids, self.groups):
             if column is not None:
                 column.truncate(start)
@@ -153,7 +145,7 @@ class SampleRows:
     def rename(self, names: Mapping[str, str]) -> None:
         """Give scores other names."""
         self.scores = {names.get(name, name): values for name, values in self.scores.items()}
-        self._sums = {names.get(name, name): sums for name, sums in self._sums.items()}
+        self._means = {names.get(name, name): mean for name, mean in self._means.items()}
         self.higher_is_worse = {names.get(name, name) for name in self.higher_is_worse}
 
     # As NumPy arrays
@@ -163,6 +155,8 @@ class SampleRows:
         if self.ids is not None:
             return self.ids.array(self.count)
         numpy = import_module("numpy")
+        if not self.has_repeats:
+            return numpy.arange(self.count)
         return numpy.arange(self.count) - numpy.asarray(self._starts)[self.repeat_array()]
 
     def repeat_array(self) -> Any:
@@ -205,6 +199,24 @@ class SampleRows:
         )
 
 
+@dataclass
+class _GrowingMean:
+    """The mean of values to which others are added, without those that are NaN."""
+
+    rows: int = 0
+    count: int = 0
+    sums: list[float] = field(default_factory=list)
+
+    def of(self, values: array[float]) -> float | None:
+        """The mean of all values, of which only the new ones are added; None without any."""
+        valid = [value for value in values[self.rows :] if value == value]
+        self.rows, self.count = len(values), self.count + len(valid)
+        self.sums.append(total(valid))
+        if len(self.sums) > 1000:
+            self.sums[:] = [total(self.sums)]
+        return total(self.sums) / self.count if self.count else None
+
+
 class SampleTable:
     """All samples of one evaluation: rows of scores that were measured together."""
 
@@ -215,6 +227,8 @@ class SampleTable:
         self.is_interrupted = False
         """Whether the test was interrupted: then ``track_samples`` may not have had all rows."""
         self._repeat = 0
+        self._checked: object = None
+        """The names of scores that were checked last, and all there were."""
 
     def __bool__(self) -> bool:
         return any(part.count for part in self.parts)
@@ -302,15 +316,18 @@ class SampleTable:
     def check_scores(self, scores: Iterable[str]) -> None:
         """Refuse scores whose names columns or intervals have; raises :class:`UnfitError`."""
         scores = set(scores)
+        every = {*scores, *(name for part in self.parts for name in part.scores)}
+        if self._checked == (scores, every):  # by each batch
+            return
         for name in sorted(scores & {*RESERVED, TARGET, PREDICTION}):
             raise UnfitError(f"a score must not be named {name!r}, as a column is; rename it")
-        every = {*scores, *(name for part in self.parts for name in part.scores)}
         derived = {f"{name}{end}": name for name in every for end in DERIVED}
         for name in sorted(every & derived.keys()):
             raise UnfitError(
                 f"the score {name!r} has the name of what is derived from {derived[name]!r}; take "
                 "another name"
             )
+        self._checked = (scores, every)
 
     def _opened(self, rows: SampleRows) -> SampleRows:
         self.parts.append(rows)

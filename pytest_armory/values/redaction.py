@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 REDACTED = "[redacted]"
 
@@ -84,8 +85,11 @@ def is_secret_key(key: str) -> bool:
 
     The tokens of a language model (`max_tokens`, `eos_token`, `token_count`) do not.
     """
-    if _is_users_name(key):
-        return True
+    return _is_users_name(key) or _names_secret(key)
+
+
+@lru_cache(maxsize=1024)
+def _names_secret(key: str) -> bool:
     *_, before, last = ["", "", *_words_of(key)]
     if before in _COUNTS:
         return False
