@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from time import monotonic
 from typing import Any
@@ -23,6 +24,7 @@ from weakref import WeakSet
 
 from filelock import FileLock, Timeout
 
+from pytest_armory.environment import value_of
 from pytest_armory.store.circuit import Circuit
 from pytest_armory.store.own_requests import own
 from pytest_armory.store.retrying import retried
@@ -131,16 +133,28 @@ _our_uris: set[str] = set()
 _exporters: WeakSet[Any] = WeakSet()
 """The exporters that have a dispatcher."""
 
-_destination: tuple[Any, str | None] = (None, None)
-"""What the user has set as the destination of traces, and the tracking URI in force then."""
+Destination = tuple[Any, str | None]
+"""Where the user sends traces, an experiment, and the tracking URI in force when that was set."""
+
+_destination: Destination = (None, None)
+"""Of the whole process: set by a call, or by a variable of the environment."""
+
+_destination_here: ContextVar[Destination] = ContextVar("destination", default=(None, None))
+"""Of one thread or task: set with ``context_local=True``, which precedes."""
 
 
-def remember_destination(uri: str | None) -> None:
-    """Note a destination that was set since the last look: its experiment is one of this store."""
+def remember_destination(uri: str | None) -> Destination:
+    """The user's destination; one set since the last look is an experiment of the store ``uri``."""
     global _destination
-    now = _users_destination()
-    if now is not _destination[0]:
-        _destination = now, uri
+    everywhere, here = _users_destinations()
+    _destination = _noted(_destination, everywhere, uri)
+    _destination_here.set(_noted(_destination_here.get(), here, uri))
+    return _destination if here is None else _destination_here.get()
+
+
+def _noted(before: Destination, now: Any, uri: str | None) -> Destination:
+    is_same = now == before[0] if isinstance(now, str) else now is before[0]
+    return before if is_same else (now, uri)
 
 
 def begin(trace_id: str, destination: TraceDestination | None, users: Callable[[], str]) -> None:
@@ -153,8 +167,8 @@ def begin(trace_id: str, destination: TraceDestination | None, users: Callable[[
     _dispatch(users)
     if destination is None:
         return
-    remember_destination(destination.uri)
-    if _destination[0] is None or _destination[1] == destination.uri:
+    experiment, uri = remember_destination(destination.uri)
+    if experiment is None or uri == destination.uri:
         _began[trace_id] = destination
 
 
@@ -234,12 +248,19 @@ def _processor() -> Any:
     return processor if hasattr(client, "tracking_uri") else None
 
 
-def _users_destination() -> Any:
-    """The experiment that the user sends traces to, if so."""
+def _users_destinations() -> tuple[Any, Any]:
+    """The experiments that the user sends traces to: of the process, and of this thread or task."""
     provider = sys.modules.get("mlflow.tracing.provider")
     registry = getattr(provider, "_MLFLOW_TRACE_USER_DESTINATION", None)
+    if registry is None:
+        return None, None
     with own():
-        destination = registry.get() if registry is not None else None
+        everywhere, here = registry._global_value, registry._context_local_value.get()
+    given = value_of("MLFLOW_TRACING_DESTINATION") or None  # an experiment's ID, by newer MLflow
+    return _experiment(everywhere) or given, _experiment(here)
+
+
+def _experiment(destination: Any) -> Any:
     return destination if getattr(destination, "experiment_id", None) else None
 
 

@@ -283,6 +283,46 @@ TRACING = [
         """,
     ),
     Situation(
+        "destination_of_one_thread",
+        """
+        import threading
+        from mlflow.entities.trace_location import MlflowExperimentLocation
+        def trace(name):
+            with mlflow.start_span(f"{ME} {name}"): pass
+        @evaluation
+        def test_a():
+            experiment = mlflow.create_experiment(f"{ME} place")
+            location = MlflowExperimentLocation(experiment)
+            mlflow.tracing.set_destination(location, context_local=True)
+            trace("a")
+            thread = threading.Thread(target=trace, args=("of another thread",))
+            thread.start()
+            thread.join()
+        @evaluation
+        def test_b():
+            trace("b")
+            mlflow.tracing.reset()
+        """,
+    ),
+    Situation(
+        "destination_in_environment",
+        """
+        @pytest.fixture(scope="module", autouse=True)
+        def destination():
+            experiment = mlflow.create_experiment(f"{ME} place")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MLFLOW_TRACING_DESTINATION", experiment)
+                yield
+        def test_before(): pass
+        @evaluation
+        def test_a():
+            with mlflow.start_span(f"{ME} a"): pass
+        @evaluation
+        def test_b():
+            with mlflow.start_span(f"{ME} b"): pass
+        """,
+    ),
+    Situation(
         "uri_outside",
         """
         note(mlflow.get_tracking_uri())
