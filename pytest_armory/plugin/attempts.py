@@ -163,6 +163,8 @@ class Attempts:
         attempt = self.current
         if attempt is not None and attempt.item is item:
             attempt.end_body(error)
+            if attempt.active is not None:  # what runs until a fixture ends is a hook's
+                attempt.active.set_wider(True)
 
     def begin_body(self, item: pytest.Item) -> Attempt:
         """Go on to a test's body; one that only a fixture has marked is opened now."""

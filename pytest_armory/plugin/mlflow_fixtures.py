@@ -44,12 +44,11 @@ class MlflowFixtures:
         self, fixturedef: pytest.FixtureDef[Any], active: ActiveRun | None
     ) -> Iterator[None]:
         """While a fixture is set up, in the setup or the body of a test whose run is ``active``."""
-        wide = fixturedef.scope != "function"
-        used: AbstractContextManager[None] = active.used_by(wider=wide) if active else nullcontext()
-        if not wide:
-            with used:
+        if fixturedef.scope == "function":
+            with self._setting_up_own(fixturedef, active):
                 yield
             return
+        used: AbstractContextManager[None] = active.used_by(wider=True) if active else nullcontext()
         before, ending = in_force.uri(), ExitStack()
         fixturedef.addfinalizer(self._guarded(lambda: self._ended(fixturedef, ending)))
         with used:
@@ -60,6 +59,22 @@ class MlflowFixtures:
         # The finalizer that was added last is called first.
         fixturedef.addfinalizer(
             self._guarded(lambda: ending.enter_context(used_by_ending_fixture(after)))
+        )
+
+    @contextmanager
+    def _setting_up_own(
+        self, fixturedef: pytest.FixtureDef[Any], active: ActiveRun | None
+    ) -> Iterator[None]:
+        """While a fixture of the test's own is set up."""
+        if active is None:
+            yield
+            return
+        ending = ExitStack()
+        fixturedef.addfinalizer(self._guarded(ending.close))
+        with active.used_by(wider=False):
+            yield
+        fixturedef.addfinalizer(
+            self._guarded(lambda: ending.enter_context(active.used_by(wider=False)))
         )
 
     def _ended(self, fixturedef: pytest.FixtureDef[Any], ending: ExitStack) -> None:

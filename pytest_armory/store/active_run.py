@@ -120,7 +120,7 @@ class ActiveRun:
         Our run goes below or above the runs of such code, if none of the test's own is in between;
         and the active model that it leaves is the session's.
         """
-        if wider == self.wider or self.thread != get_ident():
+        if wider == self.wider or self.thread != get_ident() or self not in _active:
             return
         stack = current_stack()
         if self.is_shown and all(map(self._is_of_wider_code, stack[stack.index(self.entry) + 1 :])):

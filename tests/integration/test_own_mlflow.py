@@ -1403,6 +1403,61 @@ GROUPS = [
         ways=("alone", "http"),
     ),
     Group(
+        "test_hooks",
+        [
+            Situation(
+                name,
+                """
+                @pytest.fixture
+                def own():
+                    yield
+                    if mlflow.active_run(): mlflow.set_tag("of_fixture", 1)
+                @evaluation
+                def test_a(): mlflow.log_metric("in_a", 1)
+                def test_b(): mlflow.log_metric("by_unmarked", 1)
+                @evaluation
+                def test_c(own):
+                    with mlflow.start_run(run_name=f"{ME} child", nested=True):
+                        mlflow.log_metric("m", 1)
+                @evaluation
+                def test_d(): assert 0, "no"
+                """,
+                {
+                    "test_a": Ours(metrics={"in_a": 1}),
+                    "test_c": Ours(tags={"of_fixture": "1"}),
+                    "test_d": Ours(status="FAILED"),
+                },
+                conftest,
+                moved=["in_a", "of_fixture"],
+            )
+            for name, conftest in (
+                ("hooks_around_setup", ""),
+                (
+                    "hooks_around_call",
+                    """
+                    @pytest.hookimpl(wrapper=True)
+                    def pytest_runtest_call(item):
+                        with mlflow.start_run(run_name=f"{ME} {item.name} wide"):
+                            try:
+                                return (yield)
+                            finally:
+                                mlflow.log_metric("by_hook", 1)
+                    """,
+                ),
+            )
+        ],
+        """
+        def pytest_runtest_setup(item):
+            if "around_setup" in item.nodeid:
+                mlflow.start_run(run_name=f"hooks_around_setup {item.name} wide")
+        def pytest_runtest_teardown(item):
+            if "around_setup" in item.nodeid:
+                mlflow.log_metric("by_hook", 1)
+                mlflow.end_run()
+        """,
+        ways=("alone",),
+    ),
+    Group(
         "silent",
         [
             Situation(
