@@ -15,7 +15,7 @@ import pytest
 
 from pytest_armory.plugin.guard import Guard
 from pytest_armory.store import active_run, tracing
-from pytest_armory.store.active_run import ActiveRun, used_by_ending_fixture
+from pytest_armory.store.active_run import ActiveRun, innermost
 from pytest_armory.store.in_force import in_force
 
 
@@ -88,3 +88,18 @@ class MlflowFixtures:
                 work()
 
         return finalizer
+
+
+@contextmanager
+def used_by_ending_fixture(uri: str | None) -> Iterator[None]:
+    """While a wide fixture ends: the URI that was in force when it began, and its runs on top."""
+    active = innermost()
+    if active is not None and uri == active.uri == in_force.uri():
+        with active.used_by(wider=True):
+            yield
+    elif uri == in_force.uri():
+        yield
+    else:
+        with in_force.exchanged(uri):
+            yield
+        active_run.restore()

@@ -64,6 +64,8 @@ class ActiveRun:
     """Runs of other stores that were on the stack, while ours is in force."""
     again: list[tuple[int, Any]] = field(default_factory=list)
     """Where it was on the stack by ``start_run(run_id=…)`` too, while ours is not in force."""
+    given_back: list[str | None] = field(default_factory=list)
+    """The user's tracking URI, while wider code has a run open there."""
     wider: bool = False
     is_shown: bool = False
     is_ended: bool = False
@@ -122,6 +124,7 @@ class ActiveRun:
         """
         if wider == self.wider or self.thread != get_ident() or self not in _active:
             return
+        self._give_back(wider)
         stack = current_stack()
         if self.is_shown and all(map(self._is_of_wider_code, stack[stack.index(self.entry) + 1 :])):
             stack.remove(self.entry)
@@ -132,6 +135,14 @@ class ActiveRun:
             self.model = active_model()
         self.wider = wider
         self._export()
+
+    def _give_back(self, wider: bool) -> None:
+        """Have wider code go on in the user's store that has a run open there."""
+        if wider and self.set_aside and in_force.uri() == self.uri:
+            in_force.put_users()
+            self.given_back.append(in_force.uri())
+        elif not wider and self.given_back and in_force.uri() == self.given_back.pop():
+            in_force.put_ours(self.uri)
 
     def _hide(self, stack: list[Any]) -> None:
         self.again = [(i, one) for i, one in enumerate(stack) if _id(one) == self.run_id]
@@ -228,6 +239,8 @@ def activate(
     patches.watch_traces(_trace_begins)
     _active.append(active)
     tracing.remember_destination(in_force.uri())
+    if in_force.uri() == uri:
+        _opened.update({_id(one): (uri, True) for one in stack if _id(one) not in _opened})
     if not keep_uri:
         in_force.put_ours(uri)
     active._export()
@@ -247,21 +260,6 @@ def restore() -> None:
     origin, _ = _opened.get(_id(stack[-1]), ("", False)) if stack else ("", False)
     if origin != in_force.uri():
         in_force.put_users()
-
-
-@contextmanager
-def used_by_ending_fixture(uri: str | None) -> Iterator[None]:
-    """While a wide fixture ends: the URI that was in force when it began, and its runs on top."""
-    active = _innermost()
-    if active is not None and uri == active.uri == in_force.uri():
-        with active.used_by(wider=True):
-            yield
-    elif uri == in_force.uri():
-        yield
-    else:
-        with in_force.exchanged(uri):
-            yield
-        restore()
 
 
 def _synchronize(thread: int) -> None:
@@ -308,7 +306,7 @@ def _bring_up_to_date() -> None:
 def _trace_begins(trace_id: str) -> None:
     with _in_a_call_of_the_tests():
         _update()
-        active = _innermost()
+        active = innermost()
         traces = active.traces if active is not None and in_force.uri() == active.uri else None
         tracing.begin(trace_id, traces, in_force.resolved_users)
 
@@ -349,7 +347,7 @@ def _of_tests(stacks: dict[int, list[Any]]) -> dict[int, list[Any]]:
 def _opening_run(given: inspect.BoundArguments) -> Iterator[Callable[[Any], None]]:
     """While code opens a run by ``mlflow.start_run``; gives what notes that run."""
     _bring_up_to_date()
-    active = _innermost()
+    active = innermost()
     if active is None:
         yield lambda _: None
         return
@@ -384,7 +382,7 @@ def _place_for(given: inspect.BoundArguments, active: ActiveRun) -> Iterator[Non
         yield
 
 
-def _innermost() -> ActiveRun | None:
+def innermost() -> ActiveRun | None:
     """Our run that is active in this thread, or else in another."""
     own = [one for one in _active if one.thread == get_ident()]
     known = own or _active

@@ -1433,6 +1433,16 @@ GROUPS = [
             for name, conftest in (
                 ("hooks_around_setup", ""),
                 (
+                    "hooks_of_a_folder",  # which pytest calls before ours
+                    """
+                    def pytest_runtest_setup(item):
+                        mlflow.start_run(run_name=f"{ME} {item.name} outside")
+                    def pytest_runtest_teardown(item):
+                        mlflow.log_metric("by_hook", 1)
+                        mlflow.end_run()
+                    """,
+                ),
+                (
                     "hooks_around_call",
                     """
                     @pytest.hookimpl(wrapper=True)

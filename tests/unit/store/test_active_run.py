@@ -11,7 +11,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from pytest_armory.store.active_run import ActiveRun, activate, restore, used_by_ending_fixture
+from pytest_armory.plugin.mlflow_fixtures import used_by_ending_fixture
+from pytest_armory.store.active_run import ActiveRun, activate, restore
 from pytest_armory.store.database import sqlite_uri
 from pytest_armory.store.exported import VARIABLE, exported
 from pytest_armory.store.in_force import InForce, in_force
@@ -146,6 +147,49 @@ def test_a_run_of_wider_code_is_its_own(opened: Open, ours: str) -> None:
     assert current() == second.run_id
     second.close()
     assert (current(), in_force.uri()) == (None, None)
+
+
+def test_wider_code_goes_on_where_it_has_a_run_open(opened: Open, own: str, ours: str) -> None:
+    mlflow.set_tracking_uri(own)
+    wide = mlflow.start_run()
+    active = opened()
+    active.set_wider(True)
+    assert (current(), mlflow.get_tracking_uri()) == (wide.info.run_id, own)
+    with active.used_by(wider=False):
+        assert (current(), mlflow.get_tracking_uri()) == (active.run_id, ours)
+        mlflow.end_run()
+    assert current() == wide.info.run_id
+    mlflow.log_metric("by_hook", 1)
+    mlflow.end_run()
+    active.close()
+    assert (current(), in_force.uri()) == (None, own)
+    assert MlflowClient(own).get_run(wide.info.run_id).data.metrics == {"by_hook": 1}
+
+
+def test_a_uri_that_wider_code_sets_beside_its_run_stands(opened: Open, own: str) -> None:
+    wide = mlflow.start_run()  # in MLflow's default store
+    active = opened()
+    with active.used_by(wider=True):
+        mlflow.set_tracking_uri(own)
+    as_without_us = (wide.info.run_id, own)
+    assert (current(), mlflow.get_tracking_uri()) == as_without_us
+    active.close()
+    assert (current(), mlflow.get_tracking_uri()) == as_without_us
+    mlflow.set_tracking_uri(None)
+    mlflow.end_run()
+
+
+def test_a_run_that_is_open_in_our_store_is_wider_code_s(opened: Open, ours: str) -> None:
+    mlflow.set_tracking_uri(ours)
+    wide = mlflow.start_run()
+    active = opened()
+    assert current() == active.run_id
+    with active.used_by(wider=True):
+        assert current() == wide.info.run_id
+        mlflow.end_run()
+    assert current() == active.run_id
+    assert active.close() == []
+    assert current() is None
 
 
 def test_runs_of_the_tests_own_code_are_children_and_left_ones_are_named(opened: Open) -> None:
