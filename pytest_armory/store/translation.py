@@ -76,6 +76,12 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     if isinstance(error, TimeoutError):  # of our own limits
         return StoreUnreachableError, str(error)
     code = getattr(error, "error_code", None)
+    cause = error.__cause__ or error.__context__
+    driver = getattr(cause, "orig", None)  # SQLAlchemy's exceptions have that of the driver
+    if driver is not None and code == "TEMPORARILY_UNAVAILABLE":
+        return StoreUnreachableError, f"{type(driver).__name__}: {' '.join(str(driver).split())}"
+    if _LACKS_A_RIGHT in (getattr(driver, "pgcode", ""), getattr(driver, "sqlstate", "")):
+        return LoginRefusedError, " ".join(str(driver).split())
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"):
         return LoginRefusedError, _login_refused(code)
     page = _PAGE.match(str(error))
@@ -87,7 +93,6 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
         changed = "Changing param values is not allowed" in str(error)  # each text names its run
         return StoreRefusedError, "another value of it is stored already" if changed else ""
-    cause = error.__cause__ or error.__context__
     is_unsent = re.match(r"API request to \S+ failed with exception ", str(error)) is not None
     if is_unsent and isinstance(cause, TrackingError):  # there is no login to send it with
         return StoreUnreachableError, str(cause)
@@ -111,6 +116,9 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         return StoreUnreachableError, f"it is no MLflow server, or not well ({code})"
     return TrackingError, ""
 
+
+_LACKS_A_RIGHT = "42501"
+"""The SQLSTATE of a role that may not do what was asked for, as to write."""
 
 _PAGE = re.compile(r"API request to endpoint .*?(?:failed with error code (\d+)|was successful)")
 """The start of MLflow's text about a response that is not MLflow's."""
