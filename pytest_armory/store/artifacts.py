@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import cache, partial
+from os import getpid, makedirs
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -129,8 +129,8 @@ def _put(content: str | bytes, folder: Path, name: str) -> None:
 
     MLflow needs a file that it copies, and takes five times as long.
     """
-    new = Path(folder, f"{_UPLOADING}{os.getpid()}.{get_ident()}")
-    os.makedirs(folder, exist_ok=True)
+    new = Path(folder, f"{_UPLOADING}{getpid()}.{get_ident()}")
+    makedirs(folder, exist_ok=True)
     try:
         new.write_bytes(_as_bytes(content))
         new.replace(folder / name)
