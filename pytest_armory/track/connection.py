@@ -18,7 +18,6 @@ from pytest_armory.errors import (
 )
 from pytest_armory.signals import alarm_paused
 from pytest_armory.store.translation import ArtifactError, GoneError, MockedError
-from pytest_armory.sync.tags import waiting_text
 from pytest_armory.track.activation import Activation
 from pytest_armory.track.location import LocalFallback, Location
 
@@ -204,6 +203,9 @@ class RunConnection:
         """Keep files for sync that the artifact storage has not taken; the run stays there."""
         if self._fallback is None:
             raise error
+        # Imported here, for a session that is not tracked has no use for it.
+        from pytest_armory.sync.tags import waiting_text
+
         self._fallback.keep_files(location, error.files)
         self._waiting_files.update(error.files)
         self.problems.append(waiting_text(error, location.store.destination.display_uri))
