@@ -67,9 +67,9 @@ def test_params_are_flattened_in_order() -> None:
 def test_what_has_many_members_is_data(value: object) -> None:
     """Each as a parameter of its own would take minutes to store."""
     many = {f"password{i}": value for i in range(200_000)}
-    begin = time.perf_counter()
+    begin = time.process_time()
     (key, text), *others = param_strings({"data": many, **dict.fromkeys("abc", 0)}).items()
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     assert (key, len(others), "text" in text) == ("data", 3, False)
     assert text.startswith("{'password0': [redacted], ")
     assert len(param_strings({str(i): i for i in range(2000)})) == 2000
@@ -170,9 +170,9 @@ def test_cycles_and_depth_are_reported() -> None:
     doubled: dict[str, Any] = {"a": 1}
     for _ in range(60):
         doubled = {"a": doubled, "b": doubled}
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert "<nested too deep>" in param_strings(doubled).values()
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 @hostile

@@ -201,11 +201,11 @@ token= token=" token='\' token=\\ token=( Bearer_ Basic_ password: "password":"x
 @pytest.mark.parametrize("unit", REPEATED.split())
 def test_redaction_takes_linear_time(unit: str) -> None:
     text = unit.replace("_", " ") * (50_000 // len(unit))
-    begin = time.perf_counter()
+    begin = time.process_time()
     redact_text(text)
     redact_text(f"token={text}")
     is_secret_key(text)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 SECRETIVE = st.lists(

@@ -345,11 +345,11 @@ def test_convert_that_raises_is_the_reason() -> None:
 @hostile
 @pytest.mark.parametrize("convert", [None, lambda _: None])
 def test_metrics_survive(make: Callable[[], Any], convert: Any) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     for results in (make(), {"a": make(), "ok": 1}, [make()], [{"a": make()}, {"ok": 1}]):
         check(metric_values(results, convert=convert))
     assert metric_values({"a": make(), "ok": 1}, convert=convert).numbers["ok"] == 1.0
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 def check(found: values.MetricValues) -> None:
