@@ -19,7 +19,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     thread.start()
     thread.join(seconds)
     if not outcome:
-        raise TimeoutError(f"no answer within {seconds:.3g} s")
+        raise TimeoutError(f"no answer within {round(seconds, 1):g} s")
     succeeded, value = outcome
     if not succeeded:
         raise value

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from contextvars import copy_context
 from functools import cache, partial
 from os import getpid, makedirs
 from pathlib import Path
@@ -161,7 +162,16 @@ def _store_file(repository: Callable[[], Any], path: str, file: Path) -> None:
 def _repository(connection: Connection, artifact_uri: str) -> Any:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    return get_artifact_repository(artifact_uri, tracking_uri=connection.uri)
+    repository = get_artifact_repository(artifact_uri, tracking_uri=connection.uri)
+    for pool in (repository.thread_pool, getattr(repository, "chunk_thread_pool", None)):
+        if pool is not None:
+            pool.submit = partial(_submit_here, pool.submit)
+    return repository
+
+
+def _submit_here(submit: Callable[..., Any], /, *work: Any, **options: Any) -> Any:
+    """Have a thread's work be a call of our own, too, if this is one."""
+    return submit(copy_context().run, *work, **options)
 
 
 def list_files(

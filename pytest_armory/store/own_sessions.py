@@ -102,6 +102,7 @@ def _apart(theirs: Any) -> Callable[..., Any]:
     def session(*args: Any, **options: Any) -> Any:
         return (ours if is_own() else theirs)(*args, **options)
 
+    session.cache_clear, session.cache_info = theirs.cache_clear, theirs.cache_info  # type: ignore[attr-defined]
     return session
 
 

@@ -256,8 +256,14 @@ def _users_destinations() -> tuple[Any, Any]:
         return None, None
     with own():
         everywhere, here = registry._global_value, registry._context_local_value.get()
-    given = value_of("MLFLOW_TRACING_DESTINATION") or None  # an experiment's ID, by newer MLflow
-    return _experiment(everywhere) or given, _experiment(here)
+    return _experiment(everywhere) or _given_experiment(registry), _experiment(here)
+
+
+def _given_experiment(registry: Any) -> str | None:
+    """The ID that the environment names, where MLflow reads it; a catalog's schema has a dot."""
+    given = value_of("MLFLOW_TRACING_DESTINATION") or ""
+    is_read = hasattr(registry, "_get_trace_location_from_env")
+    return given if is_read and given and "." not in given else None
 
 
 def _experiment(destination: Any) -> Any:

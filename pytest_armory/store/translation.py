@@ -141,8 +141,10 @@ def _status(error: BaseException | None) -> int:
 def _response_of(error: Any) -> str:
     """What a server responded in the exception of an HTTP library, in a few words."""
     response = error.response
-    body = " ".join(response.text.split())[:200]
-    return f"HTTP {response.status_code} {response.reason}{f': {body}' if body else ''}"
+    is_read = isinstance(getattr(response, "_content", None), bytes)  # of requests, and whole
+    body = " ".join(response.text.split())[:200] if is_read else ""
+    reason = getattr(response, "reason", "") or getattr(response, "reason_phrase", "")
+    return f"HTTP {response.status_code} {reason}".strip() + (f": {body}" if body else "")
 
 
 def retries_exhausted(error: Exception) -> bool:

@@ -147,7 +147,8 @@ def _column_names(sheets: Sequence[Sheet]) -> list[str]:
     columns = {name: None for sheet in sheets for name in sheet.columns}
     own = [name for name in (SAMPLE, GROUP, REPEAT) if any(name in s.labels for s in sheets)]
     first = [name for name in (TARGET, PREDICTION) if name in columns]
-    return [*own, *scores, *first, *(name for name in columns if name not in first)]
+    # A column may be named as another is that had to be renamed.
+    return [*dict.fromkeys([*own, *scores, *first, *columns])]
 
 
 def _column(sheet: Sheet, name: str) -> Any:
