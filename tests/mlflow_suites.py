@@ -254,6 +254,10 @@ class Suites:
         given = {
             name: value.replace("{root}", str(root)) for name, value in group.environment.items()
         }
+        if name := given.get("MLFLOW_EXPERIMENT_NAME"):
+            # MLflow raises where two processes create it at once: a test's own code, and a worker.
+            files = f"{root}/mlruns/1"
+            MlflowClient(sqlite_uri(root / "env.db")).create_experiment(name, files)
         with _environment({"ARMORY_HOME": str(home), **given}):
             status, lines = self._session(root, Evals.arguments(*args, track=not off))
             return _harvest(root, status, lines, uri if not off else "")
