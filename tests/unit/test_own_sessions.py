@@ -15,6 +15,9 @@ import requests
 from mlflow.utils import request_utils
 
 from pytest_armory.store import own_sessions
+from pytest_armory.store.artifacts import read_file
+from pytest_armory.store.connection import Connection
+from pytest_armory.store.destination import resolve
 from pytest_armory.store.own_requests import keep_apart, own
 from pytest_armory.store.tokens import Tokens
 
@@ -22,11 +25,15 @@ PARTS = [".".join(part) for part in (*own_sessions._BOUND, own_sessions._URLOPEN
 PARTS += [".".join(own_sessions._CONNECTIONS[0]), "os.environ.get"]
 
 
+LISTING = b'{"files": []}'
+
+
 class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(LISTING)))
         self.end_headers()
+        self.wfile.write(LISTING)
 
     def log_message(self, format: str, *args: object) -> None:
         """Be silent."""
@@ -62,6 +69,21 @@ def test_what_is_replaced_gets_no_request_of_ours(part: str, way: str, server: s
             for session in (before, *made):
                 assert session.request("GET", server, proxies=proxies).status_code == 200
         seen.assert_not_called()
+
+
+def test_what_is_replaced_gets_no_download_of_ours(server: str) -> None:
+    """MLflow downloads files in threads of its own."""
+    uri = f"{server}/api/2.0/mlflow-artifacts/artifacts/1/run/artifacts"
+    connection = Connection(resolve(server))
+    with mock.patch("requests.adapters.HTTPAdapter.send") as seen:
+        assert read_file(connection, uri, "samples.parquet") == LISTING
+    seen.assert_not_called()
+
+
+def test_what_mlflow_offers_of_its_sessions_is_there() -> None:
+    cached = request_utils._cached_get_request_session
+    cached.cache_clear()
+    assert cached.cache_info().currsize == 0
 
 
 @pytest.mark.parametrize("part", PARTS)

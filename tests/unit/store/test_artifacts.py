@@ -1,17 +1,20 @@
-"""Artifacts that are stored in a folder of this machine."""
+"""Artifacts that are stored in a folder of this machine; what other storages respond."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
-from pytest_armory.errors import TrackingError
+from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.store.artifacts import has_files, store_files
 from pytest_armory.store.circuit import Circuit
+from pytest_armory.store.translation import as_tracking_error
 
 
 def call(doing: str, work: Callable[[], None], size: int, circuit: Circuit) -> None:
@@ -87,3 +90,33 @@ def test_what_cannot_be_stored_is_named_and_the_rest_is_stored(here: Any, tmp_pa
     with pytest.raises(TrackingError, match=r"; not there: a\.txt$"):
         store_files(here, tmp_path.as_uri(), {"a.txt": "1", "b.txt": "2"})
     assert contents(tmp_path) == {"b.txt": b"2"}
+
+
+def response(content: bytes | None, reason: str) -> requests.Response:
+    """One of requests, whose body was read whole, or in part as a stream."""
+    found = requests.Response()
+    found.status_code, found.reason = 503, reason
+    found.raw = BytesIO(b"streamed")
+    if content is None:
+        next(found.iter_content(2))
+    else:
+        found._content = content  # type: ignore[attr-defined] # as `send` does
+    return found
+
+
+@pytest.mark.parametrize(
+    ("responded", "says"),
+    [
+        (response(b"slow down", "Busy"), "HTTP 503 Busy: slow down"),
+        (response(None, "Busy"), "HTTP 503 Busy"),
+        (SimpleNamespace(status_code=503, reason="Busy", text=lambda: "azure"), "HTTP 503 Busy"),
+        (SimpleNamespace(status_code=503, reason_phrase="Busy", text="httpx"), "HTTP 503 Busy"),
+        (SimpleNamespace(status_code=503), "HTTP 503"),
+    ],
+    ids=["requests", "stream", "azure", "httpx", "bare"],
+)
+def test_what_a_storage_responds_is_read_where_it_was(responded: Any, says: str) -> None:
+    error = RuntimeError("its own words")
+    error.response = responded  # type: ignore[attr-defined] # as exceptions of HTTP libraries have it
+    known = as_tracking_error(error)
+    assert (type(known), str(known)) == (StoreUnreachableError, says)

@@ -258,3 +258,13 @@ def test_the_names_of_data_and_evaluations_have_no_secrets() -> None:
     assert b"hunter2" not in content
     (part,) = read_parquet(content).parts
     assert (part.source, part.dataset) == ("of token=[redacted]", "s3://[redacted]@host/x")
+
+
+def test_a_column_named_as_a_renamed_one_is_written_once() -> None:
+    """A column that is named as a score is renamed; a score may have that name."""
+    table = SampleTable()
+    rows = table.rows_of_scores(["S", "S (column)"])
+    rows.add({"S": array("d", [1, 2]), "S (column)": array("d", [3, 4])}, columns={"S": ["a", "b"]})
+    rows.is_complete = True
+    files = sample_files(table)
+    assert json.loads(files["samples.json"])["columns"] == ["sample", "S", "S (column)"]
