@@ -4,9 +4,9 @@ Each case runs its variants interleaved, several rounds, as complete pytest proc
 tests; figures are medians of wall time, with the processor time of the processes beside them. The
 time per evaluation is the difference between a long and a short session, so that start-up, MLflow's
 import and the opening of the store are not included. A ratio is the median of each round's. One
-variant runs twice in each round: the ratio of the two says how noisy the machine was. ``--quick`` takes
-some three minutes of the processor: one round of shorter sessions, and only the variants that ours
-has goals against.
+variant runs twice in each round: the ratio of the two says how noisy the machine was. ``--quick``
+takes some three minutes of the processor: one round of shorter sessions, and only the variants that
+ours has goals against.
 """
 
 from __future__ import annotations
@@ -490,13 +490,19 @@ def proxy(port: int, latency: float) -> Iterator[tuple[str, list[str]]]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        open_until = 0.0
+
+        def setup(self) -> None:
+            super().setup()
+            self.upstream = http.client.HTTPConnection("127.0.0.1", port)
 
         def forward(self) -> None:
             seen.append(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             time.sleep(latency)
-            if not hasattr(self, "upstream"):
-                self.upstream = http.client.HTTPConnection("127.0.0.1", port)
+            if time.monotonic() > self.open_until:  # the server closes idle connections
+                self.upstream.close()
+            self.open_until = time.monotonic() + 2
             self.upstream.request(self.command, self.path, body, dict(self.headers))
             response = self.upstream.getresponse()
             content = response.read()

@@ -103,19 +103,22 @@ class Attempts:
         """Whether nothing has failed that may have left a run open."""
         return self._finished_well and not self.late
 
-    def prepare(self, freeze: bool = True) -> None:
+    def prepare(self, freeze: bool = True) -> bool:
         """Open the store before an evaluation, for it takes seconds that are no test's, once.
 
-        ``freeze`` is False where tests have run: what they have made is to be collected.
+        ``freeze`` is False where tests have run: what they have made is to be collected. Returns
+        whether this was the call that did it.
         """
-        if self.destination is not None and not self._is_prepared:
-            from pytest_armory.store import freeze_garbage_collector, open_store
+        if self.destination is None or self._is_prepared:
+            return False
+        from pytest_armory.store import freeze_garbage_collector, open_store
 
-            self._is_prepared = True
-            with suppress(TrackingError):  # tried again by each evaluation, which reports it
-                open_store(self.destination).connection.expect_login()
-            if freeze:
-                freeze_garbage_collector()
+        self._is_prepared = True
+        with suppress(TrackingError):  # tried again by each evaluation, which reports it
+            open_store(self.destination).connection.expect_login()
+        if freeze:
+            freeze_garbage_collector()
+        return True
 
     def start(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; if all of that fails, it is lost."""

@@ -38,6 +38,7 @@ class SessionEnd:
         self.process = process
         self.summary: Summary | None = None
         self.collected = 0
+        self.has_begun = False
         self._is_printed = False
         self._known: Summary | None = None
         """What was known when a signal cut the session off."""
@@ -54,6 +55,7 @@ class SessionEnd:
 
     def finish(self, interrupted: bool) -> None:
         """Close the session and summarize it; then end the process's part, even if that failed."""
+        self.has_begun = True
         is_complete = False
         with self.process.guard.step():
             self._sum_up(interrupted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from types import FunctionType
@@ -60,6 +62,7 @@ class RunningHooks:
         self._has_evaluation = False
         """Whether this process may get one, or its shard."""
         self._has_run = False
+        self._has_ended = False
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -141,7 +144,10 @@ class RunningHooks:
         """
         if is_evaluation(item) or uses_wide_fixture(item):
             with self.process.guard.step():
-                self.attempts.prepare(freeze=not self._has_run)
+                # xdist does not unconfigure a worker that a second Ctrl-C ends. And before what
+                # MLflow has registered, by which a run under way would be FINISHED.
+                if self.attempts.prepare(freeze=not self._has_run):
+                    atexit.register(self._end_at_exit, os.getpid())
         self._has_run = True
 
     # Neither first nor last: after the marks that skip a test, before its fixtures are set up.
@@ -243,9 +249,19 @@ class RunningHooks:
         try:
             yield
         finally:
-            self._end()
+            self.end()
 
-    def _end(self) -> None:
+    def _end_at_exit(self, process: int) -> None:
+        if os.getpid() == process:  # not a forked child
+            with self.process.guard.own_code():
+                self.end()
+
+    def end(self) -> None:
+        """End this process's part, once."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        atexit.unregister(self._end_at_exit)
         records: list[EvaluationRecord] = []
         with self.process.guard.step():
             records = self.attempts.end()

@@ -64,6 +64,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
     for hooks, name in ((reporting, "armory-reports"), (running, "armory-runs-tests")):
         if hooks is not None:
             config.pluginmanager.register(hooks, name)
+    cleanup.callback(_end, reporting, running)
     process.guard.holds_signals = True
 
 
@@ -166,6 +167,15 @@ def _attempts(
         rootpath=config.rootpath,
         guard=guard_of(config),
     )
+
+
+def _end(reporting: ReportingHooks | None, running: RunningHooks | None) -> None:
+    """End what a second Ctrl-C has kept from ending: then pytest may not call our hooks."""
+    if running is not None:
+        running.end()
+    if reporting is not None and not reporting.ending.has_begun:
+        reporting.ending.finish(interrupted=True)
+        reporting.ending.print()
 
 
 def _shut_down(

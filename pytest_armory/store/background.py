@@ -30,7 +30,10 @@ class Background:
         self._report_failures()
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="armory-store")
-        self._pending.append((self._executor.submit(work), failed))
+        try:
+            self._pending.append((self._executor.submit(work), failed))
+        except RuntimeError:  # the interpreter is exiting
+            _attempt(work, failed)
 
     def drain(self) -> None:
         """Wait for what was submitted, and end the thread."""

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -159,8 +160,8 @@ def test_a_signal_while_workers_set_up_their_tests(
 ) -> None:
     """No report says which runs they have opened; if it is the first test, not that there are."""
     evals.write(SETTING_UP if done else SETTING_UP.replace("    def test_done(): pass\n", ""))
-    with (evals.pytester.path / "conftest.py").open("a") as conftest:  # on a busy machine
-        conftest.write("\nfrom pytest_armory.session import signals\nsignals.GRACE = 60.0\n")
+    # On a busy machine.
+    add_to_conftest(evals, "from pytest_armory.session import signals\nsignals.GRACE = 60.0\n")
     session = start(*TWO)
     until_begun(session, "test_a", "test_b")
     session.send(number)
@@ -295,34 +296,20 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
     assert off.end == session.end
 
 
-@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
-@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
-def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) -> None:
-    """Twice: while a fixture is torn down, or xdist waits for its workers."""
-    evals.write(
-        SAMPLED
-        + """
-    @pytest.fixture(scope="session", autouse=True)
-    def slow(stay, mark):
-        yield
-        mark("tearing")
-        stay(SECONDS)
-    """.replace("SECONDS", "1" if times == 1 else "20")
-    )
+def add_to_conftest(evals: Evals, source: str) -> None:
+    with (evals.pytester.path / "conftest.py").open("a") as conftest:
+        conftest.write("\n" + textwrap.dedent(source))
+
+
+def check_ctrl_c(
+    evals: Evals, start: Start, way: tuple[str, ...], end: Callable[[Session], object]
+) -> None:
+    """Every run is closed, and the session ends as with the plugin off."""
     session = start(*way)
     until_long(evals, session, way)
-
-    def end(session: Session) -> tuple[int, set[tuple[str, str]], str]:
-        session.send(signal.SIGINT)
-        if times == 2:
-            session.wait_for("tearing")
-            session.send(signal.SIGINT)
-        found = session.end
-        session.gone()
-        return found
-
-    status, *_ = ended = end(session)
-    assert status in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT)
+    ended = end(session)
+    assert session.wait() in (pytest.ExitCode.INTERRUPTED, -signal.SIGINT)
+    session.gone()
     evals.check_accounted(2)
     found = states(evals)
     assert evals.run_of("test_long").data.params["load.n"] == "1"
@@ -331,13 +318,80 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     assert set(found.values()) == {INTERRUPTED}
     assert [run.info.status for run in evals.sessions()] == ["KILLED"]
     assert "1 passed, " in session.output
+    assert session.output.count("= evaluations =") == 1
     assert leases(evals) == []
     off = start(*way, track=False)
     off.wait_for("long")
-    found_off = end(off)
-    if times == 2 and not found_off[2]:  # the second was early: pytest itself sums nothing up then
-        ended = (*ended[:2], "")
-    assert found_off == ended
+    assert end(off) == ended
+    off.gone()
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) -> None:
+    """Twice: while a fixture is torn down, or xdist waits for its workers."""
+    tearing = """
+    @pytest.fixture(scope="session", autouse=True)
+    def slow(stay, mark):
+        yield
+        mark("tearing")
+        stay(SECONDS)
+    """
+    evals.write(SAMPLED + tearing.replace("SECONDS", "1" if times == 1 else "20"))
+    add_to_conftest(
+        evals,
+        """
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_sessionfinish(session):
+            if not hasattr(session.config, "workerinput"):
+                (MARKS / "ending").touch()
+        """,
+    )
+
+    def end(session: Session) -> object:
+        session.send(signal.SIGINT)
+        if times == 2:
+            session.wait_for("tearing", "ending")
+            session.send(signal.SIGINT)
+        return session.end
+
+    check_ctrl_c(evals, start, way, end)
+
+
+SECOND = {
+    "told": """
+        def pytest_keyboard_interrupt():
+            signal.raise_signal(signal.SIGINT)
+        """,
+    "before-the-end": """
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_sessionfinish():
+            signal.raise_signal(signal.SIGINT)
+            yield
+        """,
+    "in-our-hook": """
+        from pytest_armory.plugin import xdist
+        def share_remarks(config):
+            signal.raise_signal(signal.SIGINT)
+        xdist.share_remarks = share_remarks
+        """,
+}
+"""Where a second Ctrl-C meets the process before pytest has called our hooks for the end."""
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+@pytest.mark.parametrize("where", SECOND)
+def test_ctrl_c_twice_at_once(evals: Evals, start: Start, way: tuple[str, ...], where: str) -> None:
+    """Then pytest does not call our hooks, and xdist does not unconfigure its workers."""
+    evals.write(SAMPLED)
+    add_to_conftest(evals, "import signal")
+    add_to_conftest(evals, SECOND[where])
+
+    def end(session: Session) -> object:
+        session.send(signal.SIGINT)
+        return session.end
+
+    check_ctrl_c(evals, start, way, end)
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
