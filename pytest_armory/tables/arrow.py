@@ -82,6 +82,13 @@ def to_arrow(table: SampleTable, *, is_partial: bool = False) -> Any:
     return pyarrow.Table.from_arrays(columns, order, metadata={ABOUT: dumps(about)})
 
 
+def count_rows(table: SampleTable) -> int:
+    """How many rows :func:`to_arrow` makes: scores of the same samples lie side by side."""
+    if len(table.parts) < 2:
+        return table.count
+    return sum(sheet.count for sheet in _sheets(table))
+
+
 def _sheets(table: SampleTable) -> list[Sheet]:
     found: list[Sheet] = []
     for part in table.parts:

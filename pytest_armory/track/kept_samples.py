@@ -188,7 +188,13 @@ class KeptSamples:
 
     def partial_tags(self) -> dict[str, str]:
         """The tag of the run while rows are still to come."""
-        return SampleTag(self.table.count, is_partial=True).to_tags()
+        return SampleTag(self._count_rows(), is_partial=True).to_tags()
+
+    def _count_rows(self) -> int:
+        from pytest_armory.tables.arrow import count_rows
+
+        with self.table.lock:
+            return count_rows(self.table)
 
     def results(self) -> SampleResults:
         """The means of ``track_samples``, the intervals of all scores, and which data they are of.
@@ -221,7 +227,7 @@ class KeptSamples:
             metrics |= intervals(score, self.confidence)
         self._metrics.note(metrics, 0)
         self.digests = digests
-        tag = SampleTag(self.table.count, self.table.is_partial, digests)
+        tag = SampleTag(self._count_rows(), self.table.is_partial, digests)
         return SampleResults(metrics, tag.to_tags(), list(datasets))
 
     def digests_so_far(self) -> dict[str, str]:

@@ -110,6 +110,7 @@ def test_samples_of_a_session(
     kept = samples(other.info.run_id)
     assert kept["question"].tolist()[:2] == ["api_key=[redacted]", "why"]
     assert kept["group"].tolist() == ["a", "b"] * 2
+    assert json.loads(other.data.tags["armory.samples"])["rows"] == len(kept) == 4
     plain = evals.run_of("test_without")
     assert (artifacts_of(plain), plain.inputs.dataset_inputs) == ({}, [])
     assert "armory.samples" not in plain.data.tags

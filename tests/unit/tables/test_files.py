@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from pytest_armory.tables import SampleTable
-from pytest_armory.tables.arrow import to_arrow
+from pytest_armory.tables.arrow import count_rows, to_arrow
 from pytest_armory.tables.columns import Column
 from pytest_armory.tables.files import read_parquet, sample_files, table_json, worst, write_parquet
 
@@ -87,6 +87,7 @@ def test_what_is_written_is_read_back(name: str) -> None:
     content = write_parquet(to_arrow(table))
     read = read_parquet(content)
     assert pyarrow.parquet.read_table(io.BytesIO(content)).num_rows == count
+    assert count_rows(table) == count
     assert (read.names, read.is_partial) == (table.names, False)
     for score in table.names:
         was, now = table.score(score), read.score(score)
