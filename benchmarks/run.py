@@ -5,8 +5,8 @@ tests; figures are medians of wall time, with the processor time of the processe
 time per evaluation is the difference between a long and a short session, so that start-up, MLflow's
 import and the opening of the store are not included. A ratio is the median of each round's. One
 variant runs twice in each round: the ratio of the two says how noisy the machine was. ``--quick``
-takes some three minutes of the processor: one round of shorter sessions, and only the variants that
-ours has goals against.
+takes some two minutes: one round of shorter sessions, and only the variants that ours has goals
+against.
 """
 
 from __future__ import annotations
