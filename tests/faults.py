@@ -40,14 +40,28 @@ class Session:
     def output(self) -> str:
         return self.log.read_text()
 
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for something that the session does; it is an error if it ends without it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            has_ended = self.process.poll() is not None  # before: it may do it and end
+            if is_so():
+                return
+            assert not has_ended, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.02)
+
     def wait_for(self, *marks: str) -> None:
         """Wait until tests have said that they got somewhere, with ``mark(name)``."""
-        deadline = time.monotonic() + PATIENCE
-        while not all((self.marks / mark).exists() for mark in marks):
-            ended = self.process.poll() is not None
-            assert not ended, self.output
-            assert time.monotonic() < deadline, (marks, self.output)
-            time.sleep(0.02)
+        self.wait_until(lambda: all((self.marks / mark).exists() for mark in marks))
+
+    def wait_for_verdicts(self, *tests: str) -> None:
+        """Wait until the verdicts of tests are printed: with workers that is later than they end.
+
+        What a signal ends prints no more of them.
+        """
+        ids = {f"test_it.py::{test}" for test in tests}
+        self.wait_until(lambda: ids <= {test for test, _ in printed_verdicts(self.output)})
 
     def send(self, number: int, group: bool = True) -> None:
         """Send a signal to the whole group, as a terminal and a CI runner do, or to one process."""

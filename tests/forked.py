@@ -262,7 +262,10 @@ def _load(module: str, *functions: str) -> None:
 
 def _become(address: str, connection: socket.socket, request: dict, files: list[int]) -> None:  # type: ignore[type-arg]
     """What was asked for, in this process."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # A shell has commands in the background ignore Ctrl-C, and so do we what is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     if request["argv"]:
         _be_watched(connection)
     else:
@@ -305,10 +308,6 @@ def _be_watched(connection: socket.socket) -> None:
         os._exit(0)
     os.setpgid(0, 0)
     connection.close()
-    # A shell has commands in the background ignore Ctrl-C, and so do we what is ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def worker(address: str) -> list[str]:

@@ -7,12 +7,14 @@ import shutil
 import signal
 import socket
 import sqlite3
+import threading
 import time
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 
 import pytest
 from forked import Command
@@ -25,9 +27,20 @@ ForkServer = Callable[[], str]
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for a server that is about to be started: none that the system gives to others."""
+    for port in SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """A URL where nobody listens, and no server of another test can: its port is taken."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")
@@ -148,11 +161,28 @@ class Proxy:
         self.before: Callable[[str], None] = lambda _: None
         self.fault: Fault | None = None
         self.after: Fault | None = None
+        self._settled = threading.Condition()
+        self._under_way = 0
+
+    def settle(self) -> None:
+        """Wait until the server has done what it was asked, if only by clients that have ended."""
+        with self._settled:
+            assert self._settled.wait_for(lambda: not self._under_way, 60)
 
     def count(self, part: str) -> int:
         return sum(part in request for request in self.seen)
 
     def respond(self, handler: Handler) -> None:
+        with self._settled:
+            self._under_way += 1
+        try:
+            self._respond(handler)
+        finally:
+            with self._settled:
+                self._under_way -= 1
+                self._settled.notify_all()
+
+    def _respond(self, handler: Handler) -> None:
         request = f"{handler.command} {handler.path.partition('?')[0]}"
         self.times.append(time.monotonic())
         self.seen.append(request)

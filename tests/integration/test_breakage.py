@@ -6,7 +6,6 @@ from textwrap import dedent
 
 import pytest
 from conftest import Evals, text_of, verdicts
-from servers import free_port
 
 HEAD = """
     import os, resource, sys, tempfile, time
@@ -267,7 +266,7 @@ def test_a_file_name_that_is_no_text(evals: Evals) -> None:
     result.stdout.fnmatch_lines(["1 evaluation: 1 passed, tracked to *"])
 
 
-def test_a_home_that_a_fixture_replaces_during_an_outage(evals: Evals) -> None:
+def test_a_home_that_a_fixture_replaces_during_an_outage(evals: Evals, nobody: str) -> None:
     """What waits for a server waits in the home of the session, all of it."""
     evals.write("""
         import pytest
@@ -280,7 +279,7 @@ def test_a_home_that_a_fixture_replaces_during_an_outage(evals: Evals) -> None:
         def test_a(): pass
         def test_b(): pass
     """)
-    result = evals.run("--armory-tracking-uri", f"http://127.0.0.1:{free_port()}")
+    result = evals.run("--armory-tracking-uri", nobody)
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["waiting for *: 2 evaluations, recorded locally"])
     evals.check_accounted(2)

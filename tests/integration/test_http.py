@@ -154,8 +154,6 @@ def test_recovering_at_a_server(
     there = ("--armory-tracking-uri", mlflow_server)
     session = start(*there)
     session.wait_for("long")
-    session.send(signal.SIGKILL)
-    session.gone()
     client = MlflowClient(mlflow_server)
 
     def status() -> dict[str, str]:
@@ -163,6 +161,9 @@ def test_recovering_at_a_server(
         runs = client.search_runs([experiment.experiment_id])
         return {run.info.run_name.split()[-1]: run.info.status for run in runs}
 
+    session.wait_until(lambda: status()["test_done"] == "FINISHED")  # behind the next test
+    session.send(signal.SIGKILL)
+    session.gone()
     open_ones = {"test_long": "RUNNING", "session": "RUNNING"}
     assert status() == {"test_done": "FINISHED", **open_ones}
     assert commands.main(["sessions", *there]) == 0

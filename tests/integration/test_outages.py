@@ -17,7 +17,7 @@ from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from outages import status
-from servers import Fault, ForkServer, Proxy, free_port, proxied, served
+from servers import Fault, ForkServer, Proxy, proxied, served
 
 from pytest_armory.cli import main as commands
 from pytest_armory.store import open_store
@@ -271,7 +271,7 @@ def test_a_value_whose_answer_is_lost_is_stored_once(
 
 
 def test_a_run_inside_another_in_another_experiment_waits_too(
-    evals: Evals, mlflow_server: str, name: str
+    evals: Evals, mlflow_server: str, nobody: str, name: str
 ) -> None:
     evals.write(f"""
         import mlflow, pytest
@@ -280,7 +280,7 @@ def test_a_run_inside_another_in_another_experiment_waits_too(
             other = mlflow.create_experiment("{name} other")
             with mlflow.start_run(nested=True, experiment_id=other): mlflow.log_metric("inner", 1)
     """)
-    evals.run("--armory-tracking-uri", f"http://127.0.0.1:{free_port()}").assert_outcomes(passed=1)
+    evals.run("--armory-tracking-uri", nobody).assert_outcomes(passed=1)
     assert commands.main(["sync", "--to", mlflow_server]) == 0
     (inner,) = there(mlflow_server, f"{name} other")
     (mine,) = attempts(there(mlflow_server, name))
@@ -328,8 +328,8 @@ def test_counts_are_of_the_experiment_wherever_its_evaluations_are(
     assert "5 passed, 1 failed" in capsys.readouterr().out.splitlines()[1]
 
 
-def test_nobody_listens(evals: Evals, mlflow_server: str, name: str) -> None:
-    result = run(evals, f"http://127.0.0.1:{free_port()}", name, "-n1")
+def test_nobody_listens(evals: Evals, mlflow_server: str, nobody: str, name: str) -> None:
+    result = run(evals, nobody, name, "-n1")
     result.stdout.fnmatch_lines(["waiting for *: 3 evaluations, recorded locally"])
     (session,) = evals.sessions()
     assert session.data.metrics["evaluations"] == 3
@@ -355,11 +355,11 @@ LOGGING = """
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_tests_log_has_nothing_of_our_requests(
-    evals: Evals, mlflow_server: str, name: str, is_there: bool
+    evals: Evals, mlflow_server: str, nobody: str, name: str, is_there: bool
 ) -> None:
     """A test may assert that nothing was logged; what its own requests log is there."""
     evals.write(LOGGING.format(name=name))
-    url = mlflow_server if is_there else f"http://127.0.0.1:{free_port()}"
+    url = mlflow_server if is_there else nobody
     result = evals.run("--armory-tracking-uri", url, "-o", "log_level=DEBUG")
     result.assert_outcomes(passed=2)
 
@@ -588,11 +588,19 @@ def test_a_close_that_fails_is_one_attempt(
 
 REPLACED = """
     import time, pytest
+    from mlflow import MlflowClient
     from pytest_armory import track_metrics
     pytestmark = pytest.mark.evaluation(name="NAME")
     def test_before(): track_metrics({"x": 1})
+    def is_all_there():
+        client = MlflowClient("SERVER")
+        runs = client.search_runs([client.get_experiment_by_name("NAME").experiment_id])
+        mine = [run for run in runs if "armory.nodeid" in run.data.tags]
+        linked = ["mlflow.parentRunId" in run.data.tags for run in mine]
+        return linked == [True, True] and "FINISHED" in {run.info.status for run in mine}
     def test_during(evaluation_run):
         track_metrics({"early": 1})
+        while not is_all_there(): time.sleep(0.05)
         open("REPLACED", "w").close()
         time.sleep(0.6)
         track_metrics({"x": 2})
@@ -619,7 +627,8 @@ def test_a_server_that_is_restarted_with_an_empty_database(
         connection.RESTART = {silence}
     """)
     monkeypatch.setattr("pytest_armory.store.connection.RESTART", silence)
-    evals.write(REPLACED.replace("NAME", name).replace("REPLACED", str(flag)))
+    source = REPLACED.replace("NAME", name).replace("SERVER", mlflow_server)
+    evals.write(source.replace("REPLACED", str(flag)))
     with proxied(mlflow_server) as proxy:
 
         def replace(_: str) -> None:
@@ -723,11 +732,10 @@ def test_a_session_whose_server_comes_back_needs_no_sync_for_the_rest(
     check_brought(evals, mlflow_server, name)
 
 
-def test_strict_sessions_fail(evals: Evals) -> None:
+def test_strict_sessions_fail(evals: Evals, nobody: str) -> None:
     evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
-    uri = f"http://127.0.0.1:{free_port()}"
     for args in (("--armory-strict",), ("-o", "armory_strict=true")):
-        result = evals.run("--armory-tracking-uri", uri, *args)
+        result = evals.run("--armory-tracking-uri", nobody, *args)
         result.assert_outcomes(passed=1)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         result.stdout.fnmatch_lines(["armory: --armory-strict: not all was tracked, see above"])
@@ -775,11 +783,11 @@ def test_an_experiment_by_its_id_waits_for_that_one(
 
 @pytest.mark.parametrize("driver", ["postgresql+psycopg2", "postgresql+no_such_driver"])
 def test_a_database_across_a_network_that_cannot_be_opened(
-    evals: Evals, name: str, driver: str, each_way: Sequence[str]
+    evals: Evals, nobody: str, name: str, driver: str, each_way: Sequence[str]
 ) -> None:
     """Nothing is tried for minutes, and all waits, whether it is down or has no driver here."""
     pytest.importorskip("psycopg2")
-    uri = f"{driver}://ann:her-passw0rd@127.0.0.1:{free_port()}/x"
+    uri = f"{driver}://ann:her-passw0rd@{nobody.removeprefix('http://')}/x"
     source = SOURCE.replace("import mlflow, pytest", "import pytest")
     source = source.replace('mlflow.log_metric("own", i)', "pass")
     started = time.monotonic()

@@ -15,7 +15,7 @@ from faults import Session
 from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from servers import Proxy, free_port
+from servers import Proxy
 
 from pytest_armory.cli import main as commands
 from pytest_armory.store import open_store
@@ -84,13 +84,14 @@ def test_sync_and_recover_while_a_session_is_at_work(
     evals: Evals,
     start: Start,
     mlflow_server: str,
+    nobody: str,
     capsys: pytest.CaptureFixture[str],
     name: str,
     way: tuple[str, ...],
 ) -> None:
     """They leave what is at work alone; two syncs at once upload everything once."""
     evals.write(TESTS.replace("NAME", name))
-    session = start(*way, "--armory-tracking-uri", f"http://127.0.0.1:{free_port()}")
+    session = start(*way, "--armory-tracking-uri", nobody)
     session.wait_for("waits")
     assert commands.main(["recover", "--armory-tracking-uri", "local"]) == 0
     assert commands.main(["sync", "--to", mlflow_server]) == 1
@@ -143,6 +144,8 @@ def test_a_process_that_is_stopped_is_not_dead(
     evals.write(TESTS.replace("NAME", name))
     session = start("test_it.py", *way)
     session.wait_for("waits")
+    # Until nobody writes to the database: who is stopped then keeps it locked.
+    session.wait_until(lambda: "mlflow.parentRunId" in evals.run_of("test_waits").data.tags)
     (worker,) = (int(mark.name[4:]) for mark in session.marks.glob("pid-*"))
 
     def send(number: int) -> None:

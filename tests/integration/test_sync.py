@@ -21,7 +21,7 @@ from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from outages import status
-from servers import Proxy, free_port, proxied
+from servers import Proxy, proxied
 
 from pytest_armory.cli import main as commands
 from pytest_armory.store import destination
@@ -246,8 +246,7 @@ def test_killed_at_any_request(
             process = Command(*command, folder=tmp_path, files=(log.fileno(), log.fileno()))
 
         def kill(_: str) -> None:
-            if len(proxy.seen) == k:
-                time.sleep(0.1)  # its body is on its way too
+            if len(proxy.seen) == k:  # its body has come, too
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait(10)
                 if not arrives:
@@ -255,7 +254,7 @@ def test_killed_at_any_request(
 
         proxy.before = kill
         assert process.wait(60) == -signal.SIGKILL
-        time.sleep(0.2)
+        proxy.settle()
         proxy.before = lambda _: None
         assert commands.main(["sync"]) == 0
         check_same(local, runs, proxy.url, tmp_path)
@@ -333,14 +332,14 @@ def test_a_server_that_is_down_or_goes_down(
     record: Callable[..., list[Run]],
     local: MlflowClient,
     mlflow_server: str,
+    nobody: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    dead = f"http://127.0.0.1:{free_port()}"
     with proxied(mlflow_server) as proxy:
-        record(f"http://me:secret@{dead.removeprefix('http://')}", PLAIN)
+        record(f"http://me:secret@{nobody.removeprefix('http://')}", PLAIN)
         runs = record(proxy.url, PLAIN)
 
         def break_down(_: str) -> None:
@@ -354,7 +353,7 @@ def test_a_server_that_is_down_or_goes_down(
         assert time.monotonic() - started < 20
         reported = capsys.readouterr()
         (line,) = [x for x in reported.err.splitlines() if x.startswith("pytest-armory: ")]
-        assert f"4 runs left for {dead}" in line
+        assert f"4 runs left for {nobody}" in line
         assert f"3 runs left for {proxy.url}, run this again: " in line
         assert "cannot be reached" in line
         assert "secret" not in reported.err + reported.out
