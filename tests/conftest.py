@@ -14,11 +14,17 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["pytester", "servers", "faults", "tracked_runs"]
+pytest_plugins = ["pytester", "servers", "faults", "mantik", "tracked_runs"]
 
 # The sessions that tests start would compile a hundred rewritten modules anew, each of them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Hypothesis fails an example that takes 0.2 s, and inputs that are slow to make: on a busy machine
+# any may be.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 # pytest drops the modules that an in-process inner session imported; these are slow to import
 # and some cannot be imported twice.
