@@ -6,15 +6,56 @@ It speaks what Mantik's client speaks (https://pypi.org/project/mantik, 0.5.11).
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 
+import pytest
 from loopback import Handler, listening
 
 USER, PASSWORD = "jane", "correct horse/battery staple"
+
+
+class Clock:
+    """The time of several processes, in which nothing passes but what a test says: of a file.
+
+    On a busy machine a request may be under way for longer than a token is valid.
+    """
+
+    def __init__(self, path: Path, is_new: bool = True) -> None:
+        self.path = path
+        if is_new:
+            path.touch()
+
+    def __call__(self) -> float:
+        return self.path.stat().st_mtime
+
+    def sleep(self, seconds: float) -> None:
+        os.utime(self.path, (self() + seconds,) * 2)
+
+    @property
+    def source(self) -> str:
+        """What lets another process have it, as ``clock``."""
+        return f"""
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+from pathlib import Path
+from mantik import Clock
+from pytest_armory.store import tokens
+tokens.time = clock = Clock(Path({str(self.path)!r}), is_new=False)
+"""
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which tokens are renewed."""
+    clock = Clock(tmp_path / "clock")
+    monkeypatch.setattr("pytest_armory.store.tokens.time", clock)
+    return clock
 
 
 def naive(moment: float) -> str:
@@ -32,6 +73,7 @@ class Mantik:
 
     def __init__(self, life: float) -> None:
         self.life = life
+        self.clock: Callable[[], float] = time.time
         self.write_time: Callable[[float], str] = naive
         self.rotates = True
         self.delay = 0.0
@@ -57,7 +99,7 @@ class Mantik:
             known = body == {"username": USER} and refresh in self.refresh_tokens
         if not known:
             return 401, {"detail": f"Refused: {json.dumps(body)}"}
-        access, expires_at = f"access-{secrets.token_hex(16)}", time.time() + self.life
+        access, expires_at = f"access-{secrets.token_hex(16)}", self.clock() + self.life
         self.valid[access] = expires_at
         granted = {"AccessToken": access, "ExpiresAt": self.write_time(expires_at)}
         if action == "create" or self.rotates:
@@ -66,9 +108,9 @@ class Mantik:
         return 200, granted
 
     def lets_in(self, authorization: str) -> bool:
-        """Whether the token is valid; a busy machine may take a while to bring it here."""
+        """Whether the token is valid."""
         scheme, _, token = authorization.partition(" ")
-        return scheme == "Bearer" and time.time() < self.valid.get(token, 0) + 0.5
+        return scheme == "Bearer" and self.clock() < self.valid.get(token, 0)
 
     @property
     def secrets(self) -> list[str]:
@@ -76,7 +118,9 @@ class Mantik:
 
 
 @contextmanager
-def mantik_platform(server: str | None = None, life: float = 3600.0) -> Iterator[Mantik]:
+def mantik_platform(
+    server: str | None = None, life: float = 3600.0, clock: Callable[[], float] = time.time
+) -> Iterator[Mantik]:
     """The platform; without a `server` there is only the token service."""
 
     def respond(handler: Handler) -> None:
@@ -102,5 +146,6 @@ def mantik_platform(server: str | None = None, life: float = 3600.0) -> Iterator
                 handler.give(401, b"Unauthorized", Content_Type="text/plain")
 
     platform = Mantik(life)
+    platform.clock = clock
     with listening(respond) as platform.url:
         yield platform

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Evals
 from loopback import Handler, listening
-from mantik import PASSWORD, USER, mantik_platform
+from mantik import PASSWORD, USER, Clock, mantik_platform
 from mlflow import MlflowClient
 from outages import reset
 from servers import ADMIN, proxied
@@ -190,15 +190,21 @@ def test_a_login_that_is_refused(
 
 @pytest.mark.parametrize("way", [("-p", "no:xdist"), ("-n1",)], ids=["one", "n1"])
 def test_mantik(
-    evals: Evals, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, way: Sequence[str]
+    evals: Evals,
+    mlflow_server: str,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Sequence[str],
 ) -> None:
     """The controller logs in once; a token shorter than the session is kept fresh everywhere."""
-    evals.write(SOURCE + '        import time; time.sleep(2.5); mlflow.log_metric("late", 3)\n')
+    evals.pytester.makeconftest(clock.source)
+    late = 'from conftest import clock; clock.sleep(2.5); mlflow.log_metric("late", 3)'
+    evals.write(f"{SOURCE}        {late}\n")
     monkeypatch.setenv("MANTIK_USERNAME", USER)
     monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "else")
-    with mantik_platform(mlflow_server, life=2.0) as platform:
+    with mantik_platform(mlflow_server, life=2.0, clock=clock) as platform:
         monkeypatch.setenv("MANTIK_API_URL", platform.url)
         platform.rotates = False  # else processes take each other's refresh token, and log in again
         result = evals.run("--armory-tracking-uri", platform.url, *way, "--junitxml=j.xml")
@@ -323,19 +329,21 @@ def test_a_database_whose_user_was_stripped(
 
 
 def test_a_mantik_login_that_cannot_be_renewed(
-    evals: Evals, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+    evals: Evals, mlflow_server: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The evaluations after that wait, with the reason."""
+    evals.pytester.makeconftest(clock.source)
     evals.write("""
-        import pytest, time
+        import pytest
+        from conftest import clock
         from pytest_armory import track_metrics
         pytestmark = pytest.mark.evaluation(name="not renewed")
-        def test_a(): time.sleep(3)
+        def test_a(): clock.sleep(3)
         def test_b(): track_metrics({"x": 1})
     """)
     monkeypatch.setenv("MANTIK_USERNAME", USER)
     monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
-    with mantik_platform(mlflow_server, life=2) as platform:
+    with mantik_platform(mlflow_server, life=2, clock=clock) as platform:
         platform.answer["refresh"] = 500
         monkeypatch.setenv("MANTIK_API_URL", platform.url)
         result = evals.run("--armory-tracking-uri", platform.url)

@@ -8,9 +8,9 @@ import gc
 import json
 import subprocess
 import sys
-import time
 import tracemalloc
 import weakref
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
-from pytest_armory.engine import Engine, Evaluation, EvaluationResults, l2, linf
+from pytest_armory.engine import Engine, Evaluation, EvaluationResults, l2, linf, walk
 from pytest_armory.engine import run as run_module
+from pytest_armory.engine.progress import Ticker
 from pytest_armory.errors import EvaluationError, MetricWarning
 from pytest_armory.tables import SampleRows
 
@@ -184,9 +185,14 @@ def test_results_are_numbers_by_name_arrays_and_times() -> None:
     assert results.name == "pgd"
 
 
-def test_stage_times_hold_what_each_stage_took() -> None:
+def test_stage_times_hold_what_each_stage_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(walk, "perf_counter", lambda: now)
+    monkeypatch.setattr(run_module, "Ticker", partial(Ticker, clock=lambda: now))
+
     def slowly(value: Any) -> Any:
-        time.sleep(0.02)
+        nonlocal now
+        now += 0.25
         return value
 
     results = run(
@@ -195,13 +201,15 @@ def test_stage_times_hold_what_each_stage_took() -> None:
         perturbations={"a": lambda x, y: slowly(x), "b": lambda x, y: x},
         metrics={"accuracy": lambda t, p: slowly(0.5)},
     ).metrics
-    assert results["time/data_seconds"] >= 0.04
-    assert results["time/perturb/a_seconds"] >= 0.04 > results["time/perturb/b_seconds"]
-    assert results["time/predict_seconds"] >= 0.04
-    assert results["time/metrics_seconds"] >= 0.02
+    assert results["time/data_seconds"] == 0.5
+    assert (results["time/perturb/a_seconds"], results["time/perturb/b_seconds"]) == (0.5, 0)
+    assert results["time/predict_seconds"] == 0.5
+    assert results["time/metrics_seconds"] == 0.25
     stages = ("data", "perturb", "predict", "metrics")
-    assert sum(results[f"time/{s}_seconds"] for s in stages) <= results["time/total_seconds"]
-    assert results["samples_per_second"] == pytest.approx(6 / results["time/total_seconds"])
+    assert (
+        sum(results[f"time/{s}_seconds"] for s in stages) == results["time/total_seconds"] == 1.75
+    )
+    assert results["samples_per_second"] == pytest.approx(6 / 1.75)
 
 
 def test_all_names_are_legal_for_the_store() -> None:

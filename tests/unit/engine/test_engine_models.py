@@ -634,11 +634,14 @@ def test_what_a_signal_breaks_off_does_not_go_on_in_the_next_run() -> None:
     def fail(*_: object) -> None:
         pytest.fail("Timeout")  # as pytest-timeout does
 
+    def broken_off() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        run(dataset=(list(range(50)), list(range(50))), model=slow("first"))
+
     earlier = signal.signal(signal.SIGALRM, fail)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         with pytest.raises(pytest.fail.Exception, match="Timeout"):
-            run(dataset=(list(range(50)), list(range(50))), model=slow("first"))
+            broken_off()
     finally:
         signal.signal(signal.SIGALRM, earlier)
     calls = len(asked)
