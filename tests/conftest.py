@@ -186,7 +186,7 @@ class Evals:
         address, path, start = self._fork_server(), self.pytester.path, time.monotonic()
         with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
             files = (out.fileno(), err.fileno())
-            status = Command(address, "pytest", *args, folder=path, files=files).wait(90)
+            status = Command(address, "pytest", *args, folder=path, files=files).wait(300)
             out.seek(0)
             err.seek(0)
             lines = out.read().splitlines(), err.read().splitlines()

@@ -148,7 +148,7 @@ def test_commands_say_the_same(
 
 def run(*args: str, **limits: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *args], capture_output=True, text=True, timeout=60, check=False, **limits
+        [sys.executable, *args], capture_output=True, text=True, timeout=300, check=False, **limits
     )  # type: ignore[call-overload,no-any-return]
 
 
@@ -169,7 +169,9 @@ def test_an_older_database_is_upgraded_by_the_command_it_is_refused_with(evals: 
     assert f"its version is {previous()}, not {_get_latest_schema_revision()}" in line
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for advised in re.findall(r"`(.*?)`", line):
-        subprocess.run(advised, shell=True, check=True, timeout=60, env=os.environ | {"PATH": path})
+        subprocess.run(
+            advised, shell=True, check=True, timeout=300, env=os.environ | {"PATH": path}
+        )
     assert "older" in fault_of(database.with_name(f"{database.name}.{previous()}"))
     result = evals.run()
     result.assert_outcomes(passed=1, failed=1)

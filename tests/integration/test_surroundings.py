@@ -124,7 +124,7 @@ def start_sync(evals: Evals, server: str) -> Callable[[], int]:
     process = subprocess.Popen(
         command, cwd=evals.pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    return lambda: process.wait(120)
+    return lambda: process.wait(300)
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ class Running:
         self.first_line = self.process.stdout.readline()
 
     def wait_for(self, url: str) -> bytes:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with urllib.request.urlopen(url, timeout=5) as answer:
@@ -234,7 +234,7 @@ class Running:
     def end(self, number: int) -> str:
         """Signal the command alone, as Ctrl-C or a supervisor does, and read what it said."""
         self.process.send_signal(number)
-        out, _ = self.process.communicate(timeout=30)
+        out, _ = self.process.communicate(timeout=300)
         return str(out)
 
     def clean_up(self) -> None:

@@ -100,7 +100,7 @@ def title_in_chromium(folder: Path, page: str, *options: str) -> str:
     file.write_text(page, encoding="utf-8")
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", *options,
                f"--user-data-dir={folder / 'profile'}", "--dump-dom", file.as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     (found,) = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[:1]
     return str(found)
 

@@ -132,7 +132,7 @@ def test_a_process_that_lost_its_lock_is_alive_until_it_ends(tmp_path: Path, cod
     with another_process(tmp_path, code) as (name, process):
         assert survey(tmp_path) == ({}, {name})
         process.send_signal(signal.SIGKILL)
-        deadline = time.monotonic() + 20  # it is not waited for: a zombie is no process
+        deadline = time.monotonic() + 300  # it is not waited for: a zombie is no process
         while survey(tmp_path)[1] and time.monotonic() < deadline:
             time.sleep(0.02)
         dead, alive = survey(tmp_path)

@@ -339,7 +339,7 @@ def processes(work: Callable[..., Any], *args: Any, count: int = 1) -> list[int 
     for process in started:
         process.start()
     for process in started:
-        process.join(60)
+        process.join(300)
         if process.is_alive():
             process.kill()
             process.join()

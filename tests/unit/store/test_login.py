@@ -611,7 +611,7 @@ def in_a_child(code: str, clock: Clock | None = None, **environment: str) -> str
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
