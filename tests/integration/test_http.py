@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -54,7 +55,7 @@ def test_an_evaluation_costs_three_requests_on_its_way_and_one_behind_it(
             held_up.append(not next_run.wait(20))
 
     proxy.before = hold_closing_back
-    evals.write(busy(3, id(proxy)))
+    evals.write(busy(3, time.monotonic_ns()))
     result = evals.run("--armory-tracking-uri", proxy.url)
     result.assert_outcomes(passed=3)
     assert held_up == [False]
@@ -80,25 +81,26 @@ def test_a_server_over_postgresql(evals: Evals, postgres_server: str, way: Seque
 
 
 def check_a_session(evals: Evals, mlflow_server: str, each_way: Sequence[str]) -> None:
+    name = f"http {time.monotonic_ns()}"  # the server is everybody's
     evals.write(f"""
         import mlflow, numpy as np, pytest
         from pytest_armory import track_metrics
         def load(n): return n
         @pytest.fixture(scope="session")
         def data(track_call): return track_call(load, n=1)
-        @pytest.mark.evaluation(name="http {id(evals)}")
+        @pytest.mark.evaluation(name="{name}")
         @pytest.mark.parametrize("eps", [0.1, 0.2])
         def test_a(data, eps, evaluation_run):
             track_metrics({{"accuracy": eps, "cm": np.eye(2)}})
             mlflow.log_text("hello", "own.txt")
             evaluation_run.set_tags({{"url": evaluation_run.url}})
-        @pytest.mark.evaluation(name="http {id(evals)}")
+        @pytest.mark.evaluation(name="{name}")
         def test_b(data): assert 0, "no"
     """)
     result = evals.run("--armory-tracking-uri", mlflow_server, *each_way)
     result.assert_outcomes(passed=2, failed=1)
     client = MlflowClient(mlflow_server)
-    experiment = client.get_experiment_by_name(f"http {id(evals)}")
+    experiment = client.get_experiment_by_name(name)
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     (session,) = [run for run in runs.values() if run.data.tags["armory.kind"] == "session"]
     children = {name: run for name, run in runs.items() if run is not session}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -428,10 +429,11 @@ def check_remote(server: str, salt: int) -> None:
 def test_over_http_files_and_data_are_sent_off_the_tests_way(
     evals: Evals, proxy: Proxy, mlflow_server: str
 ) -> None:
-    evals.write(REMOTE.format(salt=id(proxy)))
+    salt = time.monotonic_ns()
+    evals.write(REMOTE.format(salt=salt))
     result = evals.run("--armory-tracking-uri", proxy.url)
     result.assert_outcomes(passed=2)
-    check_remote(mlflow_server, id(proxy))
+    check_remote(mlflow_server, salt)
     files = [one for one in proxy.seen if one.startswith("PUT") and "/samples." in one]
     assert len(files) == 4
     assert proxy.count("runs/log-inputs") == 2
@@ -451,7 +453,8 @@ def test_an_outage_while_samples_are_stored(evals: Evals, proxy: Proxy, mlflow_s
 
     proxy.fault = goes_down
     evals.pytester.makeini("[pytest]\narmory_budget = 2")
-    evals.write(REMOTE.format(salt=id(proxy)))
+    salt = time.monotonic_ns()
+    evals.write(REMOTE.format(salt=salt))
     result = evals.run("--armory-tracking-uri", proxy.url)
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["waiting for *"])
@@ -459,4 +462,4 @@ def test_an_outage_while_samples_are_stored(evals: Evals, proxy: Proxy, mlflow_s
     _circuits.clear()
     proxy.fault = None
     assert main(["sync", "--to", proxy.url]) == 0
-    check_remote(mlflow_server, id(proxy))
+    check_remote(mlflow_server, salt)

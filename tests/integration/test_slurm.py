@@ -53,18 +53,17 @@ def slurm(
 ) -> Iterator[None]:
     """The path of a socket must be short."""
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as folder:
-        subprocess.run([ONE_NODE, "start", folder], check=True, timeout=60)
+        subprocess.run([ONE_NODE, "start", folder], check=True, timeout=300)
         monkeypatch.setenv("SLURM_CONF", f"{folder}/slurm.conf")
         try:
             yield
-            subprocess.run(["scancel", "--user=root"], check=False, timeout=30)
+            subprocess.run(["scancel", "--user=root"], check=False, timeout=300)
         finally:
-            subprocess.run([ONE_NODE, "stop", folder], check=True, timeout=60)
-            time.sleep(1)  # until the daemons have written their state
+            subprocess.run([ONE_NODE, "stop", folder], check=True, timeout=300)
 
 
 def call(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
     return done.stdout.strip()
 
 

@@ -231,6 +231,13 @@ class Running:
             return False
         return True
 
+    def gone(self) -> None:
+        """Wait until none is left: what has ended is there until its parent has noticed."""
+        deadline = time.monotonic() + 300
+        while self.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
     def end(self, number: int) -> str:
         """Signal the command alone, as Ctrl-C or a supervisor does, and read what it said."""
         self.process.send_signal(number)
@@ -274,7 +281,7 @@ def test_a_real_server(running: Any, armory_home: Path, monkeypatch: pytest.Monk
     assert sorted(path.name for path in artifacts) == ["confusion.json", "fluent.json"]
 
     served.end(signal.SIGTERM)
-    assert not served.is_alive()
+    served.gone()
 
 
 @pytest.mark.usefixtures("armory_home")
