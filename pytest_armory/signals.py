@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident, main_thread
+from time import monotonic
 from types import FrameType
 
 
@@ -26,35 +27,40 @@ def alarm_paused() -> Iterator[None]:
 _ALARMS = hasattr(signal, "setitimer")  # not on Windows
 
 
+PATIENCE = 2.0
+"""Seconds that our code may take from a Ctrl-C on, until another one breaks it off."""
+
 _uninterrupted: list[None] = []
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Inside :func:`interrupt_deferred`, for work that ends by itself: a second Ctrl-C waits too.
+    """Raise no Ctrl-C, however many there are, until work is done that ends by itself.
 
-    A module whose import was interrupted cannot be imported again.
+    A module whose import was interrupted cannot be imported again, and a transaction that was
+    keeps its database locked.
     """
-    _uninterrupted.append(None)
-    try:
-        yield
-    finally:
-        _uninterrupted.pop()
+    with interrupt_deferred():
+        _uninterrupted.append(None)
+        try:
+            yield
+        finally:
+            _uninterrupted.pop()
 
 
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
-    """Raise a Ctrl-C only when the code inside is done; a second one is raised at once."""
+    """Raise a Ctrl-C only when the code inside is done; another one at once, after `PATIENCE`."""
     python = signal.default_int_handler
     if get_ident() != main_thread().ident or signal.getsignal(signal.SIGINT) is not python:
         yield
         return
-    received: list[int] = []
+    received: list[float] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        if received and not _uninterrupted:
+        received.append(monotonic())
+        if not _uninterrupted and received[-1] - received[0] > PATIENCE:
             python(number, frame)
-        received.append(number)
 
     signal.signal(signal.SIGINT, remember)
     try:

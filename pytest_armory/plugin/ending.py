@@ -38,7 +38,7 @@ class SessionEnd:
         self.process = process
         self.summary: Summary | None = None
         self.collected = 0
-        self.has_begun = False
+        self.has_ended = False
         self._is_printed = False
         self._known: Summary | None = None
         """What was known when a signal cut the session off."""
@@ -55,7 +55,6 @@ class SessionEnd:
 
     def finish(self, interrupted: bool) -> None:
         """Close the session and summarize it; then end the process's part, even if that failed."""
-        self.has_begun = True
         is_complete = False
         with self.process.guard.step():
             self._sum_up(interrupted)
@@ -65,10 +64,12 @@ class SessionEnd:
                 self._sum_up_what_is_known(interrupted)
         with self.process.guard.step():
             self.process.end(is_complete)
+        self.has_ended = True
 
     def _sum_up(self, interrupted: bool) -> None:
         unexpected = [*self.process.guard.problems]
         self.ledger.problems += [*self.process.problems, *unexpected]
+        self.ledger.was_broken_off |= self.process.guard.was_broken_off
         is_cut_off = interrupted and may_have_unreported(self.ledger)
         if is_cut_off:  # a run of a worker may be the first to be found
             self.process.begin(is_cut_off)

@@ -46,6 +46,8 @@ class Guard:
         self.problems: list[str] = []
         self.busy = threading.RLock()
         self.holds_signals = False
+        self.was_broken_off = False
+        """Whether a Ctrl-C has ended a hook of the plugin before it was done."""
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
@@ -55,7 +57,11 @@ class Guard:
                 yield
             return
         with signals.interrupt_deferred(), signals.alarm_paused(), self.busy, self.step():
-            yield
+            try:
+                yield
+            except KeyboardInterrupt:
+                self.was_broken_off = True
+                raise
 
     @contextmanager
     def step(self) -> Iterator[None]:

@@ -37,6 +37,7 @@ class ReportingHooks:
         self.process = process
         self.ending = SessionEnd(config, settings, ledger, process)
         self._is_interrupted = False
+        self._runs_tests = False
         ledger.edit = self._edit
 
     def _edit(self, lines: list[object]) -> None:
@@ -62,6 +63,13 @@ class ReportingHooks:
         found = (done, process.judging, process.is_agreed)
         given = wire.WorkerInput(ledger.identity, baseline, ledger.out_of_reach, *found)
         xdist.configure_worker(node, given)
+
+    # `--fixtures` and `--cache-show` are sessions too.
+    @pytest.hookimpl(tryfirst=True)
+    @guarded
+    def pytest_runtestloop(self) -> None:
+        option = self.config.option
+        self._runs_tests = not (option.collectonly or getattr(option, "setuponly", False))
 
     # `pytest.exit` chooses the exit status itself, and a second Ctrl-C loses it.
     @pytest.hookimpl(tryfirst=True)
@@ -141,28 +149,20 @@ class ReportingHooks:
             self.ending.finish(interrupted=True)
             self.ending.print()
             raise
-        self.ending.finish(self._was_interrupted(session, exitstatus))
-        if exitstatus in _RAN and self._has_no_evaluation:
-            remark(self.config, [(no_evaluation(self.settings.marker), "")])
-        self._decide(session)
+        self._finish(session, exitstatus)
 
     @property
     def _has_no_evaluation(self) -> bool:
         """Whether tests were run, and none of them was an evaluation, as far as is known."""
-        option, ledger = self.config.option, self.ledger
-        runs_none = option.collectonly or getattr(option, "setuponly", False)
-        is_doubtful = ledger.crashes or self.process.guard.problems
-        return not (runs_none or self.ending.summary or ledger.planned or is_doubtful)
+        is_doubtful = self.ledger.crashes or self.process.guard.problems
+        return self._runs_tests and not (self.ending.summary or self.ledger.planned or is_doubtful)
 
-    def _was_interrupted(self, session: pytest.Session, exitstatus: int) -> bool:
-        # With workers, `-x` and `--maxfail` interrupt the session too.
-        most = session.config.option.maxfail
-        if most and session.testsfailed >= most:
-            return False
-        return self._is_interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
-
-    def _decide(self, session: pytest.Session) -> None:
-        """Fail a strict session; print the summary if pytest prints none."""
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Sum up; fail a strict session; print the summary if pytest prints none."""
+        is_interrupted = self._is_interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
+        self.ending.finish(is_interrupted and not _has_failed_enough(session))
+        if exitstatus in _RAN and not is_interrupted and self._has_no_evaluation:
+            remark(self.config, [(no_evaluation(self.settings.marker), "")])
         if self.ending.failed_strictly and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif session.exitstatus not in _SUMMED_UP and not session.config.option.no_summary:
@@ -177,3 +177,9 @@ class ReportingHooks:
     @guarded
     def pytest_terminal_summary(self) -> None:
         self.ending.print()
+
+
+def _has_failed_enough(session: pytest.Session) -> bool:
+    """Whether `-x` or `--maxfail` has ended a session: with workers they interrupt it too."""
+    most = session.config.option.maxfail
+    return bool(most and session.testsfailed >= most)

@@ -173,8 +173,11 @@ def _end(reporting: ReportingHooks | None, running: RunningHooks | None) -> None
     """End what a second Ctrl-C has kept from ending: then pytest may not call our hooks."""
     if running is not None:
         running.end()
-    if reporting is not None and not reporting.ending.has_begun:
+    if reporting is None:
+        return
+    if not reporting.ending.has_ended:
         reporting.ending.finish(interrupted=True)
+    if not getattr(reporting.config.option, "no_summary", False):
         reporting.ending.print()
 
 

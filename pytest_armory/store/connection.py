@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from os import getpid
 from time import monotonic
@@ -15,6 +16,7 @@ from pytest_armory.errors import (
     StoreUnreachableError,
     TrackingError,
 )
+from pytest_armory.signals import uninterrupted
 from pytest_armory.store._mlflow import import_mlflow, quietly
 from pytest_armory.store.circuit import Circuit, circuit_of
 from pytest_armory.store.database import (
@@ -120,7 +122,9 @@ class Connection:
         try:
             with translated(doing, self.where):
                 if not self.destination.is_remote:
-                    return circuit.watch(work)
+                    # A transaction that Ctrl-C breaks off keeps the database locked.
+                    with uninterrupted() if circuit is self.circuit else nullcontext():
+                        return circuit.watch(work)
                 again = partial(retried, work, retries_exhausted, circuit.budget, (0.2, 0.6))
                 result = circuit.call(again, size)
                 self.was_silent, self._answered = self.may_be_replaced, monotonic()

@@ -352,6 +352,16 @@ def test_ctrl_c(evals: Evals, start: Start, way: tuple[str, ...], times: int) ->
     check_ctrl_c(evals, start, way, end)
 
 
+AS_IT_ENDS = """
+        class Off:
+            @pytest.hookimpl(trylast=True)
+            def pytest_sessionfinish(self):
+                signal.raise_signal(signal.SIGINT)
+        def pytest_configure(config):
+            if not (config.option.armory_track or hasattr(config, "workerinput")):
+                config.pluginmanager.register(Off())
+        """
+
 SECOND = {
     "told": """
         def pytest_keyboard_interrupt():
@@ -369,8 +379,38 @@ SECOND = {
             signal.raise_signal(signal.SIGINT)
         xdist.share_remarks = share_remarks
         """,
+    "in-a-transaction": """
+        from sqlalchemy import event, orm
+        @event.listens_for(orm.Session, "before_commit")
+        def before_commit(session):
+            if Once.told:
+                Once.told = False
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+        class Once:
+            told = False
+        def pytest_keyboard_interrupt():
+            Once.told = True
+        """
+    + AS_IT_ENDS,
+    "as-it-ends": """
+        def pytest_armory_summary():
+            signal.raise_signal(signal.SIGINT)
+        """
+    + AS_IT_ENDS,
+    "as-it-ends-for-long": """
+        from pytest_armory import signals
+        def pytest_armory_summary():
+            if signals.PATIENCE > 0:
+                signals.PATIENCE = -1.0
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+        """
+    + AS_IT_ENDS,
 }
-"""Where a second Ctrl-C meets the process before pytest has called our hooks for the end."""
+"""Where a second Ctrl-C meets the process: before pytest has called our hooks for the end, in what
+they do, and when they have taken too long.
+"""
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])

@@ -40,7 +40,11 @@ def test_so_does_one_that_selects_none(evals: Evals, arguments: Sequence[str]) -
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-k", "test_b"), ("-k", "test_c"), ("--collect-only",), ("--setup-plan",)]
+    "arguments",
+    [
+        *(("-k", "test_b"), ("-k", "test_c"), ("--collect-only",), ("--setup-plan",)),
+        *(("--fixtures",), ("--fixtures-per-test",)),
+    ],
 )
 def test_nothing_is_said_where_one_is_marked_or_none_is_run(
     evals: Evals, arguments: Sequence[str]
