@@ -161,7 +161,9 @@ class ReportingHooks:
         """Sum up; fail a strict session; print the summary if pytest prints none."""
         is_interrupted = self._is_interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
         self.ending.finish(is_interrupted and not _has_failed_enough(session))
-        if exitstatus in _RAN and not is_interrupted and self._has_no_evaluation:
+        # With workers, errors of the collection fail the session as tests do.
+        is_refused = exitstatus == pytest.ExitCode.TESTS_FAILED and not self.ledger.reported
+        if exitstatus in _RAN and not (is_interrupted or is_refused) and self._has_no_evaluation:
             remark(self.config, [(no_evaluation(self.settings.marker), "")])
         if self.ending.failed_strictly and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
 from pytest_armory.records.tags import origin_of
+from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import ends_of
 from pytest_armory.session.order import attempts_in_order, in_order_of_attempts
@@ -23,9 +25,14 @@ from pytest_armory.session.stored_records import (
     record_of,
     unwritten_params,
 )
+from pytest_armory.store.destination import lease_folder
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun
+
+
+WAIT = 1.0
+"""Seconds for workers to end, of a session that was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,8 @@ def close_and_read(
         store.background.drain()
         ids = searched(session_runs, store, everywhere=ending.is_doubtful)
         every = store.search.runs_of_session(session_runs.identity.session, ids)
+        if ending.interrupted and _await_workers(session_runs, every):
+            every = store.search.runs_of_session(session_runs.identity.session, ids)
         runs = [run for run in every if not is_session(run) and run.run_id not in continued]
         session_runs.merge_duplicates(store, every)
         for run in runs:
@@ -111,6 +120,21 @@ def close_and_read(
         session_runs.note_failure(error)
         return StoredSession(unread=unread)
     return _as_records(session_runs, store, every, attempts)
+
+
+def _await_workers(session_runs: SessionRuns, runs: Sequence[StoredRun]) -> bool:
+    """Wait for workers that are closing their own runs; whether there was one.
+
+    A second Ctrl-C ends the controller before they have ended.
+    """
+    own = [run for run in runs if run.status == "RUNNING" and is_own(session_runs.identity, run)]
+    processes = {origin_of(run.tags).process for run in own} - {leases.process_name()}
+    folder, deadline = lease_folder(session_runs.where), monotonic() + WAIT
+    found = is_there = bool(processes and leases.survey(folder)[1] & processes)
+    while is_there and monotonic() < deadline:
+        sleep(0.05)
+        is_there = bool(leases.survey(folder)[1] & processes)
+    return found
 
 
 def _is_removed(session_runs: SessionRuns) -> bool:

@@ -1,0 +1,62 @@
+"""The end of a session whose workers may not have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.session import stored_session
+from pytest_armory.session.identity import Identity
+from pytest_armory.session.ledger import Ledger
+from pytest_armory.store import open_store
+from pytest_armory.store.destination import resolve
+
+OURS = {"armory.session": "s", "armory.shard": "job", "armory.process": "host:1:worker"}
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "alive", "expected"),
+    [
+        (True, [True, True, False], "passed"),  # it ends while it is waited for
+        (True, [True], "interrupted"),  # longer than it is waited for
+        (True, [False], "interrupted"),
+        (False, [], "crashed"),
+    ],
+    ids=["ends", "stays", "dead", "not-interrupted"],
+)
+def test_an_interrupted_worker_closes_its_own_run(
+    armory_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted: bool,
+    alive: Sequence[bool],
+    expected: str,
+) -> None:
+    """What it says of its evaluation is what the session counts, if it says so in time."""
+    assert armory_home.exists()
+    store = open_store(resolve(None))
+    experiment = store.experiments.id_of("e")
+    ledger = Ledger(resolve(None), Identity("s", "job", tags=OURS))
+    tags = {**OURS, "armory.kind": "evaluation", "armory.nodeid": "a"}
+    run_id = store.create_run(experiment, "a", tags).run_id
+    ledger.take(EvaluationRecord("a", run_id=run_id, experiment_id=experiment, worker="gw0"))
+    answers = iter(alive)
+
+    def survey(_: Path) -> tuple[dict[str, object], set[str]]:
+        is_alive = next(answers)
+        if not is_alive and len(alive) > 1:
+            store.log_batch(run_id, tags={"armory.outcome": "passed"})
+            store.close_run(run_id, "FINISHED")
+        return {}, {"host:1:worker"} if is_alive else set()
+
+    monkeypatch.setattr(stored_session.leases, "survey", survey)
+    monkeypatch.setattr(stored_session, "sleep", lambda _: None)
+    monkeypatch.setattr(stored_session, "WAIT", 60.0 if len(alive) > 1 else 0.0)
+    summary = ledger.finish(interrupted)
+    assert summary is not None
+    assert [record.outcome for record in summary.records] == [Outcome(expected)]
+    (run,) = store.search.by_id([run_id], [experiment])
+    assert run.tags["armory.outcome"] == expected
+    assert list(answers) == []
