@@ -142,7 +142,7 @@ BREAK_WORKER = """
 IN_WORKER = [
     "running.RunningHooks._attach",
     "running.RunningHooks._begin",
-    "running.RunningHooks._end",
+    "running.RunningHooks.end",
     "running.wire.attach_record",
     "running.xdist.report_to_controller",
 ]
