@@ -236,12 +236,10 @@ def serve(address: str, database: Path) -> None:
         print("ready", flush=True)  # noqa: T201 - to who started it
         while True:
             connection, _ = listening.accept()
-            head, files, _, _ = socket.recv_fds(connection, 4, 3)
-            request = b""
-            while len(request) < int.from_bytes(head, "big"):
-                request += connection.recv(65536)
-            wish = json.loads(request)
-            if wish["argv"][:1] == ["import"]:
+            wish, files = _wish(connection)
+            if wish is None:
+                pass
+            elif wish["argv"][:1] == ["import"]:
                 for name in wish["argv"][1:]:
                     _load(*name.split(":"))
                 gc.freeze()
@@ -251,6 +249,19 @@ def serve(address: str, database: Path) -> None:
             for file in files:
                 os.close(file)
             connection.close()
+
+
+def _wish(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """What somebody wants, and the files for it; None where who asks was killed meanwhile."""
+    request, files = b"", []
+    with suppress(ConnectionError):
+        head, files, _, _ = socket.recv_fds(connection, 4, 3)
+        size = int.from_bytes(head, "big")
+        while len(request) < size and (part := connection.recv(65536)):
+            request += part
+        if size and len(request) == size:
+            return json.loads(request), files
+    return None, files
 
 
 def _load(module: str, *functions: str) -> None:
