@@ -266,7 +266,7 @@ class Suites:
         with TemporaryFile("w+") as out:
             files = (out.fileno(), out.fileno())
             command = Command(self._fork_server(), "pytest", *args, folder=root, files=files)
-            status = command.wait(400)
+            status = command.wait(1200)
             out.seek(0)
             lines = out.read().splitlines()
         (root / "output.txt").write_text("\n".join(lines))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -237,19 +236,18 @@ def test_a_push_and_a_machine_that_is_no_job(host: FakeHost, post: Post) -> None
 
 
 def test_rate_limits_are_waited_for_or_reported(
-    host: FakeHost, post: Post, waited: list[float]
+    host: FakeHost, post: Post, waited: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    soon, later = int(time.time()) + 20, int(time.time()) + 3000
-    limited = {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(soon)}
+    monkeypatch.setattr(rest, "time", lambda: 1_800_000_000.0)
+    soon, later = "1800000020", "1800003000"
+    limited = {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": soon}
     host.before = [(429, {"Retry_After": "7"}), (403, limited), (502, {})]
     assert post(host).is_well
-    assert waited[0] == 7
-    assert 15 < waited[1] < 25
-    assert waited[2] == 5
-    host.before = [(403, {**limited, "X_RateLimit_Reset": str(later)})]
+    assert waited == [7, 21, 5]
+    host.before = [(403, {**limited, "X_RateLimit_Reset": later})]
     said = post(host)
     assert not said.is_well
-    assert "rate limit is reached for" in said.text
+    assert "rate limit is reached for 3,001 seconds more" in said.text
 
 
 def test_a_limit_that_no_header_tells_is_no_missing_permission(
