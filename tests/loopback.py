@@ -47,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
 class _Listening(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # of more than its five the system lets a client try again in a second
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that does not wait is what some tests are about."""
