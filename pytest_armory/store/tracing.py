@@ -302,9 +302,23 @@ def _database_of(uri: str) -> str | None:
 _threads = threading.Lock()
 
 
+@lru_cache(maxsize=1)
+def _at_once() -> threading.Semaphore:
+    """As many as MLflow sends at once from one process, shared out to the session's workers.
+
+    MLflow's server holds one connection to its database while it asks for a second one to store a
+    trace. It has 15; where as many traces come at once, it answers nobody for minutes.
+    """
+    from mlflow.environment_variables import MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS
+
+    workers = value_of("PYTEST_XDIST_WORKER_COUNT") or ""
+    divided_by = max(1, int(workers)) if workers.isdecimal() else 1
+    return threading.Semaphore(max(1, MLFLOW_ASYNC_TRACE_LOGGING_MAX_WORKERS.get() // divided_by))
+
+
 @contextmanager
 def _turn(database: str | None) -> Iterator[None]:
-    """Have the exporters of all processes take turns in a SQLite database.
+    """Have the exporters of all processes take turns in a SQLite database, and spare a server.
 
     MLflow sends from ten threads. Each reads before it writes, and SQLite lets only one of those go
     on that have read the same: the others fail at once, however long they would wait.
@@ -314,6 +328,8 @@ def _turn(database: str | None) -> Iterator[None]:
             held.enter_context(_threads)
             with suppress(Timeout):  # it may go well without
                 held.enter_context(FileLock(f"{database}.traces.lock", Circuit.budget))
+        elif _at_once().acquire(timeout=Circuit.budget):
+            held.callback(_at_once().release)
         yield
 
 

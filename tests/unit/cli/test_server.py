@@ -156,7 +156,11 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that this process would have been replaced by."""
     commands: list[list[str]] = []
     monkeypatch.setattr(server, "_replace_by", lambda command: commands.append(command) or 0)
-    for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"):
+    for name in (
+        "MLFLOW_BACKEND_STORE_URI",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW",
+    ):
         monkeypatch.setenv(name, "")  # so that what main sets is taken back
         monkeypatch.delenv(name)
     return commands
@@ -171,6 +175,7 @@ def test_main_says_the_url_and_hands_over(
     assert options(executed[0])["--port"] == str(port)
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == sqlite_uri(armory_home / "mlruns/mlflow.db")
     assert os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert os.environ["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] == "100"
 
 
 def test_help_is_ours_and_then_mlflows(
