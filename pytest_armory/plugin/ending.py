@@ -12,6 +12,7 @@ import pytest
 
 from pytest_armory.environment import value_of
 from pytest_armory.errors import TrackingError
+from pytest_armory.plugin import xdist
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
 from pytest_armory.records import EvaluationRecord
@@ -69,7 +70,9 @@ class SessionEnd:
     def _sum_up(self, interrupted: bool) -> None:
         unexpected = [*self.process.guard.problems]
         self.ledger.problems += [*self.process.problems, *unexpected]
-        self.ledger.was_broken_off |= self.process.guard.was_broken_off
+        # xdist takes no report of a worker after a Ctrl-C.
+        is_behind = self.process.guard.was_broken_off or xdist.is_controller(self.config)
+        self.ledger.is_behind = interrupted and is_behind
         is_cut_off = interrupted and may_have_unreported(self.ledger)
         if is_cut_off:  # a run of a worker may be the first to be found
             self.process.begin(is_cut_off)

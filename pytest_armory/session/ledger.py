@@ -86,8 +86,8 @@ class Ledger:
         """The node ids of the tests that a worker has begun and not ended, but for other tests."""
         self.crashes: dict[str, int] = {}
         """When workers crashed, in milliseconds since the epoch."""
-        self.was_broken_off = False
-        """Whether a Ctrl-C has broken off code of ours, which may have opened a run."""
+        self.is_behind = False
+        """Whether Ctrl-C has kept this process from taking what was stored, or reported to it."""
         self.end: JobEnd | None = None
         """How this job ended, once it has."""
         self.baseline: Baseline | None = None
@@ -229,7 +229,7 @@ class Ledger:
 
     def _close_and_read(self, interrupted: bool) -> StoredSession:
         """Close the runs that were left open, and read the session from the store."""
-        is_cut_off = interrupted and (may_have_unreported(self) or self.was_broken_off)
+        is_cut_off = interrupted and (may_have_unreported(self) or self.is_behind)
         # After an unexpected error evaluations may be stored that were not reported.
         is_doubtful = bool(self.crashes or is_cut_off or (self.planned and self.problems))
         may_hold_more = (is_doubtful or self._joining.has_joined) and (

@@ -428,6 +428,34 @@ def test_ctrl_c_twice_at_once(evals: Evals, start: Start, way: tuple[str, ...], 
     check_ctrl_c(evals, start, way, end)
 
 
+def test_a_controller_that_is_interrupted_counts_what_it_was_not_told(evals: Evals) -> None:
+    """A worker goes on meanwhile, and xdist takes no report of it."""
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        def test_a(): pass
+        def test_b(): pass
+    """)
+    evals.pytester.makeconftest("""
+        import time
+        from pathlib import Path
+        B = Path(__file__).with_name("b")
+        def pytest_sessionfinish(session):
+            B.touch()
+        def pytest_runtest_logreport(report):
+            if hasattr(report, "node") and report.when == "teardown":
+                while not B.exists():
+                    time.sleep(0.02)
+                raise KeyboardInterrupt
+    """)
+    result = evals.run("-n1")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["2 evaluations: 2 passed, tracked to *"])
+    (session,) = evals.sessions()
+    assert (session.info.status, session.data.metrics["passed"]) == ("KILLED", 2)
+    evals.check_accounted(2)
+
+
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
 def test_killed_for_good(
     evals: Evals, start: Start, way: tuple[str, ...], capsys: pytest.CaptureFixture[str]
