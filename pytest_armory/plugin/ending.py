@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -67,6 +66,22 @@ class SessionEnd:
             self.process.end(is_complete)
         self.has_ended = True
 
+    def finish_again(self) -> None:
+        """Do what Ctrl-C has kept from being done; if it does so again, say what does it."""
+        if self.process.guard.was_broken_off:
+            self.ledger.edit = lambda _: None  # it may be what has taken so long
+        try:
+            self.finish(interrupted=True)
+        except BaseException:
+            terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+            if terminal is not None:
+                terminal.write_line(f"armory: cut off: `{self._recover}` closes what is left open")
+            raise
+
+    @property
+    def _recover(self) -> str:
+        return f"pytest-armory recover{self.ledger.store_option}"
+
     def _sum_up(self, interrupted: bool) -> None:
         unexpected = [*self.process.guard.problems]
         self.ledger.problems += [*self.process.problems, *unexpected]
@@ -124,9 +139,7 @@ class SessionEnd:
         """
         if self.summary is not None:
             return []
-        where = self.ledger.where.display_uri
-        recover = shlex.join(["pytest-armory", "recover", "--armory-tracking-uri", where])
-        note = f"cut off: runs that are open in {GRACE:g} s are closed by `{recover}`"
+        note = f"cut off: runs that are open in {GRACE:g} s are closed by `{self._recover}`"
         summary = self.ledger.known(True, [*self.process.notes, note], current)
         if summary is None:
             return []

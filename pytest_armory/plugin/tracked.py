@@ -176,7 +176,7 @@ def _end(reporting: ReportingHooks | None, running: RunningHooks | None) -> None
     if reporting is None:
         return
     if not reporting.ending.has_ended:
-        reporting.ending.finish(interrupted=True)
+        reporting.ending.finish_again()
     if not getattr(reporting.config.option, "no_summary", False):
         reporting.ending.print()
 

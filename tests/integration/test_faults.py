@@ -401,10 +401,9 @@ SECOND = {
     "as-it-ends-for-long": """
         from pytest_armory import signals
         def pytest_armory_summary():
-            if signals.PATIENCE > 0:
-                signals.PATIENCE = -1.0
-                signal.raise_signal(signal.SIGINT)
-                signal.raise_signal(signal.SIGINT)
+            signals.PATIENCE = -1.0
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         """
     + AS_IT_ENDS,
 }
@@ -426,6 +425,26 @@ def test_ctrl_c_twice_at_once(evals: Evals, start: Start, way: tuple[str, ...], 
         return session.end
 
     check_ctrl_c(evals, start, way, end)
+
+
+def test_an_end_that_is_broken_off_for_good_names_what_closes_it(evals: Evals) -> None:
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    evals.pytester.makeconftest("""
+        from signal import default_int_handler
+        from pytest_armory.session.ledger import Ledger
+        Ledger.finish = lambda *_: default_int_handler(2, None)
+    """)
+    result = evals.run(subprocess=True)
+    assert result.ret == -signal.SIGINT
+    result.stdout.fnmatch_lines(
+        ["armory: cut off: `pytest-armory recover` closes what is left open"]
+    )
+    assert [run.info.status for run in evals.sessions()] == ["RUNNING"]
+    assert commands.main(["recover"]) == 0
+    (session,) = evals.sessions()
+    assert (session.info.status, session.data.metrics["passed"]) == ("KILLED", 1)
+    assert leases(evals) == []
+    evals.check_accounted(1)
 
 
 def test_a_controller_that_is_interrupted_counts_what_it_was_not_told(evals: Evals) -> None:
