@@ -36,6 +36,9 @@ from pytest_armory.session.session_runs import ParentRuns
 from pytest_armory.session.signals import GRACE, before_termination, in_parallel
 from pytest_armory.values import redacting
 
+HOOK = 0.5
+"""Seconds that a hook may take until its session is closed before it is done."""
+
 
 def register(config: pytest.Config, settings: Settings) -> None:
     """Register what this process needs for its role. Raises ``pytest.UsageError``."""
@@ -185,10 +188,13 @@ def _shut_down(
     process: Process, reporting: ReportingHooks | None, running: RunningHooks | None
 ) -> None:
     """Close what is open. The main thread may continue, but not into a hook of the plugin."""
+    # Else what is known may change meanwhile: a test would end as interrupted, and then pass.
+    is_at_rest = process.guard.busy.acquire(timeout=HOOK)
     if process.where is not None and process.where.is_remote:
         with process.guard.step():
             _close_at_once(reporting, running)
-    process.guard.busy.acquire()
+    if not is_at_rest:
+        process.guard.busy.acquire()
     if reporting is not None:
         with process.guard.step():
             in_parallel(reporting.ending.close_opened_since(), GRACE)
