@@ -456,13 +456,14 @@ def test_a_controller_that_is_interrupted_counts_what_it_was_not_told(evals: Eva
         def test_b(): pass
     """)
     evals.pytester.makeconftest("""
-        import time
+        import os, time, pytest
         from pathlib import Path
         B = Path(__file__).with_name("b")
         def pytest_sessionfinish(session):
             B.touch()
-        def pytest_runtest_logreport(report):
-            if hasattr(report, "node") and report.when == "teardown":
+        @pytest.hookimpl(trylast=True)
+        def pytest_runtest_logfinish():
+            if "PYTEST_XDIST_WORKER" not in os.environ:
                 while not B.exists():
                     time.sleep(0.02)
                 raise KeyboardInterrupt
