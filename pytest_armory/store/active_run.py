@@ -188,7 +188,8 @@ class ActiveRun:
         stack[:] = [*self.set_aside, *(one for one in stack if _id(one) != self.run_id)]
         is_last = _active[-1] is self
         _active.remove(self)
-        if self.thread == get_ident():
+        left_by_fixture = self.wider and active_model() is not self.model_before
+        if self.thread == get_ident() and not left_by_fixture:
             set_active_model(self.model)
         if _active:
             is_in_force = in_force.uri() == self.uri

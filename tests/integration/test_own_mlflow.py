@@ -1337,6 +1337,21 @@ GROUPS = [
                 },
             ),
             Situation(
+                "a_model_of_a_module",
+                """
+                @pytest.fixture(scope="module")
+                def model():
+                    made = mlflow.create_external_model(name=f"{ME} agent")
+                    with mlflow.set_active_model(model_id=made.model_id): yield made.model_id
+                @evaluation
+                def test_a(model): assert mlflow.get_active_model_id() == model
+                """,
+            ),
+            Situation(
+                "a_model_put_back",
+                "def test_a(): assert mlflow.get_active_model_id() is None",
+            ),
+            Situation(
                 "system_by_call",
                 """
                 import time
@@ -1909,8 +1924,9 @@ def test_system_metrics_are_the_evaluations_own(suites: Suites, name: str) -> No
 @pytest.mark.usefixtures("clean_environment")
 def test_an_active_model_is_that_of_its_test(suites: Suites) -> None:
     (group,) = [g for g in GROUPS if g.name == "mixed"]
-    (model,) = [one for one in suites.run(group, "alone").around if one["kind"] == "model"]
-    assert model["metrics"] == ["in_a"]
+    models = [one for one in suites.run(group, "alone").around if one["kind"] == "model"]
+    metrics = {model["name"]: model["metrics"] for model in models}
+    assert metrics == {"active_model agent": ["in_a"], "a_model_of_a_module agent": []}
 
 
 def messages(situation: Situation, on: Outcome) -> list[str]:
