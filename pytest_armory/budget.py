@@ -16,7 +16,10 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     """
     outcome: list[Any] = []
     thread = Thread(target=_do, args=(work, outcome), daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # Python 3.12 starts none while the interpreter is exiting
+        return work()
     thread.join(seconds)
     if not outcome:
         raise TimeoutError(f"no answer within {round(seconds, 1):g} s")

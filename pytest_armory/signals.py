@@ -40,6 +40,9 @@ def uninterrupted() -> Iterator[None]:
     A module whose import was interrupted cannot be imported again, and a transaction that was
     keeps its database locked.
     """
+    if get_ident() != main_thread().ident:
+        yield
+        return
     with interrupt_deferred():
         _uninterrupted.append(None)
         try:

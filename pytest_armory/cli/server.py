@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import NamedTuple
 
 from pytest_armory.errors import ArmoryError, ArmoryUsageError
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Two or more workers add 40 ms to each request, and job execution starts more processes.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    if planned.store_uri.startswith("sqlite"):
+    # Older versions open a connection for each use, and know no such option.
+    if planned.store_uri.startswith("sqlite") and not version("sqlalchemy").startswith("1."):
         # A request that stores a trace holds one connection and waits for a second one: of 15 that
         # come at once, none would go on. Two for each of the server's threads cost nothing.
         os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", "100")

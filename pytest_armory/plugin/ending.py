@@ -39,6 +39,7 @@ class SessionEnd:
         self.summary: Summary | None = None
         self.collected = 0
         self.has_ended = False
+        self._was_interrupted = True
         self._is_printed = False
         self._known: Summary | None = None
         """What was known when a signal cut the session off."""
@@ -55,6 +56,7 @@ class SessionEnd:
 
     def finish(self, interrupted: bool) -> None:
         """Close the session and summarize it; then end the process's part, even if that failed."""
+        self._was_interrupted = interrupted
         is_complete = False
         with self.process.guard.step():
             self._sum_up(interrupted)
@@ -62,6 +64,9 @@ class SessionEnd:
         if self.summary is None:
             with self.process.guard.step():
                 self._sum_up_what_is_known(interrupted)
+        self._end(is_complete)
+
+    def _end(self, is_complete: bool) -> None:
         with self.process.guard.step():
             self.process.end(is_complete)
         self.has_ended = True
@@ -71,7 +76,10 @@ class SessionEnd:
         if self.process.guard.was_broken_off:
             self.ledger.edit = lambda _: None  # it may be what has taken so long
         try:
-            self.finish(interrupted=True)
+            if self.summary is None:
+                self.finish(self._was_interrupted)
+            else:  # the session is closed, and its summary is written
+                self._end(self.ledger.is_complete)
         except BaseException:
             terminal = self.config.pluginmanager.get_plugin("terminalreporter")
             if terminal is not None:
@@ -86,8 +94,8 @@ class SessionEnd:
         unexpected = [*self.process.guard.problems]
         self.ledger.problems += [*self.process.problems, *unexpected]
         # xdist takes no report of a worker after a Ctrl-C.
-        is_behind = self.process.guard.was_broken_off or xdist.is_controller(self.config)
-        self.ledger.is_behind = interrupted and is_behind
+        is_untold = bool(self.ledger.planned) and xdist.is_controller(self.config)
+        self.ledger.is_behind = interrupted and (self.process.guard.was_broken_off or is_untold)
         is_cut_off = interrupted and may_have_unreported(self.ledger)
         if is_cut_off:  # a run of a worker may be the first to be found
             self.process.begin(is_cut_off)

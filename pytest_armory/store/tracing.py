@@ -328,8 +328,8 @@ def _turn(database: str | None) -> Iterator[None]:
             held.enter_context(_threads)
             with suppress(Timeout):  # it may go well without
                 held.enter_context(FileLock(f"{database}.traces.lock", Circuit.budget))
-        elif _at_once().acquire(timeout=Circuit.budget):
-            held.callback(_at_once().release)
+        elif (turns := _at_once()).acquire(timeout=Circuit.budget):
+            held.callback(turns.release)
         yield
 
 

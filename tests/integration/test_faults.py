@@ -447,6 +447,39 @@ def test_an_end_that_is_broken_off_for_good_names_what_closes_it(evals: Evals) -
     evals.check_accounted(1)
 
 
+def test_a_page_that_is_broken_off_leaves_the_session_as_it_was_closed(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    evals.pytester.makeconftest("""
+        from signal import default_int_handler
+        from pytest_armory.session import page
+        page.write_and_store_page = lambda *_: default_int_handler(2, None)
+    """)
+    step = evals.pytester.path / "step.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
+    result = evals.run("--armory-html=page.html", subprocess=True)
+    assert result.ret == -signal.SIGINT
+    result.stdout.fnmatch_lines(["1 evaluation: 1 passed, tracked to *"])
+    (session,) = evals.sessions()
+    assert session.info.status == "FINISHED"
+    assert step.read_text().count("1 evaluation: 1 passed") == 1
+    assert leases(evals) == []
+    evals.check_accounted(1)
+
+
+def test_nothing_is_read_where_no_evaluation_was(evals: Evals) -> None:
+    evals.write("def test_a(): pass")
+    evals.pytester.makeconftest("""
+        from pytest_armory.session import ledger
+        ledger.close_and_read = lambda *_: print("the store is read")
+    """)
+    assert (evals.home / "mlruns" / "mlflow.db").exists()
+    result = evals.run("--markers", "-n2", subprocess=True)
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("the store is read")
+
+
 def test_a_controller_that_is_interrupted_counts_what_it_was_not_told(evals: Evals) -> None:
     """A worker goes on meanwhile, and xdist takes no report of it."""
     evals.write("""
