@@ -489,17 +489,20 @@ def test_a_controller_that_is_interrupted_counts_what_it_was_not_told(evals: Eva
         def test_b(): pass
     """)
     evals.pytester.makeconftest("""
-        import os, time, pytest
+        import time, pytest
         from pathlib import Path
         B = Path(__file__).with_name("b")
         def pytest_sessionfinish(session):
             B.touch()
-        @pytest.hookimpl(trylast=True)
-        def pytest_runtest_logfinish():
-            if "PYTEST_XDIST_WORKER" not in os.environ:
+        class Controller:
+            @pytest.hookimpl(trylast=True)
+            def pytest_runtest_logfinish(self):
                 while not B.exists():
                     time.sleep(0.02)
                 raise KeyboardInterrupt
+        def pytest_configure(config):
+            if not hasattr(config, "workerinput"):
+                config.pluginmanager.register(Controller())
     """)
     result = evals.run("-n1")
     assert result.ret == pytest.ExitCode.INTERRUPTED
