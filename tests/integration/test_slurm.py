@@ -32,12 +32,14 @@ pytestmark = [
 ]
 
 SUITE = """
-    import time
+    import os, time
     from pathlib import Path
     import pytest
     @pytest.mark.evaluation
     @pytest.mark.parametrize("i", range(6))
     def test_a(i):
+        if i == 3:
+            Path("process").write_text(str(os.getpid()))
         with open("bodies", "a") as bodies:
             print(i, file=bodies)
         end = time.monotonic() + 200
@@ -99,15 +101,17 @@ def test_an_array_of_which_a_task_is_requeued(
         return call("squeue") + "".join(f"\n{path}:\n{path.read_text()}" for path in files)
 
     wait_until(lambda: "3" in bodies(), log)  # the second body of the second task
+    process = Path("/proc", (pytester.path / "process").read_text())
     task = f"{array}_1"
     call("scontrol", "requeue", task)
     state = ("squeue", "--noheader", "--format=%T", f"--jobs={task}")
-    wait_until(lambda: call(*state) == "PENDING", log)  # its processes are gone
+    # Slurm may say so before it has ended the process, which would go on and pass.
+    wait_until(lambda: call(*state) == "PENDING" and not process.exists(), log)
     (pytester.path / "go").touch()
     call("scontrol", "update", f"JobId={task}", "StartTime=now")  # else it waits two minutes
     wait_until(lambda: not call("squeue", "--noheader"), log)
 
-    assert sorted(bodies()) == ["0", "1", "2", "3", "3", "4", "5"]
+    assert sorted(bodies()) == ["0", "1", "2", "3", "3", "4", "5"], log()
     (session,) = [run for run in read_runs() if run.data.tags.get("armory.kind") == "session"]
     assert session.data.tags["armory.session"] == array
     assert session.info.status == "FINISHED"
