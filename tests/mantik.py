@@ -66,13 +66,15 @@ def naive(moment: float) -> str:
 class Mantik:
     """What the platform knows, and what it was asked; change it in mid-flight.
 
-    ``life`` is a token's, in seconds. ``answer`` overrides what a token request gets: a status.
+    ``life`` is a token's, in seconds, and ``leeway`` for how much longer MLflow takes it: where a
+    process lets time pass, a request of another one may be under way. ``answer`` overrides what a
+    token request gets: a status.
     """
 
     url: str
 
-    def __init__(self, life: float) -> None:
-        self.life = life
+    def __init__(self, life: float, leeway: float) -> None:
+        self.life, self.leeway = life, leeway
         self.clock: Callable[[], float] = time.time
         self.write_time: Callable[[float], str] = naive
         self.rotates = True
@@ -110,7 +112,7 @@ class Mantik:
     def lets_in(self, authorization: str) -> bool:
         """Whether the token is valid."""
         scheme, _, token = authorization.partition(" ")
-        return scheme == "Bearer" and self.clock() < self.valid.get(token, 0)
+        return scheme == "Bearer" and self.clock() < self.valid.get(token, 0) + self.leeway
 
     @property
     def secrets(self) -> list[str]:
@@ -119,7 +121,10 @@ class Mantik:
 
 @contextmanager
 def mantik_platform(
-    server: str | None = None, life: float = 3600.0, clock: Callable[[], float] = time.time
+    server: str | None = None,
+    life: float = 3600.0,
+    clock: Callable[[], float] = time.time,
+    leeway: float = 0.0,
 ) -> Iterator[Mantik]:
     """The platform; without a `server` there is only the token service."""
 
@@ -145,7 +150,7 @@ def mantik_platform(
                 platform.refused += 1
                 handler.give(401, b"Unauthorized", Content_Type="text/plain")
 
-    platform = Mantik(life)
+    platform = Mantik(life, leeway)
     platform.clock = clock
     with listening(respond) as platform.url:
         yield platform

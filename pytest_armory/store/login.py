@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store.tokens import Tokens, api_address, fixed, inherited
+from pytest_armory.values import redact_text
 from pytest_armory.values.origin import origin
 
 PROVIDER = "armory"
@@ -188,6 +189,17 @@ def init_tracking(uri: str | None = None) -> str:
     :func:`logged_in` raises.
     """
     return _start(uri or value_of("MLFLOW_TRACKING_URI") or "local", requested=True)
+
+
+def token_refused(code: str) -> str:
+    """Text for a token of the login in force that the tracking server refused with `code`."""
+    _, login = _in_force() or ("", None)
+    if isinstance(login, Tokens) and login.user:
+        return (
+            f"the token of {login.user!r} from {redact_text(login.api)} was refused ({code}); "
+            "check that the server takes tokens from there, and this machine's clock"
+        )
+    return f"the token of the login was refused ({code}); check the hook pytest_armory_login"
 
 
 class AuthProvider:

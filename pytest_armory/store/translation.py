@@ -15,6 +15,7 @@ from pytest_armory.errors import (
     StoreUnreachableError,
     TrackingError,
 )
+from pytest_armory.store.login import PROVIDER, token_refused
 from pytest_armory.store.own_requests import own
 from pytest_armory.values import conceal, redact_text, without_concealed
 
@@ -159,6 +160,8 @@ def is_transient(error: Exception) -> bool:
 
 
 def _login_refused(code: str) -> str:
+    if value_of("MLFLOW_TRACKING_AUTH") == PROVIDER:  # which replaces MLflow's own credentials
+        return token_refused(code)
     user = value_of("MLFLOW_TRACKING_USERNAME", "")
     who = f"the login of {user!r}" if user else "the login"
     return (

@@ -204,7 +204,7 @@ def test_mantik(
     monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "else")
-    with mantik_platform(mlflow_server, life=2.0, clock=clock) as platform:
+    with mantik_platform(mlflow_server, life=2.0, clock=clock, leeway=2.5) as platform:
         monkeypatch.setenv("MANTIK_API_URL", platform.url)
         platform.rotates = False  # else processes take each other's refresh token, and log in again
         result = evals.run("--armory-tracking-uri", platform.url, *way, "--junitxml=j.xml")
@@ -213,7 +213,10 @@ def test_mantik(
         assert "warning" not in result.stdout.str()
         assert platform.refused == 0
         assert platform.asked.count("create") == 1
-        assert platform.asked.count("refresh") >= 1
+        first = platform.tracked[0][1]
+        for ended_with in ("runs/log-metric", "runs/update"):  # the test's own, the session run's
+            sent = [auth for path, auth in platform.tracked if path.endswith(ended_with)]
+            assert sent[-1] != first
         assert {auth.partition(" ")[0] for _, auth in platform.tracked} == {"Bearer"}
         left = everything_below(evals.pytester.path, evals.home)
         shown = (result.stdout.str() + result.stderr.str()).encode()
@@ -343,7 +346,7 @@ def test_a_mantik_login_that_cannot_be_renewed(
     """)
     monkeypatch.setenv("MANTIK_USERNAME", USER)
     monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
-    with mantik_platform(mlflow_server, life=2, clock=clock) as platform:
+    with mantik_platform(mlflow_server, life=2, clock=clock, leeway=3) as platform:
         platform.answer["refresh"] = 500
         monkeypatch.setenv("MANTIK_API_URL", platform.url)
         result = evals.run("--armory-tracking-uri", platform.url)
@@ -367,6 +370,27 @@ def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.Monkey
         "warning: the login of * failed: HTTP 401; check MANTIK_USERNAME and MANTIK_PASSWORD*",
     ])  # fmt: skip
     assert "wr0ng-s3cret" not in result.stdout.str() + result.stderr.str()
+
+
+def test_a_mantik_token_that_mlflow_refuses(
+    evals: Evals, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message is about the token, not about MLflow's own credentials that it replaces."""
+    evals.write(SOURCE)
+    monkeypatch.setenv("MANTIK_USERNAME", USER)
+    monkeypatch.setenv("MANTIK_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
+    with mantik_platform(mlflow_server) as platform:
+        monkeypatch.setattr(platform, "lets_in", lambda _: False)
+        monkeypatch.setenv("MANTIK_API_URL", platform.url)
+        result = evals.run("--armory-tracking-uri", platform.url)
+    result.assert_outcomes(passed=1)
+    who = f"the token of '{USER}' from {platform.url}"
+    result.stdout.fnmatch_lines([
+        "waiting for *: 1 evaluation, recorded locally",
+        f"warning: * {who} was refused (UNAUTHENTICATED); check *clock (test_a)",
+    ])  # fmt: skip
+    assert "somebody" not in result.stdout.str()
 
 
 def test_half_a_mantik_login_is_refused(evals: Evals, monkeypatch: pytest.MonkeyPatch) -> None:
