@@ -179,3 +179,61 @@ def test_a_signal_leaves_a_failure_what_it_is(
     off.wait_for_verdicts("test_done", "test_fails")
     off.send(signal.SIGTERM)
     assert off.end == session.end
+
+
+OUTLIVED = """
+    import signal, time
+    import pytest
+    from conftest import MARKS
+    pytestmark = pytest.mark.evaluation
+    def test_done(): pass
+    def test_long(mark):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # execnet's, some seconds later
+        mark("long")
+        while not (MARKS / "over").exists():
+            time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT-twice", "TERM"])
+def test_a_worker_that_outlives_its_controller_closes_its_own_run(
+    evals: Evals, start: Start, number: signal.Signals
+) -> None:
+    """The signal has reached the controller alone: what its worker is doing is not yet known."""
+    evals.write(OUTLIVED)
+    add_to_conftest(evals, ENDING)
+    session = start(*WORKER)
+    session.wait_for("long")
+    session.wait_for_verdicts("test_done")
+    session.send(number, group=False)
+    if number == signal.SIGINT:
+        session.wait_for("ending")
+        session.send(number, group=False)
+    assert session.wait() == -number
+    assert "2 evaluations: 1 passed, 1 running" in session.output
+    assert "1 evaluation still running in workers" in session.output
+    (session_run,) = evals.sessions()
+    assert session_run.info.status == "KILLED"
+    (session.marks / "over").touch()
+    session.gone()
+    run = evals.run_of("test_long")
+    assert run.info.status != "RUNNING"
+    assert run.data.tags["armory.outcome"] in ("passed", "interrupted")
+    evals.check_accounted(2)
+    off = start(*WORKER, track=False)
+    off.wait_for("long")
+    off.wait_for_verdicts("test_done")
+    off.send(number, group=False)
+    if number == signal.SIGINT:
+        off.wait_for("ending")
+        off.send(number, group=False)
+    (off.marks / "over").touch()
+    assert off.end == session.end
+
+
+ENDING = """
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput"):
+        (MARKS / "ending").touch()
+"""
