@@ -257,8 +257,12 @@ class Attempts:
         After an unexpected error the run is left open, for whoever sums up the session.
         """
         record = None
-        with step(attempt):
-            record = self._finish(attempt)
+        try:
+            with step(attempt):
+                record = self._finish(attempt)
+        except BaseException:  # Ctrl-C: what is active when the process exits, MLflow would finish
+            attempt.stack.close()
+            raise
         record = record or self._give_up(attempt)
         self._tell_finished(record)
         self.current = None

@@ -237,3 +237,29 @@ def pytest_sessionfinish(session):
     if not hasattr(session.config, "workerinput"):
         (MARKS / "ending").touch()
 """
+
+
+BROKEN_OFF = """
+    import pytest
+    from pytest_armory.plugin.attempts import Attempts
+    pytestmark = pytest.mark.evaluation
+    def break_off(*_): raise KeyboardInterrupt
+    def test_done(): pass
+    def test_long():
+        Attempts._write_result = break_off
+        raise KeyboardInterrupt
+"""
+
+
+@WAYS
+def test_what_ctrl_c_has_broken_off_is_not_finished_as_its_process_exits(
+    evals: Evals, start: Start, way: tuple[str, ...]
+) -> None:
+    """MLflow would close what is its active run by then as FINISHED."""
+    evals.write(BROKEN_OFF)
+    session = start(*way)
+    session.gone()
+    run = evals.run_of("test_long")
+    assert (run.info.status, run.data.tags["armory.outcome"]) == ("KILLED", "interrupted")
+    assert "2 evaluations: 1 passed, 1 interrupted" in session.output
+    evals.check_accounted(2)
