@@ -1,8 +1,9 @@
 """Signals that end a process: it closes what is open first, and then ends by the same signal.
 
-A CI runner's time-out is a ``SIGTERM``, a terminal that is closed a ``SIGHUP``. Both end a
-Python process at once, and ours a moment later: its exit status, fixtures without a teardown and
-what a parent process sees are as without us.
+A CI runner's time-out is a ``SIGTERM``, a terminal that is closed a ``SIGHUP``, a limit on the
+processor time a ``SIGXCPU``. They end a Python process at once, and ours a moment later: its exit
+status, fixtures without a teardown and what a parent process sees are as without us. ``SIGUSR1``
+and ``SIGUSR2`` would, too, but are for the code under test, which may look whether one is handled.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pytest_armory.errors import TrackingError
 GRACE = 5.0
 """Seconds that closing may take; CI runners kill for good some 10 s after their first signal."""
 
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_NAMES = ("SIGTERM", "SIGHUP", "SIGXCPU")
+_ENDING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 def before_termination(work: Callable[[], None]) -> Callable[[], None]:
