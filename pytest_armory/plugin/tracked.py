@@ -193,7 +193,8 @@ def _shut_down(
     # Else what is known may change meanwhile: a test would end as interrupted, and then pass.
     process.guard.is_over = True
     is_at_rest = process.guard.busy.acquire(timeout=HOOK)
-    if process.where is not None and process.where.is_remote:
+    # A hook that opens the local database may be importing MLflow.
+    if process.where is not None and (process.where.is_remote or not is_at_rest):
         with process.guard.step():
             _close_at_once(reporting, running)
     if not is_at_rest:

@@ -15,9 +15,12 @@ from pytest_armory.plugin.running import RunningHooks
 from pytest_armory.store.destination import resolve
 
 
-@pytest.mark.parametrize("hook_is_at_work", [False, True])
+@pytest.mark.parametrize(
+    ("uri", "hook_is_at_work"),
+    [("http://127.0.0.1:1", False), ("http://127.0.0.1:1", True), ("local", True)],
+)
 def test_no_hook_goes_on_while_the_session_is_closed(
-    monkeypatch: pytest.MonkeyPatch, hook_is_at_work: bool
+    monkeypatch: pytest.MonkeyPatch, uri: str, hook_is_at_work: bool
 ) -> None:
     """Unless it takes long: what is known is closed meanwhile, and the rest when it is done."""
     guard, done = Guard(), threading.Event()
@@ -38,7 +41,7 @@ def test_no_hook_goes_on_while_the_session_is_closed(
     monkeypatch.setattr(tracked, "HOOK", 0.01 if hook_is_at_work else 60.0)
     shut_down = threading.Thread(
         target=tracked._shut_down,
-        args=(Process(guard, resolve("http://127.0.0.1:1")), None, None),
+        args=(Process(guard, resolve(uri)), None, None),
         daemon=True,
     )
     if hook_is_at_work:
