@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from servers import Proxy
 
+from pytest_armory.cli import main as commands
+
 Start = Callable[..., Session]
 
 ONE, WORKER = ("-p", "no:xdist"), ("-n1",)
@@ -263,3 +265,97 @@ def test_what_ctrl_c_has_broken_off_is_not_finished_as_its_process_exits(
     assert (run.info.status, run.data.tags["armory.outcome"]) == ("KILLED", "interrupted")
     assert "2 evaluations: 1 passed, 1 interrupted" in session.output
     evals.check_accounted(2)
+
+
+COROUTINE = """
+    import asyncio
+    import pytest
+    pytestmark = [pytest.mark.evaluation, pytest.mark.asyncio]
+    async def test_done(): pass
+    async def test_long(mark):
+        mark("long")
+        await asyncio.sleep(600)
+    async def test_never(): pass
+"""
+
+
+@WAYS
+def test_ctrl_c_in_a_coroutine(evals: Evals, start: Start, way: tuple[str, ...]) -> None:
+    """asyncio has its own handler while one runs, which cancels it."""
+    pytest.importorskip("pytest_asyncio")
+    evals.write(COROUTINE)
+
+    def interrupted(track: bool) -> Session:
+        session = start(*way, track=track)
+        session.wait_for("long")
+        session.wait_for_verdicts("test_done")
+        session.send(signal.SIGINT)
+        session.wait()
+        session.gone()
+        return session
+
+    session = interrupted(track=True)
+    assert evals.run_of("test_done").info.status == "FINISHED"
+    run = evals.run_of("test_long")
+    assert (run.info.status, run.data.tags["armory.outcome"]) == ("KILLED", "interrupted")
+    assert "3 evaluations: 1 passed, 1 interrupted, 1 not run" in session.output
+    assert [one.info.status for one in evals.sessions()] == ["KILLED"]
+    evals.check_accounted(2)
+    assert interrupted(track=False).end == session.end
+
+
+@WAYS
+def test_ctrl_c_after_a_signal_that_ends_the_session(
+    evals: Evals, start: Start, way: tuple[str, ...]
+) -> None:
+    """It is being closed by then, and ends by the first one."""
+    evals.write(FAILED)
+    session = start(*way)
+    session.wait_for("tearing")
+    session.wait_for_verdicts("test_done", "test_fails")
+    session.send(signal.SIGTERM)
+    session.send(signal.SIGINT)
+    assert session.wait() == -signal.SIGTERM
+    session.gone()
+    assert "2 evaluations: 1 passed, 1 failed, tracked to" in session.output
+    assert session.output.count("= evaluations =") == 1
+    assert [one.info.status for one in evals.sessions()] == ["KILLED"]
+    evals.check_accounted(2)
+
+
+@WAYS
+def test_ctrl_c_at_a_server_that_takes_requests_and_never_answers(
+    evals: Evals, start: Start, proxy: Proxy, mlflow_server: str, way: tuple[str, ...]
+) -> None:
+    """What it has not taken waits; nothing is lost, and nothing is stored twice."""
+    silent, gone = threading.Event(), threading.Event()
+
+    def wait(_: Proxy, __: Handler) -> bool:
+        return silent.is_set() and gone.wait(PATIENCE)
+
+    proxy.fault = wait  # the server never gets them either
+    evals.write(COROUTINE)
+    name = f"hole {time.monotonic_ns()}"
+    uri = ("--armory-tracking-uri", proxy.url, "--armory-experiment", name)
+    session = start(*uri, "-o", "armory_budget=2", *way)
+    session.wait_for("long")
+    session.wait_for_verdicts("test_done")
+    session.wait_until(lambda: runs_of(mlflow_server, name)["test_done"].info.status == "FINISHED")
+    silent.set()
+    session.send(signal.SIGINT)
+    ended = session.wait()
+    session.gone()
+    assert ended == pytest.ExitCode.INTERRUPTED
+    assert "3 evaluations: 1 passed, 1 interrupted, 1 not run" in session.output
+    assert "1 evaluation, recorded locally" in session.output
+    silent.clear()
+    gone.set()
+    proxy.settle()
+    assert commands.main(["sync", "--armory-tracking-uri", proxy.url]) == 0
+    found = runs_of(mlflow_server, name)
+    states = {name: (r.info.status, r.data.tags.get("armory.outcome")) for name, r in found.items()}
+    assert states == {
+        "session": ("KILLED", None),
+        "test_done": ("FINISHED", "passed"),
+        "test_long": ("KILLED", "interrupted"),
+    }
