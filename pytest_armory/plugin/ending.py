@@ -157,7 +157,10 @@ class SessionEnd:
         """
         if self.summary is not None:
             return []
-        note = f"cut off: runs that are open in {GRACE:g} s are closed by `{self._recover}`"
+        note = (
+            "cut off before the store has answered: this is what was reported; runs that are open "
+            f"in {GRACE:g} s are closed by `{self._recover}`"
+        )
         summary = self.ledger.known(True, [*self.process.notes, note], current)
         if summary is None:
             return []

@@ -104,6 +104,7 @@ def test_what_has_ended_is_known_where_the_server_stops_answering(
     gone.set()
     proxy.settle()
     assert "3 evaluations: 2 passed, 1 not run, tracked to" in session.output
+    assert "before the store has answered: this is what was reported" in session.output
     found = runs_of(mlflow_server, name)
     assert {found[test].data.tags["armory.outcome"] for test in ("test_done", "test_last")} == {
         "passed"
