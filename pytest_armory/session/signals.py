@@ -13,13 +13,17 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 
 from pytest_armory.errors import TrackingError
 
 GRACE = 5.0
 """Seconds that closing may take; CI runners kill for good some 10 s after their first signal."""
+
+TWICE = 0.1
+"""Seconds in which a signal that comes again is the same one: the command ``timeout`` sends it to
+its process, and to that one's group."""
 
 _NAMES = ("SIGTERM", "SIGHUP", "SIGXCPU")
 _ENDING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
@@ -35,16 +39,26 @@ def before_termination(work: Callable[[], None]) -> Callable[[], None]:
     if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:
         return lambda: None
 
+    is_undone = threading.Event()
+    received: list[int] = []
+
     # The main thread goes on meanwhile: it may hold a lock that the work needs.
     def end_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
-        undo()  # a second signal kills at once
+        received.append(number)
+        if len(received) > 1:
+            return
+        args = (work, number, is_undone)
         try:
-            threading.Thread(target=_work_and_end, args=(work, number), daemon=True).start()
+            threading.Thread(target=_work_and_end, args=args, daemon=True).start()
             watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
             watchdog.daemon = True
             watchdog.start()
         except RuntimeError:  # no more threads can be started
+            undo()
             os.kill(os.getpid(), number)
+        sleep(TWICE)
+        undo()  # a second signal kills at once
+        is_undone.set()
 
     def undo() -> None:
         for number in _ENDING:
@@ -77,10 +91,11 @@ def in_parallel(requests: Sequence[Callable[[], object]], seconds: float) -> Non
         thread.join(max(0.0, deadline - monotonic()))
 
 
-def _work_and_end(work: Callable[[], None], number: int) -> None:
+def _work_and_end(work: Callable[[], None], number: int, is_undone: threading.Event) -> None:
     try:
         work()
     finally:
+        is_undone.wait()
         os.kill(os.getpid(), number)
 
 

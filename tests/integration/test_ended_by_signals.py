@@ -268,6 +268,40 @@ def test_what_ctrl_c_has_broken_off_is_not_finished_as_its_process_exits(
     evals.check_accounted(2)
 
 
+@WAYS
+def test_a_signal_that_comes_twice_at_once_is_one(
+    evals: Evals, start: Start, way: tuple[str, ...]
+) -> None:
+    """As `timeout` sends it, to its process and to the group."""
+    evals.write(FAILED)
+    add_to_conftest(evals, TWICE)
+    session = start(*way)
+    session.wait_for("tearing")
+    session.wait_for_verdicts("test_done", "test_fails")
+    session.send(signal.SIGTERM)
+    assert session.wait() == -signal.SIGTERM
+    session.gone()
+    assert "2 evaluations: 1 passed, 1 failed, tracked to" in session.output
+    assert [one.info.status for one in evals.sessions()] == ["KILLED"]
+    evals.check_accounted(2)
+
+
+TWICE = """
+import signal, threading
+from pytest_armory.session import signals
+class Thread(threading.Thread):
+    def start(self):
+        super().start()
+        if threading.current_thread() is threading.main_thread() and self.daemon:
+            signal.raise_signal(signal.SIGTERM)
+class Threading:
+    Thread = Thread
+    def __getattr__(self, name):
+        return getattr(threading, name)
+signals.threading = Threading()
+"""
+
+
 COROUTINE = """
     import asyncio
     import pytest
