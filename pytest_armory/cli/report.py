@@ -87,8 +87,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     2 if there is no such session.
     """
     whole = _wait_for(where, arguments)
-    option = store_option(where.display_uri if where.uri else LOCAL)
-    yield from _lines(whole, option if arguments.armory_tracking_uri else "")
+    yield from _lines(whole, _store_option(where, arguments))
     for problem in _write(whole, arguments.summary):
         yield f"warning: {problem}"
     if arguments.html is not None:
@@ -101,6 +100,11 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         yield said.text
         if arguments.strict and not said.is_well:
             arguments.status = 1
+
+
+def _store_option(where: Destination, arguments: argparse.Namespace) -> str:
+    is_given = bool(arguments.armory_tracking_uri)
+    return store_option(where.display_uri if where.uri else LOCAL) if is_given else ""
 
 
 def _write_page(where: Destination, whole: WholeSession, path: Path) -> None:
@@ -116,7 +120,7 @@ def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession
     """The session once nothing more of it may come, or when it has been waited for."""
     deadline = monotonic() + arguments.wait
     while True:
-        whole = _read(where, arguments.SESSION)
+        whole = _read(where, arguments)
         left = deadline - monotonic()
         if left <= 0 or (whole is not None and not whole.is_open):
             break
@@ -136,12 +140,13 @@ def _named(given: str | None) -> str:
     return repr(name) if name else "at all"
 
 
-def _read(where: Destination, given: str | None) -> WholeSession | None:
+def _read(where: Destination, arguments: argparse.Namespace) -> WholeSession | None:
     if not exists(where):
         return None
     store = open_store(where)
-    session = _session(store, given)
-    return read_session(store, session) if session else None
+    session = _session(store, arguments.SESSION)
+    option = _store_option(where, arguments)
+    return read_session(store, session, where, option) if session else None
 
 
 def _session(store: Store, given: str | None) -> str:

@@ -48,6 +48,7 @@ class Attempts:
     """Takes each attempt of this process from phase to phase.
 
     ``problems`` are those of no single attempt; ``current`` is the attempt under way, at most one.
+    ``finished`` is called with each record before another hook runs: a signal may come then.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Attempts:
         local: Destination | None = None,
         parent_of: Callable[[str, bool], str | None] = lambda _, __: None,
         guard: Guard | None = None,
+        finished: Callable[[EvaluationRecord], object] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.destination = destination
@@ -84,6 +86,7 @@ class Attempts:
         )
         self._mlflow = _mlflow_fixtures(guard) if destination is not None else None
         self._worker = worker
+        self._tell_finished = finished
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
         self._unreported: list[EvaluationRecord] = []
@@ -253,9 +256,17 @@ class Attempts:
 
         After an unexpected error the run is left open, for whoever sums up the session.
         """
-        with step(attempt):
-            return self._finish(attempt)
-        return self._give_up(attempt)
+        record = None
+        try:
+            with step(attempt):
+                record = self._finish(attempt)
+        except BaseException:  # Ctrl-C: what is active when the process exits, MLflow would finish
+            attempt.stack.close()
+            raise
+        record = record or self._give_up(attempt)
+        self._tell_finished(record)
+        self.current = None
+        return record
 
     def _finish(self, attempt: Attempt) -> EvaluationRecord:
         outcome = outcome_of(attempt.phases)
@@ -267,7 +278,6 @@ class Attempts:
         run.connection.try_again()
         self._left_open.update(run.connection.left_open)
         run.writer.close(outcome.status)
-        self.current = None
         is_known = run.connection.location is not None and not run.connection.may_hold_more
         attempt.record = replace(attempt.record, confirmed=is_known)
         record = attempt.to_record(outcome)
@@ -316,7 +326,6 @@ class Attempts:
     def _give_up(self, attempt: Attempt) -> EvaluationRecord:
         """Leave an attempt's run open; its record has what is to be written when it is closed."""
         self._finished_well = False
-        self.current = None
         with step(attempt):
             self.describe(attempt)
         attempt.run.writer.recorded = None

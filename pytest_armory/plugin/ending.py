@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock, Timer
 
 import pytest
 
@@ -14,6 +14,7 @@ from pytest_armory.errors import TrackingError
 from pytest_armory.plugin import xdist
 from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
+from pytest_armory.plugin.uncaptured import uncaptured
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.files import write_text_file
 from pytest_armory.report.summary import Summary
@@ -21,6 +22,10 @@ from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.ledger import Ledger, may_have_unreported
 from pytest_armory.session.session_runs import closing
 from pytest_armory.session.signals import GRACE
+
+SOON = 2.5
+"""Seconds for the store to answer, of a session that a signal cuts off, until it is printed
+what is known without it."""
 
 
 class SessionEnd:
@@ -40,19 +45,19 @@ class SessionEnd:
         self.collected = 0
         self.has_ended = False
         self._was_interrupted = True
-        self._is_printed = False
+        self._printed: Summary | None = None
         self._known: Summary | None = None
         """What was known when a signal cut the session off."""
+        self._printing = RLock()
 
     @property
     def failed_strictly(self) -> bool:
         """Whether something was not tracked, which `--armory-strict` does not allow."""
-        summary = self.summary
-        return (
-            self.settings.strict
-            and summary is not None
-            and bool(summary.problems or summary.lost or summary.waiting)
-        )
+        return self.summary is not None and self._fails_strictly(self.summary)
+
+    def _fails_strictly(self, summary: Summary) -> bool:
+        is_short = bool(summary.problems or summary.lost or summary.waiting)
+        return self.settings.strict and is_short
 
     def finish(self, interrupted: bool) -> None:
         """Close the session and summarize it; then end the process's part, even if that failed."""
@@ -104,11 +109,15 @@ class SessionEnd:
                 f"no worker has reported which of the {self.collected} collected tests are "
                 "evaluations: those that never ran are not counted"
             )
-        self.summary = self.ledger.finish(interrupted, self.process.notes)
+        summary = self.ledger.finish(interrupted, self.process.notes)
+        with self._printing:
+            self.summary = summary
+            if self.summary is not None:
+                del self.process.guard.problems[: len(unexpected)]  # the summary has them
+                with self.process.guard.step():
+                    again = self._printed is not None
+                    self.summary = _write_summary(self.summary, self.settings, again)
         if self.summary is not None:
-            del self.process.guard.problems[: len(unexpected)]  # the summary has them
-            with self.process.guard.step():
-                self.summary = _write_summary(self.summary, self.settings, again=self._is_printed)
             with self.process.guard.step():
                 self.summary = self._with_page(self.summary)
 
@@ -141,21 +150,30 @@ class SessionEnd:
             self.summary = _write_summary(self.summary, self.settings)
 
     def interrupt_early(self, current: EvaluationRecord | None) -> list[Callable[[], object]]:
-        """Print what is known of a session that is cut off; the requests that close its runs.
+        """Sum up what is known of a session that is cut off; the requests that close its runs.
 
-        ``current`` is the attempt under way in this process, if any.
+        It is printed if the store does not answer soon. ``current`` is the attempt under way in
+        this process, if any.
         """
         if self.summary is not None:
             return []
-        note = f"cut off: runs that are open in {GRACE:g} s are closed by `{self._recover}`"
+        note = (
+            "cut off before the store has answered: this is what was reported; runs that are open "
+            f"in {GRACE:g} s are closed by `{self._recover}`"
+        )
         summary = self.ledger.known(True, [*self.process.notes, note], current)
         if summary is None:
             return []
-        self.summary = _write_summary(summary, self.settings)
-        self._print_uncaptured()
-        self.summary = None  # it is made again of what the store holds, if there is time
         self._known = summary
+        soon = Timer(SOON, self._print_known, [summary])
+        soon.daemon = True
+        soon.start()
         return closing(self.ledger.runs, summary)
+
+    def _print_known(self, summary: Summary) -> None:
+        with self._printing, self.process.guard.step():
+            if self.summary is None:
+                self._print_uncaptured(_write_summary(summary, self.settings))
 
     def close_opened_since(self) -> list[Callable[[], object]]:
         """The requests that close the session runs which a hook at work has opened since."""
@@ -165,30 +183,42 @@ class SessionEnd:
         """Close and print the session while a test runs."""
         if self.summary is None:
             self.finish(interrupted=True)
-        self._print_uncaptured()
+        if self.summary is not None and not _agree(self.summary, self._printed):
+            self._print_uncaptured(self.summary)
 
-    def _print_uncaptured(self) -> None:
-        capture = self.config.pluginmanager.get_plugin("capturemanager")
+    def _print_uncaptured(self, summary: Summary) -> None:
         # A test is running, so output would be captured as its own.
-        with capture.global_and_fixture_disabled() if capture else nullcontext():
-            self.print()
+        with uncaptured(self.config.pluginmanager):
+            self._print(summary)
 
     def print(self) -> None:
         """Print the summary, once."""
+        if self.summary is not None and self._printed is None:
+            self._print(self.summary)
+
+    def _print(self, summary: Summary) -> None:
         terminal = self.config.pluginmanager.get_plugin("terminalreporter")
-        if self.summary is None or terminal is None or self._is_printed:
+        if terminal is None:
             return
         width = terminal._tw.fullwidth
-        lines = terminal_lines(self.summary, width, self.config.get_verbosity())
-        self._is_printed = True
+        lines = terminal_lines(summary, width, self.config.get_verbosity())
+        self._printed = summary
         terminal.write_sep("=", "evaluations")
         for line in lines:
             for text, colour in line.parts:
                 terminal.write(text, **({colour: True} if colour else {}))
             terminal.write_line("")
-        if self.failed_strictly:
+        if self._fails_strictly(summary):
             terminal.write_line("armory: --armory-strict: not all was tracked, see above", red=True)
         terminal.flush()  # this process may be about to end
+
+
+def _agree(summary: Summary, printed: Summary | None) -> bool:
+    """Whether what was printed before the store had answered is what the store holds."""
+    if printed is None:
+        return False
+    held, told = (sorted((r.nodeid, str(r.outcome)) for r in s.records) for s in (summary, printed))
+    return held == told
 
 
 def _write_summary(summary: Summary, settings: Settings, again: bool = False) -> Summary:

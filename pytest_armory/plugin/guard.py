@@ -37,17 +37,20 @@ class Guard:
     """The guard of one session's hooks.
 
     ``problems`` are the unexpected errors that no summary has shown yet. ``busy`` is locked while a
-    hook of the plugin runs: shutting down acquires it, and no hook of the plugin runs after that.
-    ``holds_signals`` is set once a session is tracked: in any other there is nothing that a signal
-    could interrupt, and deferring it would take time in every test.
+    hook of the plugin runs: shutting down acquires it. No hook of the plugin begins once
+    ``is_over`` is set: the main thread waits until the process ends. ``holds_signals`` is set once
+    a session is tracked: in any other there is nothing that a signal could interrupt, and deferring
+    it would take time in every test.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.busy = threading.RLock()
+        self.is_over = False
         self.holds_signals = False
         self.was_broken_off = False
         """Whether a Ctrl-C has ended a hook of the plugin before it was done."""
+        self._depth = 0
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
@@ -56,12 +59,23 @@ class Guard:
             with self.step():
                 yield
             return
-        with signals.interrupt_deferred(), signals.alarm_paused(), self.busy, self.step():
+        with signals.interrupt_deferred(), signals.alarm_paused(), self._one_hook(), self.step():
             try:
                 yield
             except KeyboardInterrupt:
                 self.was_broken_off = True
                 raise
+
+    @contextmanager
+    def _one_hook(self) -> Iterator[None]:
+        if self.is_over and not self._depth:
+            threading.Event().wait()
+        with self.busy:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
 
     @contextmanager
     def step(self) -> Iterator[None]:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from pytest_armory.plugin.attempt import Attempt, duration_of
+from pytest_armory.plugin.lifecycle import outcome_of
 from pytest_armory.records import EvaluationRecord, Outcome
 
 
 def closing_requests(attempt: Attempt) -> tuple[EvaluationRecord, list[Callable[[], object]]]:
-    """The record of an attempt as interrupted, and the requests that close its run at a server."""
-    outcome, duration = Outcome.INTERRUPTED, duration_of(attempt)
+    """The record of an attempt that ends now, and the requests that close its run at a server."""
+    outcome, duration = outcome_of(attempt.phases), duration_of(attempt)
     location = attempt.run.connection.location
     if location is None or not location.store.destination.is_remote:
         return attempt.to_record(outcome), []
@@ -25,14 +26,16 @@ def closing_requests(attempt: Attempt) -> tuple[EvaluationRecord, list[Callable[
 
 def interrupt(attempt: Attempt) -> EvaluationRecord:
     """Close an attempt's run, from another thread, before its process ends by a signal."""
-    outcome, duration = Outcome.INTERRUPTED, duration_of(attempt)
+    outcome, duration = outcome_of(attempt.phases), duration_of(attempt)
     writer = attempt.run.writer
     known = writer.params.note(attempt.described)
-    sampled = writer.sample_results(is_interrupted=True)
+    sampled = writer.sample_results(is_interrupted=outcome is Outcome.INTERRUPTED)
     writer.write(
         params=known,
         metrics=[*duration, *sampled.values],
         tags={"armory.outcome": outcome.value, **sampled.tags},
     )
+    if not outcome.is_good:
+        writer.store_files(attempt.failure_files)
     writer.close(outcome.status)
     return attempt.to_record(outcome)

@@ -34,6 +34,7 @@ from pytest_armory.session.ledger import Ledger
 from pytest_armory.session.reproduce import command_parts, describe_with
 from pytest_armory.session.session_runs import ParentRuns
 from pytest_armory.session.signals import GRACE, before_termination, in_parallel
+from pytest_armory.store.background import drain_all
 from pytest_armory.values import redacting
 
 HOOK = 0.5
@@ -169,6 +170,7 @@ def _attempts(
         parent_of=(ledger or ParentRuns(connection.where, identity.session)).parent_of,
         rootpath=config.rootpath,
         guard=guard_of(config),
+        finished=ledger.attempts.add if ledger is not None else lambda _: None,
     )
 
 
@@ -189,8 +191,10 @@ def _shut_down(
 ) -> None:
     """Close what is open. The main thread may continue, but not into a hook of the plugin."""
     # Else what is known may change meanwhile: a test would end as interrupted, and then pass.
+    process.guard.is_over = True
     is_at_rest = process.guard.busy.acquire(timeout=HOOK)
-    if process.where is not None and process.where.is_remote:
+    # A hook that opens the local database may be importing MLflow.
+    if process.where is not None and (process.where.is_remote or not is_at_rest):
         with process.guard.step():
             _close_at_once(reporting, running)
     if not is_at_rest:
@@ -201,15 +205,18 @@ def _shut_down(
     record, current = None, running.attempts.current if running is not None else None
     with process.guard.step():
         record = interruption.interrupt(current) if current is not None else None
-    with process.guard.step():
-        if reporting is not None:
+    if reporting is not None:
+        with process.guard.step():
             reporting.interrupt(record)
-        else:
-            process.end(running is None or running.attempts.is_complete)
+    elif running is not None:  # a worker: the controller reads what it has stored
+        with process.guard.step():
+            drain_all()
+        with process.guard.step():
+            process.end(running.attempts.is_complete)
 
 
 def _close_at_once(reporting: ReportingHooks | None, running: RunningHooks | None) -> None:
-    """Print what is known, and close known runs in parallel: a server may take seconds for each.
+    """Sum up what is known, and close known runs in parallel: a server may take seconds for each.
 
     A hook that is at work holds what else is to be closed; all is closed in order after that.
     """

@@ -31,6 +31,17 @@ def counts_text(summary: Summary) -> str:
     return f"{text} ({plural(reruns, 'earlier attempt')})" if reruns else text
 
 
+def still_running(records: Sequence[EvaluationRecord], recover: str) -> list[str]:
+    """A sentence for attempts that a session which is cut off leaves to its workers."""
+    running = sum(record.outcome is None for record in records)
+    if not running:
+        return []
+    return [
+        f"{plural(running, 'evaluation')} still running in workers, which may begin another each "
+        f"before they end; they close their own runs, and `{recover}` what they do not"
+    ]
+
+
 def resumed_lines(summary: Summary) -> list[str]:
     """How many evaluations were skipped because they had passed before."""
     if not summary.resumed:

@@ -12,7 +12,7 @@ from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, name_by_id
 from pytest_armory.records.job_tags import job_end_tag
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.report.markdown import to_markdown
-from pytest_armory.report.sentences import with_tests
+from pytest_armory.report.sentences import still_running, with_tests
 from pytest_armory.report.summary import Summary
 from pytest_armory.session import leases
 from pytest_armory.session.confirmed import read_unconfirmed
@@ -184,7 +184,12 @@ class Ledger:
             lost=len(lost),
             not_run=len(never_run),
             resumed=self._joining.count_resumed(self.reported),
-            notes=[*notes, *unheeded(self.runs.of_another, self.judging), *self._joining.notes()],
+            notes=[
+                *notes,
+                *still_running(stored.own, f"pytest-armory recover{self.store_option}"),
+                *unheeded(self.runs.of_another, self.judging),
+                *self._joining.notes(),
+            ],
         )
         summary = with_other_jobs(summary, stored.ends, interrupted)
         summary = replace(summary, text=self._text(summary))

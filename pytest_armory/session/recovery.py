@@ -66,6 +66,12 @@ def recover(where: Destination, session: str | None = None) -> Recovery:
         return _recover(where, *_survey(folder, *others), session)
 
 
+def left_open(where: Destination, runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Those of some open runs that :func:`recover` closes: their processes here are dead."""
+    dead, alive = _survey(*lease_folders(where))
+    return list(_by_owner(runs, dead.keys(), alive, None).closed)
+
+
 def recover_dead(where: Destination, own: str | None = None) -> Recovery:
     """The same in a running session, without a request if no process is dead.
 

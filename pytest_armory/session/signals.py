@@ -1,8 +1,9 @@
 """Signals that end a process: it closes what is open first, and then ends by the same signal.
 
-A CI runner's time-out is a ``SIGTERM``, a terminal that is closed a ``SIGHUP``. Both end a
-Python process at once, and ours a moment later: its exit status, fixtures without a teardown and
-what a parent process sees are as without us.
+A CI runner's time-out is a ``SIGTERM``, a terminal that is closed a ``SIGHUP``, a limit on the
+processor time a ``SIGXCPU``. They end a Python process at once, and ours a moment later: its exit
+status, fixtures without a teardown and what a parent process sees are as without us. ``SIGUSR1``
+and ``SIGUSR2`` would, too, but are for the code under test, which may look whether one is handled.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 
 from pytest_armory.errors import TrackingError
@@ -20,7 +21,12 @@ from pytest_armory.errors import TrackingError
 GRACE = 5.0
 """Seconds that closing may take; CI runners kill for good some 10 s after their first signal."""
 
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+TWICE = 0.1
+"""Seconds in which a signal that comes again is the same one: the command ``timeout`` sends it to
+its process, and to that one's group."""
+
+_NAMES = ("SIGTERM", "SIGHUP", "SIGXCPU")
+_ENDING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 def before_termination(work: Callable[[], None]) -> Callable[[], None]:
@@ -33,16 +39,26 @@ def before_termination(work: Callable[[], None]) -> Callable[[], None]:
     if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:
         return lambda: None
 
+    is_undone = threading.Event()
+    received: list[int] = []
+
     # The main thread goes on meanwhile: it may hold a lock that the work needs.
     def end_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
-        undo()  # a second signal kills at once
+        received.append(number)
+        if len(received) > 1:
+            return
+        args = (work, number, is_undone)
         try:
-            threading.Thread(target=_work_and_end, args=(work, number), daemon=True).start()
+            threading.Thread(target=_work_and_end, args=args, daemon=True).start()
             watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
             watchdog.daemon = True
             watchdog.start()
         except RuntimeError:  # no more threads can be started
+            undo()
             os.kill(os.getpid(), number)
+        sleep(TWICE)
+        undo()  # a second signal kills at once
+        is_undone.set()
 
     def undo() -> None:
         for number in _ENDING:
@@ -75,10 +91,11 @@ def in_parallel(requests: Sequence[Callable[[], object]], seconds: float) -> Non
         thread.join(max(0.0, deadline - monotonic()))
 
 
-def _work_and_end(work: Callable[[], None], number: int) -> None:
+def _work_and_end(work: Callable[[], None], number: int, is_undone: threading.Event) -> None:
     try:
         work()
     finally:
+        is_undone.wait()
         os.kill(os.getpid(), number)
 
 

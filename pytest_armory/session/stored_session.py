@@ -103,13 +103,15 @@ def close_and_read(
         store = open_store(session_runs.where)
         store.background.drain()
         ids = searched(session_runs, store, everywhere=ending.is_doubtful)
+        alive = _live_processes(session_runs) if ending.interrupted else frozenset()
         every = store.search.runs_of_session(session_runs.identity.session, ids)
-        if ending.interrupted and _await_workers(session_runs, every):
+        if at_work := _at_work(session_runs, every, alive):
+            alive = (alive - at_work) | _await_end(session_runs, at_work)
             every = store.search.runs_of_session(session_runs.identity.session, ids)
         runs = [run for run in every if not is_session(run) and run.run_id not in continued]
         session_runs.merge_duplicates(store, every)
         for run in runs:
-            close_if_left_open(session_runs, store, run, reported, ending)
+            close_if_left_open(session_runs, store, run, reported, ending, alive)
         attempts = [run for run in runs if is_attempt(run)]
         if not ending.each:
             numbers = reported.numbers
@@ -122,19 +124,30 @@ def close_and_read(
     return _as_records(session_runs, store, every, attempts)
 
 
-def _await_workers(session_runs: SessionRuns, runs: Sequence[StoredRun]) -> bool:
-    """Wait for workers that are closing their own runs; whether there was one.
+def _live_processes(session_runs: SessionRuns) -> Set[str]:
+    """The other processes that are alive, as a worker is where Ctrl-C reached its controller alone.
+
+    Looked up before runs are read: of a process that is dead by then, they are as it left them.
+    """
+    return leases.survey(lease_folder(session_runs.where))[1] - {leases.process_name()}
+
+
+def _at_work(session_runs: SessionRuns, runs: Sequence[StoredRun], alive: Set[str]) -> Set[str]:
+    """Those of some processes that have a run of this job open."""
+    own = [run for run in runs if run.status == "RUNNING" and is_own(session_runs.identity, run)]
+    return {origin_of(run.tags).process for run in own} & alive
+
+
+def _await_end(session_runs: SessionRuns, processes: Set[str]) -> Set[str]:
+    """Wait for workers that are closing their own runs; which of them live on.
 
     A second Ctrl-C ends the controller before they have ended.
     """
-    own = [run for run in runs if run.status == "RUNNING" and is_own(session_runs.identity, run)]
-    processes = {origin_of(run.tags).process for run in own} - {leases.process_name()}
-    folder, deadline = lease_folder(session_runs.where), monotonic() + WAIT
-    found = is_there = bool(processes and leases.survey(folder)[1] & processes)
-    while is_there and monotonic() < deadline:
+    deadline = monotonic() + WAIT
+    while processes and monotonic() < deadline:
         sleep(0.05)
-        is_there = bool(leases.survey(folder)[1] & processes)
-    return found
+        processes = processes & _live_processes(session_runs)
+    return processes
 
 
 def _is_removed(session_runs: SessionRuns) -> bool:
@@ -162,11 +175,17 @@ def close_if_left_open(
     run: StoredRun,
     reported: ReportedAttempts,
     ending: Ending,
+    alive: Set[str] = frozenset(),
 ) -> None:
-    """Close a run if it is still open: the worker that opened it has ended."""
+    """Close a run if it is still open, but for one of a process ``alive``, which does so itself.
+
+    Not that of a worker which xdist has given up.
+    """
     if not is_own(session_runs.identity, run):
         return  # its job may still be running
-    if run.status == "RUNNING":
+    is_given_up = run.tags.get("armory.worker", "") in ending.crashes
+    is_over = is_given_up or origin_of(run.tags).process not in alive
+    if run.status == "RUNNING" and is_over:
         try:
             session_runs.problems += _close(store, run, reported.of_run(run.run_id), ending)
         except TrackingError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import time
 
@@ -14,6 +14,7 @@ from pytest_armory.report.summary import SessionVerdict, Summary, latest
 from pytest_armory.report.text import age, plural
 from pytest_armory.session.jobs import ends_of, with_other_jobs
 from pytest_armory.session.order import attempts_in_order, test_of
+from pytest_armory.session.recovery import left_open
 from pytest_armory.session.shard_notes import Unfinished, notes_of, state_of
 from pytest_armory.session.stored_records import (
     is_attempt,
@@ -23,6 +24,7 @@ from pytest_armory.session.stored_records import (
     unreadable,
 )
 from pytest_armory.store import Store, StoredRun
+from pytest_armory.store.destination import Destination
 from pytest_armory.values import short_hash
 
 
@@ -30,7 +32,8 @@ from pytest_armory.values import short_hash
 class WholeSession:
     """The summary of all jobs; ``missing`` are sentences on what keeps it from being whole.
 
-    ``is_open`` says that some of this may still come: a shard that never came, or one at work.
+    ``is_open`` says that some of this may still come: a shard that never came, or one at work. What
+    a killed process of this machine has left open does not.
     """
 
     summary: Summary
@@ -43,8 +46,13 @@ class WholeSession:
         return not self.missing and self.summary.verdict is SessionVerdict.PASSED
 
 
-def read_session(store: Store, session: str) -> WholeSession | None:
-    """The session as it stands; None if the store has nothing of it."""
+def read_session(
+    store: Store, session: str, where: Destination, store_option: str = ""
+) -> WholeSession | None:
+    """The session as it stands; None if the store has nothing of it.
+
+    ``where`` is the store's destination, ``store_option`` what a command needs to find it.
+    """
     runs = store.search.runs_of_session(session, store.experiments.ids())
     session_runs = [run for run in runs if is_session(run)]
     attempts = [run for run in runs if is_attempt(run)]
@@ -55,19 +63,27 @@ def read_session(store: Store, session: str) -> WholeSession | None:
     done = {short_hash(record.nodeid) for record in summary.records}
     done |= {one for end in ended.ends for one in end.skipped_hashes}
     shards = state_of(notes_of(runs), done)
-    running = [run for run in attempts if run.status == "RUNNING"]
-    missing = [*shards.problems, *map(_unfinished, shards.unfinished), *_running(store, running)]
+    still_open = [run for run in (*attempts, *session_runs) if run.status == "RUNNING"]
+    killed = {run.run_id for run in left_open(where, still_open)} if still_open else set()
+    running = [run for run in attempts if run in still_open]
+    at_work = [run for run in still_open if run.run_id not in killed]
+    missing = [*shards.problems, *map(_unfinished, shards.unfinished)]
+    missing += _running(store, running, killed)
     missing += [_never_run(summary)] if summary.not_run and not shards.unfinished else []
     missing += _waiting(ended.ends, attempts)
-    is_at_work = any(run.status == "RUNNING" for run in session_runs) or bool(running)
-    if is_at_work and not (running or shards.is_open):
+    if at_work and not (running or shards.is_open):
         missing.append(f"the session is still at work: {_where(session_runs[0])}")
+    if killed:
+        missing.append(
+            f"{plural(len(killed), 'run')} left open by a process that was killed on this "
+            f"machine: `pytest-armory recover{store_option}` closes what it left"
+        )
     return WholeSession(
         replace(
             summary, problems=list(dict.fromkeys([*missing, *summary.problems, *ended.problems]))
         ),
         missing,
-        is_open=bool(is_at_work or shards.is_open),
+        is_open=bool(at_work or shards.is_open),
     )
 
 
@@ -118,12 +134,13 @@ def _waiting(ends: Sequence[JobEnd], attempts: Sequence[StoredRun]) -> Iterator[
         )
 
 
-def _running(store: Store, runs: Sequence[StoredRun]) -> Iterator[str]:
+def _running(store: Store, runs: Sequence[StoredRun], killed: Collection[str]) -> Iterator[str]:
     records = [record_of(store, run) for run in attempts_in_order(runs)]
     open_ones = {record.run_id for record in latest(records)}
     for run in runs:
         if run.run_id in open_ones:
-            yield f"{title(record_of(store, run))} is still running: {_where(run)}"
+            state = "was killed" if run.run_id in killed else "is still running"
+            yield f"{title(record_of(store, run))} {state}: {_where(run)}"
 
 
 def _where(run: StoredRun) -> str:

@@ -58,11 +58,12 @@ def _attempt(work: Callable[[], None], failed: Callable[[TrackingError], None]) 
 _instances: weakref.WeakSet[Background] = weakref.WeakSet()
 
 
-def _drain_all() -> None:
+def drain_all() -> None:
+    """Wait for what is sent in the background by this process."""
     for background in list(_instances):
         background.drain()
 
 
 # A fork while the thread runs would copy its locks and issue a warning in the user's test.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_drain_all)
+    os.register_at_fork(before=drain_all)

@@ -88,8 +88,14 @@ def until_long(session: Session, way: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("number", "way"),
-    [(signal.SIGTERM, ONE), (signal.SIGTERM, TWO), (signal.SIGHUP, ONE)],
-    ids=["TERM-one", "TERM-n2", "HUP-one"],
+    [
+        (signal.SIGTERM, ONE),
+        (signal.SIGTERM, TWO),
+        (signal.SIGHUP, ONE),
+        (signal.SIGHUP, TWO),
+        (signal.SIGXCPU, ONE),
+    ],
+    ids=["TERM-one", "TERM-n2", "HUP-one", "HUP-n2", "XCPU-one"],
 )
 def test_a_signal_that_ends_the_job(
     evals: Evals, start: Start, number: signal.Signals, way: tuple[str, ...]

@@ -114,6 +114,40 @@ def test_a_job_that_was_killed(
     assert "shard 1/1 has ended, and 1 evaluation of it never ran" in text
 
 
+def test_what_a_killed_process_left_open(
+    evals: Evals,
+    start: Callable[..., Session],
+    reported: Reported,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing more comes of it, so it is not waited for; one command closes it."""
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        def test_a(mark, stay):
+            mark("there")
+            stay()
+    """)
+    job = start("--armory-session=s")
+    job.wait_for("there")
+    at_work = "test_a is still running: it began just now on "
+    assert at_work in reported("s")[1]
+    job.send(signal.SIGKILL)
+    job.gone()
+    monkeypatch.setattr(report, "sleep", lambda _: pytest.fail("it waits"))
+    status, text = reported("s", "--wait", "1000", "--armory-tracking-uri", "local")
+    assert status == 1
+    assert "test_a was killed: it began just now on " in text
+    assert "2 runs left open by a process that was killed on this machine: " in text
+    assert "`pytest-armory recover --armory-tracking-uri local` closes what it left" in text
+    assert "is still" not in text
+    assert main(["recover"]) == 0
+    status, text = reported("s")
+    assert status == 1
+    assert "1 evaluation: 1 interrupted" in text
+    assert "was killed" not in text
+
+
 @pytest.mark.parametrize(
     ("args", "source", "status"),
     [

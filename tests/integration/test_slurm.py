@@ -6,6 +6,7 @@ It runs as root where Debian's packages slurm-wlm and munge are installed; ``.ci
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,11 @@ def call(*words: str) -> str:
     return done.stdout.strip()
 
 
+def parent_of(process: str) -> str:
+    (parent,) = re.findall(r"^PPid:\s*(\d+)", Path("/proc", process, "status").read_text(), re.M)
+    return str(parent)
+
+
 def wait_until(is_true: Callable[[], bool], log: Callable[[], str]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not is_true():
@@ -125,3 +131,41 @@ def test_an_array_of_which_a_task_is_requeued(
     assert "warning" not in text
     assert (pytester.path / f"evals-{array}.md").read_text().startswith("## ✅ 6 evaluations")
     assert "resumed: 1 evaluation" in (pytester.path / f"evals-{array}_1.log").read_text()
+
+
+def test_a_task_that_is_warned_ends_and_is_requeued(
+    slurm: None,  # noqa: ARG001 - it works by being there
+    pytester: pytest.Pytester,
+    read_runs: Callable[[], list[Run]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The warning is that of `--signal`, which Slurm would send some time before the limit."""
+    pytester.makepyfile(test_it=SUITE)
+    monkeypatch.setenv("PYTHONPATH", str(Path(pytest_armory.__file__).parents[1]))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    shutil.copy(ROOT / "docs" / "clusters" / "requeue.sbatch", pytester.path)
+    args = ("test_it.py", "-v", "-p", "no:randomly", "-p", "no:cacheprovider")
+    array = call("sbatch", "--parsable", "--array=0-0", "requeue.sbatch", *args)
+    log_file = pytester.path / f"evals-{array}_0.log"
+
+    def log() -> str:
+        return call("squeue") + (log_file.read_text() if log_file.exists() else "")
+
+    wait_until(lambda: "test_a[2] PASSED" in log() and (pytester.path / "process").exists(), log)
+    script = parent_of((pytester.path / "process").read_text())
+    step = Path("/proc", parent_of(script))  # Slurm's process that waits for the script
+    call("scancel", "--batch", "--signal=USR1", f"{array}_0")
+    state = ("squeue", "--noheader", "--format=%T", f"--jobs={array}_0")
+    # Started again before that has reported its end, the job would be taken to have ended.
+    wait_until(lambda: call(*state) == "PENDING" and not step.exists(), log)
+    runs = {run.info.run_name: run for run in read_runs()}
+    assert runs["test_a[3]"].data.tags["armory.outcome"] == "interrupted", log()
+    assert {run.info.status for run in runs.values()} == {"FINISHED", "KILLED"}
+    assert "6 evaluations: 3 passed, 1 interrupted, 2 not run" in log()
+    (pytester.path / "go").touch()
+    call("scontrol", "update", f"JobId={array}_0", "StartTime=now")  # else it waits two minutes
+    wait_until(lambda: not call("squeue", "--noheader"), log)
+    assert "3 evaluations: 3 passed" in log()
+    assert "resumed: 3 evaluations passed before" in log()
+    (session,) = [run for run in read_runs() if run.data.tags.get("armory.kind") == "session"]
+    assert (session.info.status, session.data.metrics["passed"]) == ("FINISHED", 6)
