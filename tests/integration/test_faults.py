@@ -233,18 +233,22 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
     evals: Evals, start: Start, proxy: Proxy, mlflow_server: str, way: tuple[str, ...], at: str
 ) -> None:
     """The summary is printed, and all that is known is closed, before the server has answered."""
-    slow: list[str] = []
-    gone = threading.Event()
+    slow, late, gone = threading.Event(), threading.Event(), threading.Event()
 
     def wait(_: Proxy, handler: Handler) -> bool:
-        if slow:
-            slow.append(handler.path)
+        if slow.is_set():
+            if b'"late"' in handler.body:
+                late.set()
             gone.wait(PATIENCE)
         return False
 
     proxy.fault = wait
-    late = "stay(1)\n        track_metrics({'late': 1})\n        stay()"
-    evals.write(LONG if at == "in-a-test" else LONG.replace("stay()", late, 1))
+    request = """stay(1)
+        while not (Path(__file__).parent / "marks" / "slow").exists(): stay(0)
+        track_metrics({"late": 1})
+        stay()"""
+    source = LONG if at == "in-a-test" else LONG.replace("stay()", request, 1)
+    evals.write(source.replace("import pytest", "import pytest\n    from pathlib import Path"))
     name = f"slow {time.monotonic_ns()}"
     uri = ("--armory-tracking-uri", proxy.url, "--armory-experiment", name)
     session = start(*uri, *way)
@@ -263,16 +267,16 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
         return dict(zip(names, found, strict=True))
 
     session.wait_until(lambda: runs()["test_done"].info.status == "FINISHED")
-    slow.append("from now on")
+    slow.set()
     if at == "in-a-request":
-        session.wait_until(lambda: len(slow) > 1)
+        (session.marks / "slow").touch()
+        session.wait_until(late.is_set)
     session.send(signal.SIGTERM)
     assert session.wait() == -signal.SIGTERM
     session.gone()
     assert "3 evaluations: 1 passed, 1 interrupted, 1 not run" in session.output
     assert session.output.count("= evaluations =") == 1
     assert f"pytest-armory recover --armory-tracking-uri {proxy.url}`" in session.output
-    slow.clear()
     gone.set()
     proxy.settle()
     found = runs()
