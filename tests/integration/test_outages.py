@@ -194,6 +194,7 @@ HALVES = {
 }
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("half", HALVES)
 def test_a_call_of_ours_that_fails_changes_no_verdict(
     evals: Evals,
@@ -207,14 +208,12 @@ def test_a_call_of_ours_that_fails_changes_no_verdict(
 
     def fault(proxy: Proxy, handler: Handler) -> bool:
         ours = "SICK" in os.environ and "log-batch" in handler.path
-        return ours and status(503)(proxy, handler)
+        return ours and outages.reset(proxy, handler)
 
     monkeypatch.delenv("SICK", raising=False)
     proxy.fault = fault
     choose = "x" if half == "an-experiment-of-the-tests-own" else ""
-    source = (SICK + HALVES[half]).replace("NAME", name).replace("CHOOSE", choose)
-    evals.pytester.makeini("[pytest]\narmory_budget = 2")
-    evals.write(source)
+    evals.write((SICK + HALVES[half]).replace("NAME", name).replace("CHOOSE", choose))
     result = evals.run("--armory-tracking-uri", proxy.url)
     result.assert_outcomes(passed=1)
     assert "waiting for" in result.stdout.str()
@@ -263,6 +262,7 @@ def test_a_file_that_waits_is_not_put_over_a_newer_one(
         assert Path(path).read_text(encoding="utf-8") == "third"
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_value_whose_answer_is_lost_is_stored_once(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str
 ) -> None:
@@ -276,7 +276,6 @@ def test_a_value_whose_answer_is_lost_is_stored_once(
         return outages.reset(proxy, handler)
 
     proxy.after = answer_is_lost
-    evals.pytester.makeini("[pytest]\narmory_budget = 2")
     evals.write(f"""
         import pytest
         @pytest.mark.evaluation(name="{name}")
@@ -446,6 +445,7 @@ def test_a_server_that_dies_when_the_last_test_runs(
     ("first", "way"), [("sync", ()), ("recover", ("-n1",))], ids=["sync", "recover-n1"]
 )
 @pytest.mark.parametrize("by", ["name", "id"])
+@pytest.mark.usefixtures("at_once")
 def test_a_session_run_whose_experiment_has_nothing_waiting(
     evals: Evals,
     proxy: Proxy,
@@ -463,7 +463,6 @@ def test_a_session_run_whose_experiment_has_nothing_waiting(
     named = f'(name="{name}")' if by == "name" else ""
     down = evals.pytester.path / "down"
     proxy.fault = lambda one, handler: down.exists() and outages.reset(one, handler)
-    evals.pytester.makeini("[pytest]\narmory_budget = 2")
     evals.write(f"""
         import pytest, time
         from pathlib import Path
@@ -516,7 +515,7 @@ def test_a_file_that_is_refused_is_reported(
         return is_file and status(413, "too large")(proxy, handler)
 
     proxy.fault = refuse
-    result = run(evals, proxy.url, name, *way)
+    result = run(evals, proxy.url, name, *way, budget=10)
     result.stdout.fnmatch_lines(["warning: storing artifacts failed at *413*(test_a?2?)"])
     result.stdout.no_fnmatch_line("*waiting for*")
     assert len(attempts(there(mlflow_server, name))) == 3
@@ -539,6 +538,7 @@ STORAGE_SAYS = {
 
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
 @pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.usefixtures("at_once")
 def test_an_artifact_storage_that_fails_while_the_server_is_well(
     evals: Evals,
     proxy: Proxy,
@@ -554,7 +554,11 @@ def test_an_artifact_storage_that_fails_while_the_server_is_well(
         return "mlflow-artifacts" in handler.path and STORAGES[storage](proxy, handler)
 
     proxy.fault = refuse
-    result = run(evals, proxy.url, name, *way)
+    evals.pytester.makeconftest(f"""
+        from pytest_armory.store.circuit import circuit_of
+        circuit_of("{proxy.url} artifacts").budget = 2.0
+    """)
+    result = run(evals, proxy.url, name, *way, budget=10)
     line = f"pytest-armory sync --armory-tracking-uri {proxy.url}"
     result.stdout.fnmatch_lines(
         [
@@ -587,17 +591,17 @@ def test_an_artifact_storage_that_fails_while_the_server_is_well(
     evals.check_accounted(3, there=there(mlflow_server, name))
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_close_that_fails_is_one_attempt(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str
 ) -> None:
     """It fails behind the next test; the run goes on locally, and is counted once."""
 
     def sick(_: Proxy, handler: Handler) -> bool:
-        is_close = handler.path.endswith("runs/update")
-        return is_close and status(500, '{"error_code": "INTERNAL_ERROR"}')(proxy, handler)
+        return handler.path.endswith("runs/update") and outages.reset(proxy, handler)
 
     proxy.fault = sick
-    result = run(evals, proxy.url, name)
+    result = run(evals, proxy.url, name, budget=10)
     text = result.stdout.str()
     assert "3 evaluations: 2 passed, 1 failed" in text
     assert "earlier attempt" not in text
@@ -702,7 +706,7 @@ def test_a_secret_that_the_server_sends_back(
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted-secret")
     answer = '{"error_code": "INVALID_PARAMETER_VALUE", "message": "not planted-secret"}'
     proxy.fault = status(400, answer, kind="application/json")
-    result = run(evals, proxy.url, name)
+    result = run(evals, proxy.url, name, budget=10)
     assert "planted-secret" not in result.stdout.str() + result.stderr.str()
     result.stdout.fnmatch_lines(["warning: *[[]redacted]*"])
 
@@ -735,20 +739,20 @@ def test_an_answer_that_is_lost_makes_no_second_run(
         return outages.reset(proxy, handler)
 
     proxy.after = lose_the_first_run
-    run(evals, proxy.url, name)
+    run(evals, proxy.url, name, budget=10)
     assert len(lost) == 2
     runs = there(mlflow_server, name)
     assert sorted(run.info.run_name for run in attempts(runs)) == [f"test_a[{i}]" for i in range(3)]
     assert len(runs) == 4
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_session_whose_server_comes_back_needs_no_sync_for_the_rest(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pytest_armory.store.circuit.PAUSE", 0.0)
     proxy.fault = outages.until(1, outages.reset)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    result = run(evals, proxy.url, name)
+    result = run(evals, proxy.url, name, budget=10)
     result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
     assert len(attempts(there(mlflow_server, name))) == 2
     check_brought(evals, mlflow_server, name)
