@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -404,22 +405,28 @@ def test_a_server_that_dies_in_the_middle(
 def test_a_slow_server_is_not_the_tests_time(evals: Evals, proxy: Proxy, name: str) -> None:
     """Neither a time limit nor a gate on the duration counts it."""
 
+    left: list[tuple[float, float]] = []
+
     def slow(_: Proxy, handler: Handler) -> bool:
         if handler.path.endswith("log-batch") and proxy.count("log-batch") == 1:
-            time.sleep(1.5)
+            left.append(signal.getitimer(signal.ITIMER_REAL))
+            time.sleep(3)
         return False
 
     proxy.fault = slow
     evals.write(f"""
-        import pytest
+        import pytest, signal
         from pytest_armory import track_metrics
-        @pytest.mark.timeout(1, method="signal")
-        @pytest.mark.evaluation(name="{name}", at_most={{"duration_seconds": 1}})
-        def test_a(): track_metrics({{"a": 1}})
+        @pytest.mark.timeout(600, method="signal")
+        @pytest.mark.evaluation(name="{name}", at_most={{"duration_seconds": 3}})
+        def test_a():
+            track_metrics({{"a": 1}})
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] < 600
     """)
     evals.run("--armory-tracking-uri", proxy.url, "-p", "timeout").assert_outcomes(passed=1)
+    assert left == [(0, 0)]
     (run_of_it,) = attempts(there(proxy.url, name))
-    assert run_of_it.data.metrics["duration_seconds"] < 1
+    assert run_of_it.data.metrics["duration_seconds"] < 3
 
 
 def test_a_server_that_dies_when_the_last_test_runs(

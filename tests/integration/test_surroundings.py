@@ -435,6 +435,9 @@ def test_what_is_put_off_changes_nothing_that_was_written_later(
         import os, pytest, time
         from unittest import mock
         from pytest_armory import track_metrics
+        from pytest_armory.store.background import _instances
+        def is_all_tried():
+            return all(future.done() for one in _instances for future, _ in one._pending)
         pytestmark = pytest.mark.evaluation(name="{name}", at_least={{"x": 0}})
         def test_a_later_value_stands(evaluation_run, tmp_path):
             file = tmp_path / "file.txt"
@@ -445,7 +448,7 @@ def test_what_is_put_off_changes_nothing_that_was_written_later(
                 evaluation_run.log_metrics({{"last": 1}})
                 evaluation_run.log_text("no", "last.txt")
                 evaluation_run.log_artifact(file)
-                time.sleep(0.5)  # the thread of the background tries meanwhile
+                while not is_all_tried(): time.sleep(0.02)  # in the background
             file.unlink()
             evaluation_run.set_tags({{"last": "yes"}})
             evaluation_run.log_text("yes", "last.txt")
