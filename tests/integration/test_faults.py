@@ -80,9 +80,10 @@ CRASHED = ("FAILED", "crashed")
 def until_long(session: Session, way: tuple[str, ...]) -> None:
     """Wait until the long tests run, and the reporting process has said what it knows.
 
-    By then it has opened the session run: a verdict is printed after that.
+    By then it has opened the session run, and knows which runs the tests have.
     """
     session.wait_for("long", *(["other"] if "-n2" in way else []))
+    session.wait_for_setup("test_long", *(["test_never"] if "-n2" in way else []))
     session.wait_for_verdicts("test_done")
 
 
@@ -96,6 +97,7 @@ def test_a_signal_that_ends_the_job(
 ) -> None:
     """A CI runner's time-out: every open run is closed within a second; the signal ends the job."""
     evals.write(SAMPLED)
+    more_time(evals)
     session = start(*way)
     until_long(session, way)
     session.send(number)
@@ -122,6 +124,11 @@ def test_a_signal_that_ends_the_job(
     until_long(off, way)
     off.send(number)
     assert off.end == session.end
+
+
+def more_time(evals: Evals) -> None:
+    """Let a signal wait for longer than CI runners do, as the machine may be busy."""
+    add_to_conftest(evals, "from pytest_armory.session import signals\nsignals.GRACE = 60.0\n")
 
 
 SETTING_UP = """
@@ -159,8 +166,7 @@ def test_a_signal_while_workers_set_up_their_tests(
 ) -> None:
     """No report says which runs they have opened; if it is the first test, not that there are."""
     evals.write(SETTING_UP if done else SETTING_UP.replace("    def test_done(): pass\n", ""))
-    # On a busy machine.
-    add_to_conftest(evals, "from pytest_armory.session import signals\nsignals.GRACE = 60.0\n")
+    more_time(evals)
     session = start(*TWO)
     until_begun(session, "test_a", "test_b")
     session.send(number)

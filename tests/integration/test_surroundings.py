@@ -145,7 +145,7 @@ def test_a_process_that_is_stopped_is_not_dead(
     session = start("test_it.py", *way)
     session.wait_for("waits")
     # Until nobody writes to the database: who is stopped then keeps it locked.
-    session.wait_until(lambda: "mlflow.parentRunId" in evals.run_of("test_waits").data.tags)
+    session.wait_for_setup("test_waits")
     (worker,) = (int(mark.name[4:]) for mark in session.marks.glob("pid-*"))
 
     def send(number: int) -> None:
