@@ -129,6 +129,7 @@ def start(
 ) -> Iterator[Callable[..., Session]]:
     """Start a session of ``test_it.py``; what is left of it is killed at the end."""
     pytester.makeconftest(CONFTEST)
+    pytester.mkdir("marks")
     sessions: list[Session] = []
 
     def start(*args: str, track: bool = True) -> Session:
