@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import get_ident, main_thread
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -37,7 +38,8 @@ class Guard:
     """The guard of one session's hooks.
 
     ``problems`` are the unexpected errors that no summary has shown yet. ``busy`` is locked while a
-    hook of the plugin runs: shutting down acquires it, and no hook of the plugin runs after that.
+    hook of the plugin runs: shutting down acquires it, and no hook of the plugin runs after that;
+    from the signal on none begins, see :meth:`let_none_begin`.
     ``holds_signals`` is set once a session is tracked: in any other there is nothing that a signal
     could interrupt, and deferring it would take time in every test.
     """
@@ -48,6 +50,9 @@ class Guard:
         self.holds_signals = False
         self.was_broken_off = False
         """Whether a Ctrl-C has ended a hook of the plugin before it was done."""
+        self._depth = 0
+        self._is_ending = False
+        self._never = threading.Event()
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
@@ -56,12 +61,24 @@ class Guard:
             with self.step():
                 yield
             return
+        if self._is_ending and not self._depth and get_ident() == main_thread().ident:
+            self._never.wait()
         with signals.interrupt_deferred(), signals.alarm_paused(), self.busy, self.step():
+            self._depth += 1
             try:
                 yield
             except KeyboardInterrupt:
                 self.was_broken_off = True
                 raise
+            finally:
+                self._depth -= 1
+
+    def let_none_begin(self) -> None:
+        """Let the main thread begin no hook any more: a signal ends this process.
+
+        The thread that shuts down may get ``busy`` late on a busy machine. A hook at work is done.
+        """
+        self._is_ending = True
 
     @contextmanager
     def step(self) -> Iterator[None]:

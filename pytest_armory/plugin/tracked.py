@@ -63,7 +63,8 @@ def register(config: pytest.Config, settings: Settings) -> None:
             process.judging, process.is_agreed = given.judging, given.is_agreed
         running = RunningHooks(config, attempts, process, resuming)
     with process.guard.step():
-        cleanup.callback(before_termination(partial(_shut_down, process, reporting, running)))
+        shut_down = partial(_shut_down, process, reporting, running)
+        cleanup.callback(before_termination(shut_down, process.guard.let_none_begin))
     for hooks, name in ((reporting, "armory-reports"), (running, "armory-runs-tests")):
         if hooks is not None:
             config.pluginmanager.register(hooks, name)

@@ -23,8 +23,12 @@ GRACE = 5.0
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-def before_termination(work: Callable[[], None]) -> Callable[[], None]:
+def before_termination(
+    work: Callable[[], None], first: Callable[[], None] = lambda: None
+) -> Callable[[], None]:
     """Do ``work`` in a thread before a signal ends this process; returns what undoes this.
+
+    ``first`` is called before the main thread goes on.
 
     Signals that are already handled or ignored are left alone. Outside the main thread, where no
     handler can be set, nothing is done.
@@ -36,6 +40,7 @@ def before_termination(work: Callable[[], None]) -> Callable[[], None]:
     # The main thread goes on meanwhile: it may hold a lock that the work needs.
     def end_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
         undo()  # a second signal kills at once
+        first()
         try:
             threading.Thread(target=_work_and_end, args=(work, number), daemon=True).start()
             watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))

@@ -190,6 +190,40 @@ def test_a_signal_while_workers_set_up_their_tests(
     assert off.end == ended
 
 
+def test_a_controller_that_shuts_down_late_reports_no_crash(evals: Evals, start: Start) -> None:
+    """It is told that its workers have ended, which the same signal has done."""
+    evals.write(SETTING_UP)
+    more_time(evals)
+    add_to_conftest(
+        evals,
+        """
+        import os
+        from pytest_armory.plugin import tracked
+        shut_down = tracked._shut_down
+        LEASES = Path(os.environ["ARMORY_HOME"]) / "mlruns" / "leases"
+        def late(process, reporting, running):
+            while reporting is not None and len([*LEASES.iterdir()]) > 1:
+                time.sleep(0.02)
+            time.sleep(0.5 * (reporting is not None))
+            shut_down(process, reporting, running)
+        tracked._shut_down = late
+        """,
+    )
+    session = start(*TWO)
+    until_begun(session, "test_a", "test_b")
+    session.wait_for_verdicts("test_done")
+    session.send(signal.SIGTERM)
+    ended = session.end
+    session.gone()
+    assert states(evals).pop("test_done") == PASSED
+    evals.check_accounted(3)
+    off = start(*TWO, track=False)
+    until_begun(off, "test_a", "test_b")
+    off.wait_for_verdicts("test_done")
+    off.send(signal.SIGTERM)
+    assert off.end == ended
+
+
 def test_a_signal_while_a_slow_server_opens_the_session_run(
     evals: Evals, start: Start, proxy: Proxy, mlflow_server: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,3 +49,21 @@ def test_no_hook_goes_on_while_the_session_is_closed(
     assert not shut_down.is_alive()
     take()
     assert is_free == [False, False]  # for good
+
+
+def test_no_hook_begins_from_the_signal_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late the thread that shuts down is; a hook at work is done."""
+    guard, waits = Guard(), 0
+
+    def wait() -> None:
+        nonlocal waits
+        waits += 1
+
+    guard.holds_signals = True
+    monkeypatch.setattr(guard, "_never", SimpleNamespace(wait=wait))
+    with guard.own_code():
+        guard.let_none_begin()
+        with guard.own_code():
+            assert waits == 0
+    with guard.own_code():
+        assert waits == 1
