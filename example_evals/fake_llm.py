@@ -78,11 +78,15 @@ def judged(prompt):
     return "yes" if first + second == answer else "no"
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # of more calls at once than its 5, a busy machine refuses some
+
+
 @contextmanager
 def serving():
     """The base URL of a server that runs meanwhile, on a free port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -55,6 +55,10 @@ class Session:
         """Wait until tests have said that they got somewhere, with ``mark(name)``."""
         self.wait_until(lambda: all((self.marks / mark).exists() for mark in marks))
 
+    def wait_for_setup(self, *tests: str) -> None:
+        """Wait until the process that reports has dealt with it: with workers that is later."""
+        self.wait_for(*(f"set-up-{test}" for test in tests))
+
     def wait_for_verdicts(self, *tests: str) -> None:
         """Wait until the verdicts of tests are printed: with workers that is later than they end.
 
@@ -106,6 +110,14 @@ CONFTEST = """
             while time.monotonic() < end:
                 time.sleep(0.02)
         return stay
+    class Reports:
+        @pytest.hookimpl(trylast=True)
+        def pytest_runtest_logreport(self, report):
+            if report.when == "setup":
+                (MARKS / f"set-up-{report.location[2]}").touch()
+    def pytest_sessionstart(session):
+        if not hasattr(session.config, "workerinput"):
+            session.config.pluginmanager.register(Reports())
 """
 
 
@@ -117,6 +129,7 @@ def start(
 ) -> Iterator[Callable[..., Session]]:
     """Start a session of ``test_it.py``; what is left of it is killed at the end."""
     pytester.makeconftest(CONFTEST)
+    pytester.mkdir("marks")
     sessions: list[Session] = []
 
     def start(*args: str, track: bool = True) -> Session:

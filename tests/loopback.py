@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -27,11 +27,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_of(self, server: str, path: str | None = None) -> tuple[int, bytes, str]:
         """What another server says to this request: status, content and its type."""
-        upstream = http.client.HTTPConnection(server.rpartition("/")[2], timeout=60)
-        upstream.request(self.command, path or self.path, self.body, dict(self.headers))
-        response = upstream.getresponse()
-        content = response.read()
-        upstream.close()
+        address = server.rpartition("/")[2]
+        with closing(http.client.HTTPConnection(address, timeout=300)) as upstream:
+            upstream.request(self.command, path or self.path, self.body, dict(self.headers))
+            response = upstream.getresponse()
+            content = response.read()
         return response.status, content, response.getheader("Content-Type", "text/plain")
 
     def handle_any(self) -> None:

@@ -37,20 +37,20 @@ class Guard:
     """The guard of one session's hooks.
 
     ``problems`` are the unexpected errors that no summary has shown yet. ``busy`` is locked while a
-    hook of the plugin runs: shutting down acquires it. No hook of the plugin begins once
-    ``is_over`` is set: the main thread waits until the process ends. ``holds_signals`` is set once
-    a session is tracked: in any other there is nothing that a signal could interrupt, and deferring
-    it would take time in every test.
+    hook of the plugin runs: shutting down acquires it, and none begins from the
+    signal on, see :meth:`let_none_begin`. ``holds_signals`` is set once a session is tracked: in any
+    other there is nothing that a signal could interrupt, and deferring it would take time in every
+    test.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.busy = threading.RLock()
-        self.is_over = False
         self.holds_signals = False
         self.was_broken_off = False
         """Whether a Ctrl-C has ended a hook of the plugin before it was done."""
         self._depth = 0
+        self._is_ending = False
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
@@ -66,9 +66,16 @@ class Guard:
                 self.was_broken_off = True
                 raise
 
+    def let_none_begin(self) -> None:
+        """Let no hook begin any more, but wait until the process ends; a hook at work is done.
+
+        For a signal: the thread that shuts down may get ``busy`` late on a busy machine.
+        """
+        self._is_ending = True
+
     @contextmanager
     def _one_hook(self) -> Iterator[None]:
-        if self.is_over and not self._depth:
+        if self._is_ending and not self._depth:
             threading.Event().wait()
         with self.busy:
             self._depth += 1

@@ -64,7 +64,9 @@ def register(config: pytest.Config, settings: Settings) -> None:
             process.judging, process.is_agreed = given.judging, given.is_agreed
         running = RunningHooks(config, attempts, process, resuming)
     with process.guard.step():
-        cleanup.callback(before_termination(partial(_shut_down, process, reporting, running)))
+        shut_down = partial(_shut_down, process, reporting, running)
+        # Else what is known may change meanwhile: a test would end as interrupted, and then pass.
+        cleanup.callback(before_termination(shut_down, process.guard.let_none_begin))
     for hooks, name in ((reporting, "armory-reports"), (running, "armory-runs-tests")):
         if hooks is not None:
             config.pluginmanager.register(hooks, name)
@@ -190,8 +192,6 @@ def _shut_down(
     process: Process, reporting: ReportingHooks | None, running: RunningHooks | None
 ) -> None:
     """Close what is open. The main thread may continue, but not into a hook of the plugin."""
-    # Else what is known may change meanwhile: a test would end as interrupted, and then pass.
-    process.guard.is_over = True
     is_at_rest = process.guard.busy.acquire(timeout=HOOK)
     # A hook that opens the local database may be importing MLflow.
     if process.where is not None and (process.where.is_remote or not is_at_rest):

@@ -29,8 +29,12 @@ _NAMES = ("SIGTERM", "SIGHUP", "SIGXCPU")
 _ENDING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
-def before_termination(work: Callable[[], None]) -> Callable[[], None]:
+def before_termination(
+    work: Callable[[], None], first: Callable[[], None] = lambda: None
+) -> Callable[[], None]:
     """Do ``work`` in a thread before a signal ends this process; returns what undoes this.
+
+    ``first`` is called before the main thread goes on.
 
     Signals that are already handled or ignored are left alone. Outside the main thread, where no
     handler can be set, nothing is done.
@@ -47,6 +51,7 @@ def before_termination(work: Callable[[], None]) -> Callable[[], None]:
         received.append(number)
         if len(received) > 1:
             return
+        first()
         args = (work, number, is_undone)
         try:
             threading.Thread(target=_work_and_end, args=args, daemon=True).start()

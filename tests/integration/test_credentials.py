@@ -13,7 +13,7 @@ from loopback import Handler, listening
 from mantik import PASSWORD, USER, Clock, mantik_platform
 from mlflow import MlflowClient
 from outages import reset
-from servers import ADMIN, proxied
+from servers import ADMIN, Proxy, proxied
 
 from pytest_armory.cli import main as commands
 from pytest_armory.store.database import sqlite_uri
@@ -110,8 +110,14 @@ def test_what_mlflow_raises_in_a_test_holds_no_password(
     user, password = ADMIN
     monkeypatch.delenv("SICK", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    def fault(proxy: Proxy, handler: Handler) -> bool:
+        # Not what the plugin sends in the background meanwhile.
+        is_tests = "SICK" in os.environ and "experiments/search" in handler.path
+        return is_tests and reset(proxy, handler)
+
     with proxied(auth_server) as proxy:
-        proxy.fault = lambda proxy, handler: "SICK" in os.environ and reset(proxy, handler)
+        proxy.fault = fault
         evals.write("""
             import mlflow, os, pytest
             @pytest.mark.evaluation(name="raises", description="of https://u:S3cretOfMine@h/")

@@ -80,9 +80,10 @@ CRASHED = ("FAILED", "crashed")
 def until_long(session: Session, way: tuple[str, ...]) -> None:
     """Wait until the long tests run, and the reporting process has said what it knows.
 
-    By then it has opened the session run: a verdict is printed after that.
+    By then it has opened the session run, and knows which runs the tests have.
     """
     session.wait_for("long", *(["other"] if "-n2" in way else []))
+    session.wait_for_setup("test_long", *(["test_never"] if "-n2" in way else []))
     session.wait_for_verdicts("test_done")
 
 
@@ -102,6 +103,7 @@ def test_a_signal_that_ends_the_job(
 ) -> None:
     """A CI runner's time-out: every open run is closed within a second; the signal ends the job."""
     evals.write(SAMPLED)
+    more_time(evals)
     session = start(*way)
     until_long(session, way)
     session.send(number)
@@ -128,6 +130,11 @@ def test_a_signal_that_ends_the_job(
     until_long(off, way)
     off.send(number)
     assert off.end == session.end
+
+
+def more_time(evals: Evals) -> None:
+    """Let a signal wait for longer than CI runners do, as the machine may be busy."""
+    add_to_conftest(evals, "from pytest_armory.session import signals\nsignals.GRACE = 60.0\n")
 
 
 SETTING_UP = """
@@ -165,8 +172,7 @@ def test_a_signal_while_workers_set_up_their_tests(
 ) -> None:
     """No report says which runs they have opened; if it is the first test, not that there are."""
     evals.write(SETTING_UP if done else SETTING_UP.replace("    def test_done(): pass\n", ""))
-    # On a busy machine.
-    add_to_conftest(evals, "from pytest_armory.session import signals\nsignals.GRACE = 60.0\n")
+    more_time(evals)
     session = start(*TWO)
     until_begun(session, "test_a", "test_b")
     session.send(number)
@@ -187,6 +193,40 @@ def test_a_signal_while_workers_set_up_their_tests(
     off = start(*TWO, track=False)
     until_begun(off, "test_a", "test_b")
     off.send(number)
+    assert off.end == ended
+
+
+def test_a_controller_that_shuts_down_late_reports_no_crash(evals: Evals, start: Start) -> None:
+    """It is told that its workers have ended, which the same signal has done."""
+    evals.write(SETTING_UP)
+    more_time(evals)
+    add_to_conftest(
+        evals,
+        """
+        import os
+        from pytest_armory.plugin import tracked
+        shut_down = tracked._shut_down
+        LEASES = Path(os.environ["ARMORY_HOME"]) / "mlruns" / "leases"
+        def late(process, reporting, running):
+            while reporting is not None and len([*LEASES.iterdir()]) > 1:
+                time.sleep(0.02)
+            time.sleep(0.5 * (reporting is not None))
+            shut_down(process, reporting, running)
+        tracked._shut_down = late
+        """,
+    )
+    session = start(*TWO)
+    until_begun(session, "test_a", "test_b")
+    session.wait_for_verdicts("test_done")
+    session.send(signal.SIGTERM)
+    ended = session.end
+    session.gone()
+    assert states(evals).pop("test_done") == PASSED
+    evals.check_accounted(3)
+    off = start(*TWO, track=False)
+    until_begun(off, "test_a", "test_b")
+    off.wait_for_verdicts("test_done")
+    off.send(signal.SIGTERM)
     assert off.end == ended
 
 
@@ -239,18 +279,22 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
     evals: Evals, start: Start, proxy: Proxy, mlflow_server: str, way: tuple[str, ...], at: str
 ) -> None:
     """The summary is printed, and all that is known is closed, before the server has answered."""
-    slow: list[str] = []
-    gone = threading.Event()
+    slow, late, gone = threading.Event(), threading.Event(), threading.Event()
 
     def wait(_: Proxy, handler: Handler) -> bool:
-        if slow:
-            slow.append(handler.path)
+        if slow.is_set():
+            if b'"late"' in handler.body:
+                late.set()
             gone.wait(PATIENCE)
         return False
 
     proxy.fault = wait
-    late = "stay(1)\n        track_metrics({'late': 1})\n        stay()"
-    evals.write(LONG if at == "in-a-test" else LONG.replace("stay()", late, 1))
+    request = """stay(1)
+        while not (Path(__file__).parent / "marks" / "slow").exists(): stay(0)
+        track_metrics({"late": 1})
+        stay()"""
+    source = LONG if at == "in-a-test" else LONG.replace("stay()", request, 1)
+    evals.write(source.replace("import pytest", "import pytest\n    from pathlib import Path"))
     name = f"slow {time.monotonic_ns()}"
     uri = ("--armory-tracking-uri", proxy.url, "--armory-experiment", name)
     session = start(*uri, *way)
@@ -269,16 +313,16 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
         return dict(zip(names, found, strict=True))
 
     session.wait_until(lambda: runs()["test_done"].info.status == "FINISHED")
-    slow.append("from now on")
+    slow.set()
     if at == "in-a-request":
-        session.wait_until(lambda: len(slow) > 1)
+        (session.marks / "slow").touch()
+        session.wait_until(late.is_set)
     session.send(signal.SIGTERM)
     assert session.wait() == -signal.SIGTERM
     session.gone()
     assert "3 evaluations: 1 passed, 1 interrupted, 1 not run" in session.output
     assert session.output.count("= evaluations =") == 1
     assert f"pytest-armory recover --armory-tracking-uri {proxy.url}`" in session.output
-    slow.clear()
     gone.set()
     proxy.settle()
     found = runs()

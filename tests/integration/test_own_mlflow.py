@@ -1287,6 +1287,19 @@ LOGIN = """
     def test_c(): login("hunter2")
 """
 
+MEASURED = """
+                import time
+                def is_measured(run):
+                    metrics = mlflow.MlflowClient().get_run(run.info.run_id).data.metrics
+                    return any(name.startswith("system/") for name in metrics)
+                def until_measured():
+                    end = time.monotonic() + 300
+                    while (run := mlflow.active_run()) and not is_measured(run):
+                        assert time.monotonic() < end
+                        time.sleep(0.05)
+"""
+"""Waits until MLflow has stored system metrics with the active run, if there is one."""
+
 GROUPS = [
     Group(
         "plain",
@@ -1353,8 +1366,8 @@ GROUPS = [
             ),
             Situation(
                 "system_by_call",
-                """
-                import time
+                MEASURED
+                + """
                 @pytest.fixture(scope="module", autouse=True)
                 def on():
                     mlflow.config.enable_system_metrics_logging()
@@ -1363,9 +1376,9 @@ GROUPS = [
                     yield
                     mlflow.config.disable_system_metrics_logging()
                 @evaluation
-                def test_a(): time.sleep(0.6)
+                def test_a(): until_measured()
                 @evaluation
-                def test_b(): time.sleep(0.6)
+                def test_b(): until_measured()
                 """,
             ),
             Situation(
@@ -1541,15 +1554,15 @@ GROUPS = [
             ),
             Situation(
                 "system_by_environment",
-                """
-                import time
+                MEASURED
+                + """
                 @evaluation
-                def test_a(): time.sleep(0.6)
+                def test_a(): until_measured()
                 @evaluation
                 def test_b():
                     mlflow.disable_system_metrics_logging()
                     mlflow.enable_system_metrics_logging()
-                    time.sleep(0.6)
+                    until_measured()
                 """,
             ),
         ],

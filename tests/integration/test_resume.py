@@ -15,6 +15,7 @@ from faults import Session
 from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from outages import reset
 from servers import Proxy
 
 from pytest_armory.cli.main import main
@@ -339,9 +340,10 @@ def test_what_waits_locally_counts(
 
 
 def test_a_server_that_goes_away_in_the_middle(
-    evals: Evals, proxy: Proxy, mlflow_server: str
+    evals: Evals, proxy: Proxy, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The evaluation that began at the server and passed locally is not run again."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     evals.write("""
         import os, pytest
         from pathlib import Path
@@ -353,9 +355,9 @@ def test_a_server_that_goes_away_in_the_middle(
             evaluation_run.log_metrics({"x": 1})
         def test_c(): assert Path("go").exists()
     """)
-    proxy.fault = lambda proxy, handler: "SICK" in os.environ and down(proxy, handler)
+    proxy.fault = lambda proxy, handler: "SICK" in os.environ and reset(proxy, handler)
     args = ("--armory-tracking-uri", proxy.url, "--armory-session=middle", "--armory-resume")
-    args = (*args, "-o", "armory_budget=1", "-p", "no:randomly")
+    args = (*args, "-p", "no:randomly")
     evals.run(*args).assert_outcomes(passed=2, failed=1)
     os.environ.pop("SICK")
     assert "RUNNING" in {run.info.status for run in at(mlflow_server, "middle")}
@@ -371,23 +373,30 @@ def test_a_server_that_goes_away_in_the_middle(
 
 @pytest.mark.parametrize("shard", ["1/1", ""], ids=["shard", "job"])
 def test_a_server_that_is_away_at_the_end_of_a_job(
-    evals: Evals, proxy: Proxy, mlflow_server: str, shard: str
+    evals: Evals, proxy: Proxy, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, shard: str
 ) -> None:
     """All is stored but that the job has ended, which `sync` uploads."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     evals.write(f"""
         import pytest
         @pytest.mark.evaluation(name="the end {shard}")
         def test_a(): pass
     """)
-    evals.pytester.makeconftest("""
-        import os, pytest
+    evals.pytester.makeconftest(f"""
+        import os, pytest, time
+        from mlflow import MlflowClient
         @pytest.hookimpl(tryfirst=True)
-        def pytest_sessionfinish(): os.environ["SICK"] = "1"
+        def pytest_sessionfinish():
+            client = MlflowClient("{mlflow_server}")
+            found = client.get_experiment_by_name("the end {shard}").experiment_id
+            while not client.search_runs([found], "attributes.status = 'FINISHED'"):
+                time.sleep(0.05)
+            os.environ["SICK"] = "1"
     """)
-    proxy.fault = lambda proxy, handler: "SICK" in os.environ and down(proxy, handler)
+    proxy.fault = lambda proxy, handler: "SICK" in os.environ and reset(proxy, handler)
     session = f"the-end{bool(shard)}"
     args = ("--armory-tracking-uri", proxy.url, f"--armory-session={session}")
-    result = evals.run(*args, "-o", "armory_budget=1", *([f"--armory-shard={shard}"] * bool(shard)))
+    result = evals.run(*args, *([f"--armory-shard={shard}"] * bool(shard)))
     os.environ.pop("SICK")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*the end of this job is recorded locally, `pytest-armory sync*"])

@@ -13,6 +13,7 @@ import pytest
 from conftest import Evals, artifacts_of, text_of
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from outages import reset
 from servers import Proxy
 
 from pytest_armory import samples, track_samples
@@ -441,18 +442,18 @@ def test_over_http_files_and_data_are_sent_off_the_tests_way(
     assert proxy.count("runs/log-batch") - 1 == 2 * 2
 
 
-def test_an_outage_while_samples_are_stored(evals: Evals, proxy: Proxy, mlflow_server: str) -> None:
+def test_an_outage_while_samples_are_stored(
+    evals: Evals, proxy: Proxy, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     down: list[str] = []
 
     def goes_down(_: Proxy, handler: Any) -> bool:
         if handler.command == "PUT" and "samples.json" in handler.path:
             down.append(handler.path)
-        if down:
-            handler.give(502, b"gone")
-        return bool(down)
+        return bool(down) and reset(proxy, handler)
 
     proxy.fault = goes_down
-    evals.pytester.makeini("[pytest]\narmory_budget = 2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     salt = time.monotonic_ns()
     evals.write(REMOTE.format(salt=salt))
     result = evals.run("--armory-tracking-uri", proxy.url)

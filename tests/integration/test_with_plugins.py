@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import signal
 from collections.abc import Sequence
 from itertools import groupby
 from xml.etree import ElementTree
@@ -18,6 +18,17 @@ ONE = ("-p", "no:xdist")
 TWO = ("-n2",)
 
 Row = tuple[str, str, str, str]
+
+TIME_IS_UP = """
+        import signal, threading, time
+        def time_is_up(method):
+            if method == "signal":
+                signal.raise_signal(signal.SIGALRM)
+            (one,) = [t for t in threading.enumerate() if t.name.startswith("pytest_timeout")]
+            threading.Thread(target=one.function, args=one.args, kwargs=one.kwargs).start()
+            time.sleep(600)
+"""
+"""Lets a test's time limit end when its body says so: on a busy machine it may end before it."""
 
 
 def run_both(evals: Evals, attempts: int, *args: str, subprocess: bool = False) -> pytest.RunResult:
@@ -138,24 +149,27 @@ def test_a_crashed_test_is_tried_again_on_another_worker(evals: Evals) -> None:
 
     A time limit by thread ends the worker, which is a crash; by signal it is a failure.
     """
-    evals.write("""
-        import os, signal, time, pytest
+    evals.write(
+        TIME_IS_UP
+        + """
+        import os, pytest
         pytestmark = pytest.mark.evaluation
         def test_killed(request):
             if request.node.execution_count == 1: os.kill(os.getpid(), signal.SIGKILL)
             assert request.node.execution_count == 3
         @pytest.mark.flaky(reruns=0)
-        @pytest.mark.timeout(1, method="thread")
+        @pytest.mark.timeout(600, method="thread")
         def test_thread(evaluation_run):
             evaluation_run.log_metrics({"seen": 1})
-            time.sleep(60)
+            time_is_up("thread")
         @pytest.mark.flaky(reruns=0)
-        @pytest.mark.timeout(1, method="signal")
+        @pytest.mark.timeout(600, method="signal")
         def test_signal(evaluation_run):
             evaluation_run.log_metrics({"seen": 1})
-            time.sleep(60)
+            time_is_up("signal")
         def test_lives(): pass
-    """)
+    """
+    )
     result = run_both(evals, 6, *TWO, *RERUNS, "--reruns=2")
     assert (result.ret, verdicts(result)) == (1, {"passed": 2, "failed": 2, "rerun": 2})
     assert history(evals) == [
@@ -205,19 +219,21 @@ def test_repetitions_are_evaluations_of_their_own(evals: Evals) -> None:
 
 
 def test_a_time_limit_by_signal_fails_the_test(evals: Evals) -> None:
-    evals.write("""
-        import time, pytest
+    evals.write(
+        TIME_IS_UP
+        + """
+        import pytest
         pytestmark = pytest.mark.evaluation
         @pytest.fixture
-        def slow(): time.sleep(60)
+        def slow(): time_is_up("signal")
         def test_body(evaluation_run):
             evaluation_run.log_metrics({"seen": 1})
-            time.sleep(60)
+            time_is_up("signal")
         def test_fixture(slow): pass
-        @pytest.mark.timeout(60)
         def test_fast(): pass
-    """)
-    result = run_both(evals, 3, *ONE, "--timeout=1", "--timeout-method=signal")
+    """
+    )
+    result = run_both(evals, 3, *ONE, "--timeout=600", "--timeout-method=signal")
     result.assert_outcomes(passed=1, failed=1, errors=1)
     assert history(evals) == [
         ("test_body", "1", "failed", "FAILED"),
@@ -225,26 +241,29 @@ def test_a_time_limit_by_signal_fails_the_test(evals: Evals) -> None:
         ("test_fixture", "1", "error", "FAILED"),
     ]
     assert evals.run_of("test_body").data.metrics["seen"] == 1
-    assert "Timeout (>1.0s)" in text_of(evals.run_of("test_body"), "failure.txt")
+    assert "Timeout (>600.0s)" in text_of(evals.run_of("test_body"), "failure.txt")
     result.stdout.fnmatch_lines(["3 evaluations: 1 passed, 1 failed, 1 error, tracked to *"])
 
 
 @pytest.mark.parametrize("by", ["command", "next-session"])
 def test_what_a_time_limit_by_thread_left_is_closed_later(evals: Evals, by: str) -> None:
     """It ends the process on the spot, so nothing can be closed before."""
-    evals.write("""
-        import time, pytest
+    evals.write(
+        TIME_IS_UP
+        + """
+        import pytest
         pytestmark = pytest.mark.evaluation
         def test_before(): pass
-        @pytest.mark.timeout(1, method="thread")
+        @pytest.mark.timeout(600, method="thread")
         def test_slow(evaluation_run):
             evaluation_run.log_metrics({"seen": 1})
-            time.sleep(60)
+            time_is_up("thread")
         def test_after(): pass
-    """)
+    """
+    )
     result = evals.run(*ONE, subprocess=True)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*+ Timeout +*", "*Stack of MainThread*", "*time.sleep(60)"])
+    result.stdout.fnmatch_lines(["*+ Timeout +*", "*Stack of MainThread*", "*time_is_up(?thread?)"])
     ours = {str(run.info.run_name).split()[-1]: run.info.status for run in evals.read()}
     assert ours == {"test_before": "FINISHED", "test_slow": "RUNNING", "session": "RUNNING"}
     dead = evals.sessions()[0].data.tags["armory.session"]
@@ -274,16 +293,23 @@ def test_a_slow_store_is_not_the_tests_time(
 ) -> None:
     """pytest-timeout's alarm would go off in our hooks, and be an internal error there."""
     own = getattr(Attempts, step)
+    left: list[tuple[float, float]] = []
 
     def slow(attempts: Attempts, subject: object) -> object:
         if attempts.destination is not None:
-            time.sleep(1.2)
+            left.append(signal.getitimer(signal.ITIMER_REAL))
         return own(attempts, subject)
 
     monkeypatch.setattr(Attempts, step, slow)
-    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass\ndef test_b(): pass")
-    result = run_both(evals, 1, *ONE, "--timeout=1")
+    evals.write("""
+        import signal, pytest
+        @pytest.mark.evaluation
+        def test_a(): assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] < 600
+        def test_b(): assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] < 600
+    """)
+    result = run_both(evals, 1, *ONE, "--timeout=600")
     result.assert_outcomes(passed=2)
+    assert {*left} == {(0, 0)}
 
 
 # pytest-randomly

@@ -70,6 +70,7 @@ def test_no_hook_begins_while_what_is_known_is_closed(monkeypatch: pytest.Monkey
     def run_hooks() -> None:
         with guard.own_code():
             begun.append("at work")
+            guard.let_none_begin()
             shut_down.start()
             assert closing.wait(60)
             with guard.own_code():
