@@ -19,6 +19,7 @@ from pytest_armory.session.stored_records import (
     record_of,
 )
 from pytest_armory.store.destination import Destination, lease_folder
+from pytest_armory.sync.tags import SYNCED, waiting_for
 
 if TYPE_CHECKING:
     from pytest_armory.store import StoredRun
@@ -67,8 +68,8 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
     waiting: list[StoredRun] = []
     if local.display_uri != where.display_uri:
         found, more = _runs_of(local, session)
-        # What has been uploaded is at the server.
-        waiting = [run for run in found if "armory.synced" not in run.tags]
+        # What has been uploaded is at the server; what was recorded for another never gets there.
+        waiting = [run for run in waiting_for(found, where.display_uri) if SYNCED not in run.tags]
         problems += more
     alive = leases.survey(lease_folder(where))[1]
     attempts = sorted(filter(is_attempt, [*runs, *waiting]), key=lambda run: run.start)

@@ -26,6 +26,7 @@ from pytest_armory.session.stored_records import (
     unwritten_params,
 )
 from pytest_armory.store.destination import lease_folder
+from pytest_armory.sync.tags import waiting_for
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun
@@ -103,9 +104,9 @@ def close_and_read(
         store = open_store(session_runs.where)
         store.background.drain()
         ids = searched(session_runs, store, everywhere=ending.is_doubtful)
-        every = store.search.runs_of_session(session_runs.identity.session, ids)
+        every = _runs_of(session_runs, store, ids)
         if ending.interrupted and _await_workers(session_runs, every):
-            every = store.search.runs_of_session(session_runs.identity.session, ids)
+            every = _runs_of(session_runs, store, ids)
         runs = [run for run in every if not is_session(run) and run.run_id not in continued]
         session_runs.merge_duplicates(store, every)
         for run in runs:
@@ -120,6 +121,17 @@ def close_and_read(
         session_runs.note_failure(error)
         return StoredSession(unread=unread)
     return _as_records(session_runs, store, every, attempts)
+
+
+def _runs_of(session_runs: SessionRuns, store: Store, ids: Sequence[str]) -> list[StoredRun]:
+    """The runs of a session in one store.
+
+    The local database may hold runs of the same session's ID that wait for no server, or another.
+    """
+    identity = session_runs.identity
+    every = store.search.runs_of_session(identity.session, ids)
+    waiting = {run.run_id for run in waiting_for(every, session_runs.waits_for)}
+    return [run for run in every if run.run_id in waiting or is_own(identity, run)]
 
 
 def _await_workers(session_runs: SessionRuns, runs: Sequence[StoredRun]) -> bool:

@@ -495,3 +495,30 @@ def test_resuming_needs_tracking(evals: Evals) -> None:
     result = evals.run("--armory-resume=a", track=False)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*add --armory-track*"])
+
+
+def test_what_waits_for_no_server_is_not_done_there(
+    evals: Evals, proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The local database may have a session of the same ID, which was tracked to it."""
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation(name="of another store")
+        def test_a(): pass
+        def test_b(): pass
+    """)
+    evals.run("--armory-session=two-stores").assert_outcomes(passed=2)
+    (local,) = evals.sessions()
+    there = ("--armory-tracking-uri", proxy.url, "--armory-session=two-stores", "--armory-resume")
+    proxy.fault = down
+    result = evals.run(*there, "-o", "armory_budget=1", "-k", "test_a")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert "over all its jobs" not in result.stdout.str()
+    forget_outage()
+    proxy.fault = None
+    evals.run(*there).assert_outcomes(passed=1, skipped=1)
+    assert main(["sync"]) == 0
+    check_whole(proxy.url, "two-stores", passed=2)
+    (after,) = [run for run in evals.sessions() if run.info.run_id == local.info.run_id]
+    assert after.data.metrics == local.data.metrics
+    assert "armory.ended" not in " ".join(after.data.tags.keys() - local.data.tags.keys())
