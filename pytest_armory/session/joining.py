@@ -74,6 +74,16 @@ class Joining:
         known = {record.run_id for record in others}
         return [*(one for one in self._waiting if one.run_id not in known), *others]
 
+    def skipped(
+        self,
+        planned: Collection[str],
+        records: Sequence[EvaluationRecord],
+        never_run: Collection[str],
+    ) -> list[str]:
+        """The hashes of the evaluations that a mark skipped; resumed ones have runs."""
+        own = {record.nodeid for record in records}
+        return sorted(map(short_hash, {*planned} - self._resumed - {*never_run} - own))
+
     def end(
         self,
         interrupted: bool,
@@ -86,14 +96,12 @@ class Joining:
 
         Those that were resumed have runs of earlier jobs: in the session, or where they still wait.
         """
-        own = {record.nodeid for record in records}
-        skipped = {*planned} - self._resumed - {*never_run} - own
         waiting = [one for one in [*self._waiting, *records] if one.waiting and one.copy_key]
         return JobEnd(
             interrupted,
             tuple(sorted(map(short_hash, never_run))),
             problems=tuple(problems),
-            skipped="".join(sorted(map(short_hash, skipped))),
+            skipped="".join(self.skipped(planned, records, never_run)),
             waiting="".join(short_hash(one.nodeid) + short_hash(one.copy_key) for one in waiting),
             host=leases.host_name(),
             ended=int(time() * 1000),

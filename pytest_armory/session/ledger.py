@@ -186,7 +186,8 @@ class Ledger:
             resumed=self._joining.count_resumed(self.reported),
             notes=[*notes, *unheeded(self.runs.of_another, self.judging), *self._joining.notes()],
         )
-        summary = with_other_jobs(summary, stored.ends, interrupted)
+        skipped = self._joining.skipped(self.planned, records, never_run)
+        summary = with_other_jobs(summary, stored.ends, interrupted, skipped)
         summary = replace(summary, text=self._text(summary))
         problems = self._own_problems()
         self.end = self._joining.end(interrupted, self.planned, records, never_run, problems)
@@ -284,7 +285,7 @@ class Ledger:
                 runs.close(summary, tags)
             if self._joining.note_tags and awaits_shards(self.runs):
                 break
-            again = self._read_again(summary, end.interrupted)
+            again = self._read_again(summary, end)
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
@@ -305,7 +306,7 @@ class Ledger:
         summary = replace(summary, problems=now, open_with=self._open_with(summary))
         return summary if now == before else replace(summary, text=self._text(summary))
 
-    def _read_again(self, summary: Summary, interrupted: bool) -> Summary:
+    def _read_again(self, summary: Summary, end: JobEnd) -> Summary:
         """A summary with what the session's other jobs have written by now, if any."""
         if not self.identity.shared:
             return summary
@@ -315,7 +316,7 @@ class Ledger:
             others = self._joining.with_waiting(stored.others)
             every = self.attempts.completed([*others, *summary.records], self.baseline)
             summary = replace(summary, records_of_all_jobs=every)
-        return with_other_jobs(summary, stored.ends, interrupted)
+        return with_other_jobs(summary, stored.ends, end.interrupted, end.skipped_hashes)
 
     def _open_with(self, summary: Summary) -> list[str]:
         """How to view the session, and the command that uploads what waits."""

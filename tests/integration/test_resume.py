@@ -522,3 +522,37 @@ def test_what_waits_for_no_server_is_not_done_there(
     (after,) = [run for run in evals.sessions() if run.info.run_id == local.info.run_id]
     assert after.data.metrics == local.data.metrics
     assert "armory.ended" not in " ".join(after.data.tags.keys() - local.data.tags.keys())
+
+
+def test_what_a_mark_skips_is_nothing_that_never_ran(
+    evals: Evals,
+    start: Callable[..., Session],
+    each_way: Sequence[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The killed job has not come to it; the one that resumes has skipped it."""
+    evals.write("""
+        import pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation
+        def test_a(mark, stay):
+            if not Path("go").exists():
+                mark("there")
+                stay()
+        @pytest.mark.skip
+        def test_never(): pass
+    """)
+    args = ("--armory-session=s", "--armory-resume", "-p", "no:randomly")
+    job = start(*args)
+    job.wait_for("there")
+    job.send(signal.SIGTERM)
+    job.gone()
+    (session,) = evals.sessions()
+    assert (session.info.status, session.data.metrics["session/not_run"]) == ("KILLED", 1)
+    (evals.pytester.path / "go").touch()
+    result = evals.run(*args, *each_way)
+    result.stdout.fnmatch_lines(["session s over all its jobs: 1 evaluation: 1 passed (1 earlier*"])
+    (session,) = evals.sessions()
+    assert (session.info.status, session.data.metrics["session/not_run"]) == ("FINISHED", 0)
+    assert main(["report", "s"]) == 0
+    assert "1 evaluation: 1 passed (1 earlier attempt)" in capsys.readouterr().out
