@@ -216,7 +216,7 @@ def _as_records(
         continued=continued - {""},
         ends=ended.ends,
         problems=ended.problems,
-        shards=twice(notes_of(every).notes),
+        shards=twice(notes_of(every)),
     )
 
 
