@@ -556,3 +556,37 @@ def test_what_a_mark_skips_is_nothing_that_never_ran(
     assert (session.info.status, session.data.metrics["session/not_run"]) == ("FINISHED", 0)
     assert main(["report", "s"]) == 0
     assert "1 evaluation: 1 passed (1 earlier attempt)" in capsys.readouterr().out
+
+
+def test_a_job_that_is_killed_during_an_outage_and_resumed(
+    evals: Evals, proxy: Proxy, mlflow_server: str, start: Callable[..., Session]
+) -> None:
+    """What `sync` uploads of the killed job later does not undo the resumed one's end."""
+    evals.write("""
+        import pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation(name="killed in an outage")
+        def test_a(): pass
+        def test_b():
+            if not Path("go").exists():
+                Path("sick").touch()
+        def test_c(mark, stay):
+            if not Path("go").exists():
+                mark("there")
+                stay()
+    """)
+    sick = evals.pytester.path / "sick"
+    proxy.fault = lambda proxy, handler: sick.exists() and down(proxy, handler)
+    args = ("--armory-tracking-uri", proxy.url, "--armory-session=killed-away", "--armory-resume")
+    args = (*args, "-o", "armory_budget=1", "-p", "no:randomly")
+    job = start(*args)
+    job.wait_for("there")
+    job.send(signal.SIGKILL)
+    job.gone()
+    sick.unlink()
+    (evals.pytester.path / "go").touch()
+    result = evals.run(*args)
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(["*over all its jobs: 3 evaluations: 3 passed*"])
+    assert main(["sync"]) == 0
+    check_whole(mlflow_server, "killed-away", 3)
