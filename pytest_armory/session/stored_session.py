@@ -211,7 +211,7 @@ def _as_records(
     found = [(run, replace(record_of(store, run), waiting=waiting)) for run in attempts]
     continued = {run.tags.get("armory.remote_run_id", "") for run in attempts}
     return StoredSession(
-        own=[record for run, record in found if is_own(identity, run)],
+        own=[replace(record, job="") for run, record in found if is_own(identity, run)],
         others=[record for run, record in found if not is_own(identity, run)],
         continued=continued - {""},
         ends=ended.ends,

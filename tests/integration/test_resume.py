@@ -497,9 +497,7 @@ def test_resuming_needs_tracking(evals: Evals) -> None:
     result.stderr.fnmatch_lines(["*add --armory-track*"])
 
 
-def test_what_waits_for_no_server_is_not_done_there(
-    evals: Evals, proxy: Proxy, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_waits_for_no_server_is_not_done_there(evals: Evals, proxy: Proxy) -> None:
     """The local database may have a session of the same ID, which was tracked to it."""
     evals.write("""
         import pytest
@@ -558,14 +556,15 @@ def test_what_a_mark_skips_is_nothing_that_never_ran(
     assert "1 evaluation: 1 passed (1 earlier attempt)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("way", ["-n0", "-n1"])
 def test_a_job_that_is_killed_during_an_outage_and_resumed(
-    evals: Evals, proxy: Proxy, mlflow_server: str, start: Callable[..., Session]
+    evals: Evals, proxy: Proxy, mlflow_server: str, start: Callable[..., Session], way: str
 ) -> None:
     """What `sync` uploads of the killed job later does not undo the resumed one's end."""
-    evals.write("""
+    evals.write(f"""
         import pytest
         from pathlib import Path
-        pytestmark = pytest.mark.evaluation(name="killed in an outage")
+        pytestmark = pytest.mark.evaluation(name="killed in an outage {way}")
         def test_a(): pass
         def test_b():
             if not Path("go").exists():
@@ -577,7 +576,7 @@ def test_a_job_that_is_killed_during_an_outage_and_resumed(
     """)
     sick = evals.pytester.path / "sick"
     proxy.fault = lambda proxy, handler: sick.exists() and down(proxy, handler)
-    args = ("--armory-tracking-uri", proxy.url, "--armory-session=killed-away", "--armory-resume")
+    args = ("--armory-tracking-uri", proxy.url, f"--armory-session=away{way}", "--armory-resume")
     args = (*args, "-o", "armory_budget=1", "-p", "no:randomly")
     job = start(*args)
     job.wait_for("there")
@@ -585,8 +584,25 @@ def test_a_job_that_is_killed_during_an_outage_and_resumed(
     job.gone()
     sick.unlink()
     (evals.pytester.path / "go").touch()
-    result = evals.run(*args)
+    result = evals.run(*args, way)
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines(["*over all its jobs: 3 evaluations: 3 passed*"])
     assert main(["sync"]) == 0
-    check_whole(mlflow_server, "killed-away", 3)
+    check_whole(mlflow_server, f"away{way}", 3)
+
+
+def test_what_failed_on_one_worker_of_all_runs_again(evals: Evals) -> None:
+    evals.write("""
+        import os, pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation
+        def test_a(): assert os.environ["PYTEST_XDIST_WORKER"] == "gw1" or Path("go").exists()
+        def test_b(): pass
+    """)
+    args = ("--armory-session=s", "--armory-resume", "-n2", "--dist=each")
+    evals.run(*args).assert_outcomes(passed=3, failed=1)
+    (evals.pytester.path / "go").touch()
+    evals.run(*args).assert_outcomes(passed=2, skipped=2)
+    (session,) = evals.sessions()
+    assert session.data.metrics["passed"] == session.data.metrics["evaluations"] == 4
+    assert main(["report", "s"]) == 0
