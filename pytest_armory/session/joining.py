@@ -71,8 +71,10 @@ class Joining:
     def with_waiting(self, others: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
         """The records of other jobs, with what passed before and waits to be synced."""
         others = [record for record in others if record.run_id not in self._continued]
-        known = {record.run_id for record in others}
-        return [*(one for one in self._waiting if one.run_id not in known), *others]
+        # What has been uploaded meanwhile has another id there, and the same key.
+        known = {key for record in others for key in (record.run_id, record.copy_key) if key}
+        waiting = [one for one in self._waiting if not known & {one.run_id, one.copy_key}]
+        return [*waiting, *others]
 
     def skipped(
         self,

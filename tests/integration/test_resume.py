@@ -606,3 +606,28 @@ def test_what_failed_on_one_worker_of_all_runs_again(evals: Evals) -> None:
     (session,) = evals.sessions()
     assert session.data.metrics["passed"] == session.data.metrics["evaluations"] == 4
     assert main(["report", "s"]) == 0
+
+
+def test_what_waits_is_uploaded_while_the_job_that_resumes_it_runs(
+    evals: Evals, proxy: Proxy
+) -> None:
+    evals.write("""
+        import subprocess, sys, pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation(name="uploaded meanwhile")
+        def test_a(): pass
+        def test_b():
+            sync = [sys.executable, "-m", "pytest_armory.cli.main", "sync"]
+            subprocess.run(sync, check=True, timeout=120)
+    """)
+    args = ("--armory-tracking-uri", proxy.url, "--armory-session=meanwhile", "--armory-resume")
+    proxy.fault = down
+    evals.run(*args, "-k", "test_a", "-o", "armory_budget=1").assert_outcomes(
+        passed=1, deselected=1
+    )
+    proxy.fault = None
+    forget_outage()
+    result = evals.run(*args)
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*over all its jobs: 2 evaluations: 2 passed"])
+    check_whole(proxy.url, "meanwhile", 2)
