@@ -70,7 +70,8 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
 
     ``part`` is this job's shard, "" without one. The last attempt of an evaluation counts.
     """
-    runs, problems = _runs_of(where, session)
+    here, problems = _runs_of(where, session)
+    runs = waiting_for(here, "")
     waiting: list[StoredRun] = []
     if local.display_uri != where.display_uri:
         found, more = _runs_of(local, session)

@@ -311,10 +311,10 @@ class ParentRuns:
         if not is_known or parent is not None:
             return parent
         try:
-            store = open_store(self._where)
-            first = first_session_run(store.search.session_runs(self._session, experiment_id))
+            runs = open_store(self._where).search.session_runs(self._session, experiment_id)
         except TrackingError:  # opening the run fails too, and reports it
             return None
+        first = first_session_run(waiting_for(runs, ""))
         self._parents[experiment_id] = first.run_id if first is not None else None
         return self._parents[experiment_id]
 

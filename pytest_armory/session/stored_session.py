@@ -126,7 +126,7 @@ def close_and_read(
 def _runs_of(session_runs: SessionRuns, store: Store, ids: Sequence[str]) -> list[StoredRun]:
     """The runs of a session in one store.
 
-    The local database may hold runs of the same session's ID that wait for no server, or another.
+    The local database may hold runs of the same session's ID that wait for another server, or none.
     """
     identity = session_runs.identity
     every = store.search.runs_of_session(identity.session, ids)
@@ -227,7 +227,7 @@ def read_other_jobs(session_runs: SessionRuns) -> StoredSession:
     identity = session_runs.identity
     try:
         store = open_store(session_runs.where)
-        runs = store.search.runs_of_session(identity.session, session_runs.experiment_ids)
+        runs = _runs_of(session_runs, store, session_runs.experiment_ids)
     except TrackingError as error:
         session_runs.note_failure(error)
         return StoredSession()
@@ -245,6 +245,7 @@ def awaits_shards(session_runs: SessionRuns) -> bool:
     try:
         search = open_store(session_runs.where).search
         runs = [run for one in ids for run in search.session_runs(session, one)]
+        runs = waiting_for(runs, session_runs.waits_for)
     except TrackingError as error:
         session_runs.note_failure(error)
         return False

@@ -78,9 +78,9 @@ def waits_for(run: StoredRun, destination: str) -> bool:
 
 
 def waiting_for(runs: Iterable[StoredRun], display_uri: str) -> list[StoredRun]:
-    """Those of the runs that were recorded for a destination; all of them for ""."""
+    """Those of the runs that were recorded for a destination; for "" those for no other."""
     destination = without_user_info(display_uri)
-    return [run for run in runs if not destination or waits_for(run, destination)]
+    return [run for run in runs if waits_for(run, destination)]
 
 
 def is_only_files(run: StoredRun) -> bool:

@@ -631,3 +631,27 @@ def test_what_waits_is_uploaded_while_the_job_that_resumes_it_runs(
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["*over all its jobs: 2 evaluations: 2 passed"])
     check_whole(proxy.url, "meanwhile", 2)
+
+
+def test_what_waits_for_a_server_is_none_of_a_local_session(
+    evals: Evals, proxy: Proxy, each_way: Sequence[str]
+) -> None:
+    """Nor does a local session of the same ID go to the server with it."""
+    name = f"stays-here{each_way[-1].replace(':', '-')}"
+    evals.write(f"""
+        import pytest
+        pytestmark = pytest.mark.evaluation(name={name!r})
+        def test_a(): pass
+        def test_b(): pass
+    """)
+    session = ("--armory-session", name, "--armory-resume")
+    proxy.fault = down
+    where = ("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+    evals.run(*session, *where, "-k", "test_a").assert_outcomes(passed=1, deselected=1)
+    result = evals.run(*session, *each_way)
+    result.assert_outcomes(passed=2)
+    assert "over all its jobs" not in result.stdout.str()
+    proxy.fault = None
+    forget_outage()
+    assert main(["sync"]) == 0
+    check_whole(proxy.url, name, 1)
