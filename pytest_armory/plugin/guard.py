@@ -37,8 +37,8 @@ class Guard:
     """The guard of one session's hooks.
 
     ``problems`` are the unexpected errors that no summary has shown yet. ``busy`` is locked while a
-    hook of the plugin runs: shutting down acquires it, and none begins from the
-    signal on, see :meth:`let_none_begin`. ``holds_signals`` is set once a session is tracked: in any
+    hook of the plugin runs: shutting down acquires it, and from the signal on none
+    begins, see :meth:`let_none_begin`. ``holds_signals`` is set once a session is tracked: in any
     other there is nothing that a signal could interrupt, and deferring it would take time in every
     test.
     """

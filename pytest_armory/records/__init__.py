@@ -7,17 +7,20 @@ Records are frozen. They are serialized as text: :mod:`wire` between the process
 from __future__ import annotations
 
 from pytest_armory.records.evaluation import (
+    AttemptPlace,
     EvaluationRecord,
     Outcome,
     Verdict,
     count_outcomes,
     is_one_of_each_test,
+    last_attempts,
     name_by_id,
 )
 from pytest_armory.records.job_end import JobEnd
 from pytest_armory.records.wire import from_wire, to_wire
 
 __all__ = [
+    "AttemptPlace",
     "EvaluationRecord",
     "JobEnd",
     "Outcome",
@@ -25,6 +28,7 @@ __all__ = [
     "count_outcomes",
     "from_wire",
     "is_one_of_each_test",
+    "last_attempts",
     "name_by_id",
     "to_wire",
 ]

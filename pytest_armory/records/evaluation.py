@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Outcome(str, enum.Enum):
@@ -77,6 +81,15 @@ class Verdict:
     flips: tuple[str, ...] = ()
 
 
+class AttemptPlace(NamedTuple):
+    """Which attempt it is: its number, and where it was made."""
+
+    nodeid: str
+    attempt: int
+    job: str
+    worker: str
+
+
 @dataclass(frozen=True, slots=True)  # a session keeps those of thousands of tests
 class EvaluationRecord:
     """One attempt at one evaluation.
@@ -91,7 +104,8 @@ class EvaluationRecord:
     scores whose data are not the baseline's. ``experiment`` is the experiment's name, where it is
     known: the local database has other ids than a server. ``confirmed`` says that the store has
     acknowledged all of it, and that no other code can have written to its run. ``copy_key`` is the
-    tag ``armory.key``, which its run and copies share.
+    tag ``armory.key``, which its run and copies share. ``job`` is that of its session which ran it,
+    empty for the one that reports.
     """
 
     nodeid: str
@@ -116,11 +130,32 @@ class EvaluationRecord:
     experiment: str = ""
     confirmed: bool = False
     copy_key: str = ""
+    job: str = ""
+
+    @property
+    def place(self) -> AttemptPlace:
+        """Which attempt it is, and where it was made."""
+        return AttemptPlace(self.nodeid, self.attempt, self.job, self.worker)
 
     @property
     def key(self) -> tuple[str, int, str]:
         """The identity of the attempt within its session."""
         return (self.nodeid, self.attempt, self.worker)
+
+
+def last_attempts(items: Sequence[T], place_of: Callable[[T], AttemptPlace]) -> list[T]:
+    """The last attempt at every evaluation, of attempts in their order.
+
+    Where several workers of one job ran the same attempt, as ``--dist=each`` has it, each counts.
+    Two jobs may each have counted from 1.
+    """
+    places = [place_of(item) for item in items]
+    times = Counter(place._replace(worker="") for place in places)
+    parallel = {place.nodeid for place, count in times.items() if count > 1}
+    last: dict[tuple[str, str], T] = {}
+    for item, place in zip(items, places, strict=True):
+        last[(place.nodeid, place.worker if place.nodeid in parallel else "")] = item
+    return list(last.values())
 
 
 def is_one_of_each_test(records: Sequence[EvaluationRecord]) -> bool:

@@ -30,10 +30,14 @@ class JobEnds:
 
 @dataclass(frozen=True)
 class ShardNotes:
-    """The notes of a session's jobs, by the job's hash; ``ended`` are the hashes of those over."""
+    """The notes of a session's jobs, by the job's hash.
+
+    ``ended`` are the hashes of those over, with the time in milliseconds since the epoch, 0 if that
+    cannot be read.
+    """
 
     notes: Mapping[str, ShardNote] = field(default_factory=dict)
-    ended: frozenset[str] = frozenset()
+    ended: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
@@ -77,7 +81,8 @@ def decode_shard_notes(tags: Mapping[str, str]) -> ShardNotes:
         for name, note in read
         if note is not None
     }
-    ended = frozenset(name.removeprefix(_ENDED) for name in first_tags(tags, _ENDED))
+    ends = {name: read_tag(tags, name, read_job_end, []) for name in first_tags(tags, _ENDED)}
+    ended = {name.removeprefix(_ENDED): end.ended if end else 0 for name, end in ends.items()}
     return ShardNotes(notes, ended, tuple(problems))
 
 

@@ -90,6 +90,7 @@ read_record = fields.instance_of(
         "experiment": fields.shared_string,
         "confirmed": fields.boolean,
         "copy_key": fields.string,
+        "job": fields.shared_string,
     },
 )
 """Reads a record from JSON's builtins; raises :class:`fields.UnreadableError`."""

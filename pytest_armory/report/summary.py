@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,7 @@ from pytest_armory.records import (
     Verdict,
     count_outcomes,
     is_one_of_each_test,
+    last_attempts,
 )
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.records.tags import session_count
@@ -99,18 +99,10 @@ class Summary:
 
 
 def latest(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
-    """The last attempt at every evaluation.
-
-    Where several workers ran the same attempt, as ``--dist=each`` has it, each counts.
-    """
+    """The last attempt at every evaluation: :func:`last_attempts`."""
     if is_one_of_each_test(records):
         return [*records]
-    times = Counter((record.nodeid, record.attempt) for record in records)
-    parallel = {nodeid for (nodeid, _), count in times.items() if count > 1}
-    last: dict[tuple[str, str], EvaluationRecord] = {}
-    for record in records:
-        last[(record.nodeid, record.worker if record.nodeid in parallel else "")] = record
-    return list(last.values())
+    return last_attempts(records, lambda record: record.place)
 
 
 def is_good(record: EvaluationRecord) -> bool:

@@ -9,6 +9,7 @@ runs was deleted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
@@ -84,4 +85,4 @@ def _is_same_store(
 
 
 def _as_read(store: Store, run: StoredRun | None) -> EvaluationRecord | None:
-    return None if run is None else record_of(store, run)
+    return None if run is None else replace(record_of(store, run), job="")

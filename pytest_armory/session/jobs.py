@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,16 @@ def ends_of(runs: Sequence[StoredRun], but: str = "") -> JobEnds:
     return decode_job_ends({k: v for run in sessions for k, v in run.tags.items()}, but)
 
 
-def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], interrupted: bool) -> Summary:
+def with_other_jobs(
+    summary: Summary, ends: Sequence[JobEnd], interrupted: bool, skipped: Collection[str] = ()
+) -> Summary:
     """A summary, completed by the ends of the session's other jobs.
 
-    A job that was retried may have run what its predecessor did not.
+    A job that was retried may have run what its predecessor did not, or skipped it by a mark:
+    ``skipped`` are the hashes of what this job has.
     """
     last = latest(summary.all_records)
-    done = {one for end in ends for one in end.skipped_hashes}
+    done = {*skipped, *(one for end in ends for one in end.skipped_hashes)}
     done |= {short_hash(record.nodeid) for record in last} if ends else set()
     not_run = [set(end.not_run) - done for end in ends]
     incomplete = [end for end, ids in zip(ends, not_run, strict=True) if ids or end.not_run_more]

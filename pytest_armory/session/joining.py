@@ -71,8 +71,20 @@ class Joining:
     def with_waiting(self, others: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
         """The records of other jobs, with what passed before and waits to be synced."""
         others = [record for record in others if record.run_id not in self._continued]
-        known = {record.run_id for record in others}
-        return [*(one for one in self._waiting if one.run_id not in known), *others]
+        # What has been uploaded meanwhile has another id there, and the same key.
+        known = {key for record in others for key in (record.run_id, record.copy_key) if key}
+        waiting = [one for one in self._waiting if not known & {one.run_id, one.copy_key}]
+        return [*waiting, *others]
+
+    def skipped(
+        self,
+        planned: Collection[str],
+        records: Sequence[EvaluationRecord],
+        never_run: Collection[str],
+    ) -> list[str]:
+        """The hashes of the evaluations that a mark skipped; resumed ones have runs."""
+        own = {record.nodeid for record in records}
+        return sorted(map(short_hash, {*planned} - self._resumed - {*never_run} - own))
 
     def end(
         self,
@@ -86,14 +98,12 @@ class Joining:
 
         Those that were resumed have runs of earlier jobs: in the session, or where they still wait.
         """
-        own = {record.nodeid for record in records}
-        skipped = {*planned} - self._resumed - {*never_run} - own
         waiting = [one for one in [*self._waiting, *records] if one.waiting and one.copy_key]
         return JobEnd(
             interrupted,
             tuple(sorted(map(short_hash, never_run))),
             problems=tuple(problems),
-            skipped="".join(sorted(map(short_hash, skipped))),
+            skipped="".join(self.skipped(planned, records, never_run)),
             waiting="".join(short_hash(one.nodeid) + short_hash(one.copy_key) for one in waiting),
             host=leases.host_name(),
             ended=int(time() * 1000),

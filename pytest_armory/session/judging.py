@@ -8,6 +8,7 @@ from pytest_armory.records.judging_tag import Judging
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.stored_records import recorded_judging
 from pytest_armory.store.destination import Destination
+from pytest_armory.sync.tags import waiting_for
 
 if TYPE_CHECKING:
     from pytest_armory.store import StoredRun
@@ -33,6 +34,7 @@ def agreed(where: Destination, identity: Identity, own: Judging) -> tuple[Judgin
     store = open_store(where)
     problems: list[str] = []
     runs = store.search.session_runs(identity.session, *store.experiments.ids())
+    runs = waiting_for(runs, "")
     first = recorded_judging(runs, problems)
     if first is None:
         return own, False, "".join(f"{one}; what this job was given counts" for one in problems)

@@ -191,7 +191,8 @@ class Ledger:
                 *self._joining.notes(),
             ],
         )
-        summary = with_other_jobs(summary, stored.ends, interrupted)
+        skipped = self._joining.skipped(self.planned, records, never_run)
+        summary = with_other_jobs(summary, stored.ends, interrupted, skipped)
         summary = replace(summary, text=self._text(summary))
         problems = self._own_problems()
         self.end = self._joining.end(interrupted, self.planned, records, never_run, problems)
@@ -289,7 +290,7 @@ class Ledger:
                 runs.close(summary, tags)
             if self._joining.note_tags and awaits_shards(self.runs):
                 break
-            again = self._read_again(summary, end.interrupted)
+            again = self._read_again(summary, end)
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
@@ -310,7 +311,7 @@ class Ledger:
         summary = replace(summary, problems=now, open_with=self._open_with(summary))
         return summary if now == before else replace(summary, text=self._text(summary))
 
-    def _read_again(self, summary: Summary, interrupted: bool) -> Summary:
+    def _read_again(self, summary: Summary, end: JobEnd) -> Summary:
         """A summary with what the session's other jobs have written by now, if any."""
         if not self.identity.shared:
             return summary
@@ -320,7 +321,7 @@ class Ledger:
             others = self._joining.with_waiting(stored.others)
             every = self.attempts.completed([*others, *summary.records], self.baseline)
             summary = replace(summary, records_of_all_jobs=every)
-        return with_other_jobs(summary, stored.ends, interrupted)
+        return with_other_jobs(summary, stored.ends, end.interrupted, end.skipped_hashes)
 
     def _open_with(self, summary: Summary) -> list[str]:
         """How to view the session, and the command that uploads what waits."""

@@ -7,11 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
-from pytest_armory.records import EvaluationRecord, Outcome
-from pytest_armory.records.tags import PART, REMOTE_RUN, decode_outcome, origin_of
+from pytest_armory.records import AttemptPlace, EvaluationRecord, Outcome, last_attempts
+from pytest_armory.records.tags import (
+    PART,
+    REMOTE_RUN,
+    attempt_number,
+    decode_outcome,
+    origin_of,
+)
 from pytest_armory.session import leases
 from pytest_armory.session.fingerprint import TAG, Fingerprint, from_text
-from pytest_armory.session.order import attempts_in_order
+from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.session.stored_records import (
     close_left_open,
     is_attempt,
@@ -19,6 +25,7 @@ from pytest_armory.session.stored_records import (
     record_of,
 )
 from pytest_armory.store.destination import Destination, lease_folder
+from pytest_armory.sync.tags import SYNCED, waiting_for
 
 if TYPE_CHECKING:
     from pytest_armory.store import StoredRun
@@ -63,12 +70,13 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
 
     ``part`` is this job's shard, "" without one. The last attempt of an evaluation counts.
     """
-    runs, problems = _runs_of(where, session)
+    here, problems = _runs_of(where, session)
+    runs = waiting_for(here, "")
     waiting: list[StoredRun] = []
     if local.display_uri != where.display_uri:
         found, more = _runs_of(local, session)
-        # What has been uploaded is at the server.
-        waiting = [run for run in found if "armory.synced" not in run.tags]
+        # What has been uploaded is at the server; what was recorded for another never gets there.
+        waiting = [run for run in waiting_for(found, where.display_uri) if SYNCED not in run.tags]
         problems += more
     alive = leases.survey(lease_folder(where))[1]
     attempts = sorted(filter(is_attempt, [*runs, *waiting]), key=lambda run: run.start)
@@ -102,12 +110,20 @@ def _runs_of(where: Destination, session: str) -> tuple[list[StoredRun], list[st
 
 
 def _passed(attempts: Sequence[StoredRun]) -> dict[str, PassedRun]:
-    last = {run.tags["armory.nodeid"]: run for run in attempts_in_order(attempts)}
-    return {
-        nodeid: PassedRun(run.run_id, from_text(run.tags.get(TAG)))
-        for nodeid, run in last.items()
-        if run.status == "FINISHED" and decode_outcome(run.tags) in _PASSED
-    }
+    passed: dict[str, PassedRun] = {}
+    others: set[str] = set()  # also what has not passed on one worker of several
+    for run in last_attempts(attempts_in_order(attempts), _place_of):
+        if run.status == "FINISHED" and decode_outcome(run.tags) in _PASSED:
+            passed[test_of(run)] = PassedRun(run.run_id, from_text(run.tags.get(TAG)))
+        else:
+            others.add(test_of(run))
+    return {nodeid: run for nodeid, run in passed.items() if nodeid not in others}
+
+
+def _place_of(run: StoredRun) -> AttemptPlace:
+    tags = run.tags
+    job, worker = origin_of(tags).shard, tags.get("armory.worker", "")
+    return AttemptPlace(test_of(run), attempt_number(tags), job, worker)
 
 
 def _left_open(

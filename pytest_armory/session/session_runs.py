@@ -22,7 +22,7 @@ from pytest_armory.session.stored_records import (
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.pages import LOCAL_SERVER, run_page
 from pytest_armory.store.translation import ArtifactError, GoneError, MockedError
-from pytest_armory.sync.tags import waiting_text
+from pytest_armory.sync.tags import waiting_for, waiting_text
 
 if TYPE_CHECKING:
     from pytest_armory.report.summary import Summary
@@ -164,7 +164,8 @@ class SessionRuns:
     def _of_others(self, store: Store, experiment_id: str) -> StoredRun | None:
         if not self.identity.shared:
             return None
-        return first_session_run(store.search.session_runs(self.identity.session, experiment_id))
+        runs = store.search.session_runs(self.identity.session, experiment_id)
+        return first_session_run(waiting_for(runs, self.waits_for))
 
     def _tags(self) -> dict[str, str]:
         job = {"mlflow.parentRunId": self.identity.job_run} if self.identity.job_run else {}
@@ -257,8 +258,7 @@ class SessionRuns:
             self._files_failed(run, error)
         except GoneError as error:  # so are the evaluations that it had
             self.problems.append(f"{error}; the server may have been given another database")
-            session = self.identity.session
-            own = store.search.runs_of_session(session, [experiment_id])
+            own = store.search.runs_of_session(self.identity.session, [experiment_id])
             self._runs[experiment_id] = None
             if own:
                 again = self._runs[experiment_id] = self._open(store, experiment_id)
@@ -311,10 +311,10 @@ class ParentRuns:
         if not is_known or parent is not None:
             return parent
         try:
-            store = open_store(self._where)
-            first = first_session_run(store.search.session_runs(self._session, experiment_id))
+            runs = open_store(self._where).search.session_runs(self._session, experiment_id)
         except TrackingError:  # opening the run fails too, and reports it
             return None
+        first = first_session_run(waiting_for(runs, ""))
         self._parents[experiment_id] = first.run_id if first is not None else None
         return self._parents[experiment_id]
 

@@ -52,7 +52,7 @@ def state_of(found: ShardNotes, done: Collection[str]) -> ShardState:
     problems = [
         *missing,
         *_differing(groups),
-        *twice(found.notes),
+        *twice(found),
         *found.problems,
     ]
     every = [
@@ -64,28 +64,33 @@ def state_of(found: ShardNotes, done: Collection[str]) -> ShardState:
     return ShardState(problems, unfinished, is_open)
 
 
-def twice(notes: Mapping[str, ShardNote]) -> list[str]:
+def twice(found: ShardNotes) -> list[str]:
     """A sentence for each shard that two jobs ran which are not one that ran again."""
-    same: dict[tuple[int, int], list[ShardNote]] = {}
-    for note in sorted(notes.values(), key=lambda note: note.began):
-        same.setdefault((note.number, note.index), []).append(note)
+    same: dict[tuple[int, int], list[tuple[ShardNote, int]]] = {}
+    for job, note in sorted(found.notes.items(), key=lambda one: one[1].began):
+        same.setdefault((note.number, note.index), []).append((note, found.ended.get(job, 0)))
     return [
         f"shard {index}/{number} has run twice in this session, on {_hosts(jobs)}; if these are "
         "two legs of a matrix, give each its own --armory-session; a job that runs again takes "
         "--armory-resume"
         for (number, index), jobs in sorted(same.items())
-        if any(_clash(a, b) for i, b in enumerate(jobs) for a in jobs[:i])
+        if any(_clash(*a, b) for i, (b, _) in enumerate(jobs) for a in jobs[:i])
     ]
 
 
-def _clash(earlier: ShardNote, later: ShardNote) -> bool:
-    """Whether the later of two jobs of one shard is not the earlier one that runs again."""
+def _clash(earlier: ShardNote, ended: int, later: ShardNote) -> bool:
+    """Whether the later of two jobs of one shard is not the earlier one that runs again.
+
+    What resumes another job begins when that one has ended, or was killed, which leaves no end:
+    legs of a matrix are given --armory-resume as well.
+    """
     is_same_leg = bool(later.leg) and earlier.leg == later.leg
-    return not (later.resumed or is_same_leg or earlier.attempt != later.attempt)
+    is_resumed = later.resumed and later.began >= ended
+    return not (is_resumed or is_same_leg or earlier.attempt != later.attempt)
 
 
-def _hosts(notes: Sequence[ShardNote]) -> str:
-    return " and ".join(dict.fromkeys(note.host for note in notes))
+def _hosts(jobs: Sequence[tuple[ShardNote, int]]) -> str:
+    return " and ".join(dict.fromkeys(note.host for note, _ in jobs))
 
 
 def _newest(notes: Mapping[str, ShardNote]) -> dict[tuple[int, int], str]:

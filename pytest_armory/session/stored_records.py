@@ -16,6 +16,7 @@ from pytest_armory.records.tags import (
     decode_judging,
     decode_outcome,
     kind_of,
+    origin_of,
 )
 from pytest_armory.report.markdown import shortened, to_markdown
 from pytest_armory.report.summary import Summary, outcome_counts
@@ -69,6 +70,7 @@ def record_of(store: Store, run: StoredRun) -> EvaluationRecord:
         digests=dict(read.digests),
         changed=read.changed,
         copy_key=run.tags.get(KEY, ""),
+        job=origin_of(run.tags).shard,
     )
 
 

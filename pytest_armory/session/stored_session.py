@@ -26,6 +26,7 @@ from pytest_armory.session.stored_records import (
     unwritten_params,
 )
 from pytest_armory.store.destination import lease_folder
+from pytest_armory.sync.tags import waiting_for
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun
@@ -104,10 +105,10 @@ def close_and_read(
         store.background.drain()
         ids = searched(session_runs, store, everywhere=ending.is_doubtful)
         alive = _live_processes(session_runs) if ending.interrupted else frozenset()
-        every = store.search.runs_of_session(session_runs.identity.session, ids)
+        every = _runs_of(session_runs, store, ids)
         if at_work := _at_work(session_runs, every, alive):
             alive = (alive - at_work) | _await_end(session_runs, at_work)
-            every = store.search.runs_of_session(session_runs.identity.session, ids)
+            every = _runs_of(session_runs, store, ids)
         runs = [run for run in every if not is_session(run) and run.run_id not in continued]
         session_runs.merge_duplicates(store, every)
         for run in runs:
@@ -122,6 +123,17 @@ def close_and_read(
         session_runs.note_failure(error)
         return StoredSession(unread=unread)
     return _as_records(session_runs, store, every, attempts)
+
+
+def _runs_of(session_runs: SessionRuns, store: Store, ids: Sequence[str]) -> list[StoredRun]:
+    """The runs of a session in one store.
+
+    The local database may hold runs of the same session's ID that wait for another server, or none.
+    """
+    identity = session_runs.identity
+    every = store.search.runs_of_session(identity.session, ids)
+    waiting = {run.run_id for run in waiting_for(every, session_runs.waits_for)}
+    return [run for run in every if run.run_id in waiting or is_own(identity, run)]
 
 
 def _live_processes(session_runs: SessionRuns) -> Set[str]:
@@ -218,12 +230,12 @@ def _as_records(
     found = [(run, replace(record_of(store, run), waiting=waiting)) for run in attempts]
     continued = {run.tags.get("armory.remote_run_id", "") for run in attempts}
     return StoredSession(
-        own=[record for run, record in found if is_own(identity, run)],
+        own=[replace(record, job="") for run, record in found if is_own(identity, run)],
         others=[record for run, record in found if not is_own(identity, run)],
         continued=continued - {""},
         ends=ended.ends,
         problems=ended.problems,
-        shards=twice(notes_of(every).notes),
+        shards=twice(notes_of(every)),
     )
 
 
@@ -234,7 +246,7 @@ def read_other_jobs(session_runs: SessionRuns) -> StoredSession:
     identity = session_runs.identity
     try:
         store = open_store(session_runs.where)
-        runs = store.search.runs_of_session(identity.session, session_runs.experiment_ids)
+        runs = _runs_of(session_runs, store, session_runs.experiment_ids)
     except TrackingError as error:
         session_runs.note_failure(error)
         return StoredSession()
@@ -252,6 +264,7 @@ def awaits_shards(session_runs: SessionRuns) -> bool:
     try:
         search = open_store(session_runs.where).search
         runs = [run for one in ids for run in search.session_runs(session, one)]
+        runs = waiting_for(runs, session_runs.waits_for)
     except TrackingError as error:
         session_runs.note_failure(error)
         return False

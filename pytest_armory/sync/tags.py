@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pytest_armory.records.tags import KEY, REMOTE_RUN
 from pytest_armory.store import StoredRun
@@ -75,6 +75,12 @@ def key_of(run_id: str, tags: Mapping[str, str]) -> str:
 def waits_for(run: StoredRun, destination: str) -> bool:
     """Whether a run was recorded for a destination, which is given without user info."""
     return without_user_info(run.tags.get(WAITS_FOR, "")) == destination
+
+
+def waiting_for(runs: Iterable[StoredRun], display_uri: str) -> list[StoredRun]:
+    """Those of the runs that were recorded for a destination; for "" those for no other."""
+    destination = without_user_info(display_uri)
+    return [run for run in runs if waits_for(run, destination)]
 
 
 def is_only_files(run: StoredRun) -> bool:

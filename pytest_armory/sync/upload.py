@@ -144,7 +144,7 @@ class Uploader:
         }
         self._urls: dict[str, str | None] = {}
         self._joined: set[str] = set()
-        """Session runs that were added to those of other jobs."""
+        """Session runs whose copies are of several jobs."""
 
     def check_reachable(self) -> None:
         """Raise :class:`StoreUnreachableError` unless the server responds to a small request."""
@@ -198,6 +198,8 @@ class Uploader:
         if is_of_another_job(run, copy):
             yield from self._join(run, copy, notes)
             return
+        if session_of(run.tags) and job_tags(copy.tags):  # others have joined it since
+            self._joined.add(run.run_id)
         notes += conflicting_params(run, copy)
         yield from self._upload_values(run, copy, {} if is_new else tags)
         self._upload_datasets(run, copy, notes)

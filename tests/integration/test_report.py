@@ -148,6 +148,35 @@ def test_what_a_killed_process_left_open(
     assert "was killed" not in text
 
 
+def test_two_legs_of_a_matrix_at_once(
+    evals: Evals, start: Callable[..., Session], reported: Reported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both resume, as in the documented workflow: one skips what the other has passed."""
+    evals.write("""
+        import os, pytest
+        pytestmark = pytest.mark.evaluation
+        def test_a(): pass
+        def test_b(mark, stay):
+            if "LEG" in os.environ:
+                mark("there")
+                stay()
+    """)
+    monkeypatch.setenv("GITHUB_RUN_ID", "s")
+    monkeypatch.setenv("GITHUB_RUN_ATTEMPT", "1")
+    args = ("--armory-resume", "--armory-shard=1/1", "-p", "no:randomly")
+    with monkeypatch.context() as patch:
+        patch.setenv("LEG", "1")
+        leg = start(*args)
+        leg.wait_for("there")
+    evals.run(*args).assert_outcomes(passed=1, skipped=1)
+    leg.send(signal.SIGTERM)
+    leg.gone()
+    status, text = reported("s")
+    assert status == 1
+    assert "shard 1/1 has run twice in this session, on " in text
+    assert "give each its own --armory-session" in text
+
+
 @pytest.mark.parametrize(
     ("args", "source", "status"),
     [

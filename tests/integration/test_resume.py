@@ -504,3 +504,163 @@ def test_resuming_needs_tracking(evals: Evals) -> None:
     result = evals.run("--armory-resume=a", track=False)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*add --armory-track*"])
+
+
+def test_what_waits_for_no_server_is_not_done_there(evals: Evals, proxy: Proxy) -> None:
+    """The local database may have a session of the same ID, which was tracked to it."""
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation(name="of another store")
+        def test_a(): pass
+        def test_b(): pass
+    """)
+    evals.run("--armory-session=two-stores").assert_outcomes(passed=2)
+    (local,) = evals.sessions()
+    there = ("--armory-tracking-uri", proxy.url, "--armory-session=two-stores", "--armory-resume")
+    proxy.fault = down
+    result = evals.run(*there, "-o", "armory_budget=1", "-k", "test_a")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert "over all its jobs" not in result.stdout.str()
+    forget_outage()
+    proxy.fault = None
+    evals.run(*there).assert_outcomes(passed=1, skipped=1)
+    assert main(["sync"]) == 0
+    check_whole(proxy.url, "two-stores", passed=2)
+    (after,) = [run for run in evals.sessions() if run.info.run_id == local.info.run_id]
+    assert after.data.metrics == local.data.metrics
+    assert "armory.ended" not in " ".join(after.data.tags.keys() - local.data.tags.keys())
+
+
+def test_what_a_mark_skips_is_nothing_that_never_ran(
+    evals: Evals,
+    start: Callable[..., Session],
+    each_way: Sequence[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The killed job has not come to it; the one that resumes has skipped it."""
+    evals.write("""
+        import pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation
+        def test_a(mark, stay):
+            if not Path("go").exists():
+                mark("there")
+                stay()
+        @pytest.mark.skip
+        def test_never(): pass
+    """)
+    args = ("--armory-session=s", "--armory-resume", "-p", "no:randomly")
+    job = start(*args)
+    job.wait_for("there")
+    job.send(signal.SIGTERM)
+    job.gone()
+    (session,) = evals.sessions()
+    assert (session.info.status, session.data.metrics["session/not_run"]) == ("KILLED", 1)
+    (evals.pytester.path / "go").touch()
+    result = evals.run(*args, *each_way)
+    result.stdout.fnmatch_lines(["session s over all its jobs: 1 evaluation: 1 passed (1 earlier*"])
+    (session,) = evals.sessions()
+    assert (session.info.status, session.data.metrics["session/not_run"]) == ("FINISHED", 0)
+    assert main(["report", "s"]) == 0
+    assert "1 evaluation: 1 passed (1 earlier attempt)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("way", ["-n0", "-n1"])
+def test_a_job_that_is_killed_during_an_outage_and_resumed(
+    evals: Evals, proxy: Proxy, mlflow_server: str, start: Callable[..., Session], way: str
+) -> None:
+    """What `sync` uploads of the killed job later does not undo the resumed one's end."""
+    evals.write(f"""
+        import pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation(name="killed in an outage {way}")
+        def test_a(): pass
+        def test_b():
+            if not Path("go").exists():
+                Path("sick").touch()
+        def test_c(mark, stay):
+            if not Path("go").exists():
+                mark("there")
+                stay()
+    """)
+    sick = evals.pytester.path / "sick"
+    proxy.fault = lambda proxy, handler: sick.exists() and down(proxy, handler)
+    args = ("--armory-tracking-uri", proxy.url, f"--armory-session=away{way}", "--armory-resume")
+    args = (*args, "-o", "armory_budget=1", "-p", "no:randomly")
+    job = start(*args)
+    job.wait_for("there")
+    job.send(signal.SIGKILL)
+    job.gone()
+    sick.unlink()
+    (evals.pytester.path / "go").touch()
+    result = evals.run(*args, way)
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(["*over all its jobs: 3 evaluations: 3 passed*"])
+    assert main(["sync"]) == 0
+    check_whole(mlflow_server, f"away{way}", 3)
+
+
+def test_what_failed_on_one_worker_of_all_runs_again(evals: Evals) -> None:
+    evals.write("""
+        import os, pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation
+        def test_a(): assert os.environ["PYTEST_XDIST_WORKER"] == "gw1" or Path("go").exists()
+        def test_b(): pass
+    """)
+    args = ("--armory-session=s", "--armory-resume", "-n2", "--dist=each")
+    evals.run(*args).assert_outcomes(passed=3, failed=1)
+    (evals.pytester.path / "go").touch()
+    evals.run(*args).assert_outcomes(passed=2, skipped=2)
+    (session,) = evals.sessions()
+    assert session.data.metrics["passed"] == session.data.metrics["evaluations"] == 4
+    assert main(["report", "s"]) == 0
+
+
+def test_what_waits_is_uploaded_while_the_job_that_resumes_it_runs(
+    evals: Evals, proxy: Proxy
+) -> None:
+    evals.write("""
+        import subprocess, sys, pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation(name="uploaded meanwhile")
+        def test_a(): pass
+        def test_b():
+            sync = [sys.executable, "-m", "pytest_armory.cli.main", "sync"]
+            subprocess.run(sync, check=True, timeout=120)
+    """)
+    args = ("--armory-tracking-uri", proxy.url, "--armory-session=meanwhile", "--armory-resume")
+    proxy.fault = down
+    evals.run(*args, "-k", "test_a", "-o", "armory_budget=1").assert_outcomes(
+        passed=1, deselected=1
+    )
+    proxy.fault = None
+    forget_outage()
+    result = evals.run(*args)
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*over all its jobs: 2 evaluations: 2 passed"])
+    check_whole(proxy.url, "meanwhile", 2)
+
+
+def test_what_waits_for_a_server_is_none_of_a_local_session(
+    evals: Evals, proxy: Proxy, each_way: Sequence[str]
+) -> None:
+    """Nor does a local session of the same ID go to the server with it."""
+    name = f"stays-here{each_way[-1].replace(':', '-')}"
+    evals.write(f"""
+        import pytest
+        pytestmark = pytest.mark.evaluation(name={name!r})
+        def test_a(): pass
+        def test_b(): pass
+    """)
+    session = ("--armory-session", name, "--armory-resume")
+    proxy.fault = down
+    where = ("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+    evals.run(*session, *where, "-k", "test_a").assert_outcomes(passed=1, deselected=1)
+    result = evals.run(*session, *each_way)
+    result.assert_outcomes(passed=2)
+    assert "over all its jobs" not in result.stdout.str()
+    proxy.fault = None
+    forget_outage()
+    assert main(["sync"]) == 0
+    check_whole(proxy.url, name, 1)

@@ -149,6 +149,24 @@ def test_one_shard_twice(
     assert ("its own --armory-session" in text) is reported
 
 
+@pytest.mark.parametrize(
+    ("second", "ended", "reported"),
+    [
+        ({}, 6, True),  # two legs of a matrix, whose command has --armory-resume
+        ({}, 5, False),
+        ({}, None, False),  # killed, or still at work
+        ({"attempt": "1"}, 9, False),  # requeued while the first was being shut down
+    ],
+)
+def test_one_shard_twice_at_once(
+    second: dict[str, object], ended: int | None, reported: bool
+) -> None:
+    jobs = {"a": note(1, began=1), "b": note(1, began=5, resumed=True, **second), "c": note(2)}
+    ends = {} if ended is None else {"a": ended}
+    text = "; ".join(state_of(ShardNotes(jobs, ends), ()).problems)
+    assert ("shard 1/2 has run twice" in text) is reported
+
+
 def test_what_is_missing_and_what_differs() -> None:
     assert problems(note(1), note(2)) == ""
     assert problems(note(3, 4), note(1, 4)) == "shards 2, 4 of 4 never came"
@@ -164,7 +182,7 @@ def test_what_is_missing_and_what_differs() -> None:
 
 def test_shards_that_have_not_ended() -> None:
     notes = {"a": note(1), "b": note(2, evaluations=3, hashes="0000000111111112")}
-    state = state_of(ShardNotes(notes, frozenset("a")), {"11111112"})
+    state = state_of(ShardNotes(notes, {"a": 1}), {"11111112"})
     (unfinished,) = state.unfinished
     assert (unfinished.note.index, unfinished.never_run) == (2, 2)
 
