@@ -11,6 +11,12 @@ from pytest_armory.values import TAG_LIMIT
 
 JUDGING = "armory.judging"
 
+BASELINE_TEXT = "armory.baseline_text"
+"""The tag of a session run with what its evaluations were compared with, in words.
+
+:class:`Judging` has the sessions of every experiment of the store, since it is of all jobs.
+"""
+
 VERSION = "armory.evaluation_version"
 """The tag of a run with the marker's ``version``."""
 

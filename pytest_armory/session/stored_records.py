@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_armory.records import EvaluationRecord, Outcome
-from pytest_armory.records.judging_tag import JUDGING, Judging
+from pytest_armory.records.judging_tag import BASELINE_TEXT, JUDGING, Judging
 from pytest_armory.records.tags import (
     KEY,
     Kind,
@@ -85,10 +85,16 @@ def summary_of(store: Store, session: str, runs: Sequence[StoredRun]) -> Summary
         records=[record_of(store, run) for run in attempts_in_order(filter(is_attempt, runs))],
         commit=source.get("mlflow.source.git.commit", ""),
         branch=source.get("mlflow.source.git.branch", ""),
-        baseline=judging.baseline_text if judging is not None else "",
+        baseline=_baseline_text(runs) or (judging.baseline_text if judging is not None else ""),
         judging=judging,
         problems=problems,
     )
+
+
+def _baseline_text(runs: Sequence[StoredRun]) -> str:
+    """What the jobs of a session have said that they were compared with; "" if none has ended."""
+    texts = [run.tags.get(BASELINE_TEXT, "") for run in runs if is_session(run)]
+    return "; ".join(filter(None, dict.fromkeys(texts)))
 
 
 def unreadable(records: Sequence[EvaluationRecord]) -> list[tuple[str, str]]:
@@ -183,6 +189,8 @@ def close_session_run(
     """Write counts and summary to a session run and close it."""
     text = summary.text or to_markdown(summary)
     noted = {**(tags or {}), NOTE: shortened(text, TAG_LIMIT)}
+    if summary.baseline:
+        noted[BASELINE_TEXT] = clip(summary.baseline, TAG_LIMIT)
     for request in closing_requests(store, run, summary, end, noted, waiting):
         request()
     store.log_files(run, {"summary.md": text})  # last, since a store may have no space left

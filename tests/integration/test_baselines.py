@@ -253,7 +253,7 @@ def test_what_a_baseline_is_named_by(
             result.stdout.fnmatch_lines([f"baseline {reference}: no passed evaluation of it *"])
     for at, reported in (
         (2, "branch:main: session on-main"),
-        (-1, "no-such: no run of it was found"),
+        (-1, "no-such: no passed evaluation of it is at "),
     ):
         commands.main(["report", evals.sessions()[at].data.tags["armory.session"]])
         assert f"baseline {reported}" in capsys.readouterr().out
@@ -269,6 +269,20 @@ def test_sessions_of_other_experiments_are_no_baseline(evals: Evals) -> None:
     nothing = "no run of it is in the experiments of this session"
     result = evals.run("--armory-baseline=theirs-0")
     result.stdout.fnmatch_lines([f"baseline theirs-0: {nothing}"])
+
+
+def test_what_a_session_was_compared_with_is_read_back(
+    evals: Evals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "import pytest\n@pytest.mark.evaluation(name='{}')\ndef test_a(): pass"
+    for name in ("ours", "theirs"):
+        evals.write(source.format(name))
+        evals.run(f"--armory-session={name}").assert_outcomes(passed=1)
+    evals.write(source.format("ours"))
+    evals.run("--armory-session=now", "--armory-baseline=latest")
+    capsys.readouterr()
+    assert commands.main(["report", "now"]) == 0
+    assert "baseline latest: session ours\n" in capsys.readouterr().out
 
 
 def test_a_pull_request_is_not_the_branch_it_is_for(
