@@ -13,6 +13,9 @@ from pytest_armory.report.rows import change, chief_of, outcome_text
 from pytest_armory.report.text import age, columns, number, pad, plural, printable, table
 
 _BARS = "▁▂▃▄▅▆▇█"
+_LEFT_OUT = (9, 8, 1, 6, 4, 3)
+"""The columns of a line that are left out on a narrow terminal, the first one first."""
+
 _PLOT = 25
 """The width of a line's plot in columns."""
 
@@ -134,7 +137,7 @@ def sparkline(values: Sequence[float | None]) -> str:
 def trend_lines(trend: Trend, width: int) -> list[str]:
     """A heading with a sparkline, then a line for each session, the newest first.
 
-    Columns that do not fit are left out: first the plot, then branch and interval.
+    Columns that do not fit are left out: first the plot, then branch, time, outcome and change.
     """
     values = trend.values
     span = f"{number(min(values))} to {number(max(values))}" if values else "never logged"
@@ -144,7 +147,8 @@ def trend_lines(trend: Trend, width: int) -> list[str]:
     rows = [_row(trend, point) for point in reversed(trend.points)]
     header = ("session", "began", trend.metric, "interval", "change", "verdict", "outcome",
               "commit", "branch", "")  # fmt: skip
-    for left_out in ((), (9,), (9, 8), (9, 8, 3), (9, 8, 3, 1)):
+    for count_left_out in range(len(_LEFT_OUT) + 1):
+        left_out = _LEFT_OUT[:count_left_out]
         kept = [i for i in range(len(header)) if i not in left_out and any(r[i] for r in rows)]
         lines = table([[row[i] for i in kept] for row in (header, *rows)])
         if max(map(columns, lines)) <= width:

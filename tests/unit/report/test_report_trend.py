@@ -83,6 +83,13 @@ def test_lines_fit_or_have_the_chief_columns(width: int) -> None:
     assert "accuracy" in lines[2]
 
 
+def test_a_narrow_terminal_shows_interval_verdict_and_commit() -> None:
+    given = trend([0.78, 0.8867], low=0.7297, high=0.8232, baseline=0.8867, verdict="not judged")
+    lines = trend_lines(given, 80)
+    assert lines[2].split() == ["session", "accuracy", "interval", "verdict", "commit"]
+    assert max(map(columns, lines)) <= 80
+
+
 def test_infinite_values_are_not_drawn() -> None:
     given = trend([0.5, LARGEST, -LARGEST, 0.6], low=-LARGEST, high=LARGEST, limit=math.inf)
     assert "0.5 to 0.6, 4 sessions" in trend_lines(given, 160)[1]
