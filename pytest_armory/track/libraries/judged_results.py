@@ -30,7 +30,8 @@ _OF_RAGAS = (
 
 def read(value: Any) -> LibraryResult | None:
     """The mean of each metric under its own name, ``samples``, and what is known of failures."""
-    results = getattr(value, "test_results", value)
+    is_one = _is_test_result(value) and isinstance(value.metrics_data, list)  # no mock
+    results = [value] if is_one else getattr(value, "test_results", value)
     if isinstance(results, list) and results and all(map(_is_test_result, results)):
         return _of_deepeval(results)
     scores = getattr(value, "scores", None)

@@ -303,6 +303,19 @@ MATCHES = [1.0, 0.0, 1.0, 1.0]
             id="deepeval list",
         ),
         pytest.param(
+            TESTED[0],
+            {
+                "samples": 1.0,
+                "success": 1.0,
+                "Length": 1.0,
+                "Length/pass_rate": 1.0,
+                "Length/errors": 0.0,
+                "evaluation_cost": 0.25,
+            },
+            {"success": [1.0], "Length": [1.0]},
+            id="deepeval one",
+        ),
+        pytest.param(
             RAGAS,
             OF_RAGAS,
             {"faithfulness": [1.0, nan, 0.0], "relevancy": [0.5] * 3},
