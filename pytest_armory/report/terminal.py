@@ -137,7 +137,7 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
     most = CHIEF if width < WIDE else 2 * CHIEF
     aligned = _aligned(chosen, most)
     rows = [_row(r, on_several_workers, most, aligned[file_of(r)]) for r in chosen]
-    widths = _widths([_HEADER, *rows], width)
+    widths = _widths([_HEADER, *rows], width, _first_width(chosen, most))
     lines = [_table_line(_HEADER, widths, None, [(pad(_HEADER[2], widths[2]), None)], "bold")]
     file = ""
     for record, row in zip(chosen, rows, strict=True):
@@ -206,14 +206,21 @@ def _row(
     )
 
 
-def _widths(rows: Sequence[_Row], width: int) -> list[int]:
+def _first_width(records: Sequence[EvaluationRecord], most: int) -> int:
+    """The columns of the widest first metric with its change, without its interval."""
+    firsts = (metric for record in records for metric in shown_metrics(record, most)[:1])
+    return max((columns(replace(metric, interval="").text) for metric in firsts), default=0)
+
+
+def _widths(rows: Sequence[_Row], width: int, first: int) -> list[int]:
     """The columns' widths, so that a row fits in ``width`` if possible.
 
-    If not, metrics are left out first, then the test's name is truncated, and no other column.
+    If not, all metrics but the first are left out first, of ``first`` columns, then the test's name
+    is truncated, and no other column.
     """
     test, outcome, metrics, duration = (max(columns(row[i]) for row in rows) for i in range(4))
     available = width - outcome - duration - 7
-    metrics = min(metrics, max(available - test, min(available // 2, 20), 10))
+    metrics = min(metrics, max(available - test, min(available // 2, max(first, 20)), 10))
     test = min(test, max(available - metrics, 12))
     return [test, outcome, metrics, duration]
 

@@ -45,6 +45,22 @@ def test_a_hundred_warnings_fit_a_screen_too() -> None:
     assert (text.count("⚠️ w"), "80 more warnings" in text) == (20, True)
 
 
+def test_a_long_name_leaves_room_for_the_change_of_a_gated_metric() -> None:
+    missed = Verdict("accuracy", "baseline -2%", "failed", 0.805, 0.8918, 0.91)
+    gated = EvaluationRecord(
+        "t.py::test_pgd[0.1]",
+        outcome=Outcome.FAILED,
+        duration=1.0,
+        metrics={"accuracy": 0.805, "loss": 0.195},
+        baseline={"accuracy": 0.91},
+        verdicts=(missed,),
+    )
+    long = replace(gated, nodeid=f"t.py::test_{'x' * 60}")
+    lines = [line.text for line in terminal_lines(summary([gated, long]), 80, 0)]
+    assert all("accuracy 0.805 (↓0.105)" in line for line in lines[2:4])
+    assert max(map(columns, lines[:4])) <= 80
+
+
 WIDE = {"l2_max": 2.345, "l2_mean": 1.234, "linf_mean": 0.051}
 
 
@@ -92,7 +108,7 @@ GATED: dict[str, Any] = {
 def test_of_the_chief_metric_the_interval_goes_first_then_the_change() -> None:
     whole = "accuracy 0.9764 ±0.015 (↓0.01)"
     assert metrics_shown(110, **GATED) == f"{whole}  z 1.5"
-    assert {metrics_shown(width, **GATED) for width in range(75, 110)} == {
+    assert {metrics_shown(width, **GATED) for width in range(58, 110)} == {
         f"{whole}  z 1.5", f"{whole} …", whole, "accuracy 0.9764 (↓0.01) …",
         "accuracy 0.9764 (↓0.01)", "accuracy 0.9764 …",
     }  # fmt: skip
@@ -100,7 +116,7 @@ def test_of_the_chief_metric_the_interval_goes_first_then_the_change() -> None:
 
 def test_the_verdict_of_a_change_is_the_last_that_is_left_out() -> None:
     worse = replace(GATED["verdicts"][0], state="failed", verdict="worse")
-    shown = {metrics_shown(width, **{**GATED, "verdicts": (worse,)}) for width in range(75, 110)}
+    shown = {metrics_shown(width, **{**GATED, "verdicts": (worse,)}) for width in range(40, 110)}
     assert {text for text in shown if "worse" in text} >= {
         "accuracy 0.9764 (↓0.01 worse)", "accuracy 0.9764 (worse)",
     }  # fmt: skip
