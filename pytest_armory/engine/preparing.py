@@ -20,6 +20,11 @@ TARGETS = ("labels", "label")
 
 RECIPE = "say what is what with Evaluation(prepare_batch=lambda batch: (inputs, targets))"
 
+WITHOUT_TARGETS = (
+    "the dataset has no targets, which are the second item of a batch, or under 'labels' or "
+    f"'label' in one that is a mapping; of other batches {RECIPE}"
+)
+
 TRANSFORM = "of another output take them with Evaluation(output_transform=lambda output: ...)"
 
 

@@ -210,6 +210,7 @@ def _run_in_loop(walk: Walk) -> None:
 
         run_in_loop(walk.over_batches_concurrently())
     else:
+        walk.place.stage = "model"
         raise RefusedError(
             "is `async def`, and an event loop is running here already; write "
             "`await Engine(evaluation).arun()`"

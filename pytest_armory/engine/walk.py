@@ -35,6 +35,7 @@ from pytest_armory.engine.evaluation import Evaluation
 from pytest_armory.engine.meters import Meters, Place
 from pytest_armory.engine.modules import device_of, first_device, module_of, moved
 from pytest_armory.engine.preparing import (
+    WITHOUT_TARGETS,
     check_predictions,
     output_transform,
     pair_of,
@@ -84,6 +85,7 @@ class Walk:
         self.copies = bool(self.perturbations and self.meters.need_clean_inputs)
         self.batches = self.samples = self.failed = self.largest = 0
         self.first_failure = ""
+        self.has_targets = True
         self.measured: dict[str, object] = {}
         self.fetching = self.predicting = self.measuring = self.elapsed = 0.0
         self.perturbing = [0.0] * len(self.perturbations)
@@ -99,7 +101,13 @@ class Walk:
             raise EvaluationError(f"{self._where()}: {refusal}") from None
         except Exception as error:
             text = shorten(f"{type(error).__name__}: {error}", 500, placeholder=" ...")
-            raise EvaluationError(f"{self._where()}: raised {text}") from error
+            raise EvaluationError(f"{self._where()}: raised {text}{self._advice()}") from error
+
+    def _advice(self) -> str:
+        """What may be wrong where a metric has failed: it may need targets that no batch has."""
+        if self.has_targets or not self.place.stage.startswith(("metric", "sample metric")):
+            return ""
+        return f"; {WITHOUT_TARGETS}"
 
     def _where(self) -> str:
         return f"evaluation {self.evaluation.name!r}{self.place}"
@@ -179,6 +187,7 @@ class Walk:
     def _prepared(self, item: Any) -> Batch:
         """A batch as inputs and targets on the model's device, with its perturbed inputs."""
         given, targets = self.prepare(item)
+        self.has_targets = targets is not None
         inputs = given
         count = check_lengths(given, targets)
         if count > self.largest:

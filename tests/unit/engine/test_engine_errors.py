@@ -229,6 +229,20 @@ def test_refused_on_the_way(changes: dict[str, Any], said: str) -> None:
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize("kind", ["metrics", "sample_metrics"])
+def test_a_metric_that_fails_without_targets_is_told_where_they_are_looked_for(kind: str) -> None:
+    def agreement(targets: Any, predictions: Any) -> list[bool]:
+        return [t == p for t, p in zip(targets, predictions, strict=True)]
+
+    batch = {"text": ["a", "b"], "category": [1, 0]}
+    given = {"dataset": [batch], "model": lambda text, category: [1, 1]}
+    evaluation = Evaluation(name="e", **given, **{kind: {"agreement": agreement}})
+    with pytest.raises(EvaluationError, match=r"raised TypeError: .*; the dataset has no targets"):
+        Engine(evaluation).run()
+    with pytest.raises(EvaluationError, match=r"raised ZeroDivisionError: [a-z ]*$"):
+        Engine(Evaluation(**sound(**{kind: {"a": lambda t, p: 1 / 0}}))).run()
+
+
 def broken_batches() -> Any:
     yield X, Y
     raise ValueError("disk on fire")

@@ -332,7 +332,9 @@ def test_in_a_running_loop() -> None:
     )
 
     async def inside() -> EvaluationResults:
-        with pytest.raises(EvaluationError, match=r"write `await Engine\(evaluation\)\.arun\(\)`"):
+        with pytest.raises(
+            EvaluationError, match=r"model: .*write `await Engine\(evaluation\)\.arun\(\)`"
+        ):
             Engine(evaluation).run()
         return await Engine(evaluation).arun()
 
