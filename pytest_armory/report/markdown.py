@@ -85,6 +85,15 @@ def shortened(text: str, limit: int) -> str:
     return cut(text, limit, _CUT)
 
 
+def as_note(text: str, limit: int) -> str:
+    """A summary's Markdown as a session run's note, of at most ``limit`` characters.
+
+    MLflow's page shows some five lines of it without a click: with a heading of a line's size, the
+    first row of the table is among these.
+    """
+    return shortened(re.sub(r"^##(?= )", "####", text), limit)
+
+
 def cut(text: str, limit: int, sentence: str) -> str:
     """Markdown of ours of at most ``limit`` characters, cut at the end of a line with a sentence.
 

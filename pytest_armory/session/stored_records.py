@@ -18,7 +18,7 @@ from pytest_armory.records.tags import (
     kind_of,
     origin_of,
 )
-from pytest_armory.report.markdown import shortened, to_markdown
+from pytest_armory.report.markdown import as_note, to_markdown
 from pytest_armory.report.summary import Summary, outcome_counts
 from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.values import PARAM_LIMIT, TAG_LIMIT, clip, legal_key, visible
@@ -171,7 +171,7 @@ def closing_requests(
     name = store.experiments.name_of(run.experiment_id) or ""
     counts = outcome_counts(summary, run.experiment_id, waiting, name)
     metrics = [(name, value, 0) for name, value in counts.items()]
-    noted = {NOTE: shortened(summary.text, TAG_LIMIT)} if tags is None else tags
+    noted = {NOTE: as_note(summary.text, TAG_LIMIT)} if tags is None else tags
     return [
         partial(store.log_batch, run.run_id, metrics=metrics, tags=noted),
         partial(store.close_run, run.run_id, summary.verdict.status, end),
@@ -188,7 +188,7 @@ def close_session_run(
 ) -> None:
     """Write counts and summary to a session run and close it."""
     text = summary.text or to_markdown(summary)
-    noted = {**(tags or {}), NOTE: shortened(text, TAG_LIMIT)}
+    noted = {**(tags or {}), NOTE: as_note(text, TAG_LIMIT)}
     if summary.baseline:
         noted[BASELINE_TEXT] = clip(summary.baseline, TAG_LIMIT)
     for request in closing_requests(store, run, summary, end, noted, waiting):

@@ -90,7 +90,7 @@ def test_the_session_run_is_the_parent_and_counts(evals: Evals, each_way: Sequen
         "xpassed": 1,
     }  # fmt: skip
     assert "test_error_in_setup" in text_of(session, "summary.md")
-    assert session.data.tags["mlflow.note.content"] == text_of(session, "summary.md")
+    assert session.data.tags["mlflow.note.content"] == f"##{text_of(session, 'summary.md')}"
     assert session.data.tags["armory.command"].startswith("pytest --armory-track")
     (identity,) = {r.data.tags["armory.session"] for r in evals.read()}
     assert identity in session.info.run_name

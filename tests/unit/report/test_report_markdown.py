@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from summaries import many, records, summary, verdict
 
 from pytest_armory.records import EvaluationRecord, Outcome
-from pytest_armory.report.markdown import shortened, to_markdown
+from pytest_armory.report.markdown import as_note, shortened, to_markdown
 
 
 @given(records)
@@ -85,6 +85,13 @@ def test_a_note_is_cut_between_lines(given: list[EvaluationRecord], limit: int) 
     kept = note.partition("\n\n… cut here")[0]
     kept = kept.removesuffix("\n\n</details>").removesuffix("\n</pre>")
     assert note == text if len(text) <= limit else text.startswith(f"{kept}\n" if kept else "")
+
+
+def test_the_heading_of_a_note_is_no_larger_than_text() -> None:
+    text = to_markdown(summary(many(3, bad=1)))
+    assert text.startswith("## ❌ 3 evaluations")
+    assert as_note(text, 8000) == f"##{text}"
+    assert as_note("mine, edited by a hook\n## more", 8000) == "mine, edited by a hook\n## more"
 
 
 def test_nothing_is_a_mention_a_reference_or_a_command_of_a_host() -> None:

@@ -72,7 +72,7 @@ def test_recovery_closes_what_was_written_by_hand(
     assert "1 evaluation: 1 interrupted" in note
     assert "test_a" in note
     (summary,) = Path(runs[session].info.artifact_uri.removeprefix("file://")).glob("summary.md")
-    assert summary.read_text(encoding="utf-8") == note
+    assert f"##{summary.read_text(encoding='utf-8')}" == note
     for text in (
         "the tag armory.ended.x cannot be read: it has no field problems",
         "a verdict in the tag armory.gates cannot be read: it has no field state (test_a)",
