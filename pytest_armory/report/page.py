@@ -18,10 +18,18 @@ from pytest_armory.report.charts import SERIES, curve_chart, trend_chart
 from pytest_armory.report.curves import curves
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
 from pytest_armory.report.rows import ShownMetric, other_metrics, outcome_text, shown_metrics
-from pytest_armory.report.sentences import counts_text, evidence_of, gate_lines, gate_text
-from pytest_armory.report.summary import latest, missed_gates
+from pytest_armory.report.sentences import (
+    counts_text,
+    data_lines,
+    evidence_of,
+    gate_lines,
+    gate_text,
+    resumed_lines,
+)
+from pytest_armory.report.summary import Summary, latest, missed_gates
 from pytest_armory.report.text import number, plural, printable, seconds
 from pytest_armory.report.trend import Trend
+from pytest_armory.report.usage import usage_lines
 
 CURVES = 12
 """The most curves that are shown."""
@@ -70,6 +78,8 @@ def session_page(details: Details) -> str:
         details=details,
         verdict=summary.verdict.name.lower(),
         counts=counts_text(summary.of_all_jobs()),
+        unstored=_unstored(summary),
+        notes=[*resumed_lines(summary), *usage_lines(summary.all_records), *data_lines(last)],
         gates=_gates(last),
         unjudged=gate_lines(last, summary.baseline),
         trends=trends,
@@ -85,6 +95,15 @@ def session_page(details: Details) -> str:
         changed=_changed(details.changed),
         commands=_commands(details.entries),
     )  # fmt: skip
+
+
+def _unstored(summary: Summary) -> list[str]:
+    """What is not at the tracking server, which the page says that it is tracked to."""
+    waiting = f"waiting for {summary.where}: {plural(summary.waiting, 'evaluation')}"
+    return [
+        *([f"{waiting}, recorded locally"] if summary.waiting else []),
+        *([f"not stored: {plural(summary.lost, 'evaluation')}"] if summary.lost else []),
+    ]
 
 
 def trends_page(trends: Sequence[Trend], where: str) -> str:

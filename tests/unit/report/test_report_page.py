@@ -182,6 +182,23 @@ def test_a_session_with_nothing_to_draw() -> None:
     assert "0 evaluations" in text
 
 
+def test_what_the_summary_says_of_a_session_is_on_its_page() -> None:
+    given = details(1)
+    used = EvaluationRecord(
+        "t.py::test_a",
+        outcome=Outcome.PASSED,
+        metrics={"tokens/total": 7.0, "traces/without_tokens": 0.0},
+        changed=("accuracy",),
+    )
+    said = replace(given.summary, records=[used], waiting=1, lost=2, resumed=3)
+    text = Reader(session_page(replace(given, summary=said))).text
+    assert f"waiting for {said.where}: 1 evaluation, recorded locally" in text
+    assert "not stored: 2 evaluations" in text
+    assert "resumed: 3 evaluations passed before in this session" in text
+    assert "used: 7 tokens, cost unknown" in text
+    assert "the data changed: accuracy is of other samples or targets" in text
+
+
 def test_trends_alone() -> None:
     page = trends_page(details().trends[:2], "sqlite:///x.db")
     text = Reader(page).text
