@@ -63,6 +63,13 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
             f"no evaluation at {where.display_uri} with a metric matches {pattern!r}; "
             "`pytest-armory report` lists those of a session"
         )
+    trends = [trend for trend in trends if trend.is_known]
+    if not trends:
+        raise ArmoryUsageError(
+            f"no evaluation at {where.display_uri} that matches {pattern!r} has logged "
+            f"{' or '.join(map(repr, arguments.metric))}; without --metric the first metric of its "
+            "table is shown"
+        )
     if arguments.csv is not None:
         _write_csv(arguments.csv, trends)
     if arguments.html is not None:

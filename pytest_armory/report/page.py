@@ -221,7 +221,9 @@ def _trend_charts(trends: Sequence[Trend]) -> list[_Chart]:
     charts = []
     for i, trend in enumerate(trends):
         values = trend.values
-        span = f"{number(min(values))} to {number(max(values))}, " if values else ""
+        if not values:  # there is nothing to draw
+            continue
+        span = f"{number(min(values))} to {number(max(values))}, "
         last = trend.points[-1].verdict if trend.points else ""
         caption = f"{span}{plural(len(trend.points), 'session')}" + (f": {last}" if last else "")
         test = printable(trend.nodeid.partition("::")[2] or trend.nodeid)

@@ -71,6 +71,11 @@ class Trend:
         return f" (experiment {self.experiment})" if self.in_several else ""
 
     @property
+    def is_known(self) -> bool:
+        """Whether the metric was logged in a session, or a gate has asked for it."""
+        return any(point.value is not None or point.verdict for point in self.points)
+
+    @property
     def values(self) -> list[float]:
         """The finite values."""
         return [p.value for p in self.points if is_drawn(p.value)]

@@ -70,5 +70,9 @@ def test_history(
     assert "f1 of test_b (experiment other)" in target.read_text("utf-8")
     assert main(["history", "nothing's like it"]) == 2
     assert "`pytest-armory report` lists those of a session" in capsys.readouterr().err
+    assert main(["history", "test_", "--metric", "acuracy"]) == 2
+    assert "that matches 'test_' has logged 'acuracy'" in capsys.readouterr().err
+    lines = history("test_it.py::*", "--metric", "f1")
+    assert not any(line.startswith("test_it.py::test_a") for line in lines)
     assert main(["history", "test_a", "--csv", str(tmp_path)]) == 2
     assert "cannot be written" in capsys.readouterr().err

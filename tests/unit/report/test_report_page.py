@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -205,6 +206,13 @@ def test_trends_alone() -> None:
     assert text.count("accuracy of evals/test_digits.py::test_robust_0") == 2
     assert "sqlite:///x.db" in text
     assert "session 19" in text
+
+
+def test_a_trend_without_a_number_has_no_chart() -> None:
+    (first, *_) = details().trends
+    points = [replace(point, value=math.nan) for point in first.points]
+    page = trends_page([first, replace(first, points=points, nodeid="t.py::test_nan")], "x.db")
+    assert page.count("<figure") == 1
 
 
 @pytest.mark.parametrize(
