@@ -166,8 +166,11 @@ def test_wider_code_goes_on_where_it_has_a_run_open(opened: Open, own: str, ours
     assert MlflowClient(own).get_run(wide.info.run_id).data.metrics == {"by_hook": 1}
 
 
-def test_a_uri_that_wider_code_sets_beside_its_run_stands(opened: Open, own: str) -> None:
-    wide = mlflow.start_run()  # in MLflow's default store
+def test_a_uri_that_wider_code_sets_beside_its_run_stands(
+    opened: Open, own: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wide = mlflow.start_run()  # in MLflow's default store, a file of the working directory
     active = opened()
     with active.used_by(wider=True):
         mlflow.set_tracking_uri(own)
