@@ -16,7 +16,7 @@ from pytest_armory.store.destination import Destination, lease_folder
 if TYPE_CHECKING:
     from pytest_armory.session.leases import Lease
     from pytest_armory.session.ledger import Ledger
-from pytest_armory.session.resume import DoneBefore
+    from pytest_armory.session.resume import DoneBefore
 
 
 class Process:
