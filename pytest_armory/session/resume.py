@@ -25,7 +25,6 @@ from pytest_armory.session.stored_records import (
     record_of,
 )
 from pytest_armory.store.destination import Destination, lease_folder
-from pytest_armory.sync.tags import SYNCED, waiting_for
 
 if TYPE_CHECKING:
     from pytest_armory.store import StoredRun
@@ -70,6 +69,9 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
 
     ``part`` is this job's shard, "" without one. The last attempt of an evaluation counts.
     """
+    # Imported here, for a session that is not tracked has no use for it.
+    from pytest_armory.sync.tags import SYNCED, waiting_for
+
     here, problems = _runs_of(where, session)
     runs = waiting_for(here, "")
     waiting: list[StoredRun] = []
