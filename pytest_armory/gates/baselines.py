@@ -90,10 +90,11 @@ class Baseline:
         metric: str,
         version: str = "",
         digests: Mapping[str, str] | None = None,
+        repeats: int = 1,
     ) -> list[float]:
         """A metric's values in earlier sessions: see :func:`.past_runs.history_of`."""
         found = self.history.get(experiment_id or "", {}).get(nodeid, ())
-        return history_of(found, metric, version, digests or {}, MOST_SESSIONS)
+        return history_of(found, metric, version, digests or {}, MOST_SESSIONS, repeats)
 
     def has_looked_for(self, experiment_id: str | None, nodeid: str) -> bool:
         """Whether earlier sessions of an evaluation have been looked up; there may be none."""

@@ -172,6 +172,8 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
     version = version_of(attempt)
     samples = attempt.run.writer.samples
     digests = samples.digests_so_far()
+    repeated = attempt.run.writer.repeats
+    repeats = repeated.number if repeated is not None else 1
     runs = session.baseline.runs_of(experiment, nodeid, version, digests)
     if where is None or not runs or not attempt.has_stored_baseline:
         return None
@@ -183,7 +185,7 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
         runs=runs,
         read=lambda run: samples_at(where, run.run_id, run.artifact_uri),
         history=lambda metric: session.baseline.history_of(
-            experiment, nodeid, metric, version, digests
+            experiment, nodeid, metric, version, digests, repeats
         ),
         problems=attempt.problems,
         functions=attempt.run.writer.samples.functions,

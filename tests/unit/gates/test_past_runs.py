@@ -30,6 +30,7 @@ def run(session: str, start: int, value: float, **others: object) -> PastRun:
         ([run("a", 3, 0.9), run("a", 1, 0.1, worse=["accuracy"])], [0.9]),  # that was not worse
         ([run("a", 1, 0.1, worse=["f1"])], [0.1]),
         ([run("a", 1, 0.9, version="2")], []),
+        ([run("a", 1, 0.9), run("b", 2, 0.8, repeats=5)], [0.9]),  # its mean scatters less
         ([run("a", 1, 0.9, digests={"accuracy": "other"})], []),
         ([run("a", 1, 0.9, digests={"accuracy": "same", "unknown": "x"})], [0.9]),
         ([run("a", 1, float("nan")), run("b", 1, float("inf")), run("c", 1, -1e200)], []),
@@ -66,6 +67,7 @@ def test_a_baseline_there_and_back() -> None:
     assert again.of("1", "test_it.py::test") == {"accuracy": 0.9}
     assert again.of("1", "test_it.py::test", version="2") is None
     assert again.history_of("1", "test_it.py::test", "accuracy") == [0.9]
+    assert again.history_of("1", "test_it.py::test", "accuracy", repeats=5) == []
     assert again.digests_of("1", "test_it.py::test") == {"accuracy": "x"}
     assert again.digests_of("2", "test_it.py::test") == {}
 
