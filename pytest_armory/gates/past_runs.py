@@ -98,15 +98,15 @@ def history_of(
     """A metric's value in each earlier session, the newest first, ``most`` at most.
 
     That of the session's first attempt whose gate on the metric was not worse. Runs of another
-    ``version``, of other data, or of another number of ``repeats``, of which the means scatter
-    more or less, are left out.
+    ``version``, of other data of the metric, or of another number of ``repeats``, of which the
+    means scatter more or less, are left out.
     """
     values: dict[str, tuple[int, float]] = {}
     for run in runs:
         value = run.metrics.get(metric, math.nan)
         if run.version != version or metric in run.worse or not abs(value) <= LARGEST:
             continue
-        if run.repeats != repeats or not _are_alike(run.digests, digests):
+        if run.repeats != repeats or not _are_alike(run.digests, digests, metric):
             continue
         if run.session not in values or run.start < values[run.session][0]:
             values[run.session] = (run.start, value)
@@ -127,22 +127,45 @@ def is_history(run: PastRun, newest: PastRun) -> bool:
     return is_same and _are_alike(run.digests, newest.digests) and not run.worse
 
 
-def of_one_data(runs: Sequence[PastRun], digests: Mapping[str, str]) -> list[PastRun]:
-    """The runs that are of these data; without any, those of the newest run's, the first."""
-    same = [run for run in runs if _are_alike(run.digests, digests)]
-    return same or [run for run in runs if _are_alike(run.digests, runs[0].digests)]
+def of_one_data(
+    runs: Sequence[PastRun], digests: Mapping[str, str], metric: str = ""
+) -> list[PastRun]:
+    """The runs that are of these data of a metric; without any, those of the newest run's.
+
+    The first one is the newest.
+    """
+    same = [run for run in runs if _are_alike(run.digests, digests, metric)]
+    return same or [run for run in runs if _are_alike(run.digests, runs[0].digests, metric)]
 
 
-def _are_alike(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
-    """Whether the scores that both have are of the same data."""
+def _are_alike(first: Mapping[str, str], second: Mapping[str, str], metric: str = "") -> bool:
+    """Whether a metric is of the same data: by its samples, else by all scores that both have."""
+    if metric in first and metric in second:
+        return first[metric] == second[metric]
     return all(second.get(score, digest) == digest for score, digest in first.items())
 
 
-def pooled_metrics(runs: Sequence[PastRun]) -> dict[str, float]:
-    """The mean of each metric over the runs that have it, in the order of the newest run."""
+def pooled_metrics(
+    runs: Sequence[PastRun], digests: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """The mean of each metric over the runs that have it, of these data of it.
+
+    They are in the order of the newest run.
+    """
     names = dict.fromkeys(name for run in runs for name in run.metrics)
-    values = {name: [run.metrics[name] for run in runs if name in run.metrics] for name in names}
-    return {name: found[0] if len(found) == 1 else _mean(found) for name, found in values.items()}
+    values = {
+        name: [
+            run.metrics[name]
+            for run in of_one_data(runs, digests or {}, name)
+            if name in run.metrics
+        ]
+        for name in names
+    }
+    return {
+        name: found[0] if len(found) == 1 else _mean(found)
+        for name, found in values.items()
+        if found
+    }
 
 
 def _mean(values: Sequence[float]) -> float:

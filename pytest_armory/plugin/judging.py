@@ -174,7 +174,7 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
     digests = samples.digests_so_far()
     repeated = attempt.run.writer.repeats
     repeats = repeated.number if repeated is not None else 1
-    runs = session.baseline.runs_of(experiment, nodeid, version, digests)
+    runs = session.baseline.all_runs_of(experiment, nodeid, version)
     if where is None or not runs or not attempt.has_stored_baseline:
         return None
     from pytest_armory.gates.known import Sources, samples_at
@@ -191,6 +191,7 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
         functions=attempt.run.writer.samples.functions,
         alpha=terms.alpha,
         written=lambda: (reads(), attempt.run.connection.request_seconds),
+        digests=digests,
     )
 
 

@@ -96,12 +96,13 @@ class Comparison:
         own = samples_at(self.where, run.run_id, run.artifact_uri) if record.digests else None
         return Sources(
             own=own,
-            runs=self.baseline.runs_of(experiment, nodeid, version, record.digests),
+            runs=self.baseline.all_runs_of(experiment, nodeid, version),
             read=lambda run: samples_at(self.where, run.run_id, run.artifact_uri),
             history=lambda metric: self.baseline.history_of(
                 experiment, nodeid, metric, version, record.digests, repeats_of(run.tags)
             ),
             problems=self.problems,
+            digests=record.digests,
         )
 
     def flip_lines(self, record: EvaluationRecord, most: int) -> list[str]:

@@ -171,22 +171,6 @@ def test_noise_is_what_earlier_sessions_scatter(
     evals.run(*LATEST, *each_way).assert_outcomes(passed=1)
 
 
-def test_the_mean_of_repeats_is_no_history_of_a_single_run(
-    evals: Evals, monkeypatch: pytest.MonkeyPatch, each_way: Sequence[str]
-) -> None:
-    evals.write(NOISE)
-    for score in ("0.9", "0.901", "0.899", "0.9", "0.901"):
-        monkeypatch.setenv("SCORE", score)
-        evals.run(*LATEST, "--armory-repeats", "20").assert_outcomes(passed=1)
-    monkeypatch.setenv("SCORE", "0.88")
-    evals.run(*LATEST, "--armory-repeats", "20").assert_outcomes(failed=1)
-    result = evals.run(*LATEST, *each_way, "--armory-session", "single")
-    result.assert_outcomes(passed=1)
-    text = 'not judged: score has 0 earlier sessions; "-noise" needs 5 (test_it)'
-    result.stdout.fnmatch_lines([text])
-    assert compare("latest", "single") == 0
-
-
 def test_a_gate_on_noise_that_is_new_knows_earlier_sessions(
     evals: Evals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

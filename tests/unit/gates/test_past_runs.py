@@ -92,6 +92,21 @@ def test_a_pool_is_of_one_data(own: dict[str, str], expected: list[str]) -> None
     assert [past.run_id for past in baseline.runs_of("1", "test", "", own)] == expected
 
 
+def test_a_score_keeps_its_pool_where_the_data_of_another_change() -> None:
+    runs = [
+        PastRun(s, s, i, {"right": i, "live": i, "seconds": i}, digests={"right": "x", "live": s})
+        for i, s in ((3, "c"), (2, "b"), (1, "a"))
+    ]
+    known = {"1": {"test": runs}}
+    baseline, own = Baseline("latest", runs=known, history=known), {"right": "x", "live": "new"}
+    found = baseline.of("1", "test", digests=own)
+    assert found == {"right": 2, "live": 3, "seconds": 3}
+    assert baseline.digests_of("1", "test", digests=own) == {"right": "x", "live": "c"}
+    assert baseline.history_of("1", "test", "right", digests=own) == [3, 2, 1]
+    assert baseline.history_of("1", "test", "live", digests=own) == []
+    assert baseline.history_of("1", "test", "seconds", digests=own) == []
+
+
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
