@@ -69,8 +69,14 @@ class Baseline:
 
         They are of one data: those of ``digests``, or without any of these the newest run's.
         """
+        return of_one_data(self.all_runs_of(experiment_id, nodeid, version), digests or {})
+
+    def all_runs_of(
+        self, experiment_id: str | None, nodeid: str, version: str = ""
+    ) -> list[PastRun]:
+        """The same, whatever their data are."""
         found = self.runs.get(experiment_id or "", {}).get(nodeid, ())
-        return of_one_data([run for run in found if run.version == version], digests or {})
+        return [run for run in found if run.version == version]
 
     def of(
         self,
@@ -80,8 +86,8 @@ class Baseline:
         digests: Mapping[str, str] | None = None,
     ) -> Mapping[str, float] | None:
         """The metrics to compare with, or None."""
-        runs = self.runs_of(experiment_id, nodeid, version, digests)
-        return pooled_metrics(runs) if runs else None
+        runs = self.all_runs_of(experiment_id, nodeid, version)
+        return pooled_metrics(runs, digests) if runs else None
 
     def history_of(
         self,
@@ -90,10 +96,11 @@ class Baseline:
         metric: str,
         version: str = "",
         digests: Mapping[str, str] | None = None,
+        repeats: int = 1,
     ) -> list[float]:
         """A metric's values in earlier sessions: see :func:`.past_runs.history_of`."""
         found = self.history.get(experiment_id or "", {}).get(nodeid, ())
-        return history_of(found, metric, version, digests or {}, MOST_SESSIONS)
+        return history_of(found, metric, version, digests or {}, MOST_SESSIONS, repeats)
 
     def has_looked_for(self, experiment_id: str | None, nodeid: str) -> bool:
         """Whether earlier sessions of an evaluation have been looked up; there may be none."""
@@ -106,9 +113,12 @@ class Baseline:
         version: str = "",
         digests: Mapping[str, str] | None = None,
     ) -> Mapping[str, str]:
-        """The digest of each score's data in the newest run to compare with."""
-        runs = self.runs_of(experiment_id, nodeid, version, digests)
-        return runs[0].digests if runs else {}
+        """The digest of each score's data in the newest run to compare it with."""
+        runs = self.all_runs_of(experiment_id, nodeid, version)
+        own = digests or {}
+        scores = dict.fromkeys(score for run in runs for score in run.digests)
+        newest = {score: of_one_data(runs, own, score)[0].digests for score in scores}
+        return {score: known[score] for score, known in newest.items() if score in known}
 
     def describe(self, experiments: Collection[str | None]) -> str:
         """The baseline of a session in these experiments (their ids; None: unknown), in words."""

@@ -86,9 +86,9 @@ def is_of_resamples(verdict: Verdict) -> bool:
 def without_resamples(verdict: Verdict) -> Verdict:
     """A verdict on a function of all predictions of which the test drew none: it is told apart.
 
-    >>> without_resamples(Verdict("f1", "baseline -2%", "unjudged", 0.5)).method
+    >>> without_resamples(Verdict("f1", "baseline -2%", "unjudged", 0.5, None)).method
     'paired bootstrap'
-    >>> without_resamples(Verdict("f1", "at_least 0.5", "passed", 0.5)).method
+    >>> without_resamples(Verdict("f1", "at_least 0.5", "passed", 0.5, 0.5)).method
     ''
     """
     is_of_samples = verdict.rule.startswith("baseline ") and "noise" not in verdict.rule

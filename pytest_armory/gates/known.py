@@ -12,7 +12,7 @@ from pytest_armory.gates.evidence import OTHER_DATA, Known
 from pytest_armory.gates.flips import flips
 from pytest_armory.gates.functions import SECONDS, MetricFunction, UnfitError, resampled
 from pytest_armory.gates.parse import Tolerance
-from pytest_armory.gates.past_runs import LARGEST, PastRun
+from pytest_armory.gates.past_runs import LARGEST, PastRun, of_one_data
 from pytest_armory.statistics.comparison import Sample, compare
 from pytest_armory.store.destination import Destination
 from pytest_armory.tables import SampleRows, SampleTable, Score, changes
@@ -32,11 +32,12 @@ FLIPS = 10
 class Sources:
     """Where an evaluation's samples and those of its baseline are, and the values before.
 
-    ``read`` reads the samples of an earlier run, and raises :class:`TrackingError`; ``history``
-    gives a metric's values in earlier sessions. ``problems`` are the errors that it raised.
-    ``own`` is None for an evaluation without samples. ``functions`` are the metrics that are
-    functions of all predictions, by the metric's name; ``written`` gives what differs once one of
-    them has logged something.
+    ``runs`` are the baseline's, whatever their data are, ``digests`` say which data the own scores
+    are of. ``read`` reads the samples of an earlier run, and raises :class:`TrackingError`;
+    ``history`` gives a metric's values in earlier sessions. ``problems`` are the errors that it
+    raised. ``own`` is None for an evaluation without samples. ``functions`` are the metrics that
+    are functions of all predictions, by the metric's name; ``written`` gives what differs once one
+    of them has logged something.
     """
 
     own: SampleTable | None
@@ -47,10 +48,11 @@ class Sources:
     functions: Mapping[str, MetricFunction] = field(default_factory=dict)
     alpha: float = 0.05
     written: Callable[[], object] = lambda: None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._own = self.own if self.own is not None else SampleTable()
-        self._tables: dict[str, SampleTable] | None = None
+        self._tables: dict[str, SampleTable] = {}
         self._scores: dict[tuple[int, str], Score | None] = {}
         self._seconds, self._waiting = SECONDS, 0
 
@@ -86,9 +88,10 @@ class Sources:
     def _pair(self, metric: str) -> tuple[Score, Score] | None:
         """A score and the baseline's, of the same samples, where the baseline's have been read."""
         score = self._score(self._own, metric)
-        if score is None or not self._tables:
+        known = [run.run_id for run in self._runs(metric) if run.run_id in self._tables]
+        if score is None or not known:
             return None
-        base = self._score(next(iter(self._tables.values())), metric)
+        base = self._score(self._tables[known[0]], metric)
         return None if base is None or base.digest != score.digest else (score, base)
 
     def _score(self, table: SampleTable, metric: str) -> Score | None:
@@ -101,7 +104,7 @@ class Sources:
     def read_flips(self, metric: str, most: int) -> list[str]:
         """The same, whether or not the metric has a gate. Raises :class:`TrackingError`."""
         part = self._own.part_of(metric)
-        self._read()
+        self._read(metric)
         return self.flips(metric, part is not None and metric in part.higher_is_worse, most)
 
     def _known(self, metric: str, tolerance: Tolerance, value: float) -> Known:
@@ -119,17 +122,18 @@ class Sources:
             return Known()
         if not score.has_mean(value):
             return Known(remark=OTHER_MEAN)
-        if not any(run.has_samples for run in self.runs):
+        runs = self._runs(metric)
+        if not any(run.has_samples for run in runs):
             return Known(remark=NO_SAMPLES)
         try:
-            bases = [(key, self._score(table, metric)) for key, table in self._read().items()]
+            bases = [(key, self._score(table, metric)) for key, table in self._read(metric).items()]
         except TrackingError as error:
             self.problems.append(f"the baseline's samples cannot be read: {error}")
             return Known(unreadable=UNREADABLE)
         found = {key: base for key, base in bases if base is not None and len(base.valid)}
         if not found:
             return Known(remark=NO_SAMPLES)
-        before = {run.run_id: run.metrics.get(metric, math.nan) for run in self.runs}
+        before = {run.run_id: run.metrics.get(metric, math.nan) for run in runs}
         if not all(base.has_mean(before[key]) for key, base in found.items()):
             return Known(remark=OTHER_MEAN_BEFORE)
         return self._compared(score, list(found.values()), tolerance)
@@ -154,10 +158,10 @@ class Sources:
         function = self.functions[metric]
         of_it = (p for p in self._own.parts if p.count and p.source == function.evaluation)
         own = next(of_it, None)
-        if own is None or not any(run.has_samples for run in self.runs):
+        if own is None or not any(run.has_samples for run in self._runs(metric)):
             return Known(remark=NO_SAMPLES if own is not None else "")
         try:
-            parts = self._parts_of(function.evaluation)
+            parts = self._parts_of(function.evaluation, metric)
             bases = [(part, run.metrics[metric]) for part, run in parts if metric in run.metrics]
             if not bases:
                 return Known(remark=NO_SAMPLES)
@@ -177,22 +181,28 @@ class Sources:
             return Known(remark=str(error))
         return Known(comparison, self.history(metric), len(bases), remark)
 
-    def _parts_of(self, evaluation: str) -> list[tuple[SampleRows, PastRun]]:
+    def _parts_of(self, evaluation: str, metric: str) -> list[tuple[SampleRows, PastRun]]:
         """The rows of an evaluation in the baseline's runs."""
-        tables, stored = self._read(), redact_text(evaluation)
+        tables, stored = self._read(metric), redact_text(evaluation)
         return [
             (part, run)
-            for run in self.runs
+            for run in self._runs(metric)
             if run.run_id in tables
             for part in tables[run.run_id].parts
             if part.source == stored
         ]
 
-    def _read(self) -> dict[str, SampleTable]:
-        """The samples of the baseline's runs that have some, read once."""
-        if self._tables is None:
-            self._tables = {run.run_id: self.read(run) for run in self.runs if run.has_samples}
-        return self._tables
+    def _runs(self, metric: str) -> list[PastRun]:
+        """The baseline's runs that are of one data of a metric."""
+        return of_one_data(self.runs, self.digests, metric)
+
+    def _read(self, metric: str) -> dict[str, SampleTable]:
+        """The samples of these runs, of those that have some, each read once."""
+        runs = [run for run in self._runs(metric) if run.has_samples]
+        for run in runs:
+            if run.run_id not in self._tables:
+                self._tables[run.run_id] = self.read(run)
+        return {run.run_id: self._tables[run.run_id] for run in runs}
 
 
 def samples_at(where: Destination, run_id: str, artifact_uri: str) -> SampleTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
 from pytest_armory.records.sample_tag import SAMPLES
-from pytest_armory.records.tags import GATES, decode_attempt, origin_of
+from pytest_armory.records.tags import GATES, REPEATS, decode_attempt, origin_of
 from pytest_armory.values.totals import total
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class PastRun:
     """A run of an evaluation in an earlier session.
 
     ``worse`` are the metrics that its own gates called worse; ``digests`` say which data its scores
-    are of; ``start`` is in milliseconds since the epoch.
+    are of; ``repeats`` is of how many repeats its metrics are the means; ``start`` is in
+    milliseconds since the epoch.
     """
 
     run_id: str
@@ -38,6 +40,7 @@ class PastRun:
     has_samples: bool = False
     digests: Mapping[str, str] = field(default_factory=dict)
     worse: Sequence[str] = ()
+    repeats: int = 1
 
 
 def past_run(run: StoredRun) -> PastRun:
@@ -53,7 +56,18 @@ def past_run(run: StoredRun) -> PastRun:
         has_samples=SAMPLES in run.tags,
         digests=dict(read.digests),
         worse=[verdict.metric for verdict in read.verdicts if verdict.verdict == "worse"],
+        repeats=repeats_of(run.tags),
     )
+
+
+def repeats_of(tags: Mapping[str, str]) -> int:
+    """How often the body of a run has run.
+
+    >>> repeats_of({"armory.repeats": "5"}), repeats_of({}), repeats_of({"armory.repeats": "x"})
+    (5, 1, 1)
+    """
+    text = tags.get(REPEATS, "")
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 1
 
 
 def has_passed_body(run: StoredRun) -> bool:
@@ -74,19 +88,25 @@ def has_noise_gate(run: StoredRun) -> bool:
 
 
 def history_of(
-    runs: Iterable[PastRun], metric: str, version: str, digests: Mapping[str, str], most: int
+    runs: Iterable[PastRun],
+    metric: str,
+    version: str,
+    digests: Mapping[str, str],
+    most: int,
+    repeats: int = 1,
 ) -> list[float]:
     """A metric's value in each earlier session, the newest first, ``most`` at most.
 
     That of the session's first attempt whose gate on the metric was not worse. Runs of another
-    ``version``, or of other data, are left out.
+    ``version``, of other data of the metric, or of another number of ``repeats``, of which the
+    means scatter more or less, are left out.
     """
     values: dict[str, tuple[int, float]] = {}
     for run in runs:
         value = run.metrics.get(metric, math.nan)
         if run.version != version or metric in run.worse or not abs(value) <= LARGEST:
             continue
-        if not _are_alike(run.digests, digests):
+        if run.repeats != repeats or not _are_alike(run.digests, digests, metric):
             continue
         if run.session not in values or run.start < values[run.session][0]:
             values[run.session] = (run.start, value)
@@ -95,7 +115,7 @@ def history_of(
 
 
 def is_history(run: PastRun, newest: PastRun) -> bool:
-    """Whether a run is history for all metrics: of the newest run's version and data, none worse.
+    """Whether a run is history for all metrics of the newest run: alike, and none worse.
 
     >>> newest = PastRun("b", "s2", 2, {})
     >>> is_history(PastRun("a", "s1", 1, {}), newest)
@@ -103,26 +123,49 @@ def is_history(run: PastRun, newest: PastRun) -> bool:
     >>> is_history(PastRun("a", "s1", 1, {}, worse=["accuracy"]), newest)
     False
     """
-    is_alike = run.version == newest.version and _are_alike(run.digests, newest.digests)
-    return is_alike and not run.worse
+    is_same = (run.version, run.repeats) == (newest.version, newest.repeats)
+    return is_same and _are_alike(run.digests, newest.digests) and not run.worse
 
 
-def of_one_data(runs: Sequence[PastRun], digests: Mapping[str, str]) -> list[PastRun]:
-    """The runs that are of these data; without any, those of the newest run's, the first."""
-    same = [run for run in runs if _are_alike(run.digests, digests)]
-    return same or [run for run in runs if _are_alike(run.digests, runs[0].digests)]
+def of_one_data(
+    runs: Sequence[PastRun], digests: Mapping[str, str], metric: str = ""
+) -> list[PastRun]:
+    """The runs that are of these data of a metric; without any, those of the newest run's.
+
+    The first one is the newest.
+    """
+    same = [run for run in runs if _are_alike(run.digests, digests, metric)]
+    return same or [run for run in runs if _are_alike(run.digests, runs[0].digests, metric)]
 
 
-def _are_alike(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
-    """Whether the scores that both have are of the same data."""
+def _are_alike(first: Mapping[str, str], second: Mapping[str, str], metric: str = "") -> bool:
+    """Whether a metric is of the same data: by its samples, else by all scores that both have."""
+    if metric in first and metric in second:
+        return first[metric] == second[metric]
     return all(second.get(score, digest) == digest for score, digest in first.items())
 
 
-def pooled_metrics(runs: Sequence[PastRun]) -> dict[str, float]:
-    """The mean of each metric over the runs that have it, in the order of the newest run."""
+def pooled_metrics(
+    runs: Sequence[PastRun], digests: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """The mean of each metric over the runs that have it, of these data of it.
+
+    They are in the order of the newest run.
+    """
     names = dict.fromkeys(name for run in runs for name in run.metrics)
-    values = {name: [run.metrics[name] for run in runs if name in run.metrics] for name in names}
-    return {name: found[0] if len(found) == 1 else _mean(found) for name, found in values.items()}
+    values = {
+        name: [
+            run.metrics[name]
+            for run in of_one_data(runs, digests or {}, name)
+            if name in run.metrics
+        ]
+        for name in names
+    }
+    return {
+        name: found[0] if len(found) == 1 else _mean(found)
+        for name, found in values.items()
+        if found
+    }
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -172,7 +172,9 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
     version = version_of(attempt)
     samples = attempt.run.writer.samples
     digests = samples.digests_so_far()
-    runs = session.baseline.runs_of(experiment, nodeid, version, digests)
+    repeated = attempt.run.writer.repeats
+    repeats = repeated.number if repeated is not None else 1
+    runs = session.baseline.all_runs_of(experiment, nodeid, version)
     if where is None or not runs or not attempt.has_stored_baseline:
         return None
     from pytest_armory.gates.known import Sources, samples_at
@@ -183,12 +185,13 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
         runs=runs,
         read=lambda run: samples_at(where, run.run_id, run.artifact_uri),
         history=lambda metric: session.baseline.history_of(
-            experiment, nodeid, metric, version, digests
+            experiment, nodeid, metric, version, digests, repeats
         ),
         problems=attempt.problems,
         functions=attempt.run.writer.samples.functions,
         alpha=terms.alpha,
         written=lambda: (reads(), attempt.run.connection.request_seconds),
+        digests=digests,
     )
 
 

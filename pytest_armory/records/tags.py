@@ -35,6 +35,7 @@ CHIEF = "armory.chief"
 BASELINE = "armory.baseline"
 CHANGED = "armory.data_changed"
 ATTEMPT = "armory.attempt"
+REPEATS = "armory.repeats"  # how often the body has run, if several times
 OUTCOME = "armory.outcome"
 KEY = "armory.key"  # which a run that may wait shares with its copies
 REMOTE_RUN = "armory.remote_run_id"  # of its first half, which had reached the server

@@ -10,6 +10,7 @@ from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.evidence import Known, Terms
 from pytest_armory.gates.functions import is_of_resamples
 from pytest_armory.gates.known import Sources, samples_at
+from pytest_armory.gates.past_runs import repeats_of
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import judge_again, tolerances_of
 from pytest_armory.records import EvaluationRecord, Verdict
@@ -95,12 +96,13 @@ class Comparison:
         own = samples_at(self.where, run.run_id, run.artifact_uri) if record.digests else None
         return Sources(
             own=own,
-            runs=self.baseline.runs_of(experiment, nodeid, version, record.digests),
+            runs=self.baseline.all_runs_of(experiment, nodeid, version),
             read=lambda run: samples_at(self.where, run.run_id, run.artifact_uri),
             history=lambda metric: self.baseline.history_of(
-                experiment, nodeid, metric, version, record.digests
+                experiment, nodeid, metric, version, record.digests, repeats_of(run.tags)
             ),
             problems=self.problems,
+            digests=record.digests,
         )
 
     def flip_lines(self, record: EvaluationRecord, most: int) -> list[str]:

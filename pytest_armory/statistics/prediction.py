@@ -53,7 +53,7 @@ def prediction_p(
     from scipy.special import stdtr
 
     array = _values(history, log)
-    distance = (math.log(value) if log else value) - float(array.mean())
+    distance = (math.log(value) if log else float(value)) - float(array.mean())
     distance = -distance if upper else distance
     error = scatter(array)
     if error == 0:

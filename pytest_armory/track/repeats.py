@@ -14,6 +14,7 @@ from time import perf_counter, time
 from typing import Any, Protocol
 
 from pytest_armory.gates.past_runs import LARGEST
+from pytest_armory.records.tags import REPEATS
 from pytest_armory.tables import Score
 from pytest_armory.track.activation import own_metrics
 from pytest_armory.track.connection import RunConnection
@@ -22,8 +23,6 @@ from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.track.stored_params import StoredParams
 from pytest_armory.values import legal_key
 from pytest_armory.values.totals import total
-
-TAG = "armory.repeats"
 
 ALL_REPEATS = "all_repeats/"
 """What begins the name of a metric that is of all repeats so far."""
@@ -160,7 +159,7 @@ class Repeats:
                 metrics += self._interval(name, values)
         self._note(metrics)
         writer.metrics.unknown.update(unknown)
-        writer.write(metrics=metrics, tags={TAG: str(self.number)})
+        writer.write(metrics=metrics, tags={REPEATS: str(self.number)})
 
     def store_scores(self) -> None:
         """Store the means of ``track_samples`` by repeat, where a failed body kept them from it."""

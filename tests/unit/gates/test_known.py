@@ -49,6 +49,25 @@ def test_a_metric_is_the_mean_of_its_samples(
     assert (found.remark, found.comparison is None) == (remark, bool(remark))
 
 
+def test_a_score_is_compared_with_all_runs_of_its_data() -> None:
+    """Whatever the data of another score are; the other runs are not read for that one."""
+    read = []
+
+    def table(run: PastRun) -> SampleTable:
+        read.append(run.run_id)
+        return table_of([1, 1, 1, 0])
+
+    runs = [
+        PastRun(name, name, 1, {"right": 0.75}, "", "", True, {"right": data, "live": name})
+        for name, data in (("c", "x"), ("b", "y"), ("a", "x"))
+    ]
+    own = {"right": "x", "live": "new"}
+    sources = Sources(table_of([1, 1, 0, 0]), runs, table, digests=own)
+    known = sources.of({"right": parse_tolerance("-2%")}, {"right": 0.5})["right"]
+    assert (known.sessions, read) == (2, ["c", "a"])
+    assert sources.flips("right", False) == ["2  1 → 0"]
+
+
 def test_a_baseline_whose_metric_is_another_is_compared_by_the_change_alone() -> None:
     base = table_of([1, 1, 1, 0])
     for value, remark in ((0.75, ""), (0.7, OTHER_MEAN_BEFORE), (NAN, OTHER_MEAN_BEFORE)):

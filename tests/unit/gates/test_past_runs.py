@@ -30,6 +30,7 @@ def run(session: str, start: int, value: float, **others: object) -> PastRun:
         ([run("a", 3, 0.9), run("a", 1, 0.1, worse=["accuracy"])], [0.9]),  # that was not worse
         ([run("a", 1, 0.1, worse=["f1"])], [0.1]),
         ([run("a", 1, 0.9, version="2")], []),
+        ([run("a", 1, 0.9), run("b", 2, 0.8, repeats=5)], [0.9]),  # its mean scatters less
         ([run("a", 1, 0.9, digests={"accuracy": "other"})], []),
         ([run("a", 1, 0.9, digests={"accuracy": "same", "unknown": "x"})], [0.9]),
         ([run("a", 1, float("nan")), run("b", 1, float("inf")), run("c", 1, -1e200)], []),
@@ -66,6 +67,7 @@ def test_a_baseline_there_and_back() -> None:
     assert again.of("1", "test_it.py::test") == {"accuracy": 0.9}
     assert again.of("1", "test_it.py::test", version="2") is None
     assert again.history_of("1", "test_it.py::test", "accuracy") == [0.9]
+    assert again.history_of("1", "test_it.py::test", "accuracy", repeats=5) == []
     assert again.digests_of("1", "test_it.py::test") == {"accuracy": "x"}
     assert again.digests_of("2", "test_it.py::test") == {}
 
@@ -88,6 +90,21 @@ def test_a_pool_is_of_one_data(own: dict[str, str], expected: list[str]) -> None
     ]
     baseline = Baseline("latest", runs={"1": {"test": runs}})
     assert [past.run_id for past in baseline.runs_of("1", "test", "", own)] == expected
+
+
+def test_a_score_keeps_its_pool_where_the_data_of_another_change() -> None:
+    runs = [
+        PastRun(s, s, i, {"right": i, "live": i, "seconds": i}, digests={"right": "x", "live": s})
+        for i, s in ((3, "c"), (2, "b"), (1, "a"))
+    ]
+    known = {"1": {"test": runs}}
+    baseline, own = Baseline("latest", runs=known, history=known), {"right": "x", "live": "new"}
+    found = baseline.of("1", "test", digests=own)
+    assert found == {"right": 2, "live": 3, "seconds": 3}
+    assert baseline.digests_of("1", "test", digests=own) == {"right": "x", "live": "c"}
+    assert baseline.history_of("1", "test", "right", digests=own) == [3, 2, 1]
+    assert baseline.history_of("1", "test", "live", digests=own) == []
+    assert baseline.history_of("1", "test", "seconds", digests=own) == []
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_the_bound_agrees_with_scipy(history: list[float], confidence: float, lo
 
 def test_a_history_without_scatter_explains_no_change() -> None:
     assert [prediction_p([0.9] * 5, v) for v in (0.8, 0.9, 0.95)] == [0, 0.5, 1]
+    assert [prediction_p([0.9] * 5, v) for v in np.array([0.8, 0.9, 0.95])] == [0, 0.5, 1]
 
 
 def test_one_session_is_no_history() -> None:
