@@ -222,8 +222,12 @@ def _agree(summary: Summary, printed: Summary | None) -> bool:
     """Whether what was printed before the store had answered is what the store holds."""
     if printed is None:
         return False
-    held, told = (sorted((r.nodeid, str(r.outcome)) for r in s.records) for s in (summary, printed))
-    return held == told
+    return _held(summary) == _held(printed)
+
+
+def _held(summary: Summary) -> list[tuple[str, str, bool]]:
+    """What is held of each evaluation, and whether that waits to be uploaded."""
+    return sorted((one.nodeid, str(one.outcome), one.waiting) for one in summary.records)
 
 
 def _write_summary(summary: Summary, settings: Settings, again: bool) -> Summary:

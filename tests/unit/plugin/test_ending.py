@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pytest_armory.plugin.ending import SessionEnd
+from pytest_armory.plugin.ending import SessionEnd, _agree
 from pytest_armory.plugin.guard import Guard
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.report.summary import Summary
@@ -50,3 +51,14 @@ def test_the_step_summary_is_appended_once(tmp_path: Path, monkeypatch: pytest.M
     ending.finish(interrupted=True)
     assert ending.summary is not None
     assert step.read_text() == "## known\n"
+
+
+def test_what_is_recorded_locally_after_all_is_printed_again() -> None:
+    """With the command that uploads it: the server did not answer."""
+    (known,) = CutOff().known().records
+    sent, kept = (
+        Summary("s", "here", records=[replace(known, waiting=waiting)]) for waiting in (False, True)
+    )
+    assert _agree(sent, sent)
+    assert not _agree(kept, sent)
+    assert not _agree(sent, None)
