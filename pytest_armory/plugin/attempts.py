@@ -86,7 +86,7 @@ class Attempts:
         )
         self._mlflow = _mlflow_fixtures(guard) if destination is not None else None
         self._worker = worker
-        self._tell_finished = finished
+        self._report = finished
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
         self._unreported: list[EvaluationRecord] = []
@@ -264,7 +264,7 @@ class Attempts:
             attempt.stack.close()
             raise
         record = record or self._give_up(attempt)
-        self._tell_finished(record)
+        self._report(record)
         self.current = None
         return record
 

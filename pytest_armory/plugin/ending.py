@@ -46,6 +46,7 @@ class SessionEnd:
         self.has_ended = False
         self._was_interrupted = True
         self._printed: Summary | None = None
+        self._is_written = False
         self._known: Summary | None = None
         """What was known when a signal cut the session off."""
         self._printing = RLock()
@@ -115,8 +116,7 @@ class SessionEnd:
             if self.summary is not None:
                 del self.process.guard.problems[: len(unexpected)]  # the summary has them
                 with self.process.guard.step():
-                    again = self._printed is not None
-                    self.summary = _write_summary(self.summary, self.settings, again)
+                    self.summary = self._write(self.summary)
         if self.summary is not None:
             with self.process.guard.step():
                 self.summary = self._with_page(self.summary)
@@ -144,10 +144,15 @@ class SessionEnd:
         # What no summary shows is shown by the hook of every session, which fails a strict one too.
         failures[:] = dict.fromkeys([*self.ledger.problems, *failures])
         self.ledger.problems[:] = failures
-        self.summary = self.ledger.known(interrupted, self.process.notes)
-        if self.summary is not None:
-            failures.clear()
-            self.summary = _write_summary(self.summary, self.settings)
+        with self._printing:
+            self.summary = self.ledger.known(interrupted, self.process.notes)
+            if self.summary is not None:
+                failures.clear()
+                self.summary = self._write(self.summary)
+
+    def _write(self, summary: Summary) -> Summary:
+        is_again, self._is_written = self._is_written, True
+        return _write_summary(summary, self.settings, is_again)
 
     def interrupt_early(self, current: EvaluationRecord | None) -> list[Callable[[], object]]:
         """Sum up what is known of a session that is cut off; the requests that close its runs.
@@ -173,7 +178,7 @@ class SessionEnd:
     def _print_known(self, summary: Summary) -> None:
         with self._printing, self.process.guard.step():
             if self.summary is None:
-                self._print_uncaptured(_write_summary(summary, self.settings))
+                self._print_uncaptured(self._write(summary))
 
     def close_opened_since(self) -> list[Callable[[], object]]:
         """The requests that close the session runs which a hook at work has opened since."""
@@ -217,11 +222,15 @@ def _agree(summary: Summary, printed: Summary | None) -> bool:
     """Whether what was printed before the store had answered is what the store holds."""
     if printed is None:
         return False
-    held, told = (sorted((r.nodeid, str(r.outcome)) for r in s.records) for s in (summary, printed))
-    return held == told
+    return _held(summary) == _held(printed)
 
 
-def _write_summary(summary: Summary, settings: Settings, again: bool = False) -> Summary:
+def _held(summary: Summary) -> list[tuple[str, str, bool]]:
+    """What is held of each evaluation, and whether that waits to be uploaded."""
+    return sorted((one.nodeid, str(one.outcome), one.waiting) for one in summary.records)
+
+
+def _write_summary(summary: Summary, settings: Settings, again: bool) -> Summary:
     """Write the Markdown files; returns the summary, with what could not be written.
 
     ``again`` is whether this summary replaces an earlier one, so that it is not appended.

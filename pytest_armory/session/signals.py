@@ -17,6 +17,7 @@ from time import monotonic, sleep
 from types import FrameType
 
 from pytest_armory.errors import TrackingError
+from pytest_armory.signals import alarm_paused, interrupt_deferred
 
 GRACE = 5.0
 """Seconds that closing may take; CI runners kill for good some 10 s after their first signal."""
@@ -49,21 +50,21 @@ def before_termination(
     # The main thread goes on meanwhile: it may hold a lock that the work needs.
     def end_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
         received.append(number)
+        if is_undone.is_set():  # called by a handler that has replaced this one
+            _end(number)
         if len(received) > 1:
             return
-        first()
-        args = (work, number, is_undone)
+        is_begun = False
         try:
-            threading.Thread(target=_work_and_end, args=args, daemon=True).start()
-            watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
-            watchdog.daemon = True
-            watchdog.start()
-        except RuntimeError:  # no more threads can be started
-            undo()
-            os.kill(os.getpid(), number)
-        sleep(TWICE)
-        undo()  # a second signal kills at once
-        is_undone.set()
+            with interrupt_deferred(), alarm_paused():
+                first()
+                is_begun = _begin(work, number, is_undone)
+                sleep(TWICE)
+        finally:  # also where another handler raises: nothing but this signal ends the process
+            undo()  # a second signal kills at once
+            is_undone.set()
+            if not is_begun:
+                _end(number)
 
     def undo() -> None:
         for number in _ENDING:
@@ -94,6 +95,25 @@ def in_parallel(requests: Sequence[Callable[[], object]], seconds: float) -> Non
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - monotonic()))
+
+
+def _begin(work: Callable[[], None], number: int, is_undone: threading.Event) -> bool:
+    """Begin the work and its time limit; False if no more threads can be started."""
+    args = (work, number, is_undone)
+    try:
+        threading.Thread(target=_work_and_end, args=args, daemon=True).start()
+        watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
+        watchdog.daemon = True
+        watchdog.start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _end(number: int) -> None:
+    """End this process by a signal, whatever handles it by now; in the main thread."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _work_and_end(work: Callable[[], None], number: int, is_undone: threading.Event) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
-from pytest_armory.records.tags import origin_of
+from pytest_armory.records.tags import OUTCOME, origin_of
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import ends_of
@@ -213,6 +213,8 @@ def _close(
     default = Outcome.INTERRUPTED if ending.interrupted else Outcome.CRASHED
     if record is not None and record.outcome is not None:
         default = record.outcome  # its worker ended before it wrote that
+    if is_attempt(run):  # also where a request fails: no process is at work on it
+        run.tags.setdefault(OUTCOME, default.value)
     if record is not None and record.params:
         store.log_batch(run.run_id, params=unwritten_params(run, record))
     end = ending.crashes.get(run.tags.get("armory.worker", ""))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.session import stored_session
 from pytest_armory.session.identity import Identity
@@ -68,3 +69,31 @@ def test_an_interrupted_worker_closes_its_own_run(
     assert run.tags.get("armory.outcome") == expected
     assert (run.status == "RUNNING") == (expected is None)
     assert list(answers) == []
+
+
+def test_a_run_that_cannot_be_closed_is_not_said_to_run_on(
+    armory_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No worker is at work: the summary says why it is open."""
+    assert armory_home.exists()
+    store = open_store(resolve(None))
+    experiment = store.experiments.id_of("e")
+    ledger = Ledger(resolve(None), Identity("s", "job", tags=OURS))
+    tags = {**OURS, "armory.kind": "evaluation", "armory.nodeid": "a", "armory.worker": "gw0"}
+    run_id = store.create_run(experiment, "a", tags).run_id
+    known = {"run_id": run_id, "experiment_id": experiment, "worker": "gw0"}
+    ledger.take(EvaluationRecord("a", **known, params={"seed": "0"}))
+    ledger.crashes.update({"gw0": 1})
+    log_batch = type(store).log_batch
+
+    def refuse(self: object, run: str, *args: object, **kwargs: object) -> None:
+        if kwargs.get("params"):
+            raise TrackingError("refused")
+        log_batch(self, run, *args, **kwargs)
+
+    monkeypatch.setattr(type(store), "log_batch", refuse)
+    summary = ledger.finish(interrupted=False)
+    assert summary is not None
+    assert [r.outcome for r in summary.records] == [Outcome.CRASHED]
+    assert "still running" not in " ".join(summary.notes)
+    assert "refused" in " ".join(summary.problems)
