@@ -83,7 +83,7 @@ class Mantik:
         self.asked: list[str] = []
         self.tracked: list[tuple[str, str]] = []
         """Each request to MLflow as (its path, its Authorization header)."""
-        self.refused = 0
+        self.refused, self.refusal = 0, 401
         self.valid: dict[str, float] = {}
         self.refresh_tokens: set[str] = set()
         self.basic: list[str] = []
@@ -148,7 +148,7 @@ def mantik_platform(
                 handler.give(status, content, Content_Type=kind)
             else:
                 platform.refused += 1
-                handler.give(401, b"Unauthorized", Content_Type="text/plain")
+                handler.give(platform.refusal, b"no", Content_Type="text/plain")
 
     platform = Mantik(life, leeway)
     platform.clock = clock

@@ -194,12 +194,13 @@ def init_tracking(uri: str | None = None) -> str:
 def token_refused(code: str) -> str:
     """Text for a token of the login in force that the tracking server refused with `code`."""
     _, login = _in_force() or ("", None)
+    whose, advice = "the login", "check the hook pytest_armory_login"
     if isinstance(login, Tokens) and login.user:
-        return (
-            f"the token of {login.user!r} from {redact_text(login.api)} was refused ({code}); "
-            "check that the server takes tokens from there, and this machine's clock"
-        )
-    return f"the token of the login was refused ({code}); check the hook pytest_armory_login"
+        whose = f"{login.user!r} from {redact_text(login.api)}"
+        advice = "check that the server takes tokens from there, and this machine's clock"
+    if code != "UNAUTHENTICATED":
+        advice = "check what the user may do there"
+    return f"the token of {whose} was refused ({code}); {advice}"
 
 
 class AuthProvider:

@@ -378,8 +378,12 @@ def test_a_mantik_login_that_is_refused(evals: Evals, monkeypatch: pytest.Monkey
     assert "wr0ng-s3cret" not in result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(401, "(UNAUTHENTICATED); check *clock"), (403, "(PERMISSION_DENIED); check what * may do *")],
+)
 def test_a_mantik_token_that_mlflow_refuses(
-    evals: Evals, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+    evals: Evals, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, status: int, text: str
 ) -> None:
     """The message is about the token, not about MLflow's own credentials that it replaces."""
     evals.write(SOURCE)
@@ -388,13 +392,14 @@ def test_a_mantik_token_that_mlflow_refuses(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
     with mantik_platform(mlflow_server) as platform:
         monkeypatch.setattr(platform, "lets_in", lambda _: False)
+        platform.refusal = status
         monkeypatch.setenv("MANTIK_API_URL", platform.url)
         result = evals.run("--armory-tracking-uri", platform.url)
     result.assert_outcomes(passed=1)
     who = f"the token of '{USER}' from {platform.url}"
     result.stdout.fnmatch_lines([
         "waiting for *: 1 evaluation, recorded locally",
-        f"warning: * {who} was refused (UNAUTHENTICATED); check *clock (test_a)",
+        f"warning: * {who} was refused {text} (test_a)",
     ])  # fmt: skip
     assert "somebody" not in result.stdout.str()
 
