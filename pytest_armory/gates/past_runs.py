@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
 from pytest_armory.records.sample_tag import SAMPLES
-from pytest_armory.records.tags import GATES, REPEATS, decode_attempt, origin_of
+from pytest_armory.records.tags import GATES, decode_attempt, origin_of, repeats_of
 from pytest_armory.values.totals import total
 
 if TYPE_CHECKING:
@@ -58,16 +57,6 @@ def past_run(run: StoredRun) -> PastRun:
         worse=[verdict.metric for verdict in read.verdicts if verdict.verdict == "worse"],
         repeats=repeats_of(run.tags),
     )
-
-
-def repeats_of(tags: Mapping[str, str]) -> int:
-    """How often the body of a run has run.
-
-    >>> repeats_of({"armory.repeats": "5"}), repeats_of({}), repeats_of({"armory.repeats": "x"})
-    (5, 1, 1)
-    """
-    text = tags.get(REPEATS, "")
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 1
 
 
 def has_passed_body(run: StoredRun) -> bool:

@@ -151,8 +151,7 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
     samples = read_optional(f"the tag {SAMPLES}", read_sample_tag, tags.get(SAMPLES), problems)
     seconds = read_optional(f"the metric {DURATION}", _seconds, metrics.get(DURATION), problems)
     return AttemptTags(
-        attempt=read_optional(f"the tag {ATTEMPT}", _attempt_number, tags.get(ATTEMPT), problems)
-        or 1,
+        attempt=read_optional(f"the tag {ATTEMPT}", _count, tags.get(ATTEMPT), problems) or 1,
         worker=tags.get("armory.worker", ""),
         parent_id=tags.get("mlflow.parentRunId"),
         outcome=decode_outcome(tags, problems),
@@ -180,10 +179,19 @@ def decode_outcome(tags: Mapping[str, str], problems: list[str] | None = None) -
 
 def attempt_number(tags: Mapping[str, str]) -> int:
     """The number of an attempt in its tags; 1 without a valid one."""
-    return read_optional(ATTEMPT, _attempt_number, tags.get(ATTEMPT), []) or 1
+    return read_optional(ATTEMPT, _count, tags.get(ATTEMPT), []) or 1
 
 
-def _attempt_number(value: object) -> int:
+def repeats_of(tags: Mapping[str, str]) -> int:
+    """How often the body of a run has run; 1 without a valid number.
+
+    >>> repeats_of({"armory.repeats": "5"}), repeats_of({}), repeats_of({"armory.repeats": "x"})
+    (5, 1, 1)
+    """
+    return read_optional(REPEATS, _count, tags.get(REPEATS), []) or 1
+
+
+def _count(value: object) -> int:
     text = fields.string(value)
     if text.isascii() and text.isdigit() and len(text) < 10:
         return int(text)

@@ -10,12 +10,11 @@ from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.evidence import Known, Terms
 from pytest_armory.gates.functions import is_of_resamples
 from pytest_armory.gates.known import Sources, samples_at
-from pytest_armory.gates.past_runs import repeats_of
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import judge_again, tolerances_of
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.records.judging_tag import VERSION, Judging
-from pytest_armory.records.tags import decode_session_counts
+from pytest_armory.records.tags import decode_session_counts, repeats_of
 from pytest_armory.report.rows import title
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.stored_records import is_attempt, is_session, summary_of
