@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.records.job_tags import ShardNotes, decode_shard_notes
 from pytest_armory.records.shard_note import ShardNote
+from pytest_armory.report.text import plural
 from pytest_armory.session.stored_records import is_session
 
 if TYPE_CHECKING:
@@ -52,11 +53,14 @@ def state_of(found: ShardNotes, done: Collection[str]) -> ShardState:
     problems = [
         *missing,
         *_differing(groups),
+        *_left_out(groups, found.notes.values()),
         *twice(found),
         *found.problems,
     ]
     every = [
-        Unfinished(found.notes[job], job in found.ended, _never_run(found.notes[job], done))
+        Unfinished(
+            found.notes[job], job in found.ended, _never_run(found.notes[job], found.notes, done)
+        )
         for job in newest.values()
     ]
     unfinished = [one for one in every if one.never_run or not one.has_ended]
@@ -136,11 +140,39 @@ def _differing(groups: _Groups) -> Iterator[str]:
             )
 
 
+def _left_out(groups: _Groups, notes: Collection[ShardNote]) -> Iterator[str]:
+    """Tests that are in no part of a complete split, which divided them by other durations."""
+    for number, group in groups.items():
+        digests = {note.digest for note in group.values()}
+        same = [note for note in notes if note.digest in digests]
+        if len(group) < number or len(digests) > 1 or not all(note.first for note in same):
+            continue
+        taken = {i for note in same for i in range(note.first, note.first + note.took)}
+        left = same[0].collected - len(taken)
+        if left > 0:
+            yield (
+                f"{plural(left, 'test')} of {same[0].collected:,} "
+                f"{'is' if left == 1 else 'are'} in no shard: the {number} shards have divided "
+                "them differently; give all of them the same --armory-durations, also when one "
+                "runs again"
+            )
+
+
 def _some(items: Sequence[str], most: int = 10) -> str:
     more = f" and {len(items) - most:,} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
 
 
-def _never_run(note: ShardNote, done: Collection[str]) -> int:
+def _never_run(note: ShardNote, notes: Mapping[str, ShardNote], done: Collection[str]) -> int:
+    """How many evaluations of a shard have not begun.
+
+    Also those that an earlier job of it took, which divided the same tests by other durations: it
+    may have left some that no newer note has.
+    """
+    shard = (note.number, note.index, note.digest)
+    same = [one for one in notes.values() if (one.number, one.index, one.digest) == shard]
+    stretch = (note.first, note.took)
+    earlier = [one for one in same if (one.first, one.took) != stretch and one.first]
+    taken = {one for job in (note, *earlier) for one in job.known_hashes}
     unknown = note.evaluations - len(note.known_hashes)
-    return sum(one not in done for one in note.known_hashes) + unknown
+    return len(taken.difference(done)) + unknown
