@@ -131,6 +131,23 @@ CHANGES = [
 ]
 
 
+def test_what_neither_job_has_run_counts_once(evals: Evals) -> None:
+    """The one that resumes stops where the first one did, before the same evaluations."""
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(3))
+        def test_a(i): assert i
+    """)
+    for _ in range(2):
+        result = evals.run("-x", "-p", "no:randomly", "--armory-session=s", "--armory-resume")
+        (session,) = evals.sessions()
+        assert session.data.metrics["session/evaluations"] == 3
+        assert session.data.metrics["session/not_run"] == 2
+    whole = "session s over all its jobs: 3 evaluations: 1 failed, 2 not run (1 earlier attempt)"
+    result.stdout.fnmatch_lines([whole])
+
+
 def test_what_has_changed_runs_again(evals: Evals) -> None:
     """And says what it is; a parameter without a stable form always runs again."""
     evals.write(
