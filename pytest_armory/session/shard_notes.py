@@ -32,7 +32,7 @@ class ShardState:
     """How the shards of a session stand; ``problems`` are sentences.
 
     ``unfinished`` are also those that have ended without an evaluation that they took;
-    ``is_open`` says that a shard has not come, or has not ended.
+    ``is_open`` says that a shard has not come, or has neither ended nor been killed.
     """
 
     problems: Sequence[str] = ()
@@ -45,8 +45,11 @@ def notes_of(runs: Sequence[StoredRun]) -> ShardNotes:
     return decode_shard_notes({k: v for r in runs if is_session(r) for k, v in r.tags.items()})
 
 
-def state_of(found: ShardNotes, done: Collection[str]) -> ShardState:
-    """How the shards stand, with the hashes of the evaluations that have begun."""
+def state_of(found: ShardNotes, done: Collection[str], killed: Collection[str] = ()) -> ShardState:
+    """How the shards stand, with the hashes of the evaluations that have begun.
+
+    ``killed`` are the hashes of jobs that have not ended, and of which nothing more comes.
+    """
     newest = _newest(found.notes)
     groups = _groups_of(found.notes, newest)
     missing = list(_missing(groups))
@@ -64,7 +67,7 @@ def state_of(found: ShardNotes, done: Collection[str]) -> ShardState:
         for job in newest.values()
     ]
     unfinished = [one for one in every if one.never_run or not one.has_ended]
-    is_open = bool(missing) or not all(one.has_ended for one in every)
+    is_open = bool(missing) or not {*newest.values()} <= {*found.ended, *killed}
     return ShardState(problems, unfinished, is_open)
 
 

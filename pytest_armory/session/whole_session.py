@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from time import time
 
 from pytest_armory.records import JobEnd
-from pytest_armory.records.tags import KEY, decode_session_counts
+from pytest_armory.records.job_tags import job_hash
+from pytest_armory.records.tags import KEY, decode_session_counts, origin_of
 from pytest_armory.report.rows import title
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import SessionVerdict, Summary, latest
@@ -62,9 +63,12 @@ def read_session(
     ended = ends_of(runs)
     done = {short_hash(record.nodeid) for record in summary.records}
     done |= {one for end in ended.ends for one in end.skipped_hashes}
-    shards = state_of(notes_of(runs), done)
     still_open = [run for run in (*attempts, *session_runs) if run.status == "RUNNING"]
-    killed = {run.run_id for run in left_open(where, still_open)} if still_open else set()
+    dead = left_open(where, still_open) if still_open else []
+    killed = {run.run_id for run in dead}
+    closed = [run for run in runs if "armory.recovered" in run.tags]  # by others than their jobs
+    killed_jobs = {job_hash(origin_of(run.tags).shard) for run in (*dead, *closed)}
+    shards = state_of(notes_of(runs), done, killed_jobs)
     running = [run for run in attempts if run in still_open]
     at_work = [run for run in still_open if run.run_id not in killed]
     missing = [*shards.problems, *map(_unfinished, shards.unfinished)]

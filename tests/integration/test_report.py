@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -114,11 +114,13 @@ def test_a_job_that_was_killed(
     assert "shard 1/1 has ended, and 1 evaluation of it never ran" in text
 
 
+@pytest.mark.parametrize("shard", [(), ("--armory-shard=1/1",)], ids=["job", "shard"])
 def test_what_a_killed_process_left_open(
     evals: Evals,
     start: Callable[..., Session],
     reported: Reported,
     monkeypatch: pytest.MonkeyPatch,
+    shard: Sequence[str],
 ) -> None:
     """Nothing more comes of it, so it is not waited for; one command closes it."""
     evals.write("""
@@ -128,7 +130,7 @@ def test_what_a_killed_process_left_open(
             mark("there")
             stay()
     """)
-    job = start("--armory-session=s")
+    job = start("--armory-session=s", *shard)
     job.wait_for("there")
     at_work = "test_a is still running: it began just now on "
     assert at_work in reported("s")[1]
@@ -142,7 +144,7 @@ def test_what_a_killed_process_left_open(
     assert "`pytest-armory recover --armory-tracking-uri local` closes what it left" in text
     assert "is still" not in text
     assert main(["recover"]) == 0
-    status, text = reported("s")
+    status, text = reported("s", "--wait", "1000")
     assert status == 1
     assert "1 evaluation: 1 interrupted" in text
     assert "was killed" not in text
