@@ -120,6 +120,14 @@ class Sharding:
 
     @pytest.hookimpl(optionalhook=True)
     @guarded
+    def pytest_configure_node(self, node: Any) -> None:
+        """Let a worker run this job's part."""
+        from pytest_armory.plugin import xdist
+
+        xdist.send_shard(node, self.job, self._settings.jobs.durations)
+
+    @pytest.hookimpl(optionalhook=True)
+    @guarded
     def pytest_testnodedown(self, node: Any) -> None:
         """Learn from a worker whether this part is empty."""
         from pytest_armory.plugin import xdist

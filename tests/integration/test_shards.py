@@ -57,6 +57,22 @@ def test_stretches_of_pytests_own_order(evals: Evals) -> None:
     assert sorted(left) == ["test_b[x]", "test_b[y]"]
 
 
+def test_the_part_is_that_of_the_session_not_of_its_workers(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their environment may be another, as on another machine."""
+    evals.write(SUITE)
+    path = evals.pytester.path / "durations.json"
+    path.write_text(json.dumps({"test_it.py::test_a[0]": 9, "test_it.py::test_a[1]": 0.1}))
+    monkeypatch.setenv("CI_NODE_INDEX", "1")
+    monkeypatch.setenv("CI_NODE_TOTAL", "2")
+    worker = ("--dist=load", "--tx=popen//env:CI_NODE_INDEX=2")
+    options = ("--armory-shard=auto", "--armory-durations=durations.json")
+    result = evals.run(*options, *worker, "-v", track=False)
+    assert result.ret == 0
+    assert set(names(result)) == {"test_a[0]", "test_a[1]"}
+
+
 def test_balanced_by_durations(evals: Evals) -> None:
     evals.write(SUITE)
     path = evals.pytester.path / "durations.json"
