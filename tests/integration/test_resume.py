@@ -357,7 +357,11 @@ def test_what_waits_locally_counts(
 
 
 def test_a_server_that_goes_away_in_the_middle(
-    evals: Evals, proxy: Proxy, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+    evals: Evals,
+    proxy: Proxy,
+    mlflow_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The evaluation that began at the server and passed locally is not run again."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -379,6 +383,12 @@ def test_a_server_that_goes_away_in_the_middle(
     os.environ.pop("SICK")
     assert "RUNNING" in {run.info.status for run in at(mlflow_server, "middle")}
     forget_outage()
+    capsys.readouterr()
+    assert main(["report", "middle", "--armory-tracking-uri", proxy.url]) == 1
+    told = capsys.readouterr().out
+    assert "test_b waits here to be uploaded: it began " in told
+    assert f"`pytest-armory sync --armory-tracking-uri {proxy.url}` uploads them" in told
+    assert "killed" not in told
     (evals.pytester.path / "go").touch()
     result = evals.run(*args)
     result.assert_outcomes(passed=1, skipped=2)
