@@ -76,6 +76,28 @@ def test_shards(
     assert main(["durations", "--from", "nowhere"]) == 2
 
 
+def test_durations_are_of_what_passed(evals: Evals, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that failed at once does not say how long the evaluation takes, if there is another."""
+    evals.write("""
+        import time, pytest
+        from pathlib import Path
+        @pytest.mark.evaluation
+        def test_a():
+            assert not Path("bad").exists()
+            time.sleep(0.5)
+        @pytest.mark.evaluation
+        def test_b(): assert 0
+    """)
+    evals.run().assert_outcomes(passed=1, failed=1)
+    (evals.pytester.path / "bad").touch()
+    evals.run().assert_outcomes(failed=2)
+    capsys.readouterr()
+    assert main(["durations"]) == 0
+    durations = json.loads(capsys.readouterr().out)
+    assert durations["test_it.py::test_a"] >= 0.5
+    assert "test_it.py::test_b" in durations
+
+
 def test_shards_of_different_collections(evals: Evals, reported: Reported) -> None:
     evals.write(SUITE)
     evals.run("--armory-session=s", "--armory-shard=1/2")
