@@ -66,8 +66,18 @@ def state_of(found: ShardNotes, done: Collection[str], killed: Collection[str] =
         )
         for job in newest.values()
     ]
-    unfinished = [one for one in every if one.never_run or not one.has_ended]
-    is_open = bool(missing) or not {*newest.values()} <= {*found.ended, *killed}
+    ended = {(one.note.number, one.note.index) for one in every if one.has_ended}
+    replaced = {
+        newest[one.note.number, one.note.index]
+        for one in every
+        if not one.never_run and _is_replaced(one.note, groups, ended)
+    }
+    unfinished = [
+        one
+        for one, job in zip(every, newest.values(), strict=True)
+        if (one.never_run or not one.has_ended) and job not in replaced
+    ]
+    is_open = bool(missing) or not {*newest.values()} <= {*found.ended, *killed, *replaced}
     return ShardState(problems, unfinished, is_open)
 
 
@@ -127,6 +137,16 @@ def _missing(groups: _Groups) -> Iterator[str]:
         if absent and not {note.digest for note in group.values()} <= complete:
             word = "shard" if len(absent) == 1 else "shards"
             yield f"{word} {_some(absent)} of {number} never came"
+
+
+def _is_replaced(note: ShardNote, groups: _Groups, ended: Collection[tuple[int, int]]) -> bool:
+    """Whether another split of the same tests began after a job, and has ended in all its parts."""
+    return any(
+        number != note.number
+        and all((number, index) in ended for index in range(1, number + 1))
+        and all(one.digest == note.digest and one.began > note.began for one in group.values())
+        for number, group in groups.items()
+    )
 
 
 def _differing(groups: _Groups) -> Iterator[str]:

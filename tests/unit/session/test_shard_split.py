@@ -222,6 +222,29 @@ def test_what_an_earlier_job_of_a_shard_took_by_other_durations() -> None:
     assert state_of(ShardNotes(again, ends), {"11111112"}).unfinished == []
 
 
+@pytest.mark.parametrize(
+    ("began", "digest", "ended", "done", "expected"),
+    [
+        (2, "d", ("b", "c"), True, []),
+        (2, "d", ("b",), True, [1, 2]),  # the other split has not ended either
+        (0, "d", ("b", "c"), True, [1]),  # it began before
+        (2, "e", ("b", "c"), True, [1]),  # of other tests
+        (2, "d", ("b", "c"), False, [1]),
+    ],
+)
+def test_a_killed_job_of_a_split_that_another_has_replaced(
+    began: int, digest: str, ended: Sequence[str], done: bool, expected: Sequence[int]
+) -> None:
+    """As where an array that was killed is resumed as a larger one: nothing is left of the job."""
+    killed = note(1, 1, began=1, evaluations=1, hashes="00000001")
+    parts = [note(i, 2, began=began, digest=digest) for i in (1, 2)]
+    notes = {"a": killed, "b": parts[0], "c": parts[1]}
+    found = ShardNotes(notes, dict.fromkeys(ended, 9))
+    state = state_of(found, {"00000001"} if done else ())
+    assert [one.note.index for one in state.unfinished] == expected
+    assert state.is_open is (expected != [])
+
+
 def test_a_note_fits_into_a_tag() -> None:
     long = note(1, evaluations=5000, hashes="01234567" * 5000)
     assert len(long.to_text(8000)) <= 8000
