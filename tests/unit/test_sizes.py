@@ -20,6 +20,8 @@ CLASS_METHODS = 20
 FACADES = {"EvaluationRun": 5}
 """Classes that may have more methods, if each has at most so many statements: they delegate."""
 HOOK_LINES = 10
+OF_THE_PACKAGE = {"imports", "sizes", "public_api", "contributor_docs"}
+"""What tests beside the folders are about, besides the modules there."""
 FUNCTION_LINES = 45
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
@@ -100,6 +102,8 @@ def test_no_module_is_named_like_a_public_function() -> None:
 
 def test_the_unit_tests_mirror_the_folders() -> None:
     assert folders(UNIT_TESTS) == folders(PACKAGE)
+    beside = {path.stem.removeprefix("test_") for path in UNIT_TESTS.glob("test_*.py")}
+    assert beside - OF_THE_PACKAGE <= {path.stem for path in PACKAGE.glob("*.py")}
 
 
 PLANTED = [
