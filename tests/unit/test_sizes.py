@@ -17,12 +17,13 @@ UNIT_TESTS = Path(__file__).parent
 
 FILE_LINES = 400
 CLASS_METHODS = 20
-FACADES = {"EvaluationRun": 5}
-"""Classes that may have more methods, if each has at most so many statements: they delegate."""
+FACADES = {"EvaluationRun": 3}
+"""Classes that may have more methods, if each delegates: it has at most so many statements, of
+which one is the docstring."""
 HOOK_LINES = 10
+FUNCTION_LINES = 45
 OF_THE_PACKAGE = {"imports", "sizes", "public_api", "contributor_docs"}
 """What tests beside the folders are about, besides the modules there."""
-FUNCTION_LINES = 45
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
