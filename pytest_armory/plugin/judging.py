@@ -177,6 +177,9 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
     runs = session.baseline.all_runs_of(experiment, nodeid, version)
     if where is None or not runs or not attempt.has_stored_baseline:
         return None
+    attempt.problems.extend(
+        f"of the baseline's run {run.run_id}, {text}" for run in runs for text in run.unreadable
+    )
     from pytest_armory.gates.known import Sources, samples_at
     from pytest_armory.store.stack import reads
 
