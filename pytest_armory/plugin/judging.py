@@ -154,8 +154,8 @@ def _known(verdict: Verdict, attempt: Attempt) -> Verdict:
     if reason is None or verdict.state != "failed" or is_known:
         return verdict
     if attempt.run.connection.location is None:  # such a session has no summary
-        said = f"not judged: {verdict.metric} {reason}"
-        remark(attempt.item.config, [(said, attempt.record.nodeid)])
+        sentence = f"not judged: {verdict.metric} {reason}"
+        remark(attempt.item.config, [(sentence, attempt.record.nodeid)])
     return replace(verdict, state="unjudged", text=reason)
 
 

@@ -1,8 +1,9 @@
-"""Limits on files, classes, hooks and functions; the names of modules and of test folders."""
+"""Limits on files, classes, hooks and functions; names; which files parse JSON."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -134,6 +135,27 @@ def test_neither_docstring_nor_comment_counts_as_code() -> None:
     (function,) = ast.parse(text).body
     assert isinstance(function, ast.FunctionDef)
     assert code_lines(function, text) == 1
+
+
+PRIVATE_WORDS = {
+    "courier", "adopt", "lend", "lent", "told", "bury", "die", "dying", "beat", "unheard",
+    "unheeded", "unnoticed", "patiently", "said",
+}  # fmt: skip
+"""No terms of pytest, MLflow or SciPy: a name says in their words what it is."""
+
+
+def defined_names(tree: ast.Module) -> set[str]:
+    """What a module defines or binds, and the attributes it uses, by name."""
+    nodes = list(ast.walk(tree))
+    names = {n.name for n in nodes if isinstance(n, Function | ast.ClassDef)}
+    names |= {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    return names | {n.id for n in nodes if isinstance(n, ast.Name)}
+
+
+def test_names_have_no_private_words() -> None:
+    names = set().union(*(defined_names(tree) for _, _, tree in parsed(PACKAGE)))
+    words = {name: re.findall("[A-Z]?[a-z]+", name) for name in names}
+    assert {n for n in names if PRIVATE_WORDS & {word.lower() for word in words[n]}} == set()
 
 
 def test_a_fixture_that_patches_json_changes_nothing() -> None:
