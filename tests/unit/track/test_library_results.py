@@ -589,6 +589,14 @@ def test_the_columns_of_a_frame_of_ragas_that_are_metrics() -> None:
     assert scores["verdict"] == scores["found"] == [1, 0, 1]
 
 
+def test_a_frame_of_ragas_that_has_conversations_alone() -> None:
+    turns = [{"content": "hi", "type": "human"}, {"content": "hello", "type": "ai"}]
+    frame = pd.DataFrame({"user_input": [turns, turns], "polite": [1.0, 0.0]})
+    metrics, scores = measured(frame)
+    assert metrics == {"polite": 0.5, "polite/errors": 0, "samples": 2}
+    assert scores == {"polite": [1, 0]}
+
+
 def test_test_cases_of_one_name_are_told_apart_by_their_number() -> None:
     tests = [SimpleNamespace(**{**vars(judged(0, 1.0)), "index": i}) for i in (1, 0)]
     run = EvaluationRun()
