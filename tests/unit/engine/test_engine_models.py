@@ -609,6 +609,16 @@ def test_what_is_no_failure_of_a_call_is_raised(max_errors: float | None) -> Non
         run(dataset=([1, 2, 3, 4], [1, 2, 3, 4]), model=model, max_errors=max_errors)
 
 
+@pytest.mark.parametrize("max_errors", [None, 0.5])
+@pytest.mark.parametrize("kind", [torch.ones, np.ones])
+def test_answers_of_one_batch_that_differ_in_shape(max_errors: float | None, kind: Any) -> None:
+    async def model(sample: int) -> Any:
+        return kind(sample)
+
+    with pytest.raises(EvaluationError, match=r"batch index 0, model: .* one shape .*tolist\(\)"):
+        run(dataset=([1, 2], [1, 2]), model=model, concurrency=2, max_errors=max_errors)
+
+
 def test_a_cancelled_call_is_a_failure() -> None:
     async def model(sample: int) -> int:
         if sample == 3:
