@@ -70,6 +70,17 @@ _ROWS: dict[str, Callable[[Any], bool]] = {
 """What single samples of a list may be."""
 
 
+def no_tensor(inputs: Any) -> str:
+    """What a module was given that is no tensor, and what to write; "" of tensors and texts."""
+    named = inputs.items() if is_mapping(inputs) else [("", inputs)]
+    for name, values in named:
+        is_text = isinstance(values, (list, tuple)) and isinstance(next(iter(values), ""), str)
+        if not (hasattr(values, "detach") or is_text):
+            of_key = f" under {name!r}" if name else ""
+            return f"; the module got {describe(values)}{of_key}, which is no tensor: {RECIPE}"
+    return ""
+
+
 def pair_of(prepare: Callable[[Any], Any], batch: Any) -> tuple[Any, Any]:
     """What a user's `prepare_batch` returns, checked to be a pair."""
     prepared = prepare(batch)

@@ -37,6 +37,7 @@ from pytest_armory.engine.modules import device_of, first_device, module_of, mov
 from pytest_armory.engine.preparing import (
     WITHOUT_TARGETS,
     check_predictions,
+    no_tensor,
     output_transform,
     pair_of,
     prepare_batch,
@@ -63,8 +64,8 @@ class Walk:
         self.size = evaluation.batch_size or (evaluation.concurrency if self.is_async else None)
         self.total = batch_count(evaluation.dataset, self.size, limit)
         self.predict = predictor(evaluation.model)
-        is_module = module_of(evaluation.model) is not None
-        self.dataset = for_module(evaluation.dataset) if is_module else evaluation.dataset
+        self.is_module = module_of(evaluation.model) is not None
+        self.dataset = for_module(evaluation.dataset) if self.is_module else evaluation.dataset
         own = evaluation.prepare_batch
         self.prepare: Callable[[Any], tuple[Any, Any]] = (
             partial(pair_of, own)
@@ -84,7 +85,7 @@ class Walk:
         # A perturbation that writes into its inputs would be compared with what it wrote.
         self.copies = bool(self.perturbations and self.meters.need_clean_inputs)
         self.batches = self.samples = self.failed = self.largest = 0
-        self.first_failure = ""
+        self.first_failure = self.unfit = ""
         self.has_targets = True
         self.measured: dict[str, object] = {}
         self.fetching = self.predicting = self.measuring = self.elapsed = 0.0
@@ -104,7 +105,9 @@ class Walk:
             raise EvaluationError(f"{self._where()}: raised {text}{self._advice()}") from error
 
     def _advice(self) -> str:
-        """What may be wrong where a metric has failed: it may need targets that no batch has."""
+        """What may be wrong where a module has failed, or a metric: it may need missing targets."""
+        if self.place.stage == "model":
+            return self.unfit
         if self.has_targets or not self.place.stage.startswith(("metric", "sample metric")):
             return ""
         return f"; {WITHOUT_TARGETS}"
@@ -214,6 +217,7 @@ class Walk:
             return Answers(self.predict(batch.perturbed))
         except Exception as error:
             if self.evaluation.max_errors is None:
+                self.unfit = no_tensor(batch.perturbed) if self.is_module else ""
                 raise
             return Answers(None, dict.fromkeys(range(batch.count), failure(error)))
 

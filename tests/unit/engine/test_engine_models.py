@@ -585,12 +585,27 @@ async def answer(sample: int) -> int:
     return sample
 
 
+class Lengths(torch.nn.Module):
+    """Takes rows of one length."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(1)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"model": lambda x: (x, x, x)}, r"got tuple of 3; .* Evaluation\(output_transform="),
         ({"model": lambda x: answer(1)}, "must be `async def` itself, got a function that returns"),
         ({"dataset": [(X[0], 0)]}, r"got 0, which has no length; .* DataLoader\(rows, batch_size="),
+        (
+            {"dataset": (X.numpy(), Y.numpy()), "model": torch.nn.Linear(2, 2)},
+            r"the module got ndarray of shape \(6, 2\), which is no tensor: .*\(prepare_batch=",
+        ),
+        (
+            {"dataset": datasets.Dataset.from_dict({"x": [[1], [1, 2]]}), "model": Lengths()},
+            "the module got list of 2 under 'x', which is no tensor: say what is what with",
+        ),
     ],
 )
 def test_errors_show_what_to_write(options: Any, said: str) -> None:
