@@ -70,7 +70,7 @@ class Walk:
         self.prepare: Callable[[Any], tuple[Any, Any]] = (
             partial(pair_of, own)
             if own is not None
-            else partial(prepare_batch, is_collated=is_collated(evaluation.dataset))
+            else partial(prepare_batch, is_known=is_collated(evaluation.dataset))
         )
         self.transform = evaluation.output_transform or output_transform
         self.device = device_of(evaluation.model)
@@ -190,6 +190,8 @@ class Walk:
     def _prepared(self, item: Any) -> Batch:
         """A batch as inputs and targets on the model's device, with its perturbed inputs."""
         given, targets = self.prepare(item)
+        if self.evaluation.prepare_batch is None:  # batches have one form
+            self.prepare = partial(prepare_batch, is_known=True)
         self.has_targets = targets is not None
         inputs = given
         count = check_lengths(given, targets)

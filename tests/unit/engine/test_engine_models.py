@@ -550,6 +550,29 @@ def test_an_exported_module_keeps_the_mode_of_its_export() -> None:
     assert found.metrics["accuracy"] == 1
 
 
+@pytest.mark.parametrize("pairs", [[["q1", "a1"], ["q2", "a2"]], [[0.5, 1], [2, 0]], [("q", 1)]])
+def test_pairs_that_may_be_samples_are_refused(pairs: Any) -> None:
+    with pytest.raises(EvaluationError, match=r"got a list of \d pairs, which may be samples"):
+        run(dataset=[pairs], model=lambda x: list(x), sample_metrics={"right": correct})
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [[["a", "b"], [0, 1]]],
+        [[("a", "b"), (0, 1)]],
+        [[["a", "b", "c"], ["a", "b", "c"]], [["d", "e"], ["d", "e"]]],  # a last one of two
+    ],
+)
+def test_pairs_that_cannot_be_samples_are_inputs_and_targets(batches: Any) -> None:
+    found = run(
+        dataset=batches,
+        model=lambda texts: ["ab".find(t) for t in texts] if 0 in batches[0][1] else list(texts),
+        sample_metrics={"right": correct},
+    )
+    assert found.metrics["right"] == 1
+
+
 def test_pairs_of_a_loader_of_torch_are_inputs_and_targets() -> None:
     rows = [(text, text) for text in "abcde"]  # whose last batch is a list of two pairs
     found = run(
