@@ -11,6 +11,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -548,6 +549,20 @@ def test_an_exported_module_keeps_the_mode_of_its_export() -> None:
     exported = torch.export.export(net, (X,)).module()
     found = run(dataset=(X, X.argmax(1)), model=exported, sample_metrics={"accuracy": correct})
     assert found.metrics["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (lambda texts: [{"label": text} for text in texts], "dict of 1"),  # as a pipeline does
+        (lambda texts: {"scores": texts}, "dict of 1"),
+        (lambda texts: [SimpleNamespace(content=text) for text in texts], "SimpleNamespace"),
+    ],
+)
+def test_a_prediction_that_can_be_no_target_is_not_a_wrong_one(answer: Any, what: str) -> None:
+    said = rf"a prediction that is {what} equals no target; .* Evaluation\(output_transform="
+    with pytest.raises(EvaluationError, match=said):
+        run(dataset=(["a", "b"], ["a", "b"]), model=answer, sample_metrics={"right": correct})
 
 
 @pytest.mark.parametrize("pairs", [[["q1", "a1"], ["q2", "a2"]], [[0.5, 1], [2, 0]], [("q", 1)]])
