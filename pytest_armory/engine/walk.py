@@ -84,8 +84,9 @@ class Walk:
         self.recorder = SampleRecorder(evaluation, self.meters.per_sample, opener)
         # A perturbation that writes into its inputs would be compared with what it wrote.
         self.copies = bool(self.perturbations and self.meters.need_clean_inputs)
-        self.batches = self.samples = self.failed = self.largest = 0
-        self.first_failure = self.unfit = ""
+        self.batches = self.samples = self.largest = 0
+        self.failures: list[str] = []
+        self.unfit = ""
         self.has_targets = True
         self.measured: dict[str, object] = {}
         self.fetching = self.predicting = self.measuring = self.elapsed = 0.0
@@ -147,6 +148,8 @@ class Walk:
                     waiting.appendleft((batch, tasks))
                     raise
                 self._measure(batch, answers)
+            if keep_errors and calls.failures:
+                self._check_failed(self._most_samples(), calls.failures, calls.ended)
 
         try:
             for item in self._fetched():
@@ -158,6 +161,7 @@ class Walk:
         except BaseException:
             place = self.place.stage, self.place.index
             await calls.cancel()
+            self.failures = calls.failures
             with suppress(Exception):  # of a metric: the run ends with the error that ended it
                 for batch, tasks in waiting:
                     self._record(batch, so_far(tasks))
@@ -229,11 +233,9 @@ class Walk:
         self._record(batch, answers)
         ended = perf_counter()
         self.measuring += ended - begun
-        if answers.errors:
-            self.failed += len(answers.errors)
-            self.first_failure = self.first_failure or next(iter(answers.errors.values()))
-        if self.failed:
-            self._check_failed(most_samples(self.evaluation.dataset, self.total, self.largest))
+        self.failures += answers.errors.values()
+        if self.failures:
+            self._check_failed(self._most_samples(), self.failures, self.samples)
         self.batches += 1
         if ended >= self.ticker.due:
             self.ticker.tick(self.progress())
@@ -268,22 +270,25 @@ class Walk:
         targets = widened(targets)
         return batch if targets is batch.targets else replace(batch, targets=targets)
 
-    def _check_failed(self, samples: int | None) -> None:
+    def _most_samples(self) -> int | None:
+        return most_samples(self.evaluation.dataset, self.total, self.largest)
+
+    def _check_failed(self, samples: int | None, failures: Sequence[str], calls: int) -> None:
         """Refuse more failed calls than are allowed among so many samples."""
         share = self.evaluation.max_errors
-        if share is None or samples is None or self.failed <= share * samples * (1 + 1e-9):
+        if share is None or samples is None or len(failures) <= share * samples * (1 + 1e-9):
             return
         self.place.stage, self.place.in_batch = "model", False
         raise RefusedError(
-            f"{self.failed:,} of {self.samples:,} calls failed, which is more than "
-            f"max_errors={share:g} allows of {samples:,}; the first: {self.first_failure}"
+            f"{len(failures):,} of {calls:,} calls failed, which is more than "
+            f"max_errors={share:g} allows of {samples:,}; the first: {failures[0]}"
         )
 
     def finish(self) -> None:
         """Compute `measured`, the metrics' results by reported name."""
         begun = perf_counter()
         self.place.stage = "samples"
-        self._check_failed(self.samples)
+        self._check_failed(self.samples, self.failures, self.samples)
         if self.limit is None:
             self.recorder.check_all_came()
         self.measured = self.meters.results()
@@ -302,7 +307,7 @@ class Walk:
         each = zip(self.evaluation.perturbations, self.perturbing, strict=True)
         return {
             "samples": float(self.samples),
-            **({} if self.evaluation.max_errors is None else {"errors": float(self.failed)}),
+            **({} if self.evaluation.max_errors is None else {"errors": float(len(self.failures))}),
             "samples_per_second": self.samples / max(self.elapsed, 1e-9),
             "time/data_seconds": self.fetching,
             "time/perturb_seconds": sum(self.perturbing),

@@ -26,6 +26,8 @@ from transformers import BatchEncoding, BertConfig, BertForSequenceClassificatio
 from pytest_armory.engine import Engine, Evaluation, EvaluationResults, correct, linf
 from pytest_armory.engine.modules import first_device, moved
 from pytest_armory.errors import EvaluationError
+from pytest_armory.track.context import running
+from pytest_armory.track.run import EvaluationRun
 
 X = torch.arange(12.0).reshape(6, 2)
 Y = torch.tensor([0, 1, 0, 1, 0, 1])
@@ -411,6 +413,28 @@ def test_an_interrupt_in_a_call_leaves_none_under_way() -> None:
     assert found.metrics["right"] == 1
 
 
+def test_an_interrupt_keeps_what_was_answered_behind_a_slow_call() -> None:
+    async def model(sample: int) -> int:
+        if sample == 0:
+            await asyncio.sleep(20)
+        if sample == 5:
+            raise ConnectionError("429")
+        if sample == 7:
+            raise KeyboardInterrupt
+        return sample
+
+    record, inputs = EvaluationRun(), list(range(20))
+    with running(record), pytest.raises(KeyboardInterrupt):
+        run(
+            dataset=(inputs, inputs), batch_size=1, concurrency=2, max_errors=0.5, model=model,
+            sample_metrics={"right": correct},
+        )  # fmt: skip
+    (rows,) = record.writer.samples.table.parts
+    assert not rows.is_complete
+    assert list(rows.scores["right"])[1:5] == [1, 1, 1, 1]
+    assert record.metrics == {"errors": 1}
+
+
 def test_an_interrupt_is_none_less_where_a_metric_of_what_was_answered_fails() -> None:
     async def model(sample: int) -> int:
         if sample == 8:
@@ -453,7 +477,7 @@ def test_more_failures_than_allowed_end_the_run_early(max_errors: float | None) 
     service, inputs = Service(fails=(1, 2, 4, 5)), list(range(100))
     said = "raised ConnectionError: 429 at 1" if max_errors is None else (
         "model: [34] of .* calls failed, which is more than max_errors=0.02 allows of 100; the "
-        "first: ConnectionError: 429 at 1"
+        "first: ConnectionError: 429 at [12]"
     )  # fmt: skip
     with pytest.raises(EvaluationError, match=said):
         run(
@@ -462,6 +486,34 @@ def test_more_failures_than_allowed_end_the_run_early(max_errors: float | None) 
         )  # fmt: skip
     assert service.calls < 20
     assert service.busy == 0
+
+
+def test_a_slow_call_hides_no_failures_of_others() -> None:
+    asked: list[int] = []
+
+    async def model(sample: int) -> int:
+        asked.append(sample)
+        if sample == 0:
+            await asyncio.sleep(20)
+        await asyncio.sleep(0)
+        if sample in (3, 5):
+            raise ConnectionError(f"429 at {sample}")
+        return sample
+
+    record, inputs = EvaluationRun(), list(range(100))
+    said = r"model: 2 of \d+ calls failed, .* allows of 100; the first: ConnectionError: 429 at 3"
+    with running(record), pytest.raises(EvaluationError, match=said):
+        run(
+            dataset=(inputs, inputs), batch_size=1, model=model, concurrency=2, max_errors=0.01,
+            sample_metrics={"accuracy": correct},
+        )  # fmt: skip
+    (rows,) = record.writer.samples.table.parts
+    errors = [text for text in rows.columns["error"].values if text is not None]
+    assert max(asked) < 10
+    assert record.metrics["errors"] == 2
+    assert [text.partition(":")[0] for text in errors] == [
+        "CancelledCallError", "ConnectionError", "ConnectionError",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
