@@ -76,6 +76,15 @@ def has_noise_gate(run: StoredRun) -> bool:
     return any("noise" in text for name, text in run.tags.items() if name.startswith(GATES))
 
 
+def has_unread_gate(run: StoredRun) -> bool:
+    """Whether a gate might have been missed, but something could not be read that judges it."""
+    if not any(
+        '"unread": true' in text for name, text in run.tags.items() if name.startswith(GATES)
+    ):
+        return False
+    return any(verdict.unread for verdict in decode_attempt(run.tags, {}).verdicts)
+
+
 def history_of(
     runs: Iterable[PastRun],
     metric: str,

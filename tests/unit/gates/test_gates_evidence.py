@@ -122,8 +122,12 @@ def test_without_samples_nothing_changes() -> None:
 
 
 def test_samples_that_cannot_be_read_are_not_judged() -> None:
-    found = judged("-2%", 0.5, 0.9, Known(unreadable="cannot be compared: no file"))
-    assert (found.state, found.text) == ("unjudged", "cannot be compared: no file")
+    known = Known(unreadable="cannot be compared: no file")
+    found = judged("-2%", 0.9, 0.9, known)
+    assert (found.state, found.text, found.unread) == ("unjudged", known.unreadable, False)
+    found = judged("-2%", 0.5, 0.9, known)
+    assert found.text == "cannot be compared: no file; by the change alone it is missed"
+    assert (found.state, found.unread) == ("unjudged", True)
 
 
 def test_a_baseline_without_samples_is_said() -> None:
