@@ -125,3 +125,21 @@ def test_a_session_that_could_not_look_its_baseline_up_is_none(
     result = evals.run(*LATEST)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["baseline latest: session good"])
+
+
+def test_a_job_with_more_gates_than_the_first_says_what_counts(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, each_way: Sequence[str]
+) -> None:
+    monkeypatch.setenv("RIGHT", "190")
+    three = FALLING.replace("    def test_it():", "    @THREE\n    def test_it(i):")
+    three = three.replace("@pytest", "THREE = pytest.mark.parametrize('i', range(3))\n    @pytest")
+    evals.write(FALLING, test_others=three)
+    evals.run("--armory-session", "a").assert_outcomes(passed=4)
+    options = (*LATEST, "--armory-session", "b", *each_way)
+    result = evals.run(*options, "test_it.py")
+    result.stdout.no_fnmatch_line("*the session's first job*")
+    result = evals.run(*options, "test_others.py")
+    result.stdout.fnmatch_lines_random([
+        "chance: *, these 3 gates, of which 1 was counted, fail a session at most 1 in 6 times",
+        "the session's first job decides: 1 gate shares the chance of a false alarm, not 3",
+    ])  # fmt: skip
