@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 MOSTLY = 0.5
 """Scores of which a larger share has not changed are compared like answers that are flipped."""
 
-BOOTSTRAP = "paired bootstrap"
-"""The method of a function of all predictions."""
+BOOTSTRAP = "bootstrap"
+"""In the method of a function of all predictions."""
 
 
 @dataclass(frozen=True)
@@ -286,11 +286,11 @@ def _proportions(new: Floats, old: Floats) -> Comparison:
 # A function of all predictions
 
 
-def of_resamples(gain: float, resamples: Resamples, n: int) -> Comparison:
+def of_resamples(gain: float, resamples: Resamples, n: int, *, paired: bool = True) -> Comparison:
     """The comparison of a function of all predictions, by its resamples.
 
     ``gain`` is that of all ``n`` samples; :attr:`Resamples.changes` are gains. p and interval are
-    the bootstrap's percentiles.
+    the bootstrap's percentiles. ``paired`` says whether both sides had the same rows.
 
     >>> import numpy as np
     >>> found = of_resamples(-1.0, Resamples(np.linspace(-2, 0, 999), 999), 50)
@@ -305,6 +305,7 @@ def of_resamples(gain: float, resamples: Resamples, n: int) -> Comparison:
         p=resamples.lower_p(),
         n=n,
         variance=float(resamples.changes.var()) * n,
-        method=f"{BOOTSTRAP}, {len(resamples.changes)} resamples{note}",
+        method=f"{'paired ' * paired}{BOOTSTRAP}, {len(resamples.changes)} resamples{note}"
+        + ", other samples" * (not paired),
         interval=resamples.interval,
     )
