@@ -29,6 +29,10 @@ BOOTSTRAP = "bootstrap"
 """In the method of a function of all predictions."""
 
 
+class NoPairsError(ValueError):
+    """That no sample has a value on both sides."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """The scores of one run: ``values`` of shape (n,), without NaN, and the ids of the samples.
@@ -75,7 +79,8 @@ def compare(
     groups, repeats or a pool too, Student's t on the gain of each id, cluster-robust by group: of 0
     and 1, and where most have not changed, with the wider one of its interval's and Tango's ends.
     Unpaired: of 0 and 1, the pooled score test and Newcombe's interval; else Welch's t. Raises
-    :class:`ValueError` where there is no sample to compare.
+    :class:`ValueError` where there is no sample to compare, :class:`NoPairsError` where none has a
+    value on both sides.
 
     >>> base = Sample(range(6), [1, 1, 1, 1, 0, 0])
     >>> found = compare(Sample(range(6), [1, 1, 0, 0, 0, 1]), [base], paired=True)
@@ -106,7 +111,7 @@ def _is_binary(values: Floats) -> bool:
 def _paired(run: Sample, bases: Sequence[Sample], binary: bool) -> Comparison:
     new, old, groups, left_out = _pairs(run, bases)
     if not len(new):
-        raise ValueError("no sample has been scored by both runs")
+        raise NoPairsError("no sample has been scored by both runs")
     simple = binary and groups is None and not run.repeats and not _is_pooled(bases)
     found = (
         _flips(int((new > old).sum()), int((new < old).sum()), len(new))

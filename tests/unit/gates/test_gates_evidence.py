@@ -259,6 +259,10 @@ def test_unclear_says_what_it_would_need() -> None:
     )
     nothing = judged_flips("-0", 4, 2, 200, 193)
     assert nothing.needed is None
+    assert nothing.evidence == (
+        "200 samples tell falls of 3 points and more, and no number of samples tells every fall of "
+        "more than 0 points"
+    )
 
 
 @pytest.mark.parametrize(
