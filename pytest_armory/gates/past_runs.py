@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
-from pytest_armory.records.sample_tag import SAMPLES
+from pytest_armory.records.sample_tag import SAMPLES, read_data_tag
 from pytest_armory.records.tags import GATES, decode_attempt, origin_of, repeats_of
 from pytest_armory.values.totals import total
 
@@ -53,7 +53,7 @@ def past_run(run: StoredRun) -> PastRun:
         artifact_uri=run.artifact_uri,
         version=run.tags.get(VERSION, ""),
         has_samples=SAMPLES in run.tags,
-        digests=dict(read.digests),
+        digests={**read_data_tag(run.tags), **read.digests},
         worse=[verdict.metric for verdict in read.verdicts if verdict.verdict == "worse"],
         repeats=repeats_of(run.tags),
     )

@@ -278,7 +278,8 @@ def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | No
 def changed_data_of(attempt: Attempt, session: Baseline) -> tuple[str, ...]:
     """The scores of an attempt whose data are not those of the run it is compared with."""
     experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
-    own = attempt.run.writer.samples.digests
+    samples = attempt.run.writer.samples
+    own = {**samples.digests_of_data(), **samples.digests}
     return changed_data(own, session.digests_of(experiment, nodeid, version_of(attempt), own))
 
 

@@ -143,3 +143,35 @@ def test_a_job_with_more_gates_than_the_first_says_what_counts(
         "chance: *, these 3 gates, of which 1 was counted, fail a session at most 1 in 6 times",
         "the session's first job decides: 1 gate shares the chance of a false alarm, not 3",
     ])  # fmt: skip
+
+
+def test_an_evaluation_without_samples_has_no_history_of_other_data(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch, each_way: Sequence[str]
+) -> None:
+    evals.write("""
+        import os, pytest
+        from pytest_armory import Engine, Evaluation
+        @pytest.mark.evaluation(baseline={"f1": "-noise"})
+        def test_it():
+            n, f1 = int(os.environ["SIZE"]), float(os.environ["F1"])
+            Engine(Evaluation(
+                name="e", dataset_name="d", dataset=(range(n), [1] * n), model=lambda x: x,
+                metrics={"f1": lambda targets, predictions: f1},
+            ), progress=False).run()
+    """)
+    monkeypatch.setenv("SIZE", "50")
+    for f1 in ("0.9", "0.91", "0.89", "0.92", "0.9"):
+        monkeypatch.setenv("F1", f1)
+        evals.run()
+    monkeypatch.setenv("F1", "0.7")
+    for size, outcome in (("50", "failed"), ("60", "passed")):
+        monkeypatch.setenv("SIZE", size)
+        result = evals.run(*LATEST, *each_way, "--armory-session", size)
+        result.assert_outcomes(**{outcome: 1})
+    text = (
+        "the data changed: e's data is of other samples or targets than in the baseline (test_it)"
+    )
+    result.stdout.fnmatch_lines_random([
+        text, 'not judged: f1 has 0 earlier sessions; "-noise" needs 5 (test_it)'
+    ])  # fmt: skip
+    assert [commands.main(["compare", "latest", size]) for size in ("50", "60")] == [1, 0]
