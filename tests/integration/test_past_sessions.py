@@ -101,6 +101,24 @@ def test_a_fall_that_could_not_be_judged_is_no_baseline(
     assert bad.data.metrics["gates_unread"] == 1
 
 
+def test_what_could_not_be_judged_runs_again_where_a_session_is_resumed(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evals.write(FALLING)
+    monkeypatch.setenv("RIGHT", "190")
+    evals.run("--armory-session", "good")
+    kept = artifacts_of(evals.run_of("test_it"))["samples.parquet"]
+    content = kept.read_bytes()
+    monkeypatch.setenv("RIGHT", "120")
+    resume = ("--armory-baseline", "good", "--armory-resume=bad")
+    for broken, outcome in ((True, "passed"), (False, "failed")):
+        kept.write_bytes(b"" if broken else content)
+        evals.run(*resume).assert_outcomes(**{outcome: 1})
+    monkeypatch.setenv("RIGHT", "190")
+    evals.run(*resume).assert_outcomes(passed=1)
+    evals.run(*resume).assert_outcomes(skipped=1)
+
+
 def test_a_session_that_could_not_look_its_baseline_up_is_none(
     evals: Evals, monkeypatch: pytest.MonkeyPatch, each_way: Sequence[str]
 ) -> None:
