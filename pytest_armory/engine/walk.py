@@ -32,7 +32,7 @@ from pytest_armory.engine.dataset import (
     most_samples,
 )
 from pytest_armory.engine.evaluation import Evaluation
-from pytest_armory.engine.meters import Meters, Place
+from pytest_armory.engine.meters import Meters, Position
 from pytest_armory.engine.modules import device_of, first_device, module_of, moved
 from pytest_armory.engine.preparing import (
     WITHOUT_TARGETS,
@@ -78,7 +78,7 @@ class Walk:
             (f"perturbation {name!r}", perturber(perturbation))
             for name, perturbation in evaluation.perturbations.items()
         ]
-        self.place = Place()
+        self.place = Position()
         self.meters = Meters(evaluation, self.place)
         self.recorder = SampleRecorder(evaluation, self.meters.per_sample, opener)
         # A perturbation that writes into its inputs would be compared with what it wrote.

@@ -101,7 +101,7 @@ class UnfitError(Exception):
 
 
 @contextmanager
-def unnoticed() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """While a user's function is called again: what it prints and logs is left out.
 
     What it draws from the generators of ``random``, NumPy and torch is given back, so that later
@@ -122,7 +122,7 @@ def unnoticed() -> Iterator[None]:
                 torch.set_rng_state(states[2])
 
 
-@unnoticed()
+@isolated()
 def resampled(
     metric: MetricFunction,
     own: tuple[SampleRows, float],

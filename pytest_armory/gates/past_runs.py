@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
 from pytest_armory.records.sample_tag import SAMPLES, read_data_tag
-from pytest_armory.records.tags import GATES, decode_attempt, origin_of, repeats_of
+from pytest_armory.records.tags import GATES, decode_attempt, origin_of
 from pytest_armory.values.totals import total
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class PastRun:
 
     ``worse`` are the metrics that its own gates called worse; ``digests`` say which data its scores
     are of; ``repeats`` is of how many repeats its metrics are the means; ``start`` is in
-    milliseconds since the epoch.
+    milliseconds since the epoch. ``unreadable`` says what of its tags cannot be read.
     """
 
     run_id: str
@@ -40,6 +40,7 @@ class PastRun:
     digests: Mapping[str, str] = field(default_factory=dict)
     worse: Sequence[str] = ()
     repeats: int = 1
+    unreadable: Sequence[str] = field(default_factory=list)
 
 
 def past_run(run: StoredRun) -> PastRun:
@@ -55,7 +56,8 @@ def past_run(run: StoredRun) -> PastRun:
         has_samples=SAMPLES in run.tags,
         digests={**read_data_tag(run.tags), **read.digests},
         worse=[verdict.metric for verdict in read.verdicts if verdict.verdict == "worse"],
-        repeats=repeats_of(run.tags),
+        repeats=read.repeats,
+        unreadable=list(read.problems),
     )
 
 

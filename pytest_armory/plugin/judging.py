@@ -163,8 +163,8 @@ def _known(verdict: Verdict, attempt: Attempt) -> Verdict:
     if reason is None or verdict.state != "failed" or is_known:
         return verdict
     if attempt.run.connection.location is None:  # such a session has no summary
-        said = f"not judged: {verdict.metric} {reason}"
-        remark(attempt.item.config, [(said, attempt.record.nodeid)])
+        sentence = f"not judged: {verdict.metric} {reason}"
+        remark(attempt.item.config, [(sentence, attempt.record.nodeid)])
     return replace(verdict, state="unjudged", text=reason)
 
 
@@ -186,6 +186,9 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
     runs = session.baseline.all_runs_of(experiment, nodeid, version)
     if where is None or not runs or not attempt.has_stored_baseline:
         return None
+    attempt.problems.extend(
+        f"of the baseline's run {run.run_id}, {text}" for run in runs for text in run.unreadable
+    )
     from pytest_armory.gates.known import Sources, samples_at
     from pytest_armory.store.stack import reads
 

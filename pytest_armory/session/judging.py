@@ -43,7 +43,7 @@ def agreed(where: Destination, identity: Identity, own: Judging) -> tuple[Judgin
     return first, True, difference(first, own)
 
 
-def unheeded(first_job: StoredRun | None, own: Judging) -> list[str]:
+def note_of_differing(first_job: StoredRun | None, own: Judging) -> list[str]:
     """A sentence on what this job has judged by, if that is not what another one has recorded.
 
     So it is where they began at the same time: then there was nothing to agree on yet.

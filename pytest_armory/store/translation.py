@@ -57,8 +57,8 @@ def translated(doing: str, where: str) -> Iterator[None]:
 def as_tracking_error(error: Exception) -> TrackingError:
     """The translation of an exception of MLflow's or its libraries, without secrets in its text."""
     kind, text = _kind_of(error)
-    said = text or f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return kind(redact_text(_without_credentials(said))[:500])
+    message = text or f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return kind(redact_text(_without_credentials(message))[:500])
 
 
 def _without_credentials(text: str) -> str:
