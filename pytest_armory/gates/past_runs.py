@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
-from pytest_armory.records.sample_tag import SAMPLES
+from pytest_armory.records.sample_tag import SAMPLES, read_data_tag
 from pytest_armory.records.tags import GATES, decode_attempt, origin_of
 from pytest_armory.values.totals import total
 
@@ -54,7 +54,7 @@ def past_run(run: StoredRun) -> PastRun:
         artifact_uri=run.artifact_uri,
         version=run.tags.get(VERSION, ""),
         has_samples=SAMPLES in run.tags,
-        digests=dict(read.digests),
+        digests={**read_data_tag(run.tags), **read.digests},
         worse=[verdict.metric for verdict in read.verdicts if verdict.verdict == "worse"],
         repeats=read.repeats,
         unreadable=list(read.problems),
@@ -76,6 +76,15 @@ def has_noise_gate(run: StoredRun) -> bool:
     A text that merely has the word in it counts too.
     """
     return any("noise" in text for name, text in run.tags.items() if name.startswith(GATES))
+
+
+def has_unread_gate(run: StoredRun) -> bool:
+    """Whether a gate might have been missed, but something could not be read that judges it."""
+    if not any(
+        '"unread": true' in text for name, text in run.tags.items() if name.startswith(GATES)
+    ):
+        return False
+    return any(verdict.unread for verdict in decode_attempt(run.tags, {}).verdicts)
 
 
 def history_of(

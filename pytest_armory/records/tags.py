@@ -43,7 +43,7 @@ DURATION = "duration_seconds"
 
 _OUTCOMES = tuple(outcome.value for outcome in Outcome)
 
-COUNTS = ("evaluations", *_OUTCOMES, "gates_missed", "running")
+COUNTS = ("evaluations", *_OUTCOMES, "gates_missed", "gates_unread", "running")
 """The metrics of a session run that count the evaluations of its experiment."""
 
 SESSION_COUNTS = (*COUNTS, "not_run")

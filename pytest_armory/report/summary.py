@@ -153,6 +153,7 @@ def _counts(records: Sequence[EvaluationRecord], is_shared: bool) -> dict[str, i
         **dict.fromkeys((outcome.value for outcome in Outcome), 0),
         **count_outcomes(records),
         "gates_missed": len(missed_gates(records)),
+        "gates_unread": sum(verdict.unread for one in records for verdict in one.verdicts),
         **running,
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
+from pytest_armory.gates.past_runs import has_unread_gate
 from pytest_armory.records import AttemptPlace, EvaluationRecord, Outcome, last_attempts
 from pytest_armory.records.tags import (
     PART,
@@ -119,7 +120,8 @@ def _passed(attempts: Sequence[StoredRun]) -> tuple[dict[str, PassedRun], list[s
     unreadable: list[tuple[str, str]] = []
     others: set[str] = set()  # also what has not passed on one worker of several
     for run in last_attempts(attempts_in_order(attempts), _place_of):
-        if run.status == "FINISHED" and decode_outcome(run.tags) in _PASSED:
+        has_passed = run.status == "FINISHED" and decode_outcome(run.tags) in _PASSED
+        if has_passed and not has_unread_gate(run):  # else what could not be read may be by now
             problems: list[str] = []
             passed[test_of(run)] = PassedRun(run.run_id, read_fingerprint(run.tags, problems))
             unreadable += [(problem, test_of(run)) for problem in problems]

@@ -11,7 +11,8 @@ from pytest_armory.gates.past_runs import PastRun
 from pytest_armory.plugin.gate_count import number_of_gates
 from pytest_armory.records.fields import UnreadableError
 from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
-from pytest_armory.session.judging import difference, note_of_differing
+from pytest_armory.session.judging import difference, note_of_differing, other_number
+from pytest_armory.session.plan import Plan
 from pytest_armory.session.stored_records import recorded_judging
 from pytest_armory.store import StoredRun
 
@@ -51,6 +52,12 @@ def test_what_a_job_was_given_besides_is_said() -> None:
         "the session's first job decides: the baseline 'latest', not none; armory_confidence 95, "
         "not 90; --armory-unclear 'pass', not 'fail'; armory_baseline_sessions 1, not 5"
     )
+
+
+def test_that_the_first_job_counted_other_gates_is_said() -> None:
+    text = "the session's first job decides: 1 gate shares the chance of a false alarm, not 6"
+    assert other_number(Plan(gates=1, counted=6)) == text
+    assert other_number(Plan(gates=6, counted=6)) == other_number(Plan(gates=6)) == ""
 
 
 def test_a_job_that_began_at_once_says_what_it_has_judged_by() -> None:
