@@ -57,7 +57,7 @@ class Verdict:
     of the change, ``worse`` and ``better`` count samples, ``needed`` is how many of them the
     tolerance needs, ``method`` names the tests; ``evidence`` is the sentence that follows;
     ``unclear`` is what an unclear verdict does, where that is not to pass. ``flips`` are lines on
-    the samples that changed, of a missed gate, the worst first.
+    the samples that changed, of a missed or unclear gate, the worst first.
     """
 
     metric: str
