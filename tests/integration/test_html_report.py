@@ -163,3 +163,18 @@ def test_why_evaluations_failed_is_folded_under_them(
     page = (tmp_path / "p.html").read_text("utf-8")
     assert page.count('<tr class="failure">') == 1
     assert "Why 1 more evaluation failed is in the artifact" in page
+
+
+def test_a_page_elsewhere_that_pytest_takes_for_a_test(evals: Evals, tmp_path: Path) -> None:
+    evals.write(SUITE.format(0.9))
+    page = tmp_path / "elsewhere" / "page.html"
+    said = f"pytest took {page}, which was there, for the path of a test, so the rootdir is "
+    for args, is_said in (
+        (["--armory-html", str(page)], False),
+        ([f"--armory-html={page}"], False),
+        (["--armory-html", str(page)], True),
+        (["--armory-html", str(page), f"--rootdir={evals.pytester.path}"], False),
+    ):
+        result = evals.run(*args)
+        assert result.ret == 0
+        assert (said in result.stdout.str()) is is_said
