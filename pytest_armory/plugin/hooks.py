@@ -216,8 +216,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     remarks: list[str] = []
     with guard_of(terminalreporter).step():
         remarks = remark_lines(terminalreporter.config)
-    for problem in (*remarks, *guard_of(terminalreporter).problems):
-        terminalreporter.write_line(f"armory: warning: {problem}", yellow=True)
+    guard, terminal = guard_of(terminalreporter), terminalreporter.config.get_terminal_writer()
+    guard.warn = lambda text: terminal.line(f"armory: warning: {text}", yellow=True)
+    terminalreporter.ensure_newline()
+    for problem in (*remarks, *guard.problems):
+        guard.warn(problem)
 
 
 def _scopes() -> ModuleType:

@@ -218,8 +218,8 @@ def _row(entry: Entry) -> _Row:
     file, _, name = record.nodeid.partition("::")
     good = record.outcome is not None and record.outcome.is_good
     error = error_line(entry.failure)
-    said = _GATES_MISSED.match(error)  # above on the page, with their evidence
-    failure = "" if said else entry.failure
+    # Missed gates stand above on the page, with their evidence.
+    failure = "" if _GATES_MISSED.match(error) else entry.failure
     return _Row(
         printable(name or file), printable(file), web_link(record.url), outcome_text(record), good,
         shown_metrics(record), other_metrics(record), seconds(record.duration), entry,

@@ -309,3 +309,9 @@ def test_every_metric_of_an_evaluation_is_on_its_line() -> None:
     page = session_page(replace(details(0), entries=[Entry(many)]))
     assert page.count("<dt>m") == 40
     assert "17 more metrics" in page
+
+
+def test_an_evaluation_under_way_is_not_shown_as_failed() -> None:
+    entry = Entry(EvaluationRecord("t.py::test_a"))
+    page = session_page(replace(details(), summary=summary([entry.record]), entries=[entry]))
+    assert '<td class="quiet">running</td>' in page
