@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from pytest_armory.cli import github, gitlab
@@ -32,6 +33,9 @@ class Host(Protocol):
 
     def update(self, comment: str, text: str) -> str:
         """Replace a comment's text; returns its address."""
+
+    def delete(self, comment: str) -> None:
+        """Delete a comment."""
 
     def advice(self, error: HostError) -> str:
         """What to grant or to do about a request that was refused."""
@@ -78,11 +82,30 @@ def _host(environ: Mapping[str, str]) -> Host | None:
 def _post(host: Host, summary: str, environ: Mapping[str, str], name: str) -> Posted:
     marker = _marker(environ, name)
     text = _within(host, f"{marker}\n{summary}", environ)
-    # Only at the start: a reply that quotes our comment has the marker too.
-    earlier = next((one for one, body in host.comments() if body.startswith(marker)), None)
-    if earlier is None:
-        return Posted(f"commented: {host.create(text)}", True)
-    return Posted(f"updated the comment: {host.update(earlier, text)}", True)
+    found = _marked(host, marker)
+    if found:
+        return Posted(f"updated the comment: {_merge(host, found, text)}", True)
+    page = host.create(text)
+    with suppress(HostError):  # there is a comment in any case
+        found = _marked(host, marker)
+        if found[1:]:  # another run of the job, as of the next push, found none at that time, too
+            page = _merge(host, found, text)
+    return Posted(f"commented: {page}", True)
+
+
+def _merge(host: Host, comments: Sequence[str], text: str) -> str:
+    """Write the text to the first comment, and delete the others; returns the first's address."""
+    first, *others = comments
+    page = host.update(first, text)
+    for other in others:
+        with suppress(HostError):  # the other run may have deleted it
+            host.delete(other)
+    return page
+
+
+def _marked(host: Host, marker: str) -> list[str]:
+    """The job's comments. A reply that quotes one has the marker too, but not at its start."""
+    return [one for one, body in host.comments() if body.startswith(marker)]
 
 
 def _marker(environ: Mapping[str, str], name: str) -> str:

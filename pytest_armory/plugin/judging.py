@@ -227,7 +227,7 @@ def _by_evidence(
 
 
 def _with_changes(verdicts: list[Verdict], sources: Sources, attempt: Attempt) -> list[Verdict]:
-    """The verdicts, missed gates with the samples that changed; the run keeps all changes.
+    """The verdicts, missed and unclear ones with the samples that changed; the run keeps all.
 
     An unexpected error there leaves the verdicts as they are.
     """
@@ -240,7 +240,7 @@ def _with_changes(verdicts: list[Verdict], sources: Sources, attempt: Attempt) -
 
 
 def _with_flips(verdict: Verdict, sources: Sources) -> Verdict:
-    if verdict.state != "failed" or not verdict.verdict:
+    if verdict.verdict != "unclear" and (verdict.state != "failed" or not verdict.verdict):
         return verdict
     found = sources.flips(verdict.metric, bool(verdict.higher_is_worse))
     return replace(verdict, flips=tuple(found))

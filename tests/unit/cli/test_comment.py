@@ -124,6 +124,19 @@ def test_nobody_elses_comment_is_changed(host: FakeHost, post: Post, by: str) ->
     assert len(host.comments) == 3
 
 
+def test_two_runs_of_a_job_at_once_leave_one_comment(host: FakeHost, post: Post) -> None:
+    host.add("by somebody", by="other")
+    host.rival = f"{MARKER[host.kind]}\nof another push"
+    assert post(host, "## first").is_ok
+    other, own = host.comments
+    assert other["body"] == "by somebody"
+    assert "## first" in own["body"]
+    host.add(own["body"])
+    assert post(host, "## second").text.startswith("updated the comment: ")
+    assert len(host.comments) == 2
+    assert "## second" in host.comments[1]["body"]
+
+
 def test_the_legs_of_a_matrix_have_a_comment_each(host: FakeHost, post: Post) -> None:
     for _ in range(2):
         for leg in "0", "1":
