@@ -30,6 +30,9 @@ from pytest_armory.records import Verdict
 from pytest_armory.statistics.bootstrap import bootstrap
 from pytest_armory.statistics.comparison import Comparison, Sample, compare, of_resamples
 
+TRIALS = 10_000
+"""The default number of trials of the cheapest rows; those of docs/evidence.md."""
+
 ACCURACY = 0.9
 TOLERANCE = parse_tolerance("-2%")
 ONE_GATE = Terms()
@@ -342,17 +345,32 @@ def retrained(random: np.random.Generator, trials: int) -> Iterator[Row]:
 def functions(
     name: str, metric: Callable[..., float], random: np.random.Generator, trials: int
 ) -> Iterator[Row]:
-    """A function of all predictions: the paired bootstrap."""
+    """A function of all predictions: the bootstrap, of the same samples and of others."""
     trials //= 20
     for n in (200, 500):
         alarms = 0
         for _ in range(trials):
-            targets = (random.random(n) < 0.5).astype(int)
-            hard = random.normal(0, 1, n)  # what both models see of a sample
-            new, old = (1.3 * (targets - 0.5) + hard + random.normal(0, 0.5, n) for _ in range(2))
+            targets, hard = _drawn(random, n)
+            new, old = (_scores(random, targets, hard) for _ in range(2))
             alarms += _bootstrapped(metric, targets, new, old).p <= 0.05
         text = f"bootstrap of {name}, n = {n}: a fall by chance"
         yield Row(text, 7.5, False, alarms / trials, trials)
+    alarms, n = 0, 200
+    for _ in range(trials):
+        sides = [(targets, _scores(random, targets, hard)) for targets, hard in
+                 (_drawn(random, n), _drawn(random, n))]  # fmt: skip
+        alarms += _bootstrapped_apart(metric, sides).p <= 0.05
+    text = f"bootstrap of {name}, n = {n}, other samples: a fall by chance"
+    yield Row(text, 7.5, False, alarms / trials, trials)
+
+
+def _drawn(random: np.random.Generator, n: int) -> tuple[Any, Any]:
+    """Targets, and what all models see of each sample."""
+    return (random.random(n) < 0.5).astype(int), random.normal(0, 1, n)
+
+
+def _scores(random: np.random.Generator, targets: Any, hard: Any) -> Any:
+    return 1.3 * (targets - 0.5) + hard + random.normal(0, 0.5, len(targets))
 
 
 def _bootstrapped(metric: Callable[..., float], targets: Any, new: Any, old: Any) -> Comparison:
@@ -361,6 +379,16 @@ def _bootstrapped(metric: Callable[..., float], targets: Any, new: Any, old: Any
 
     n = len(targets)
     return of_resamples(change(np.arange(n)), bootstrap(change, n, resamples=500), n)
+
+
+def _bootstrapped_apart(metric: Callable[..., float], sides: Sequence[Any]) -> Comparison:
+    def change(*rows: Any) -> float:
+        new, old = (metric(t[which], s[which]) for (t, s), which in zip(sides, rows, strict=True))
+        return new - old
+
+    sizes = [len(targets) for targets, _ in sides]
+    found = bootstrap(change, sizes[0], others=(sizes[1], None), resamples=500)
+    return of_resamples(change(*map(np.arange, sizes)), found, sizes[0], paired=False)
 
 
 def f1(targets: Any, scores: Any) -> float:
@@ -426,7 +454,7 @@ def seconds_to_judge(count: int = 1_000_000) -> float:
 def main() -> None:
     """Print the table; exit status 1 where a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=10_000, help="trials of the cheapest rows")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="trials of the cheapest rows")
     parser.add_argument("--only", default="", metavar="WORD", help=", ".join(PARTS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows, too")
     arguments = parser.parse_args()

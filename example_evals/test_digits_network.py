@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 
-def train_network(*, digits, width, epochs, seed):
+def train_network(digits, *, width, epochs, seed):
     # torch is imported where it is used, for that takes seconds.
     import torch
     from torch import nn
@@ -46,7 +46,7 @@ def train_network(*, digits, width, epochs, seed):
 
 @pytest.fixture(scope="session")
 def network(track_call, digits):
-    return track_call(train_network, digits=digits, width=8, epochs=12, seed=0)
+    return track_call(train_network, digits, width=8, epochs=12, seed=0)
 
 
 @pytest.fixture(scope="session")

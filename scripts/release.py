@@ -111,6 +111,41 @@ def check_links(root: Path, tag: str) -> Iterator[str]:
             yield f"README.md links to {target}, and there is no such file"
 
 
+WORDS = {
+    "pyproject.toml": (
+        *(f"\n{name} = " for name in ("Documentation", "Changelog", "Issues", "Source")),
+        *(f'\n    "{keyword}",\n' for keyword in ("llm", "evals", "regression", "ci")),
+    ),
+    "LICENSE": ("MIT License",),
+    "SECURITY.md": ("vulnerability",),
+    "CODE_OF_CONDUCT.md": ("conduct",),
+    "CITATION.cff": ("cff-version: ",),
+    ".github/pull_request_template.md": (),
+    ".github/ISSUE_TEMPLATE/bug.yml": ("body:",),
+    ".github/ISSUE_TEMPLATE/feature.yml": ("body:",),
+    ".github/workflows/release.yml": (
+        "scripts/release.py",
+        "id-token: write",
+        "actions/attest-build-provenance@",
+        "pypa/gh-action-pypi-publish@",
+        "attestations: true",
+    ),
+    "docs/public-api.md": ("**A deprecation**",),
+}
+"""What files that a release needs must have."""
+
+
+def check_files(root: Path, tag: str) -> Iterator[str]:
+    """What makes a project fit to be adopted is there, and the workflow that publishes it."""
+    del tag
+    for name, words in WORDS.items():
+        if not (root / name).is_file():
+            yield f"{name} is missing"
+            continue
+        text = read(root, name)
+        yield from (f"{name} must have {word.strip()!r}" for word in words if word not in text)
+
+
 def check_tree(root: Path, tag: str) -> Iterator[str]:
     """What is tagged is what is built."""
     if tag:
@@ -124,6 +159,7 @@ CHECKS: tuple[Callable[[Path, str], Iterator[str]], ...] = (
     check_version,
     check_changelog,
     check_links,
+    check_files,
     check_tree,
 )
 

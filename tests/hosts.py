@@ -18,6 +18,7 @@ PAGE = 3
 class FakeHost:
     """State of one repository with one pull request, 7; ``log`` has each request.
 
+    ``rival`` is a comment that another run of the same job makes just before this one does.
     ``before`` are answers that come instead of the real ones, each once: status and headers.
     """
 
@@ -28,6 +29,7 @@ class FakeHost:
     comments: list[dict[str, Any]] = field(default_factory=list)
     before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     before_text: str = "not now"
+    rival: str = ""
     log: list[str] = field(default_factory=list)
 
     def add(self, body: str, by: str = "me") -> None:
@@ -80,8 +82,13 @@ class FakeHost:
         elif not self.may_write:
             self._say(request, 403, {"message": "Resource not accessible by integration"})
         elif path == every and request.command == "POST":
-            self.add(body["body"])
+            for text in filter(None, (self.rival, body["body"])):
+                self.add(text)
+            self.rival = ""
             self._say(request, 201, self.comments[-1])
+        elif match and request.command == "DELETE":
+            self.comments = [c for c in self.comments if c["id"] != int(match[1])]
+            request.give(204, b"")
         elif match and request.command == change:
             (found,) = (c for c in self.comments if c["id"] == int(match[1]))
             found["body"] = body["body"]

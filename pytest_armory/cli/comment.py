@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from pytest_armory.cli import github, gitlab
@@ -33,20 +34,23 @@ class Host(Protocol):
     def update(self, comment: str, text: str) -> str:
         """Replace a comment's text; returns its address."""
 
+    def delete(self, comment: str) -> None:
+        """Delete a comment."""
+
     def advice(self, error: HostError) -> str:
         """What to grant or to do about a request that was refused."""
 
 
-class Said(NamedTuple):
+class Posted(NamedTuple):
     """What has become of a comment: a sentence, and whether it is as it should be."""
 
     text: str
-    is_well: bool
+    is_ok: bool
 
 
 def post_comment(
     summary: Callable[[int], str], environ: Mapping[str, str] = os.environ, name: str = ""
-) -> Said:
+) -> Posted:
     """Post the summary as a comment, or edit the one that an earlier job has posted.
 
     ``summary`` makes Markdown of at most so many characters, or about; ``name`` tells this comment
@@ -56,17 +60,17 @@ def post_comment(
     try:
         host = _host(environ)
         if host is None:
-            return Said("no comment: this is no job of GitHub Actions or GitLab CI", False)
+            return Posted("no comment: this is no job of GitHub Actions or GitLab CI", False)
         if host.number is None:
-            return Said("no comment: this job is for no pull or merge request", True)
+            return Posted("no comment: this job is for no pull or merge request", True)
         return _post(host, summary(host.limit - _RESERVED), environ, name)
     except HostError as error:
         advice = host.advice(error) if host is not None else ""
         name = host.name if host is not None else "the job"
         sentence = f"no comment: {name}: {' '.join(redact_text(str(error)).split())}"
-        return Said(f"{sentence}; {advice}" if advice else sentence, False)
+        return Posted(f"{sentence}; {advice}" if advice else sentence, False)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        return Said(f"no comment: the host's answer cannot be read: {error!r}", False)
+        return Posted(f"no comment: the host's answer cannot be read: {error!r}", False)
 
 
 def _host(environ: Mapping[str, str]) -> Host | None:
@@ -75,14 +79,33 @@ def _host(environ: Mapping[str, str]) -> Host | None:
     return gitlab.job_of(environ) if environ.get("GITLAB_CI") else None
 
 
-def _post(host: Host, summary: str, environ: Mapping[str, str], name: str) -> Said:
+def _post(host: Host, summary: str, environ: Mapping[str, str], name: str) -> Posted:
     marker = _marker(environ, name)
     text = _within(host, f"{marker}\n{summary}", environ)
-    # Only at the start: a reply that quotes our comment has the marker too.
-    earlier = next((one for one, body in host.comments() if body.startswith(marker)), None)
-    if earlier is None:
-        return Said(f"commented: {host.create(text)}", True)
-    return Said(f"updated the comment: {host.update(earlier, text)}", True)
+    found = _marked(host, marker)
+    if found:
+        return Posted(f"updated the comment: {_merge(host, found, text)}", True)
+    page = host.create(text)
+    with suppress(HostError):  # there is a comment in any case
+        found = _marked(host, marker)
+        if found[1:]:  # another run of the job, as of the next push, found none at that time, too
+            page = _merge(host, found, text)
+    return Posted(f"commented: {page}", True)
+
+
+def _merge(host: Host, comments: Sequence[str], text: str) -> str:
+    """Write the text to the first comment, and delete the others; returns the first's address."""
+    first, *others = comments
+    page = host.update(first, text)
+    for other in others:
+        with suppress(HostError):  # the other run may have deleted it
+            host.delete(other)
+    return page
+
+
+def _marked(host: Host, marker: str) -> list[str]:
+    """The job's comments. A reply that quotes one has the marker too, but not at its start."""
+    return [one for one, body in host.comments() if body.startswith(marker)]
 
 
 def _marker(environ: Mapping[str, str], name: str) -> str:
@@ -99,5 +122,5 @@ def _within(host: Host, text: str, environ: Mapping[str, str]) -> str:
     foot = f"\n<sub>[the job]({page})</sub>\n" if page else "\n"
     if len(text) + len(foot) <= host.limit:
         return text + foot
-    said = f"\n\n… cut here: {host.name} takes {host.limit:,} characters; the job has all of it.\n"
-    return cut(text, host.limit - len(foot), said) + foot
+    note = f"\n\n… cut here: {host.name} takes {host.limit:,} characters; the job has all of it.\n"
+    return cut(text, host.limit - len(foot), note) + foot

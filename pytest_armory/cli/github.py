@@ -60,6 +60,10 @@ class GitHub:
         path = f"{self._issues}/comments/{comment}"
         return str(self.client.request("PATCH", path, {"body": text}).get("html_url", ""))
 
+    def delete(self, comment: str) -> None:
+        """Delete a comment."""
+        self.client.request("DELETE", f"{self._issues}/comments/{comment}")
+
     def advice(self, error: HostError) -> str:
         """What to grant or to do about a request that was refused."""
         if error.status == 401:

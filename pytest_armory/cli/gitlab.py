@@ -47,6 +47,10 @@ class GitLab:
         """Replace a comment's text; returns its address."""
         return self._page(self.client.request("PUT", f"{self._notes}/{comment}", {"body": text}))
 
+    def delete(self, comment: str) -> None:
+        """Delete a comment."""
+        self.client.request("DELETE", f"{self._notes}/{comment}")
+
     def _page(self, note: Mapping[str, object]) -> str:
         return f"{self.page}/-/merge_requests/{self.number}#note_{note.get('id')}"
 

@@ -97,13 +97,13 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         yield f"warning: {problem}"
     if arguments.html is not None:
         _write_page(where, whole, arguments.html)
-    arguments.status = 0 if whole.is_well else 1
+    arguments.status = 0 if whole.has_passed else 1
     if arguments.comment:
         from pytest_armory.cli.comment import post_comment
 
-        said = post_comment(partial(to_markdown, whole.summary), name=arguments.comment_name)
-        yield said.text
-        if arguments.strict and not said.is_well:
+        posted = post_comment(partial(to_markdown, whole.summary), name=arguments.comment_name)
+        yield posted.text
+        if arguments.strict and not posted.is_ok:
             arguments.status = 1
 
 

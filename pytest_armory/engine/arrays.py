@@ -85,11 +85,16 @@ def one_of(values: Any, position: int) -> Any:
 
 def stacked(values: list[Any]) -> Any:
     """Predictions of single samples as one value: tensors and arrays are stacked."""
-    if values and all(hasattr(value, "detach") for value in values):
-        return import_module("torch").stack(values)
-    if values and all(hasattr(value, "__array__") and hasattr(value, "shape") for value in values):
-        return import_module("numpy").stack(values)
-    return values
+    library = "torch" if all(hasattr(value, "detach") for value in values) else "numpy"
+    if not values or not all(hasattr(v, "__array__") and hasattr(v, "shape") for v in values):
+        return values
+    other = next((value for value in values if value.shape != values[0].shape), None)
+    if other is not None:
+        raise RefusedError(
+            f"predictions must have one shape for each sample, got {describe(values[0])} and "
+            f"{describe(other)}; pad them, or return lists from the model, as `.tolist()` gives"
+        )
+    return import_module(library).stack(values)
 
 
 def detached(values: Any) -> Any:

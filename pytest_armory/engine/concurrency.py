@@ -57,21 +57,35 @@ def _close_own() -> None:
 
 
 class ConcurrentCalls:
-    """The calls of an async model, one for each sample, at most `limit` of them under way."""
+    """The calls of an async model, one for each sample, at most `limit` of them under way.
+
+    `failures` has the text of each that failed, of the `ended` ones, as soon as it has; none of
+    those that `cancel` ends.
+    """
 
     def __init__(self, predict: Callable[[Any], Any], limit: int) -> None:
         self._predict = predict
         self._limit = limit
         self._slots = asyncio.Semaphore(limit)
         self._unfinished: set[asyncio.Task[Any]] = set()
+        self.failures: list[str] = []
+        self.ended = 0
+        self._is_cancelled = False
 
     def start(self, batch: Batch) -> list[asyncio.Task[Any]]:
         """Start the calls of a batch."""
         tasks = [asyncio.ensure_future(self._call(batch, i)) for i in range(batch.count)]
         self._unfinished.update(tasks)
         for task in tasks:
-            task.add_done_callback(self._unfinished.discard)
+            task.add_done_callback(self._note_end)
         return tasks
+
+    def _note_end(self, task: asyncio.Task[Any]) -> None:
+        self._unfinished.discard(task)
+        self.ended += 1
+        is_ours = self._is_cancelled and task.cancelled()
+        if not is_ours and isinstance(error := _error_of(task), Exception):
+            self.failures.append(failure(error))
 
     async def _call(self, batch: Batch, position: int) -> Any:
         async with self._slots:
@@ -88,6 +102,7 @@ class ConcurrentCalls:
 
     async def cancel(self) -> None:
         """Cancel the calls under way, and wait for their ends."""
+        self._is_cancelled = True
         for task in self._unfinished:
             task.cancel()
         if self._unfinished:

@@ -20,8 +20,8 @@ from pytest_armory.engine.metrics import (
 
 
 @dataclass(slots=True)
-class Place:
-    """Where a run is: what an error is attributed to, and the batch, counted from 0."""
+class Position:
+    """Where a run is at: what an error is attributed to, and the batch, counted from 0."""
 
     stage: str = "dataset"
     in_batch: bool = False
@@ -35,7 +35,7 @@ class Place:
 class Meters:
     """The metrics of an evaluation; `place` notes which one is at work."""
 
-    def __init__(self, evaluation: Evaluation, place: Place) -> None:
+    def __init__(self, evaluation: Evaluation, place: Position) -> None:
         self._place = place
         collected = CollectedSamples()
         self._measures: list[tuple[str, str, Meter]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Number
 from types import CoroutineType
 from typing import Any
 
@@ -28,12 +29,12 @@ WITHOUT_TARGETS = (
 TRANSFORM = "of another output take them with Evaluation(output_transform=lambda output: ...)"
 
 
-def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
+def prepare_batch(batch: Any, *, is_known: bool = False) -> tuple[Any, Any]:
     """A batch as `(inputs, targets)`; targets are None where it has none.
 
     `(inputs, targets)`, `(inputs, targets, meta)`, of which the rest is passed over, `(inputs,)`,
     or a mapping: the targets are under `labels` or `label`, the inputs are all others. A list of
-    pairs is refused, which may be samples, unless it `is_collated`.
+    pairs is refused, which may be samples, unless it `is_known` that batches are not.
     """
     if is_mapping(batch):
         key = next((key for key in TARGETS if key in batch), None)
@@ -44,7 +45,7 @@ def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
             f"with 'labels', got {describe(batch)}; {RECIPE}, or give arrays as a whole in a "
             "tuple, dataset=(inputs, targets)"
         )
-    rows = _rows_of(batch) if isinstance(batch, list) and not is_collated else None
+    rows = _rows_of(batch) if isinstance(batch, list) and not is_known else None
     if rows is not None:
         raise RefusedError(
             f"got a list of {len(batch)} {rows}, which may be samples or (inputs, targets); "
@@ -60,14 +61,32 @@ def prepare_batch(batch: Any, *, is_collated: bool = False) -> tuple[Any, Any]:
 
 
 def _rows_of(batch: list[Any]) -> str | None:
-    return next((name for name, are in _ROWS.items() if all(map(are, batch))), None)
+    found = next((name for name, are in _ROWS.items() if all(map(are, batch))), None)
+    return None if found == "pairs" and _are_columns(batch) else found
+
+
+def _are_columns(pairs: list[Any]) -> bool:
+    """Whether each pair is of one type and not both of the same: two texts and two numbers, say."""
+    types = [{Number if isinstance(v, Number) else type(v) for v in pair} for pair in pairs]
+    return all(len(each) == 1 for each in types) and any(each != types[0] for each in types)
 
 
 _ROWS: dict[str, Callable[[Any], bool]] = {
-    "pairs": lambda row: isinstance(row, tuple) and len(row) == 2,
+    "pairs": lambda row: isinstance(row, (tuple, list)) and len(row) == 2,
     "mappings": lambda row: isinstance(row, Mapping),
 }
 """What single samples of a list may be."""
+
+
+def no_tensor(inputs: Any) -> str:
+    """What a module was given that is no tensor, and what to write; "" of tensors and texts."""
+    named = inputs.items() if is_mapping(inputs) else [("", inputs)]
+    for name, values in named:
+        is_text = isinstance(values, (list, tuple)) and isinstance(next(iter(values), ""), str)
+        if not (hasattr(values, "detach") or is_text):
+            of_key = f" under {name!r}" if name else ""
+            return f"; the module got {describe(values)}{of_key}, which is no tensor: {RECIPE}"
+    return ""
 
 
 def pair_of(prepare: Callable[[Any], Any], batch: Any) -> tuple[Any, Any]:

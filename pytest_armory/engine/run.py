@@ -153,7 +153,7 @@ class Engine:
                 walk.finish()
         except BaseException:
             if log is not None and self.evaluation.max_errors is not None:
-                log.log_results({"errors": float(walk.failed)}, {})
+                log.log_results({"errors": float(len(walk.failures))}, {})
             raise
         finally:
             if line is not None:

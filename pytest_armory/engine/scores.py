@@ -7,22 +7,30 @@ lists of n numbers or texts; and returns n values.
 from __future__ import annotations
 
 from importlib import import_module
+from numbers import Number
 from typing import Any
 
-from pytest_armory.engine.arrays import as_numpy
+from pytest_armory.engine.arrays import as_numpy, describe, is_mapping
 
 
 def correct(targets: Any, predictions: Any) -> Any:
     """Whether each prediction is its target: n booleans.
 
     ``targets == predictions``. Where one of them has shape (n, classes), scores of classes or
-    one-hot targets, its class is the index of the largest.
+    one-hot targets, its class is the index of the largest. Raises TypeError for predictions that
+    can be no target, such as the mappings of a pipeline where targets are texts.
 
     >>> from numpy import array
     >>> from pytest_armory import correct
     >>> correct(array([0, 1]), array([[0.7, 0.3], [0.6, 0.4]])).tolist()
     [True, False]
     """
+    found = _no_class(predictions)
+    if found is not None and _no_class(targets) is None:
+        raise TypeError(
+            f"a prediction that is {describe(found)} equals no target; take the class out of the "
+            "model's output with Evaluation(output_transform=lambda output: ...)"
+        )
     return classes(targets) == classes(predictions)
 
 
@@ -53,6 +61,19 @@ def classes(values: Any) -> Any:
     if found.ndim == 2 and found.shape[1] > 1:
         return found.argmax(axis=1)
     return found.reshape(-1) if found.ndim == 2 else found
+
+
+def _no_class(values: Any) -> Any:
+    """The mapping that the values are, or the first that is no number or text; None of others."""
+    if is_mapping(values):
+        return values
+    if not isinstance(values, (list, tuple)):
+        return None
+    return next((value for value in values if not _is_class(value)), None)
+
+
+def _is_class(value: object) -> bool:
+    return value is None or isinstance(value, (Number, str, bytes)) or hasattr(value, "shape")
 
 
 def _differences(targets: Any, predictions: Any) -> Any:

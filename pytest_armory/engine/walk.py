@@ -32,11 +32,12 @@ from pytest_armory.engine.dataset import (
     most_samples,
 )
 from pytest_armory.engine.evaluation import Evaluation
-from pytest_armory.engine.meters import Meters, Place
+from pytest_armory.engine.meters import Meters, Position
 from pytest_armory.engine.modules import device_of, first_device, module_of, moved
 from pytest_armory.engine.preparing import (
     WITHOUT_TARGETS,
     check_predictions,
+    no_tensor,
     output_transform,
     pair_of,
     prepare_batch,
@@ -63,13 +64,13 @@ class Walk:
         self.size = evaluation.batch_size or (evaluation.concurrency if self.is_async else None)
         self.total = batch_count(evaluation.dataset, self.size, limit)
         self.predict = predictor(evaluation.model)
-        is_module = module_of(evaluation.model) is not None
-        self.dataset = for_module(evaluation.dataset) if is_module else evaluation.dataset
+        self.is_module = module_of(evaluation.model) is not None
+        self.dataset = for_module(evaluation.dataset) if self.is_module else evaluation.dataset
         own = evaluation.prepare_batch
         self.prepare: Callable[[Any], tuple[Any, Any]] = (
             partial(pair_of, own)
             if own is not None
-            else partial(prepare_batch, is_collated=is_collated(evaluation.dataset))
+            else partial(prepare_batch, is_known=is_collated(evaluation.dataset))
         )
         self.transform = evaluation.output_transform or output_transform
         self.device = device_of(evaluation.model)
@@ -78,13 +79,14 @@ class Walk:
             (f"perturbation {name!r}", perturber(perturbation))
             for name, perturbation in evaluation.perturbations.items()
         ]
-        self.place = Place()
+        self.place = Position()
         self.meters = Meters(evaluation, self.place)
         self.recorder = SampleRecorder(evaluation, self.meters.per_sample, opener)
         # A perturbation that writes into its inputs would be compared with what it wrote.
         self.copies = bool(self.perturbations and self.meters.need_clean_inputs)
-        self.batches = self.samples = self.failed = self.largest = 0
-        self.first_failure = ""
+        self.batches = self.samples = self.largest = 0
+        self.failures: list[str] = []
+        self.unfit = ""
         self.has_targets = True
         self.measured: dict[str, object] = {}
         self.fetching = self.predicting = self.measuring = self.elapsed = 0.0
@@ -104,7 +106,9 @@ class Walk:
             raise EvaluationError(f"{self._where()}: raised {text}{self._advice()}") from error
 
     def _advice(self) -> str:
-        """What may be wrong where a metric has failed: it may need targets that no batch has."""
+        """What may be wrong where a module has failed, or a metric: it may need missing targets."""
+        if self.place.stage == "model":
+            return self.unfit
         if self.has_targets or not self.place.stage.startswith(("metric", "sample metric")):
             return ""
         return f"; {WITHOUT_TARGETS}"
@@ -144,6 +148,8 @@ class Walk:
                     waiting.appendleft((batch, tasks))
                     raise
                 self._measure(batch, answers)
+            if keep_errors and calls.failures:
+                self._check_failed(self._most_samples(), calls.failures, calls.ended)
 
         try:
             for item in self._fetched():
@@ -155,6 +161,7 @@ class Walk:
         except BaseException:
             place = self.place.stage, self.place.index
             await calls.cancel()
+            self.failures = calls.failures
             with suppress(Exception):  # of a metric: the run ends with the error that ended it
                 for batch, tasks in waiting:
                     self._record(batch, so_far(tasks))
@@ -187,6 +194,8 @@ class Walk:
     def _prepared(self, item: Any) -> Batch:
         """A batch as inputs and targets on the model's device, with its perturbed inputs."""
         given, targets = self.prepare(item)
+        if self.evaluation.prepare_batch is None:  # batches have one form
+            self.prepare = partial(prepare_batch, is_known=True)
         self.has_targets = targets is not None
         inputs = given
         count = check_lengths(given, targets)
@@ -214,6 +223,7 @@ class Walk:
             return Answers(self.predict(batch.perturbed))
         except Exception as error:
             if self.evaluation.max_errors is None:
+                self.unfit = no_tensor(batch.perturbed) if self.is_module else ""
                 raise
             return Answers(None, dict.fromkeys(range(batch.count), failure(error)))
 
@@ -223,11 +233,9 @@ class Walk:
         self._record(batch, answers)
         ended = perf_counter()
         self.measuring += ended - begun
-        if answers.errors:
-            self.failed += len(answers.errors)
-            self.first_failure = self.first_failure or next(iter(answers.errors.values()))
-        if self.failed:
-            self._check_failed(most_samples(self.evaluation.dataset, self.total, self.largest))
+        self.failures += answers.errors.values()
+        if self.failures:
+            self._check_failed(self._most_samples(), self.failures, self.samples)
         self.batches += 1
         if ended >= self.ticker.due:
             self.ticker.tick(self.progress())
@@ -262,22 +270,25 @@ class Walk:
         targets = widened(targets)
         return batch if targets is batch.targets else replace(batch, targets=targets)
 
-    def _check_failed(self, samples: int | None) -> None:
+    def _most_samples(self) -> int | None:
+        return most_samples(self.evaluation.dataset, self.total, self.largest)
+
+    def _check_failed(self, samples: int | None, failures: Sequence[str], calls: int) -> None:
         """Refuse more failed calls than are allowed among so many samples."""
         share = self.evaluation.max_errors
-        if share is None or samples is None or self.failed <= share * samples * (1 + 1e-9):
+        if share is None or samples is None or len(failures) <= share * samples * (1 + 1e-9):
             return
         self.place.stage, self.place.in_batch = "model", False
         raise RefusedError(
-            f"{self.failed:,} of {self.samples:,} calls failed, which is more than "
-            f"max_errors={share:g} allows of {samples:,}; the first: {self.first_failure}"
+            f"{len(failures):,} of {calls:,} calls failed, which is more than "
+            f"max_errors={share:g} allows of {samples:,}; the first: {failures[0]}"
         )
 
     def finish(self) -> None:
         """Compute `measured`, the metrics' results by reported name."""
         begun = perf_counter()
         self.place.stage = "samples"
-        self._check_failed(self.samples)
+        self._check_failed(self.samples, self.failures, self.samples)
         if self.limit is None:
             self.recorder.check_all_came()
         self.measured = self.meters.results()
@@ -296,7 +307,7 @@ class Walk:
         each = zip(self.evaluation.perturbations, self.perturbing, strict=True)
         return {
             "samples": float(self.samples),
-            **({} if self.evaluation.max_errors is None else {"errors": float(self.failed)}),
+            **({} if self.evaluation.max_errors is None else {"errors": float(len(self.failures))}),
             "samples_per_second": self.samples / max(self.elapsed, 1e-9),
             "time/data_seconds": self.fetching,
             "time/perturb_seconds": sum(self.perturbing),

@@ -19,6 +19,7 @@ from pytest_armory.gates.past_runs import (
     from_wire,
     has_noise_gate,
     has_passed_body,
+    has_unread_gate,
     history_of,
     is_history,
     of_one_data,
@@ -158,7 +159,9 @@ def find(
 
     For ``latest`` it is, in each experiment, the last session that finished well and in which an
     evaluation passed. A session that failed is not a baseline, or running it again would pass; nor
-    is one with a job that is still running. ``own`` is the current session.
+    is one with a job that is still running, nor with a gate that might have been missed, but could
+    not be judged: else a worse model would become the baseline unseen. ``own`` is the current
+    session.
     """
     name = str(reference)
     if wanted.sessions is not None and not wanted.sessions:
@@ -207,6 +210,7 @@ def _passed_runs(
         for run in store.search.runs(ids, f"{_PASSED} AND {condition}", newest=True, most=most)
         if run.tags.get("armory.session") != own
         and (not wanted.sessions or run.tags.get("armory.session") in wanted.sessions)
+        and not (reference.is_moving and has_unread_gate(run))
     ]
 
 
@@ -278,10 +282,11 @@ def _latest_sessions(
     """The last sessions that succeeded, with a passed evaluation, by the experiment's id."""
     latest: dict[str, list[str]] = {}
     for run in store.search.runs(experiments, _SESSIONS, newest=True, most=SEARCH_LIMIT):
-        passed = decode_counts(run.metrics).numbers.get("passed")
+        counts = decode_counts(run.metrics).numbers
+        is_fit = counts.get("passed") and not counts.get("gates_unread")
         running = decode_session_counts(run.metrics).numbers.get("running")
         session = origin_of(run.tags).session
-        if session not in (own, "") and passed and not running:
+        if session not in (own, "") and is_fit and not running:
             found = latest.setdefault(run.experiment_id, [])
             if session not in found and len(found) < most:
                 found.append(session)

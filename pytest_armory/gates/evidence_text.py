@@ -53,7 +53,7 @@ def _worse_text(evidence: Evidence, change: Change, known: Known) -> str:
     else:
         samples = f"of {comparison.n:,} samples {comparison.worse:,} got worse"
         counted = f"{samples}, {comparison.better:,} better {p}"
-    word = "rise" if change.higher_is_worse else "fall"
+    word = _word(change)
     low, high = sorted((-change.sign * evidence.low, -change.sign * evidence.high))
     text = f"{counted}; the {word} is {range_text(low, high, is_proportion)}"
     if evidence.scatter is not None:
@@ -72,16 +72,23 @@ def _unclear_text(evidence: Evidence, change: Change, known: Known) -> str:
         verb = "needs" if allowed == "1 point" else "need"
         parts[0] += f", {allowed} {verb} about {_about(evidence.needed):,}"
         if evidence.needed <= comparison.n:
-            parts[0] += f": the {'rise' if change.higher_is_worse else 'fall'} is near that"
+            parts[0] += f": the {_word(change)} is near that"
+    elif evidence.needed is None and 0 < evidence.detectable < math.inf:
+        parts[0] += f", and no number of samples tells every {_word(change)} of more than "
+        parts[0] += amount_text(change.allowed, is_proportion)
     if evidence.scatter is not None:
         scatter = amount_text(evidence.scatter, is_proportion)
         parts.append(f"{_sessions(known)} scatter by {scatter}")
     return "; ".join(filter(None, parts))
 
 
+def _word(change: Change) -> str:
+    return "rise" if change.higher_is_worse else "fall"
+
+
 def _detectable_text(detectable: float, comparison: Comparison, change: Change) -> str:
     """What so many samples tell; empty where they tell all, and leave it to earlier sessions."""
-    word = "rise" if change.higher_is_worse else "fall"
+    word = _word(change)
     samples = f"{comparison.n:,} sample{'s' * (comparison.n != 1)}"
     if math.isinf(detectable):
         return f"one sample, or one group, tells no {word}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from pytest_armory.gates.evidence import OTHER_DATA
 from pytest_armory.records import Verdict
 from pytest_armory.statistics.bootstrap import LEAST, TRIAL, Resamples, bootstrap
 from pytest_armory.statistics.comparison import BOOTSTRAP, Comparison, of_resamples
@@ -80,14 +81,14 @@ def functions_of(
 
 def is_of_resamples(verdict: Verdict) -> bool:
     """Whether a verdict is on a function of all predictions, of which a test draws resamples."""
-    return verdict.method.startswith(BOOTSTRAP)
+    return BOOTSTRAP in verdict.method
 
 
 def without_resamples(verdict: Verdict) -> Verdict:
     """A verdict on a function of all predictions of which the test drew none: it is told apart.
 
     >>> without_resamples(Verdict("f1", "baseline -2%", "unjudged", 0.5, None)).method
-    'paired bootstrap'
+    'bootstrap'
     >>> without_resamples(Verdict("f1", "at_least 0.5", "passed", 0.5, 0.5)).method
     ''
     """
@@ -100,7 +101,7 @@ class UnfitError(Exception):
 
 
 @contextmanager
-def unnoticed() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """While a user's function is called again: what it prints and logs is left out.
 
     What it draws from the generators of ``random``, NumPy and torch is given back, so that later
@@ -121,7 +122,7 @@ def unnoticed() -> Iterator[None]:
                 torch.set_rng_state(states[2])
 
 
-@unnoticed()
+@isolated()
 def resampled(
     metric: MetricFunction,
     own: tuple[SampleRows, float],
@@ -134,8 +135,9 @@ def resampled(
 ) -> tuple[Comparison, str]:
     """The comparison of a metric, and what is to be said of it, in so many ``seconds``.
 
-    Rows come with the metric's value. ``written`` gives what differs once the function has logged
-    something. Raises :class:`UnfitError`.
+    Rows come with the metric's value; where those of the baseline are other samples, each side is
+    resampled by itself. ``written`` gives what differs once the function has logged something.
+    Raises :class:`UnfitError`.
     """
     began, before = perf_counter(), written()
     sides = [_side(metric, *own)]
@@ -144,13 +146,15 @@ def resampled(
     if sides[0].seconds * (1 + len(bases)) > seconds * TRIAL:
         raise UnfitError(_too_slow(seconds))
     sides += [_side(metric, rows, value) for rows, value in bases]
-    paired, score = _paired(sides)
+    is_same = all(side.score.digest == sides[0].score.digest for side in sides)
+    drawn = [_aligned(one) for one in ([sides] if is_same else [sides[:1], sides[1:]])]
     sign = -1 if higher_is_worse else 1
     raised: list[BaseException] = []
 
-    def gain(rows: Any) -> float:
+    def gain(*rows: Any) -> float:
+        each = [(side, which) for (one, _), which in zip(drawn, rows, strict=True) for side in one]
         try:
-            new, *old = (metric(targets[rows], known[rows]) for targets, known in paired)
+            new, *old = (metric(targets[rows], known[rows]) for (targets, known), rows in each)
         except STOPPING:
             raise
         except BaseException as error:  # noqa: BLE001 - a user's function, of rows that lack a class
@@ -158,14 +162,18 @@ def resampled(
             return math.nan
         return sign * (new - sum(old) / len(old))
 
-    n, left = len(score), seconds - (perf_counter() - began)
+    (n, groups), *others = [(len(score), score.clusters) for _, score in drawn]
+    left = seconds - (perf_counter() - began)
     asked = min(max(RESAMPLES, math.ceil(4 / alpha)), MOST_RESAMPLES)
-    whole = gain(score.values == score.values)  # a mask, of which rows are copies, as of resamples
-    found = bootstrap(gain, n, score.clusters, resamples=asked, seconds=left)
+    # Masks, of which rows are copies, as of resamples.
+    whole = gain(*(score.values == score.values for _, score in drawn))
+    other = others[0] if others else None
+    found = bootstrap(gain, n, groups, others=other, resamples=asked, seconds=left)
     if math.isnan(whole) or not found.are_enough:
         is_late = found.is_late and not math.isnan(whole)
         raise UnfitError(_too_slow(seconds) if is_late else _of_none(raised))
-    return of_resamples(whole, found, n), _fewer(found, raised)
+    remarks = ("" if is_same else OTHER_DATA, _fewer(found, raised))
+    return of_resamples(whole, found, n, paired=is_same), "; ".join(filter(None, remarks))
 
 
 def _named(error: BaseException) -> str:
@@ -242,13 +250,16 @@ def class_column(index: int) -> str:
     return f"prediction[{index}]"
 
 
-def _paired(sides: Sequence[_Side]) -> tuple[list[tuple[Any, Any]], Score]:
-    """Targets and predictions of each side in the order of the first one's ids."""
+def _aligned(sides: Sequence[_Side]) -> tuple[list[tuple[Any, Any]], Score]:
+    """Targets and predictions of each side, of the same samples, in the order of the first one's.
+
+    With the first one's score.
+    """
     first = sides[0].score
     if any(side.score.repeats is not None for side in sides):
         raise UnfitError("its samples are repeated, so the change alone decides")
     if any(side.score.digest != first.digest for side in sides):
-        raise UnfitError("the data changed, so the change alone decides")
+        raise UnfitError("the baseline's sessions are of several data, so the change alone decides")
     valid = [side.score.valid for side in sides]
     places = [{key: i for i, key in enumerate(one.ids.tolist())} for one in valid]
     common = [key for key in places[0] if all(key in place for place in places)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
 from pytest_armory.errors import TrackingError
@@ -13,7 +14,7 @@ from pytest_armory.gates.flips import flips
 from pytest_armory.gates.functions import SECONDS, MetricFunction, UnfitError, resampled
 from pytest_armory.gates.parse import Tolerance
 from pytest_armory.gates.past_runs import LARGEST, PastRun, of_one_data
-from pytest_armory.statistics.comparison import Sample, compare
+from pytest_armory.statistics.comparison import NoPairsError, Sample, compare
 from pytest_armory.store.destination import Destination
 from pytest_armory.tables import SampleRows, SampleTable, Score, changes
 from pytest_armory.values import redact_text
@@ -21,6 +22,7 @@ from pytest_armory.values import redact_text
 NO_SAMPLES = "the baseline has no samples of it, so the change alone decides"
 OTHER_MEAN = "it is not the mean of its samples, so the change alone decides"
 OTHER_MEAN_BEFORE = "it is not the mean of its samples in the baseline, so the change alone decides"
+NO_PAIRS = "no sample has been scored by both, so other samples are compared"
 UNREADABLE = "cannot be compared: the baseline's samples cannot be read"
 TOO_LARGE = "its samples have values too large to be squared, so the change alone decides"
 
@@ -142,17 +144,21 @@ class Sources:
         if any(bool((abs(side.valid.values) > LARGEST).any()) for side in (score, *bases)):
             return Known(remark=TOO_LARGE)
         is_same = all(base.digest == score.digest for base in bases)
+        compared = partial(
+            compare,
+            _sample(score),
+            [_sample(base) for base in bases],
+            higher_is_worse=tolerance.higher_is_worse,
+        )
+        remark = "" if is_same else OTHER_DATA
         try:
-            comparison = compare(
-                _sample(score),
-                [_sample(base) for base in bases],
-                paired=is_same,
-                higher_is_worse=tolerance.higher_is_worse,
-            )
+            try:
+                comparison = compared(paired=is_same)
+            except NoPairsError:
+                comparison, remark = compared(paired=False), NO_PAIRS
         except ValueError as error:
             return Known(remark=f"{error}, so the change alone decides")
-        history = self.history(score.name)
-        return Known(comparison, history, len(bases), "" if is_same else OTHER_DATA)
+        return Known(comparison, self.history(score.name), len(bases), remark)
 
     def _of_function(self, metric: str, tolerance: Tolerance, value: float) -> Known:
         function = self.functions[metric]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
-from pytest_armory.records.sample_tag import SAMPLES
-from pytest_armory.records.tags import GATES, decode_attempt, origin_of, repeats_of
+from pytest_armory.records.sample_tag import SAMPLES, read_data_tag
+from pytest_armory.records.tags import GATES, decode_attempt, origin_of
 from pytest_armory.values.totals import total
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class PastRun:
 
     ``worse`` are the metrics that its own gates called worse; ``digests`` say which data its scores
     are of; ``repeats`` is of how many repeats its metrics are the means; ``start`` is in
-    milliseconds since the epoch.
+    milliseconds since the epoch. ``unreadable`` says what of its tags cannot be read.
     """
 
     run_id: str
@@ -40,6 +40,7 @@ class PastRun:
     digests: Mapping[str, str] = field(default_factory=dict)
     worse: Sequence[str] = ()
     repeats: int = 1
+    unreadable: Sequence[str] = field(default_factory=list)
 
 
 def past_run(run: StoredRun) -> PastRun:
@@ -53,9 +54,10 @@ def past_run(run: StoredRun) -> PastRun:
         artifact_uri=run.artifact_uri,
         version=run.tags.get(VERSION, ""),
         has_samples=SAMPLES in run.tags,
-        digests=dict(read.digests),
+        digests={**read_data_tag(run.tags), **read.digests},
         worse=[verdict.metric for verdict in read.verdicts if verdict.verdict == "worse"],
-        repeats=repeats_of(run.tags),
+        repeats=read.repeats,
+        unreadable=list(read.problems),
     )
 
 
@@ -74,6 +76,15 @@ def has_noise_gate(run: StoredRun) -> bool:
     A text that merely has the word in it counts too.
     """
     return any("noise" in text for name, text in run.tags.items() if name.startswith(GATES))
+
+
+def has_unread_gate(run: StoredRun) -> bool:
+    """Whether a gate might have been missed, but something could not be read that judges it."""
+    if not any(
+        '"unread": true' in text for name, text in run.tags.items() if name.startswith(GATES)
+    ):
+        return False
+    return any(verdict.unread for verdict in decode_attempt(run.tags, {}).verdicts)
 
 
 def history_of(

@@ -102,7 +102,7 @@ def judge_again(
     bounds stay as they are. A rule that cannot be read is not judged.
     """
     kept = [_not_on_baseline(v) for v in record.verdicts if _tolerance_of(v) is None]
-    policies = {v.metric: v.unclear or "pass" for v in record.verdicts if _depends_on_baseline(v)}
+    policies = {v.metric: v.unclear or "pass" for v in record.verdicts if depends_on_baseline(v)}
     compared = [
         verdict
         for metric, tolerance in tolerances_of(record).items()
@@ -126,7 +126,7 @@ def tolerances_of(record: EvaluationRecord) -> dict[str, Tolerance]:
 def _tolerance_of(verdict: Verdict) -> Tolerance | None:
     """The tolerance of a gate on a baseline; None for a bound, or for a rule from a store that
     cannot be read."""
-    if not _depends_on_baseline(verdict):
+    if not depends_on_baseline(verdict):
         return None
     try:
         return parse_tolerance(verdict.rule.removeprefix(_BASELINE_RULE))
@@ -135,12 +135,13 @@ def _tolerance_of(verdict: Verdict) -> Tolerance | None:
 
 
 def _not_on_baseline(verdict: Verdict) -> Verdict:
-    if not _depends_on_baseline(verdict):
+    if not depends_on_baseline(verdict):
         return verdict
     return replace(verdict, state="unjudged", text="has a tolerance that cannot be read")
 
 
-def _depends_on_baseline(verdict: Verdict) -> bool:
+def depends_on_baseline(verdict: Verdict) -> bool:
+    """Whether a verdict is that of a tolerance, and not of a list or an array."""
     return verdict.rule.startswith(_BASELINE_RULE) and verdict.text != _OF_SEQUENCE
 
 
@@ -252,7 +253,9 @@ def _with_evidence(verdict: Verdict, tolerance: Tolerance, known: Known, terms: 
         return verdict
     allowed = allowed_change(verdict.baseline, tolerance)
     if known.unreadable and not math.isnan(verdict.value):
-        return replace(verdict, state="unjudged", text=known.unreadable)
+        missed = verdict.state == "failed"
+        text = known.unreadable + "; by the change alone it is missed" * missed
+        return replace(verdict, state="unjudged", text=text, unread=missed)
     if known.comparison is None or not math.isfinite(allowed):
         return replace(verdict, evidence=known.remark)
     change = Change(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,14 +13,15 @@ import pytest
 from pytest_armory import environment
 from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.plugin.guard import guarded
+from pytest_armory.plugin.guard import guard_of, guarded
 from pytest_armory.session.devices import VARIABLE, find_devices, place_of, share_of
 
 
 class Devices:
     """Divides the GPUs of this machine among the workers of a session."""
 
-    def __init__(self, given: str, found: Sequence[str]) -> None:
+    def __init__(self, config: pytest.Config, given: str, found: Sequence[str]) -> None:
+        self.config = config
         self._given = given
         self._found = found
 
@@ -52,11 +55,12 @@ def restrict(config: pytest.Config, given: str, has_workers: bool) -> None:
     One whose environment does not tell its place gets all of them.
     """
     found = find(given)
-    config.pluginmanager.register(Devices(given, found), "armory-devices")
+    config.pluginmanager.register(Devices(config, given, found), "armory-devices")
     if has_workers or not found:
         return
     place = place_of(os.environ)
     own = ",".join(found) if place is None else share_of(found, 0, 1, place)
-    before = {VARIABLE: value_of(VARIABLE)}
+    cleanup = ExitStack()
+    cleanup.callback(environment.put, {VARIABLE: value_of(VARIABLE)})
+    config.add_cleanup(partial(guard_of(config).close, cleanup))
     environment.put({VARIABLE: own})
-    config.add_cleanup(lambda: environment.put(before))

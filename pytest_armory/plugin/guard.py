@@ -49,6 +49,8 @@ class Guard:
         self.holds_signals = False
         self.was_broken_off = False
         """Whether a Ctrl-C has ended a hook of the plugin before it was done."""
+        self.warn: Callable[[str], object] = lambda _: None
+        """Shows a problem that is kept after every summary has been printed."""
         self._depth = 0
         self._is_ending = False
 
@@ -102,6 +104,8 @@ class Guard:
             problem = f"tracking failed: {type(error).__name__}"
         if problem not in self.problems:
             self.problems.append(problem)
+            with suppress(Exception):  # the terminal may be closed
+                self.warn(problem)
 
     def close(self, stack: ExitStack) -> None:
         """Close an exit stack under the guard."""

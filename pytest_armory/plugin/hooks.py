@@ -16,7 +16,7 @@ import pytest
 
 from pytest_armory.plugin import job_options, marker, options
 from pytest_armory.plugin.guard import guard_of, guarded, guarded_wrapper, unless
-from pytest_armory.plugin.remarks import WITHOUT_MARKER, remark, remark_lines
+from pytest_armory.plugin.remarks import WITHOUT_MARKER, moved_rootdir, remark, remark_lines
 
 if TYPE_CHECKING:
     from pytest_armory.track import EvaluationRun
@@ -81,6 +81,7 @@ def _register(config: pytest.Config, settings: options.Settings) -> None:
         from pytest_armory.plugin import tracked
 
         tracked.register(config, settings)
+        remark(config, moved_rootdir(config))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -215,8 +216,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     remarks: list[str] = []
     with guard_of(terminalreporter).step():
         remarks = remark_lines(terminalreporter.config)
-    for problem in (*remarks, *guard_of(terminalreporter).problems):
-        terminalreporter.write_line(f"armory: warning: {problem}", yellow=True)
+    guard, terminal = guard_of(terminalreporter), terminalreporter.config.get_terminal_writer()
+    guard.warn = lambda text: terminal.line(f"armory: warning: {text}", yellow=True)
+    terminalreporter.ensure_newline()
+    for problem in (*remarks, *guard.problems):
+        guard.warn(problem)
 
 
 def _scopes() -> ModuleType:

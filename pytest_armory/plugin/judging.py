@@ -13,7 +13,7 @@ from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.evidence import Known, Terms
 from pytest_armory.gates.parse import Tolerance, parse_tolerance
 from pytest_armory.gates.same_data import changed_data
-from pytest_armory.gates.verdicts import failure_text, judge, unread
+from pytest_armory.gates.verdicts import depends_on_baseline, failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.attempt import Attempt, keep_error
 from pytest_armory.plugin.guard import unexpected_error
@@ -131,20 +131,29 @@ def judge_attempt(attempt: Attempt, mark: Mark, settings: Settings, session: Com
     )
     verdicts = _by_evidence(judged, sources, {**lines, **tolerances}, by_key, attempt.problems)
     verdicts = verdicts if sources is None else _with_changes(verdicts, sources, attempt)
-    verdicts = [_completed(verdict, attempt) for verdict in verdicts]
+    verdicts = [_completed(verdict, attempt, session.baseline) for verdict in verdicts]
     attempt.verdicts = verdicts if own is not None else [unread(verdict) for verdict in verdicts]
     return failure_text(attempt.verdicts)
 
 
-def _completed(verdict: Verdict, attempt: Attempt) -> Verdict:
+def _completed(verdict: Verdict, attempt: Attempt, baseline: Baseline) -> Verdict:
     """A verdict with what the attempt alone knows of its metric."""
-    verdict = _naming_evaluations(_known(verdict, attempt), attempt)
+    verdict = _naming_evaluations(_known(_looked_up(verdict, attempt, baseline), attempt), attempt)
+    if verdict.unread:
+        verdict = replace(verdict, text=f"{verdict.text}; this session will be no baseline")
     samples = attempt.run.writer.samples
     if verdict.metric not in samples.functions or not samples.table:
         return verdict
     from pytest_armory.gates.functions import without_resamples
 
     return without_resamples(verdict)
+
+
+def _looked_up(verdict: Verdict, attempt: Attempt, baseline: Baseline) -> Verdict:
+    """A verdict that says so where its baseline may exist, but could not be looked up."""
+    if baseline.is_read or attempt.baseline is not None or not depends_on_baseline(verdict):
+        return verdict
+    return replace(verdict, text="has a baseline that cannot be looked up", unread=True)
 
 
 def _known(verdict: Verdict, attempt: Attempt) -> Verdict:
@@ -154,8 +163,8 @@ def _known(verdict: Verdict, attempt: Attempt) -> Verdict:
     if reason is None or verdict.state != "failed" or is_known:
         return verdict
     if attempt.run.connection.location is None:  # such a session has no summary
-        said = f"not judged: {verdict.metric} {reason}"
-        remark(attempt.item.config, [(said, attempt.record.nodeid)])
+        sentence = f"not judged: {verdict.metric} {reason}"
+        remark(attempt.item.config, [(sentence, attempt.record.nodeid)])
     return replace(verdict, state="unjudged", text=reason)
 
 
@@ -177,6 +186,9 @@ def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | Non
     runs = session.baseline.all_runs_of(experiment, nodeid, version)
     if where is None or not runs or not attempt.has_stored_baseline:
         return None
+    attempt.problems.extend(
+        f"of the baseline's run {run.run_id}, {text}" for run in runs for text in run.unreadable
+    )
     from pytest_armory.gates.known import Sources, samples_at
     from pytest_armory.store.stack import reads
 
@@ -215,7 +227,7 @@ def _by_evidence(
 
 
 def _with_changes(verdicts: list[Verdict], sources: Sources, attempt: Attempt) -> list[Verdict]:
-    """The verdicts, missed gates with the samples that changed; the run keeps all changes.
+    """The verdicts, missed and unclear ones with the samples that changed; the run keeps all.
 
     An unexpected error there leaves the verdicts as they are.
     """
@@ -228,7 +240,7 @@ def _with_changes(verdicts: list[Verdict], sources: Sources, attempt: Attempt) -
 
 
 def _with_flips(verdict: Verdict, sources: Sources) -> Verdict:
-    if verdict.state != "failed" or not verdict.verdict:
+    if verdict.verdict != "unclear" and (verdict.state != "failed" or not verdict.verdict):
         return verdict
     found = sources.flips(verdict.metric, bool(verdict.higher_is_worse))
     return replace(verdict, flips=tuple(found))
@@ -269,7 +281,8 @@ def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | No
 def changed_data_of(attempt: Attempt, session: Baseline) -> tuple[str, ...]:
     """The scores of an attempt whose data are not those of the run it is compared with."""
     experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
-    own = attempt.run.writer.samples.digests
+    samples = attempt.run.writer.samples
+    own = {**samples.digests_of_data(), **samples.digests}
     return changed_data(own, session.digests_of(experiment, nodeid, version_of(attempt), own))
 
 

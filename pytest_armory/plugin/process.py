@@ -95,6 +95,8 @@ class Process:
         wanted = baselines.Wanted(self.judging.pooled, first)
         reference, own = parse_reference(self.judging.reference), ledger.identity.session
         found = ledger.baseline = baselines.find(where, reference, own, wanted)
+        if not found.is_read:
+            self.problems.append(f"the baseline cannot be looked up: {found.problem}")
         if not self.is_agreed:
             sessions = tuple(found.sessions) if found.is_read else None
             self.judging = replace(self.judging, sessions=sessions)

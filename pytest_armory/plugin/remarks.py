@@ -5,7 +5,9 @@ A Python warning would fail the tests of a project with ``filterwarnings = error
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,35 @@ WITHOUT_MARKER = (
 def no_evaluation(is_ours: bool | None) -> str:
     """Why nothing was tracked; ``is_ours`` is what the ini file says of the marker, if anything."""
     return _NOT_OURS if is_ours is False else _NO_EVALUATION
+
+
+_FILES = ("armory_html", "armory_summary", "armory_durations")
+"""Options whose value is a file."""
+
+
+_MOVED = (
+    "pytest took {value}, which was there, for the path of a test, so the rootdir is {root}: node "
+    "ids, and baselines with them, are others, and no ini file of the project was read; write "
+    "{option}={value}"
+)
+
+
+def moved_rootdir(config: pytest.Config) -> Iterator[Remark]:
+    """Say that pytest took the file of an option for a test's, and its folder for the rootdir.
+
+    It determines the rootdir before it knows our options: then a word that exists is a test's path.
+    """
+    here, root = config.invocation_params.dir, config.rootpath
+    is_above = config.inipath is None and root != here and not (root / "setup.py").exists()
+    if config.option.rootdir or (here.is_relative_to(root) and not is_above):
+        return
+    for name in _FILES:
+        value = getattr(config.option, name)
+        if value not in config.invocation_params.args:  # as --option=value it is no word
+            continue
+        path = Path(os.path.abspath(here / value))
+        if path.exists() and not path.is_relative_to(here):
+            yield (_MOVED.format(value=value, root=root, option=f"--{name.replace('_', '-')}"), "")
 
 
 _remarks = pytest.StashKey[dict[Remark, None]]()

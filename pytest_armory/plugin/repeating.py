@@ -30,49 +30,64 @@ def repeat_body(item: pytest.Item, attempt: Attempt, number: int, own_code: Step
     ``own_code`` guards what is done between the bodies.
     """
     end_repeats(item)  # of an earlier attempt, which raised
-    body = item.runtest
-    writer = attempt.run.writer
-    repeats = writer.repeats = Repeats(writer, number)
-    line = RepeatLine(item.config, number)
-    began = perf_counter()
-    recorded = dict(attempt.scope.params) if attempt.scope is not None else {}
+    item.runtest = _RepeatedBody(item, attempt, number, own_code)  # type: ignore[method-assign]
 
-    def begin_next() -> None:
-        repeats.end_body()
-        repeats.begin_body()
-        if perf_counter() - began >= SHOW_SECONDS:
-            line.show(repeats.current + 1)
-        if attempt.scope is not None:
-            attempt.scope.params.clear()
-            attempt.scope.params.update(recorded)
 
-    def runtest() -> None:
+class _RepeatedBody:
+    """The body of a test, several times: what pytest calls instead of ``item.runtest``."""
+
+    def __init__(self, item: pytest.Item, attempt: Attempt, number: int, own_code: Step) -> None:
+        self._item = item
+        self._attempt = attempt
+        self._number = number
+        self._own_code = own_code
+        self._body = item.runtest
+        writer = attempt.run.writer
+        self._repeats = writer.repeats = Repeats(writer, number)
+        self._line = RepeatLine(item.config, number)
+        self._began = perf_counter()
+        self._recorded = dict(attempt.scope.params) if attempt.scope is not None else {}
+
+    def __call__(self) -> None:
+        try:
+            self._run()
+        finally:
+            with self._own_code():
+                self._line.wipe()
+
+    def _run(self) -> None:
         state: dict[str, object] = {}
-        with own_code():
-            state = _state_of_case(item)
+        with self._own_code():
+            state = _state_of_case(self._item)
         unused = dict(state)
-        body()
-        for _ in range(1, number):
-            if _has_failed(item, attempt, own_code):
+        self._body()
+        for _ in range(1, self._number):
+            if self._has_failed():
                 return
-            with own_code():
-                begin_next()
+            with self._own_code():
+                self._begin_next()
             state.clear()
             state.update(unused)
-            body()
-        if not _has_failed(item, attempt, own_code):
-            with own_code():
-                repeats.end_body()
-                repeats.finish()
+            self._body()
+        if not self._has_failed():
+            with self._own_code():
+                self._repeats.end_body()
+                self._repeats.finish()
 
-    def runtest_and_wipe() -> None:
-        try:
-            runtest()
-        finally:
-            with own_code():
-                line.wipe()
+    def _begin_next(self) -> None:
+        self._repeats.end_body()
+        self._repeats.begin_body()
+        if perf_counter() - self._began >= SHOW_SECONDS:
+            self._line.show(self._repeats.current + 1)
+        if self._attempt.scope is not None:
+            self._attempt.scope.params.clear()
+            self._attempt.scope.params.update(self._recorded)
 
-    item.runtest = runtest_and_wipe  # type: ignore[method-assign]
+    def _has_failed(self) -> bool:
+        """Whether the body has failed without raising: a ``TestCase``, or a subtest."""
+        with self._own_code():
+            return bool(getattr(self._item, "_excinfo", None)) or self._attempt.has_failed
+        return True  # if that cannot be told
 
 
 def end_repeats(item: pytest.Item) -> None:
@@ -85,10 +100,3 @@ def _state_of_case(item: pytest.Item) -> dict[str, object]:
     unittest, instance = sys.modules.get("unittest"), getattr(item, "instance", None)
     is_case = unittest is not None and isinstance(instance, unittest.TestCase)
     return vars(instance) if is_case else {}
-
-
-def _has_failed(item: pytest.Item, attempt: Attempt, own_code: Step) -> bool:
-    """Whether the body has failed without raising: a ``TestCase``, or a subtest."""
-    with own_code():
-        return bool(getattr(item, "_excinfo", None)) or attempt.has_failed
-    return True  # if that cannot be told

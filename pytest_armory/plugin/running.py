@@ -110,11 +110,11 @@ class RunningHooks:
     def _count_gates(self) -> None:
         """Count the tolerances of the collection, unless another job of the session has."""
         process, lines = self.process, self.attempts.settings.tolerances
+        counted = count_gates(self.config, lines, self.attempts.baseline)
         if not process.is_agreed and self.attempts.destination is not None:
-            gates = count_gates(self.config, lines, self.attempts.baseline)
-            process.judging = replace(process.judging, gates=gates)
+            process.judging = replace(process.judging, gates=counted)
         if self._plan is not None:
-            self._plan = replace(self._plan, gates=process.judging.gates)
+            self._plan = replace(self._plan, gates=process.judging.gates, counted=counted)
         self.attempts.judging = process.judging
 
     def _resume(self, items: Sequence[pytest.Item]) -> None:

@@ -57,7 +57,9 @@ class Verdict:
     of the change, ``worse`` and ``better`` count samples, ``needed`` is how many of them the
     tolerance needs, ``method`` names the tests; ``evidence`` is the sentence that follows;
     ``unclear`` is what an unclear verdict does, where that is not to pass. ``flips`` are lines on
-    the samples that changed, of a missed gate, the worst first.
+    the samples that changed, of a missed or unclear gate, the worst first. ``unread`` says that it
+    was not judged because something could not be read, and might be missed: its session is no
+    baseline.
     """
 
     metric: str
@@ -79,6 +81,7 @@ class Verdict:
     evidence: str = ""
     unclear: str = ""
     flips: tuple[str, ...] = ()
+    unread: bool = False
 
 
 class AttemptPlace(NamedTuple):

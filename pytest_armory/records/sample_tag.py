@@ -11,6 +11,9 @@ from pytest_armory.values import TAG_LIMIT
 
 SAMPLES = "armory.samples"
 
+DATA = "armory.data"
+"""The tag of a run with the digests of the data of evaluations that keep no samples, by name."""
+
 
 @dataclass(frozen=True)
 class DatasetIdentity:
@@ -56,3 +59,21 @@ def read_sample_tag(value: object) -> SampleTag:
         fields.boolean(members.get("partial", False)),
         {score: digest for digest, scores in found.items() for score in scores},
     )
+
+
+def data_tag(digests: Mapping[str, str]) -> dict[str, str]:
+    """The tag with these digests; none without any, or where they are too many for one."""
+    text = dumps({**digests})
+    return {DATA: text} if digests and len(text) <= TAG_LIMIT else {}
+
+
+def read_data_tag(tags: Mapping[str, str]) -> dict[str, str]:
+    """What :func:`data_tag` wrote; empty for others.
+
+    >>> read_data_tag(data_tag({"digits's data": "ab"})), read_data_tag({DATA: "{"})
+    ({"digits's data": 'ab'}, {})
+    """
+    try:
+        return dict(fields.mapping_of(fields.string)(fields.json_value(tags.get(DATA, "{}"))))
+    except fields.UnreadableError:
+        return {}

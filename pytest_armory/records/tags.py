@@ -43,7 +43,7 @@ DURATION = "duration_seconds"
 
 _OUTCOMES = tuple(outcome.value for outcome in Outcome)
 
-COUNTS = ("evaluations", *_OUTCOMES, "gates_missed", "running")
+COUNTS = ("evaluations", *_OUTCOMES, "gates_missed", "gates_unread", "running")
 """The metrics of a session run that count the evaluations of its experiment."""
 
 SESSION_COUNTS = (*COUNTS, "not_run")
@@ -110,6 +110,7 @@ class AttemptTags:
     verdicts: tuple[Verdict, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
+    repeats: int = 1
     problems: tuple[str, ...] = ()
 
 
@@ -161,6 +162,7 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
         verdicts=tuple(_verdicts(tags, problems)),
         digests=samples.digests if samples is not None else {},
         changed=read_tag(tags, CHANGED, fields.list_of(fields.string), problems) or (),
+        repeats=read_optional(f"the tag {REPEATS}", _count, tags.get(REPEATS), problems) or 1,
         problems=tuple(dict.fromkeys(problems)),
     )
 

@@ -60,6 +60,7 @@ read_verdict = fields.instance_of(
         "evidence": fields.string,
         "unclear": fields.string,
         "flips": fields.list_of(fields.string),
+        "unread": fields.boolean,
     },
 )
 """Reads a verdict from JSON's builtins; raises :class:`fields.UnreadableError`."""

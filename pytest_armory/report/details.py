@@ -12,12 +12,16 @@ from pytest_armory.report.trend import Trend
 
 @dataclass(frozen=True)
 class Entry:
-    """One evaluation: its last attempt, its parameters, and the tags that a page shows."""
+    """One evaluation: its last attempt, its parameters, and the tags that a page shows.
+
+    ``failure`` is the end of what pytest reported of it, if it failed and that has been read.
+    """
 
     record: EvaluationRecord
     params: Mapping[str, str] = field(default_factory=dict)
     reproduce: str = ""
     description: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True)

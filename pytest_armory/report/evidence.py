@@ -65,6 +65,8 @@ def _chance_lines(verdicts: Sequence[Verdict], judging: Judging) -> list[str]:
     which = "this gate" if len(covered) == 1 else f"these {len(covered):,} gates"
     if len(covered) < judging.gates:
         which = f"{len(covered):,} of the session's {judging.gates:,} gates"
+    elif len(covered) > judging.gates > 0:
+        which += f", of which {shared:,} {'was' if shared == 1 else 'were'} counted,"
     fails = "fails" if len(covered) == 1 else "fail"
     promise = f"chance: if nothing got worse, {which} {fails} a session at most "
     promise += f"1 in {times:,} times"

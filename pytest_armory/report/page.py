@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from pytest_armory.records import EvaluationRecord, Verdict
+from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.report.charts import SERIES, curve_chart, trend_chart
 from pytest_armory.report.curves import curves
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
@@ -26,13 +26,16 @@ from pytest_armory.report.sentences import (
     gate_text,
     resumed_lines,
 )
-from pytest_armory.report.summary import Summary, latest, missed_gates
+from pytest_armory.report.summary import Summary, latest, missed_by, missed_gates
 from pytest_armory.report.text import number, plural, printable, seconds
 from pytest_armory.report.trend import Trend
 from pytest_armory.report.usage import usage_lines
 
 CURVES = 12
 """The most curves that are shown."""
+
+_PHASES = ("setup:", "call:", "teardown:")
+_GATES_MISSED = re.compile(r"\d+ gates? missed: ")
 
 COMMANDS = 5
 """The most evaluations whose command stands at the end of a page, besides its line."""
@@ -57,6 +60,8 @@ class _Row(NamedTuple):
     others: Sequence[ShownMetric]
     duration: str
     entry: Entry
+    error: str
+    failure: str
 
 
 class _Chart(NamedTuple):
@@ -92,6 +97,7 @@ def session_page(details: Details) -> str:
         rows=[_row(entry) for entry in details.entries],
         pictures=[(p, _data_uri(p)) for p in details.pictures],
         matrices=[(m, _shades(m)) for m in details.matrices],
+        unsaid=sum(map(_is_unsaid, details.entries)),
         changed=_changed(details.changed),
         commands=_commands(details.entries),
     )  # fmt: skip
@@ -211,10 +217,33 @@ def _row(entry: Entry) -> _Row:
     record = entry.record
     file, _, name = record.nodeid.partition("::")
     good = record.outcome is not None and record.outcome.is_good
+    error = error_line(entry.failure)
+    # Missed gates stand above on the page, with their evidence.
+    failure = "" if _GATES_MISSED.match(error) else entry.failure
     return _Row(
         printable(name or file), printable(file), web_link(record.url), outcome_text(record), good,
         shown_metrics(record), other_metrics(record), seconds(record.duration), entry,
+        printable(error), "\n".join(map(printable, failure.splitlines())),
     )  # fmt: skip
+
+
+def _is_unsaid(entry: Entry) -> bool:
+    """Whether nothing on the page says why an evaluation failed, but its run does."""
+    has_report = entry.record.outcome in (Outcome.FAILED, Outcome.ERROR)
+    return has_report and not entry.failure and not missed_by(entry.record)
+
+
+def error_line(failure: str) -> str:
+    """The line of pytest's report that says the error: the first of the last block marked by ``E``.
+
+    Without such a block it is the first line after the name of the phase.
+    """
+    lines = failure.splitlines()
+    marked = [i for i, line in enumerate(lines) if re.match(r"E\s", line)]
+    if marked:
+        first = next(i for i in reversed(marked) if i - 1 not in marked)
+        return lines[first][1:].strip()
+    return next((line.strip() for line in lines if line.strip() and line not in _PHASES), "")
 
 
 def _trend_charts(trends: Sequence[Trend]) -> list[_Chart]:

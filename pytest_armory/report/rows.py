@@ -42,9 +42,13 @@ def file_of(record: EvaluationRecord) -> str:
     return record.nodeid.partition("::")[0]
 
 
+RUNNING = "running"
+"""What stands for the outcome of an attempt that is under way."""
+
+
 def outcome_text(record: EvaluationRecord) -> str:
-    """The outcome, or ``unknown``."""
-    return record.outcome.value if record.outcome else "unknown"
+    """The outcome, or :data:`RUNNING`."""
+    return record.outcome.value if record.outcome else RUNNING
 
 
 def run_on_several_workers(records: Sequence[EvaluationRecord]) -> Set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pytest_armory.gates.formatting import distinct_number
 from pytest_armory.records import EvaluationRecord, Verdict, count_outcomes
-from pytest_armory.report.rows import title
+from pytest_armory.report.rows import RUNNING, title
 from pytest_armory.report.summary import Summary, latest, missed_gates
 from pytest_armory.report.text import plural, printable
 
@@ -22,7 +22,7 @@ def counts_text(summary: Summary) -> str:
     outcomes = [f"{count:,} {name}" for name, count in count_outcomes(last).items()]
     running = sum(record.outcome is None for record in last)
     if running:
-        outcomes.append(f"{running:,} running")
+        outcomes.append(f"{running:,} {RUNNING}")
     if summary.not_run:
         outcomes.append(f"{summary.not_run:,} not run")
     text = plural(len(last) + summary.not_run, "evaluation")

@@ -136,11 +136,11 @@ def outcome_counts(
     summary = summary.of_all_jobs()
     last = latest(summary.records)
     is_shared = bool(summary.records_of_all_jobs)  # another job may be running
-    own = _counts(_of_experiment(last, experiment_id, waiting, name), is_shared)
+    own = _counts(of_experiment(last, experiment_id, waiting, name), is_shared)
     whole = {**_counts(last, is_shared), "not_run": summary.not_run}
     whole["evaluations"] += summary.not_run
     totals = {**own, **{session_count(name): count for name, count in whole.items()}}
-    of_it = _of_experiment(summary.records, experiment_id, waiting, name)
+    of_it = of_experiment(summary.records, experiment_id, waiting, name)
     session = {session_count(name): value for name, value in usage_totals(summary.records).items()}
     counts = {name: float(count) for name, count in totals.items()}
     return {**counts, **usage_totals(of_it), **session}
@@ -153,11 +153,12 @@ def _counts(records: Sequence[EvaluationRecord], is_shared: bool) -> dict[str, i
         **dict.fromkeys((outcome.value for outcome in Outcome), 0),
         **count_outcomes(records),
         "gates_missed": len(missed_gates(records)),
+        "gates_unread": sum(verdict.unread for one in records for verdict in one.verdicts),
         **running,
     }
 
 
-def _of_experiment(
+def of_experiment(
     records: Sequence[EvaluationRecord], experiment_id: str, waiting: bool, name: str
 ) -> list[EvaluationRecord]:
     """The records of one experiment, both at a server and in the local database."""

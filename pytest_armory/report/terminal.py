@@ -12,6 +12,7 @@ from pytest_armory.report.evidence import evidence_lines
 from pytest_armory.report.rows import (
     CHIEF,
     ROWS,
+    RUNNING,
     Part,
     ShownMetric,
     chief_of,
@@ -32,7 +33,11 @@ from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
 from pytest_armory.report.text import columns, pad, plural, printable, seconds, shorten
 from pytest_armory.report.usage import usage_lines
 
-_COLOURS = {"passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped": "yellow"}
+_COLOURS = {
+    "passed": "green", "xfailed": "yellow", "xpassed": "yellow", "skipped": "yellow",
+    RUNNING: "yellow",
+}  # fmt: skip
+"""Of outcomes; all others are red."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,8 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
         if file_of(record) != file:
             file = file_of(record)
             lines.append(_line(shorten(printable(file), width), "bold"))
-        name = record.outcome.value if record.outcome else ""
         metrics = _fitted(shown_metrics(record, most), widths[2], aligned[file])
-        lines.append(_table_line(row, widths, _COLOURS.get(name, "red"), metrics))
+        lines.append(_table_line(row, widths, _COLOURS.get(row[1], "red"), metrics))
     hidden = len(records) - len(chosen)
     if hidden:
         lines.append(_line(f"… {hidden:,} more, all of them good; -v shows every one"))

@@ -14,6 +14,7 @@ from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import judge_again, tolerances_of
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.records.judging_tag import VERSION, Judging
+from pytest_armory.records.sample_tag import read_data_tag
 from pytest_armory.records.tags import decode_session_counts, repeats_of
 from pytest_armory.report.rows import title
 from pytest_armory.report.summary import Summary
@@ -42,15 +43,16 @@ class Comparison:
         """A record with its tolerances judged by the baseline."""
         version = self._version(record)
         experiment, nodeid = record.experiment_id, record.nodeid
+        digests = self._digests(record)
         judged = judge_again(
             record,
-            self.baseline.of(experiment, nodeid, version, record.digests),
+            self.baseline.of(experiment, nodeid, version, digests),
             self._known(record),
             Terms(self.judging.confidence, self.judging.gates),
         )
         judged = self._with_functions(judged, record)
-        known = self.baseline.digests_of(experiment, nodeid, version, record.digests)
-        return replace(judged, changed=changed_data(record.digests, known))
+        known = self.baseline.digests_of(experiment, nodeid, version, digests)
+        return replace(judged, changed=changed_data(digests, known))
 
     def _with_functions(
         self, judged: EvaluationRecord, record: EvaluationRecord
@@ -61,7 +63,7 @@ class Comparison:
         """
         own = {v.metric: v for v in record.verdicts if is_of_resamples(v)}
         runs = self.baseline.runs_of(
-            record.experiment_id, record.nodeid, self._version(record), record.digests
+            record.experiment_id, record.nodeid, self._version(record), self._digests(record)
         )
         is_same = {run.session for run in runs} <= {*(self.judging.sessions or ())}
 
@@ -79,6 +81,11 @@ class Comparison:
         run = self.attempts.get(record.run_id or "")
         return run.tags.get(VERSION, "") if run is not None else ""
 
+    def _digests(self, record: EvaluationRecord) -> dict[str, str]:
+        """Which data an evaluation was of, whether or not it has kept samples."""
+        run = self.attempts.get(record.run_id or "")
+        return {**(read_data_tag(run.tags) if run is not None else {}), **record.digests}
+
     def _known(self, record: EvaluationRecord) -> dict[str, Known]:
         tolerances = tolerances_of(record)
         if not tolerances:
@@ -92,16 +99,17 @@ class Comparison:
     def _sources(self, record: EvaluationRecord) -> Sources:
         run, version = self.attempts[record.run_id or ""], self._version(record)
         experiment, nodeid = record.experiment_id, record.nodeid
+        digests = self._digests(record)
         own = samples_at(self.where, run.run_id, run.artifact_uri) if record.digests else None
         return Sources(
             own=own,
             runs=self.baseline.all_runs_of(experiment, nodeid, version),
             read=lambda run: samples_at(self.where, run.run_id, run.artifact_uri),
             history=lambda metric: self.baseline.history_of(
-                experiment, nodeid, metric, version, record.digests, repeats_of(run.tags)
+                experiment, nodeid, metric, version, digests, repeats_of(run.tags)
             ),
             problems=self.problems,
-            digests=record.digests,
+            digests=digests,
         )
 
     def flip_lines(self, record: EvaluationRecord, most: int) -> list[str]:

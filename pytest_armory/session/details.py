@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
-from pytest_armory.records import EvaluationRecord, fields
+from pytest_armory.records import EvaluationRecord, Outcome, fields
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
-from pytest_armory.report.summary import Summary, is_good, latest
+from pytest_armory.report.summary import Summary, is_good, latest, missed_by
 from pytest_armory.report.text import plural
 from pytest_armory.report.trend import Trend
 from pytest_armory.session.history import SessionAttempt, sessions_of, trend_of
 from pytest_armory.session.reproduce import ENVIRONMENT
 from pytest_armory.session.stored_records import is_attempt, is_session
+from pytest_armory.values import redact_text
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun
@@ -33,6 +34,11 @@ TOTAL_LIMIT = 4_000_000
 """Limits on the pictures of a page: runs that are looked at, folders of each, bytes of a file and
 of all."""
 
+FAILURE = "failure.txt"
+FAILURES = 24
+FAILURE_LIMIT = 8_000
+"""The artifact with pytest's report, in how many runs it is read, and the most characters of it."""
+
 _KINDS = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "svg": "image/svg+xml"}
 _LARGEST_MATRIX = 20
 
@@ -48,11 +54,15 @@ def read_details(store: Store, summary: Summary) -> Details:
     before, is_complete = _runs_before(store, last, began)
     gated = [(r, m) for r in records for m in _gated_metrics(r) if r.run_id in attempts]
     files, unread = _files(store, records, attempts)
+    failures = _failures(store, records, attempts)
     first = min(session_runs, key=lambda run: run.start, default=None)
     tags = first.tags if first is not None else {}
     return Details(
         summary=summary,
-        entries=[_entry(record, attempts.get(record.run_id or "")) for record in records],
+        entries=[
+            _entry(record, attempts.get(record.run_id or ""), failures.get(record.run_id or "", ""))
+            for record in records
+        ],
         trends=_trends(store, [(attempts[r.run_id or ""], m) for r, m in gated[:TRENDS]]),
         more_trends=max(0, len(gated) - TRENDS),
         changed=[
@@ -83,7 +93,7 @@ def _gated_metrics(record: EvaluationRecord) -> list[str]:
     return [name for name in dict.fromkeys(v.metric for v in judged) if name in record.metrics]
 
 
-def _entry(record: EvaluationRecord, run: StoredRun | None) -> Entry:
+def _entry(record: EvaluationRecord, run: StoredRun | None, failure: str) -> Entry:
     if run is None:
         return Entry(record)
     return Entry(
@@ -91,6 +101,7 @@ def _entry(record: EvaluationRecord, run: StoredRun | None) -> Entry:
         params=run.params,
         reproduce=run.tags.get("armory.reproduce", ""),
         description=run.tags.get("mlflow.note.content", ""),
+        failure=failure,
     )
 
 
@@ -193,6 +204,34 @@ def _square(content: bytes) -> list[list[float]]:
     if rows is None or not 2 <= len(rows) <= _LARGEST_MATRIX:
         return []
     return [list(row) for row in rows] if all(len(row) == len(rows) for row in rows) else []
+
+
+def _failures(
+    store: Store, records: Sequence[EvaluationRecord], attempts: Mapping[str, StoredRun]
+) -> dict[str, str]:
+    """What pytest reported of the first that failed, by the ids of their runs.
+
+    Missed gates come last, which a page shows in any case. What cannot be read is left out.
+    """
+    failed = [record for record in records if record.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    found = {}
+    for record in sorted(failed, key=lambda record: bool(missed_by(record)))[:FAILURES]:
+        if run := attempts.get(record.run_id or ""):
+            try:
+                found[run.run_id] = _end_of(store.read_file(run.artifact_uri, FAILURE))
+            except TrackingError:
+                continue
+    return found
+
+
+def _end_of(report: bytes) -> str:
+    """The end of a report, where the error stands, without what looks like a secret."""
+    text = report.decode("utf-8", "replace")
+    start = len(text) - FAILURE_LIMIT
+    if start <= 0:
+        return redact_text(text)
+    end = redact_text(text[max(0, start - FAILURE_LIMIT) :])  # more, for a secret at the cut
+    return f"… the whole is the artifact {FAILURE} of the run\n{end[-FAILURE_LIMIT:]}"
 
 
 def _environment(store: Store, run: StoredRun | None) -> str:

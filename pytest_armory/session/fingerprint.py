@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from json import dumps
 
 from pytest_armory.records import fields
-from pytest_armory.records.fields import UnreadableError
 
 TAG = "armory.fingerprint"
 
@@ -38,12 +37,9 @@ def to_text(fingerprint: Fingerprint) -> str:
     return dumps(dict(fingerprint))
 
 
-def from_text(text: str | None) -> Fingerprint:
-    """The inverse of :func:`to_text`; empty for anything else."""
-    try:
-        return fields.mapping_of(fields.string)(fields.json_value(text or ""))
-    except UnreadableError:
-        return {}
+def read_fingerprint(tags: Mapping[str, str], problems: list[str]) -> Fingerprint:
+    """That of a run; empty without one, and where it cannot be read, which ``problems`` says."""
+    return fields.read_tag(tags, TAG, fields.mapping_of(fields.string), problems) or {}
 
 
 def changes(before: Fingerprint, now: Fingerprint) -> list[str]:

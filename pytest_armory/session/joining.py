@@ -12,6 +12,7 @@ from pytest_armory.records.tags import PART
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
+from pytest_armory.session.judging import other_number
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.resume import DoneBefore, find_done
 from pytest_armory.store.destination import Destination
@@ -36,6 +37,7 @@ class Joining:
         self._continued: Collection[str] = ()
         self._resumed: set[str] = set()
         self._again: dict[tuple[str, str], None] = {}
+        self._differs = ""
 
     @property
     def has_joined(self) -> bool:
@@ -55,6 +57,7 @@ class Joining:
         """Add a plan; returns whether it has the first note of this job's shard."""
         self._resumed.update(plan.resumed)
         self._again.update(dict.fromkeys((text, nodeid) for text, nodeid in plan.again))
+        self._differs = other_number(plan)
         if plan.note is None or self.note_tags or not self._identity.shared:
             return False
         self.note_tags = shard_note_tag(plan.note, self._identity.shard)
@@ -65,8 +68,8 @@ class Joining:
         return sum(nodeid in reported for nodeid in self._resumed)
 
     def notes(self) -> list[str]:
-        """Why some that passed before ran again."""
-        return with_tests(self._again)
+        """Why some that passed before ran again, and that the first job counted other gates."""
+        return [*with_tests(self._again), *filter(None, [self._differs])]
 
     def with_waiting(self, others: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
         """The records of other jobs, with what passed before and waits to be synced."""

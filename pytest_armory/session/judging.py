@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_armory.records.judging_tag import Judging
+from pytest_armory.report.text import plural
 from pytest_armory.session.identity import Identity
+from pytest_armory.session.plan import Plan
 from pytest_armory.session.stored_records import recorded_judging
 from pytest_armory.store.destination import Destination
 from pytest_armory.sync.tags import waiting_for
@@ -41,7 +43,7 @@ def agreed(where: Destination, identity: Identity, own: Judging) -> tuple[Judgin
     return first, True, difference(first, own)
 
 
-def unheeded(first_job: StoredRun | None, own: Judging) -> list[str]:
+def note_of_differing(first_job: StoredRun | None, own: Judging) -> list[str]:
     """A sentence on what this job has judged by, if that is not what another one has recorded.
 
     So it is where they began at the same time: then there was nothing to agree on yet.
@@ -60,6 +62,22 @@ def difference(first: Judging, own: Judging) -> str:
     """
     differs = _differences(first, own)
     return f"the session's first job decides: {differs}" if differs else ""
+
+
+def other_number(plan: Plan) -> str:
+    """A sentence where the first job has counted another number of gates; empty for the same.
+
+    A job without any has nothing to be judged by it.
+
+    >>> other_number(Plan(gates=3, counted=12)), other_number(Plan(gates=3))
+    ("the session's first job decides: 3 gates share the chance of a false alarm, not 12", '')
+    """
+    if plan.counted in (0, plan.gates):
+        return ""
+    shared = f"{plural(plan.gates, 'gate')} share{'s' * (plan.gates == 1)}"
+    return (
+        f"the session's first job decides: {shared} the chance of a false alarm, not {plan.counted}"
+    )
 
 
 def _differences(first: Judging, own: Judging) -> str:

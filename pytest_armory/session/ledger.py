@@ -19,7 +19,7 @@ from pytest_armory.session.confirmed import read_unconfirmed
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
 from pytest_armory.session.joining import Joining
-from pytest_armory.session.judging import unheeded
+from pytest_armory.session.judging import note_of_differing
 from pytest_armory.session.order import in_order_of_attempts
 from pytest_armory.session.plan import Plan
 from pytest_armory.session.reported import ReportedAttempts
@@ -187,7 +187,7 @@ class Ledger:
             notes=[
                 *notes,
                 *still_running(stored.own, f"pytest-armory recover{self.store_option}"),
-                *unheeded(self.runs.of_another, self.judging),
+                *note_of_differing(self.runs.of_another, self.judging),
                 *self._joining.notes(),
             ],
         )

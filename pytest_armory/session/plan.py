@@ -12,9 +12,11 @@ from pytest_armory.records.shard_note import ShardNote
 class Plan:
     """The evaluations that a process is about to run, by node id; in a shard with its note.
 
-    ``gates`` are the tolerances of the whole collection. The note belongs to the experiment of that
-    name, or if it has none, of that id. ``resumed`` are those that are skipped because they passed
-    before; ``again`` says with the node id why one that passed before is not.
+    ``gates`` are the tolerances that share the chance of a false alarm, ``counted`` those of the
+    whole collection: another number where the session's first job has counted others. The note
+    belongs to the experiment of that name, or if it has none, of that id. ``resumed`` are those
+    that are skipped because they passed before; ``again`` says with the node id why one that passed
+    before is not.
     """
 
     evaluations: Sequence[str] = ()
@@ -24,3 +26,4 @@ class Plan:
     resumed: Sequence[str] = ()
     again: Sequence[Sequence[str]] = ()
     gates: int = 0
+    counted: int = 0

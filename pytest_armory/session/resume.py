@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
+from pytest_armory.gates.past_runs import has_unread_gate
 from pytest_armory.records import AttemptPlace, EvaluationRecord, Outcome, last_attempts
 from pytest_armory.records.tags import (
     PART,
@@ -15,8 +16,9 @@ from pytest_armory.records.tags import (
     decode_outcome,
     origin_of,
 )
+from pytest_armory.report.sentences import with_tests
 from pytest_armory.session import leases
-from pytest_armory.session.fingerprint import TAG, Fingerprint, from_text
+from pytest_armory.session.fingerprint import Fingerprint, read_fingerprint
 from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.session.stored_records import (
     close_left_open,
@@ -78,12 +80,13 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
     problems += more
     alive = leases.survey(lease_folder(where))[1]
     attempts = sorted(filter(is_attempt, [*runs, *waiting]), key=lambda run: run.start)
-    done = DoneBefore(session, _passed(attempts), _left_open(attempts, part, alive))
+    passed_runs, unreadable = _passed(attempts)
+    done = DoneBefore(session, passed_runs, _left_open(attempts, part, alive))
     passed = {one.run_id for one in done.passed.values()}
     waiting = [run for run in waiting if run.run_id in passed]
     continued = {run.tags.get(REMOTE_RUN, "") for run in waiting}
     session_runs = [run for run in runs if is_session(run)]
-    return Found(done, session_runs, _records(local, waiting), continued, problems)
+    return Found(done, session_runs, _records(local, waiting), continued, [*problems, *unreadable])
 
 
 def waiting_runs(
@@ -121,15 +124,21 @@ def _runs_of(where: Destination, session: str) -> tuple[list[StoredRun], list[st
         return [], [f"what passed before cannot be looked up, and runs again: {error}"]
 
 
-def _passed(attempts: Sequence[StoredRun]) -> dict[str, PassedRun]:
+def _passed(attempts: Sequence[StoredRun]) -> tuple[dict[str, PassedRun], list[str]]:
+    """The runs that passed, by node id; and which of their fingerprints cannot be read."""
     passed: dict[str, PassedRun] = {}
+    unreadable: list[tuple[str, str]] = []
     others: set[str] = set()  # also what has not passed on one worker of several
     for run in last_attempts(attempts_in_order(attempts), _place_of):
-        if run.status == "FINISHED" and decode_outcome(run.tags) in _PASSED:
-            passed[test_of(run)] = PassedRun(run.run_id, from_text(run.tags.get(TAG)))
+        has_passed = run.status == "FINISHED" and decode_outcome(run.tags) in _PASSED
+        if has_passed and not has_unread_gate(run):  # else what could not be read may be by now
+            problems: list[str] = []
+            passed[test_of(run)] = PassedRun(run.run_id, read_fingerprint(run.tags, problems))
+            unreadable += [(problem, test_of(run)) for problem in problems]
         else:
             others.add(test_of(run))
-    return {nodeid: run for nodeid, run in passed.items() if nodeid not in others}
+    done = {nodeid: run for nodeid, run in passed.items() if nodeid not in others}
+    return done, with_tests(unreadable)
 
 
 def _place_of(run: StoredRun) -> AttemptPlace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from pytest_armory.records.tags import (
     origin_of,
 )
 from pytest_armory.report.markdown import as_note, to_markdown
-from pytest_armory.report.summary import Summary, outcome_counts
+from pytest_armory.report.summary import Summary, of_experiment, outcome_counts
 from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.values import PARAM_LIMIT, TAG_LIMIT, clip, legal_key, visible
 
@@ -164,14 +165,15 @@ def closing_requests(
     tags: Mapping[str, str] | None = None,
     waiting: bool = False,
 ) -> list[Callable[[], None]]:
-    """The requests that write counts and tags to a session run, and close it.
+    """The requests that write counts, note and tags to a session run, and close it.
 
     ``waiting`` says that it waits for sync.
     """
     name = store.experiments.name_of(run.experiment_id) or ""
     counts = outcome_counts(summary, run.experiment_id, waiting, name)
     metrics = [(name, value, 0) for name, value in counts.items()]
-    noted = {NOTE: as_note(summary.text, TAG_LIMIT)} if tags is None else tags
+    own = of_experiment(summary.all_records, run.experiment_id, waiting, name)
+    noted = {**(tags or {}), NOTE: as_note(summary.text, TAG_LIMIT, own, summary.all_records)}
     return [
         partial(store.log_batch, run.run_id, metrics=metrics, tags=noted),
         partial(store.close_run, run.run_id, summary.verdict.status, end),
@@ -187,10 +189,10 @@ def close_session_run(
     waiting: bool = False,
 ) -> None:
     """Write counts and summary to a session run and close it."""
-    text = summary.text or to_markdown(summary)
-    noted = {**(tags or {}), NOTE: as_note(text, TAG_LIMIT)}
+    summary = replace(summary, text=summary.text or to_markdown(summary))
+    noted = dict(tags or {})
     if summary.baseline:
         noted[BASELINE_TEXT] = clip(summary.baseline, TAG_LIMIT)
     for request in closing_requests(store, run, summary, end, noted, waiting):
         request()
-    store.log_files(run, {"summary.md": text})  # last, since a store may have no space left
+    store.log_files(run, {"summary.md": summary.text})  # last, since a store may have no space left

@@ -44,7 +44,7 @@ class WholeSession:
     is_open: bool = False
 
     @property
-    def is_well(self) -> bool:
+    def has_passed(self) -> bool:
         """Whether every evaluation has run, and none has failed."""
         return not self.missing and self.summary.verdict is SessionVerdict.PASSED
 

@@ -1,4 +1,4 @@
-"""The paired percentile bootstrap of a function of all predictions, with a time limit."""
+"""The percentile bootstrap of a function of all predictions, with a time limit."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ class Resamples(NamedTuple):
 
 
 def bootstrap(
-    change: Callable[[Any], float],
+    change: Callable[..., float],
     n: int,
     groups: ArrayLike | None = None,
     *,
+    others: tuple[int, ArrayLike | None] | None = None,
     resamples: int = 1000,
     seconds: float = 10.0,
     seed: int = 0,
@@ -72,7 +73,9 @@ def bootstrap(
     """Resample n rows with replacement, or whole groups, and compute the change of each resample.
 
     ``change`` gets an array of row indices, of both sides alike, and returns the change; one that
-    is NaN, as of an AUC without one of its classes, is left out. ``groups`` has shape (n,). It
+    is NaN, as of an AUC without one of its classes, is left out. ``groups`` has shape (n,). Where
+    the baseline has other rows, ``others`` are how many and their groups: they are resampled by
+    themselves, and ``change`` gets two arrays. It
     stops after ``seconds``, and where even :data:`LEAST` resamples would take longer, by the mean
     time of those in the first :data:`TRIAL` of it: then :attr:`Resamples.are_enough` is false.
 
@@ -86,11 +89,13 @@ def bootstrap(
     """
     import numpy as np
 
-    draw = _drawing(n, groups, np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    sides = [(n, groups), others] if others is not None else [(n, groups)]
+    draws = [_drawing(*side, random) for side in sides]
     began = clock()
     changes: list[float] = []
     for tried in range(1, resamples + 1):
-        value = float(change(draw()))
+        value = float(change(*(draw() for draw in draws)))
         if not math.isnan(value):
             changes.append(value)
         spent = clock() - began

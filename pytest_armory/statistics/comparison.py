@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 MOSTLY = 0.5
 """Scores of which a larger share has not changed are compared like answers that are flipped."""
 
-BOOTSTRAP = "paired bootstrap"
-"""The method of a function of all predictions."""
+BOOTSTRAP = "bootstrap"
+"""In the method of a function of all predictions."""
+
+
+class NoPairsError(ValueError):
+    """That no sample has a value on both sides."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def compare(
     groups, repeats or a pool too, Student's t on the gain of each id, cluster-robust by group: of 0
     and 1, and where most have not changed, with the wider one of its interval's and Tango's ends.
     Unpaired: of 0 and 1, the pooled score test and Newcombe's interval; else Welch's t. Raises
-    :class:`ValueError` where there is no sample to compare.
+    :class:`ValueError` where there is no sample to compare, :class:`NoPairsError` where none has a
+    value on both sides.
 
     >>> base = Sample(range(6), [1, 1, 1, 1, 0, 0])
     >>> found = compare(Sample(range(6), [1, 1, 0, 0, 0, 1]), [base], paired=True)
@@ -106,7 +111,7 @@ def _is_binary(values: Floats) -> bool:
 def _paired(run: Sample, bases: Sequence[Sample], binary: bool) -> Comparison:
     new, old, groups, left_out = _pairs(run, bases)
     if not len(new):
-        raise ValueError("no sample has been scored by both runs")
+        raise NoPairsError("no sample has been scored by both runs")
     simple = binary and groups is None and not run.repeats and not _is_pooled(bases)
     found = (
         _flips(int((new > old).sum()), int((new < old).sum()), len(new))
@@ -286,11 +291,11 @@ def _proportions(new: Floats, old: Floats) -> Comparison:
 # A function of all predictions
 
 
-def of_resamples(gain: float, resamples: Resamples, n: int) -> Comparison:
+def of_resamples(gain: float, resamples: Resamples, n: int, *, paired: bool = True) -> Comparison:
     """The comparison of a function of all predictions, by its resamples.
 
     ``gain`` is that of all ``n`` samples; :attr:`Resamples.changes` are gains. p and interval are
-    the bootstrap's percentiles.
+    the bootstrap's percentiles. ``paired`` says whether both sides had the same rows.
 
     >>> import numpy as np
     >>> found = of_resamples(-1.0, Resamples(np.linspace(-2, 0, 999), 999), 50)
@@ -305,6 +310,7 @@ def of_resamples(gain: float, resamples: Resamples, n: int) -> Comparison:
         p=resamples.lower_p(),
         n=n,
         variance=float(resamples.changes.var()) * n,
-        method=f"{BOOTSTRAP}, {len(resamples.changes)} resamples{note}",
+        method=f"{'paired ' * paired}{BOOTSTRAP}, {len(resamples.changes)} resamples{note}"
+        + ", other samples" * (not paired),
         interval=resamples.interval,
     )

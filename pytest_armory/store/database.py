@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache, partial
 from importlib import metadata, util
@@ -29,6 +29,7 @@ from pytest_armory.store._mlflow import (
 from pytest_armory.store.circuit import Circuit
 from pytest_armory.store.destination import Destination, check_writable, quoted
 from pytest_armory.store.new_database import prepare_database
+from pytest_armory.store.own_descriptors import are_own, never_close, noting
 from pytest_armory.store.translation import translated
 
 
@@ -154,11 +155,18 @@ def tune(path: Path, circuit: Circuit) -> None:
     https://www.sqlite.org/pragma.html#pragma_synchronous
     """
     _circuits[str(path)] = circuit
+    _listen("do_connect", _connect)
     _listen("before_cursor_execute", _tune, retval=True)
 
 
 _SYNCED_LESS = "armory_synced_less"
 """What a connection's ``info`` says for as long as it is open."""
+
+_DESCRIPTORS = "armory_descriptors"
+"""What a connection's ``info`` keeps SQLite's descriptors under."""
+
+_lost: set[str] = set()
+"""The databases of which a test has closed descriptors."""
 
 
 def _listen(name: str, listener: Callable[..., object], **options: bool) -> None:
@@ -169,16 +177,41 @@ def _listen(name: str, listener: Callable[..., object], **options: bool) -> None
         event.listen(Engine, name, listener, **options)
 
 
+def _connect(dialect: Any, record: Any, arguments: Sequence[Any], options: Any) -> Any:
+    """Connect to a database of ours, and note what SQLite opens; None leaves it to SQLAlchemy."""
+    path = str(arguments[0]) if arguments else ""
+    if path not in map(os.path.abspath, _circuits):
+        return None
+    with noting(path, record.info.setdefault(_DESCRIPTORS, {})):
+        return dialect.connect(*arguments, **options)
+
+
+def _check_descriptors(connection: Any, path: str) -> None:
+    """Use no database again whose descriptors may be other files by now, a user's among them."""
+    if path not in _lost and are_own(connection.info.get(_DESCRIPTORS, {})):
+        return
+    _lost.add(path)
+    never_close(connection.connection.dbapi_connection)
+    fault: Exception = _database_fault()(
+        f"the local database {path}: a test has closed its file descriptors, so that this process "
+        "leaves it alone from here on; `pytest-armory recover` closes what stays open in it"
+    )
+    raise fault
+
+
 def _tune(
     connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
 ) -> tuple[str, Any]:
     """Replace MLflow's busy timeout, which begins each of its transactions, by our own."""
     del context, many
     if statement.startswith("PRAGMA busy_timeout"):
-        circuit = _circuits.get(str(connection.engine.url.database))
+        path = str(connection.engine.url.database)
+        circuit = _circuits.get(path)
         if circuit is not None:
+            _check_descriptors(connection, path)
             if _SYNCED_LESS not in connection.info:
-                (journal,) = cursor.execute("PRAGMA journal_mode").fetchone()
+                with noting(path, connection.info.setdefault(_DESCRIPTORS, {})):
+                    (journal,) = cursor.execute("PRAGMA journal_mode").fetchone()
                 if journal == "wal":  # as it stays meanwhile; any other could damage the file
                     cursor.execute("PRAGMA synchronous = NORMAL")
                     connection.info[_SYNCED_LESS] = True

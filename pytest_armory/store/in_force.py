@@ -39,14 +39,14 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Substitute:
     """What MLflow gets for ``MLFLOW_TRACKING_URI`` while that is as it was."""
 
     uri: str | None
     instead_of: str | None
 
 
-State = tuple[str | None, "Shown | None"]
+State = tuple[str | None, "Substitute | None"]
 """MLflow's variable, and what it gets for the environment's."""
 
 Chosen = tuple[str | None, str | None]
@@ -67,7 +67,7 @@ class InForce:
         """Whether it is to stand there at the moment."""
         self._outer = _from_parent()
         """That of an evaluation that this process is a child of."""
-        self._shown = self._outer
+        self._substitute = self._outer
         self._users_default = threading.local()
         """Set while a thread asks for what is in force without any setting; no other may see it."""
         self._written: str | None = None
@@ -95,26 +95,26 @@ class InForce:
         """What MLflow is to read as ``MLFLOW_TRACKING_URI``."""
         if getattr(self._users_default, "is_asked", False):
             return None
-        return _read(self._shown, value_of(_URI))
+        return _read(self._substitute, value_of(_URI))
 
     def instead_of(self) -> dict[str, str | None]:
-        """For child processes: what ours stands in the place of, if it does."""
+        """For child processes: what ours is instead of, if it is."""
         return {"instead_of": self._users.environment} if self._is_ours else {}
 
     def put_ours(self, uri: str) -> None:
-        """Put ``uri`` in force, in the place of what the user has set."""
+        """Put ``uri`` in force, instead of what the user has set."""
         if not self._is_ours:
             self.put_users()
             self._users = Settings(_variable(), value_of(_URI))
         self._switch_experiment(uri)
         self._ours, self._is_ours = uri, True
-        self._show(uri)
+        self._put_substitute(uri)
         self._written = _variable()
         self._variables_before = _experiment_variables()
 
     def state(self) -> State:
         """What is in force now, for :meth:`put_back`."""
-        return _variable(), self._shown
+        return _variable(), self._substitute
 
     def put_back(self, before: State) -> None:
         """Put in force again what an evaluation inside another had replaced."""
@@ -140,7 +140,7 @@ class InForce:
         """Put back what the user had set, where what stands there is ours, now or after all."""
         variable, environment = _variable(), value_of(_URI)
         if self._is_ours:
-            at = self._shown.instead_of if self._shown is not None else None
+            at = self._substitute.instead_of if self._substitute is not None else None
             self._changed = (variable != self._written, environment != at)
             back = (variable == self._ours, environment == self._ours)
         else:
@@ -170,7 +170,7 @@ class InForce:
         """Have another URI in force meanwhile, or none; what code sets itself meanwhile stands."""
         before = self.state()
         self._switch_experiment(uri)
-        self._show(uri)
+        self._put_substitute(uri)
         put_there = self.state()
         try:
             yield
@@ -201,29 +201,29 @@ class InForce:
             _fluent()._active_experiment_id = self._seen[0]  # type: ignore[attr-defined] # MLflow's
             put({_EXPERIMENT_ID: self._seen[1]})
 
-    def _show(self, uri: str | None) -> None:
+    def _put_substitute(self, uri: str | None) -> None:
         variable = None if _variable() is None else uri
-        self._write((variable, Shown(uri, value_of(_URI))))
+        self._write((variable, Substitute(uri, value_of(_URI))))
 
     def _write(self, state: State) -> None:
-        _tracking()._tracking_uri, self._shown = state  # type: ignore[attr-defined] # MLflow's own
+        _tracking()._tracking_uri, self._substitute = state  # type: ignore[attr-defined] # MLflow's own
 
     def _now(self) -> Settings:
         return _settings(self.state())
 
 
-def _from_parent() -> Shown | None:
+def _from_parent() -> Substitute | None:
     known = exported()
-    return Shown(known["uri"], known["instead_of"]) if "instead_of" in known else None
+    return Substitute(known["uri"], known["instead_of"]) if "instead_of" in known else None
 
 
-def _read(shown: Shown | None, given: str | None) -> str | None:
-    return shown.uri if shown is not None and given == shown.instead_of else given
+def _read(substitute: Substitute | None, given: str | None) -> str | None:
+    return substitute.uri if substitute is not None and given == substitute.instead_of else given
 
 
 def _settings(state: State) -> Settings:
-    variable, shown = state
-    return Settings(variable, _read(shown, value_of(_URI)))
+    variable, substitute = state
+    return Settings(variable, _read(substitute, value_of(_URI)))
 
 
 def _experiment_variables() -> tuple[str | None, ...]:

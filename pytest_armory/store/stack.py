@@ -27,6 +27,11 @@ def last_ended() -> str | None:
     return last
 
 
+def note_ended(run_id: str) -> None:
+    """Have ``mlflow.last_active_run()`` of this thread read a run that is no longer active."""
+    fluent_api()._last_active_run_id.set(run_id)
+
+
 def current_stack() -> list[Any]:
     """This thread's stack, brought up to date; that we read it does not count."""
     thread = get_ident()

@@ -152,16 +152,23 @@ class Uploader:
             with changed(self._ping_limits):
                 self.target.ping(PING_SECONDS)
         except TrackingError as error:
-            if isinstance(error, LoginRefusedError) and not self._with_credentials:
-                raise StoreUnreachableError(
-                    f"{self.target.where} refused the upload without credentials, and those of "
-                    "this process are for another tracking URI or none; if they are for this one: "
-                    f"`{sync_command(self.target.where)}`"
-                ) from None
+            if not self._with_credentials:
+                raise StoreUnreachableError(self._without_credentials(error)) from None
             raise StoreUnreachableError(
                 f"{self.target.where} cannot be reached, or not with what this process was given "
                 f"to log in: {error}"
             ) from None
+
+    def _without_credentials(self, error: TrackingError) -> str:
+        """Why an upload without credentials failed: a page, as of a login, may be a refusal too."""
+        where = self.target.where
+        failed = "refused the upload without credentials"
+        if not isinstance(error, LoginRefusedError):
+            failed = f"cannot be reached without credentials ({error})"
+        return (
+            f"{where} {failed}, and those of this process are for another tracking URI or none; if "
+            f"they are for this one: `{sync_command(where)}`"
+        )
 
     def mark_as_waiting(self, runs: Sequence[StoredRun]) -> None:
         """Tag the runs inside a run that waits, in case it is uploaded and they are not."""

@@ -49,16 +49,20 @@ def track_evaluation(
     run = _open_inside(outer.run, uri, name, run_name or name, {**note, **tag_strings(tags or {})})
     if outer.run is not None:
         run.writer.params.descriptions = Descriptions(outer.run.writer.params.descriptions)
-    with running(run, outer) as scope:
-        run.writer.recorded = lambda: run.writer.params.describe(scope.params)
-        try:
-            run.writer.inherit(scope.params)
-            yield run
-        except BaseException as error:
-            with _warning_of_failures():  # which must not replace the error itself
-                _end(run, scope, _status_of(error))
-            raise
-        _end(run, scope, "FINISHED")
+    try:
+        with running(run, outer) as scope:
+            run.writer.recorded = lambda: run.writer.params.describe(scope.params)
+            try:
+                run.writer.inherit(scope.params)
+                yield run
+            except BaseException as error:
+                with _warning_of_failures():  # which must not replace the error itself
+                    _end(run, scope, _status_of(error))
+                raise
+            _end(run, scope, "FINISHED")
+    finally:
+        if outer.run is None:  # else its run is active, and found
+            _note_ended(run.connection.location)
 
 
 def _open_inside(
@@ -104,6 +108,17 @@ def _end(run: EvaluationRun, scope: Scope, status: str) -> None:
     finally:
         run.writer.close(status)
         run.connection.settle()
+
+
+def _note_ended(location: Location | None) -> None:
+    """Have ``mlflow.last_active_run()`` find a run, where MLflow looks in its store now.
+
+    Where another tracking URI is in force again, MLflow would look for it there, and raise.
+    """
+    from pytest_armory.store import stack
+
+    if location is not None and in_force.uri() == location.store.uri:
+        stack.note_ended(location.run_id)
 
 
 def _status_of(error: BaseException) -> str:

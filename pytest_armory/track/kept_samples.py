@@ -11,10 +11,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory.errors import MetricWarning
-from pytest_armory.records.sample_tag import DatasetIdentity, SampleTag
+from pytest_armory.records.sample_tag import DatasetIdentity, SampleTag, data_tag
 from pytest_armory.tables import SampleRows, SampleTable, Score, UnfitError
 from pytest_armory.track.logged_metrics import LoggedMetrics
-from pytest_armory.values import legal_key, unused
+from pytest_armory.values import legal_key, redact_text, unused
 
 if TYPE_CHECKING:
     from pytest_armory.gates.functions import MetricFunction
@@ -206,8 +206,9 @@ class KeptSamples:
         for rows in (rows for rows in self.data.parts if rows.is_complete):
             score = rows.score("")
             datasets[_identity(rows, score, score.digest)] = None
+        data = data_tag(self.digests_of_data())
         if not self.table:
-            return SampleResults(datasets=list(datasets))
+            return SampleResults(tags=data, datasets=list(datasets))
         self._name_apart()
         metrics: dict[str, float] = {}
         digests: dict[str, str] = {}
@@ -228,11 +229,20 @@ class KeptSamples:
         self._metrics.note(metrics, 0)
         self.digests = digests
         tag = SampleTag(self._count_rows(), self.table.is_partial, digests)
-        return SampleResults(metrics, tag.to_tags(), list(datasets))
+        return SampleResults(metrics, {**tag.to_tags(), **data}, list(datasets))
+
+    def digests_of_data(self) -> dict[str, str]:
+        """The digests of the data of evaluations that keep no samples, by what they are called."""
+        # No score has such a name.
+        return {
+            f"{redact_text(rows.source)}'s data": rows.score("").digest
+            for rows in self.data.parts
+            if rows.is_complete
+        }
 
     def digests_so_far(self) -> dict[str, str]:
-        """The digests of the data of the scores that are complete, while the test runs."""
-        digests: dict[str, str] = {}
+        """The digests of the data that are complete, while the test runs: those of scores too."""
+        digests = self.digests_of_data()
         for rows in (rows for rows in self.table.parts if rows.is_complete and rows.scores):
             digests |= dict.fromkeys(rows.scores, rows.score(next(iter(rows.scores))).digest)
         return digests

@@ -83,14 +83,11 @@ class EvaluationRun:
 
         The parameters that are stored when the run ends are in it.
         """
-        data = self.writer.entity().data
-        for name, text in self.params.items():
-            data.params.setdefault(name, text)
-        return data
+        return _with_params(self.writer.entity().data, self.params)
 
     def log_param(self, key: str, value: object) -> None:
         """Store one parameter; see :meth:`log_params`."""
-        self._log_params({key: value})
+        _log_params(self.writer, {key: value})
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Store parameters: any values, nested mappings joined by dots.
@@ -98,18 +95,11 @@ class EvaluationRun:
         MLflow never changes a parameter that is stored: another value for it is kept in
         ``params.json``, with a :class:`~pytest_armory.errors.ParameterWarning`.
         """
-        self._log_params(params)
-
-    def _log_params(self, params: Mapping[str, object]) -> None:
-        strings = param_strings(params)
-        changed = self.writer.params.conflicts(strings)
-        self.writer.write(params=strings)
-        if changed:
-            _warn_of_changed(changed)
+        _log_params(self.writer, params)
 
     def log_metric(self, key: str, value: object, step: int | None = None) -> None:
         """Store one metric; see :meth:`log_metrics`."""
-        self._log_metrics({key: value}, step)
+        _log_metrics(self.writer, {key: value}, step)
 
     def log_metrics(self, metrics: object, step: int | None = None) -> None:
         """Store metrics: numbers, nested mappings joined by slashes; arrays become artifacts.
@@ -118,19 +108,7 @@ class EvaluationRun:
         ``track_metrics`` takes are taken here too. Anything else is left out,
         with a :class:`~pytest_armory.errors.MetricWarning`.
         """
-        self._log_metrics(metrics, step)
-
-    def _log_metrics(self, metrics: object, step: int | None) -> None:
-        metrics = log_library_results(self.writer, metrics, step, stacklevel=3)
-        values = metric_values(metrics, convert=convert_result)
-        warn_of_refused(values.refused, values.repeated, stacklevel=3)
-        self.writer.log_results(
-            values.numbers,
-            values.arrays,
-            step or 0,
-            names=values.names,
-            repeated=values.repeated,
-        )
+        _log_metrics(self.writer, metrics, step)
 
     def set_tag(self, key: str, value: object) -> None:
         """Set one tag on the run; see :meth:`set_tags`."""
@@ -171,6 +149,33 @@ class EvaluationRun:
         ``data`` is a frame, lists by column or a list of rows, ``artifact_file`` ends in ``.json``.
         """
         self.writer.store_table(data, artifact_file)
+
+
+def _with_params(data: Any, params: Mapping[str, str]) -> Any:
+    for name, text in params.items():
+        data.params.setdefault(name, text)
+    return data
+
+
+def _log_params(writer: RunWriter, params: Mapping[str, object]) -> None:
+    strings = param_strings(params)
+    changed = writer.params.conflicts(strings)
+    writer.write(params=strings)
+    if changed:
+        _warn_of_changed(changed)
+
+
+def _log_metrics(writer: RunWriter, metrics: object, step: int | None) -> None:
+    metrics = log_library_results(writer, metrics, step, stacklevel=3)
+    values = metric_values(metrics, convert=convert_result)
+    warn_of_refused(values.refused, values.repeated, stacklevel=3)
+    writer.log_results(
+        values.numbers,
+        values.arrays,
+        step or 0,
+        names=values.names,
+        repeated=values.repeated,
+    )
 
 
 def _warn_of_changed(names: Sequence[str]) -> None:

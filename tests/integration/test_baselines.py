@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from conftest import Evals, text_of
 from faults import Session
+from mlflow import MlflowClient
 
 from pytest_armory import provenance
 from pytest_armory.cli import main as commands
@@ -820,3 +821,24 @@ def test_hooks_that_raise_or_answer_anything(evals: Evals) -> None:
     evals.run(f"--armory-summary={summary}").assert_outcomes(passed=1)
     assert summary.read_text().endswith("\\ud800\n")
     evals.check_accounted(2)
+
+
+def test_what_cannot_be_read_of_a_baseline_is_named(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(baseline={"a": "-2%"})
+        def test_a(): track_metrics({"a": 1.0})
+    """)
+    evals.run("--armory-session=s")
+    client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
+    run = evals.run_of("test_a")
+    for tag in ("armory.samples", "armory.repeats"):
+        client.set_tag(run.info.run_id, tag, "five")
+    result = evals.run("--armory-baseline=s")
+    result.assert_outcomes(passed=1)
+    what = f"warning: of the baseline's run {run.info.run_id}, the tag"
+    result.stdout.fnmatch_lines([
+        f"{what} armory.samples cannot be read: it is not JSON (test_a)",
+        f"{what} armory.repeats cannot be read: it is not a count (test_a)",
+    ])  # fmt: skip

@@ -106,6 +106,16 @@ BREAK = {
             track_metrics({"x": 1})
             assert not seen.called
     """,
+    "what-explains-an-error-fails-too": """
+        @pytest.mark.evaluation(at_least={"x": 0})
+        @pytest.mark.parametrize("name", ["re.match", "os.path.exists", "os.stat"])
+        def test_a(name, evaluation_run):
+            with mock.patch(name, side_effect=RuntimeError("password=hunter2")):
+                track_metrics({"x": 1})
+                evaluation_run.log_params({"p": {"q": 1}})
+                evaluation_run.set_tags({"t": "u"})
+                evaluation_run.log_dict({"d": 1}, "d.json")
+    """,
     "names-that-are-not-random": """
         @pytest.fixture(scope="module", autouse=True)
         def same():

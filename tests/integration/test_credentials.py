@@ -322,6 +322,38 @@ def test_an_upload_to_another_origin_carries_no_credentials(
     evals.check_invariant(result, 1)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [(302, b"", {"Location": "/login"}), (404, b"<html>", {}), (200, b"<html>log in</html>", {})],
+    ids=["redirect-to-a-login", "hidden", "login-page"],
+)
+def test_a_refusal_that_is_a_page_names_the_line_too(
+    evals: Evals,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: tuple[int, bytes, dict[str, str]],
+) -> None:
+    """What stands in front of a server refuses in its own way those who are not logged in."""
+
+    def gateway(handler: Handler) -> None:
+        status, content, headers = answer
+        if handler.path == "/login":
+            status, content, headers = 200, b"<html>log in</html>", {}
+        handler.give(status, content, **headers)
+
+    evals.write(SOURCE)
+    with listening(gateway) as other:
+        result = evals.run("--armory-tracking-uri", other, "-o", "armory_budget=1")
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-t0ken")
+        capsys.readouterr()
+        assert commands.main(["sync"]) == 1
+        line = f"if they are for this one: `pytest-armory sync --armory-tracking-uri {other}`"
+        assert line in capsys.readouterr().err
+        assert commands.main(["sync", "--armory-tracking-uri", other]) == 1
+        assert line not in capsys.readouterr().err
+    evals.check_invariant(result, 1)
+
+
 def test_a_database_whose_user_was_stripped(
     evals: Evals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

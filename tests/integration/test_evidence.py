@@ -97,6 +97,7 @@ def test_a_fall_is_worse_or_unclear(
     assert gate["p"] == pytest.approx(5.1858e-5, rel=1e-4)
     assert (gate["low"], gate["high"]) == pytest.approx((-0.0367, -0.0147), abs=0.001)
     assert gate["flips"][0] == "0  1 → 0  target 1"
+    assert tolerance_of(evals, "test_small")["flips"][0] == "0  1 → 0"
     (session,) = [run for run in evals.sessions() if run.data.tags["armory.session"] == "b"]
     assert json.loads(session.data.tags["armory.judging"]) == {
         "reference": "latest", "sessions": ["a"], "confidence": 0.95, "unclear": "pass",

@@ -671,6 +671,48 @@ def test_a_test_that_closes_the_descriptor_of_the_lease(
     assert off.end == session.end
 
 
+CLOSING_DATABASE = """
+    import os, pytest
+    from pathlib import Path
+    from pytest_armory import track_metrics
+    pytestmark = pytest.mark.evaluation
+    own = Path(__file__).parent / "own.txt"
+    def of_database():
+        at = {n: os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")}
+        return [int(number) for number, path in at.items() if "mlflow.db" in path]
+    def test_before(): track_metrics({"accuracy": 1})
+    def test_closes():
+        track_metrics({"accuracy": 1})
+        own.write_text("the user's")
+        with own.open("r+") as file:
+            for number in of_database():
+                os.dup2(file.fileno(), number)
+        track_metrics({"recall": 1})
+    def test_after():
+        track_metrics({"accuracy": 1})
+        assert own.read_text() == "the user's"
+"""
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_a_test_that_closes_the_descriptors_of_the_database(
+    evals: Evals, start: Start, way: tuple[str, ...]
+) -> None:
+    """Its own files stay as they are, and what cannot be stored is counted."""
+    evals.write(CLOSING_DATABASE)
+    off = start(*way, track=False)
+    assert off.wait() == 0, off.output
+    session = start(*way)
+    assert session.wait() == 0, session.output
+    assert off.end == session.end
+    assert (evals.pytester.path / "own.txt").read_text() == "the user's"
+    assert "a test has closed its file descriptors" in session.output
+    assert "\nnot stored: 1 evaluation\n" in session.output
+    assert commands.main(["recover"]) == 0
+    assert set(states(evals)) == {"test_before", "test_closes"}
+    evals.check_accounted(3, lost=1)
+
+
 LOSING = """
     import os, signal, pytest
     pytestmark = pytest.mark.evaluation

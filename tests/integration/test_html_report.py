@@ -135,3 +135,46 @@ def test_figures_that_cannot_be_read_are_named(
     assert evals.run("--armory-html", "report.html").ret == 0
     page = (evals.pytester.path / "report.html").read_text("utf-8")
     assert "Not read are those of 3 evaluations: the storage does not answer" in page
+
+
+def test_why_evaluations_failed_is_folded_under_them(
+    evals: Evals, each_way: Sequence[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        @pytest.mark.evaluation(at_least={"a": 2})
+        @pytest.mark.parametrize("i", range(2))
+        def test_gate(i, evaluation_run): evaluation_run.log_metrics({"a": 1})
+        def test_long(): assert 0, "x" * 9000 + " at the end </pre><script>"
+        def test_secret(): raise ValueError("password=hunter2hunter2")
+    """)
+    evals.run(*each_way, "--armory-session=s", "--armory-html=page.html")
+    page = (evals.pytester.path / "page.html").read_text("utf-8")
+    assert page.count('<tr class="failure">') == 2
+    assert "<summary>ValueError: password=[redacted]</summary>" in page
+    assert "hunter2" not in page
+    assert "at the end &lt;/pre&gt;&lt;script&gt;" in page
+    assert "… the whole is the artifact failure.txt of the run\n" in page
+    assert page.count("xxxx") < 2 * 8000 / 4
+    assert "more evaluation" not in page
+    monkeypatch.setattr(details, "FAILURES", 1)
+    assert main(["report", "s", "--html", str(tmp_path / "p.html")]) == 1
+    page = (tmp_path / "p.html").read_text("utf-8")
+    assert page.count('<tr class="failure">') == 1
+    assert "Why 1 more evaluation failed is in the artifact" in page
+
+
+def test_a_page_elsewhere_that_pytest_takes_for_a_test(evals: Evals, tmp_path: Path) -> None:
+    evals.write(SUITE.format(0.9))
+    page = tmp_path / "elsewhere" / "page.html"
+    said = f"pytest took {page}, which was there, for the path of a test, so the rootdir is "
+    for args, is_said in (
+        (["--armory-html", str(page)], False),
+        ([f"--armory-html={page}"], False),
+        (["--armory-html", str(page)], True),
+        (["--armory-html", str(page), f"--rootdir={evals.pytester.path}"], False),
+    ):
+        result = evals.run(*args)
+        assert result.ret == 0
+        assert (said in result.stdout.str()) is is_said

@@ -15,8 +15,10 @@ from conftest import Evals, verdicts
 import pytest_armory.plugin.mlflow_fixtures  # noqa: F401 - what sessions import is dropped
 from pytest_armory.cli import main as commands
 from pytest_armory.plugin import fixture_params, hooks
+from pytest_armory.plugin.devices import Devices
 from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.running import RunningHooks
+from pytest_armory.plugin.sharding import Sharding
 from pytest_armory.session import leases
 
 TESTS = """
@@ -38,18 +40,25 @@ OPTIONS = {
     "pytest_xdist_node_collection_finished": ["-n1"],
     "pytest_testnodedown": ["-n1"],
     "pytest_timeout_set_timer": ["--timeout=60"],
+    "pytest_xdist_setupnodes": ["-n1"],
 }
 """Without them a hook is not called."""
 
+HOLDERS = (hooks, RunningHooks, ReportingHooks, Sharding, Devices)
+
+REGISTERED_BY = {
+    "Sharding": ["--armory-shard=1/1", "--armory-session=s"],
+    "Devices": ["--armory-devices=0"],
+}
+"""Our options without which hooks are not registered."""
+
 # What shows the problems that no summary has shown cannot show its own.
-SHOW_THE_REST = {
-    ("hooks", "pytest_terminal_summary", "before"), ("hooks", "pytest_sessionfinish", "after"),
-}  # fmt: skip
+SHOW_THE_REST = {("hooks", "pytest_terminal_summary", "before")}
 
 
 def own_hooks() -> Iterator[tuple[str, str, str]]:
     """Holder, name and what is to break, of every hook of ours."""
-    for holder in (hooks, RunningHooks, ReportingHooks):
+    for holder in HOLDERS:
         for name, hook in vars(holder).items():
             if name.startswith("pytest_"):
                 label = holder.__name__.rpartition(".")[2]
@@ -60,7 +69,7 @@ def own_hooks() -> Iterator[tuple[str, str, str]]:
 
 def body_of(label: str, name: str) -> CellType:
     """Where a guarded hook keeps the function that it guards."""
-    holder: Any = {"hooks": hooks, **{c.__name__: c for c in (RunningHooks, ReportingHooks)}}[label]
+    holder: Any = {one.__name__.rpartition(".")[2]: one for one in HOLDERS}[label]
     hook = inspect.getattr_static(holder, name)
     while hasattr(hook, "is_guarded"):  # another decorator may be above the guard
         cell: CellType = hook.__closure__[hook.__code__.co_freevars.index("hook")]
@@ -102,7 +111,7 @@ def check(evals: Evals, hook: tuple[str, str, str], *args: str, track: bool) -> 
     cell = body_of(label, name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cell, "cell_contents", broken(cell.cell_contents, when))
-        result = evals.run(*args, track=track)
+        result = evals.run(*args, *REGISTERED_BY.get(label, []), track=track)
     close_what_was_left()
     assert result.ret == off.ret
     assert verdicts(result) == verdicts(off)
@@ -111,11 +120,14 @@ def check(evals: Evals, hook: tuple[str, str, str], *args: str, track: bool) -> 
 
 
 TRACKED = [hook for hook in own_hooks() if hook[1] not in ("pytest_addoption",)]
-UNTRACKED = [hook for hook in own_hooks() if hook[0] != "ReportingHooks"]
+UNTRACKED = [hook for hook in own_hooks() if hook[0] in ("hooks", "RunningHooks")]
 
 
 @pytest.mark.parametrize("hook", TRACKED, ids="-".join)
-def test_of_a_tracked_session(evals: Evals, hook: tuple[str, str, str]) -> None:
+def test_of_a_tracked_session(
+    evals: Evals, hook: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which has got its device
     name = hook[1]
     evals.write(INTERRUPTED if name == "pytest_keyboard_interrupt" else TESTS)
     if name == "pytest_internalerror":

@@ -30,12 +30,12 @@ def release() -> ModuleType:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(release: ModuleType, tmp_path: Path) -> Path:
     """A project with the files that are checked, committed, ready to be tagged."""
-    for name in FILES:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in {*FILES, *release.WORDS}:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", dirs_exist_ok=True)
     shutil.copy(ROOT / "CONTRIBUTING.md", tmp_path)
     changelog = (tmp_path / "CHANGELOG.md").read_text()
     dated = changelog.replace("## [Unreleased]", "## [0.2.0] - 2026-12-01\n")
@@ -97,6 +97,11 @@ BROKEN = [
     ("", replaced("README.md", f"]({HOME}", "]("),
      "which PyPI does not have"),
     ("", replaced("pyproject.toml", "Homepage = ", "Home = "), "must have the Homepage"),
+    ("", lambda root: (root / "SECURITY.md").unlink(), "SECURITY.md is missing"),
+    ("", replaced("pyproject.toml", '    "llm",\n', ""), """must have '"llm",'"""),
+    ("", replaced(".github/workflows/release.yml", "id-token: write", "id-token: none"),
+     "release.yml must have 'id-token: write'"),
+    ("", replaced("docs/public-api.md", "**A deprecation**", "A change"), "**A deprecation**"),
     ("v0.2.0", replaced("README.md", "# pytest-armory", "# "), "files differ from the commit"),
 ]  # fmt: skip
 

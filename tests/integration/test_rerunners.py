@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import pytest
 from conftest import Evals, counts_of, text_of, verdicts
 
+from pytest_armory.cli import main as commands
+
 Row = tuple[str, str, str, str]
 
 
@@ -98,14 +100,22 @@ SET_BACK = """
 """
 
 
-def test_a_clock_that_is_set_back(evals: Evals, each_way: Sequence[str]) -> None:
-    """Before every request: attempts are in the order in which their process counted them."""
+def test_a_clock_that_is_set_back(
+    evals: Evals, each_way: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before every request: attempts are in the order in which their process counted them.
+
+    So they are for who reads them later, with nothing but the store.
+    """
     evals.pytester.makeconftest(SET_BACK)
     evals.write(FLAKY)
     args = (*each_way, "-p", "rerunfailures", "--reruns=2")
     result = evals.run(*args, subprocess=True)
     result.stdout.fnmatch_lines(["3 evaluations: 2 passed, 1 failed (4 earlier attempts)*"])
     check_attempts(evals)
+    capsys.readouterr()
+    assert commands.main(["report"]) == 1
+    assert "3 evaluations: 2 passed, 1 failed (4 earlier attempts)" in capsys.readouterr().out
     check(evals, result, *args, subprocess=True)
 
 

@@ -691,3 +691,14 @@ def test_what_waits_for_a_server_is_none_of_a_local_session(
     forget_outage()
     assert main(["sync"]) == 0
     check_whole(proxy.url, name, 1)
+
+
+def test_a_fingerprint_that_cannot_be_read_is_named(evals: Evals) -> None:
+    evals.write("import pytest\n@pytest.mark.evaluation\ndef test_a(): pass")
+    evals.run("--armory-session=s")
+    client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
+    client.set_tag(evals.run_of("test_a").info.run_id, "armory.fingerprint", "[1]")
+    result = evals.run("--armory-resume=s")
+    result.assert_outcomes(passed=1)
+    what = "warning: the tag armory.fingerprint cannot be read: it is not an object (test_a)"
+    result.stdout.fnmatch_lines([what])

@@ -96,6 +96,23 @@ def test_the_session_run_is_the_parent_and_counts(evals: Evals, each_way: Sequen
     assert identity in session.info.run_name
 
 
+def test_the_note_of_a_session_run_begins_with_its_own_experiment(evals: Evals) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation(name="one")
+        def test_a(): pass
+        @pytest.mark.evaluation(name="two")
+        def test_b(): pass
+    """)
+    evals.run()
+    names = {evals.run_of(name).info.experiment_id: name for name in ("test_a", "test_b")}
+    sessions = evals.sessions()
+    assert len(sessions) == 2
+    for session in sessions:
+        first = session.data.tags["mlflow.note.content"].partition("---: |\n")[2]
+        assert first.startswith(f"| `test_it.py::{names[session.info.experiment_id]}`")
+
+
 def test_a_failure_keeps_what_pytest_said(evals: Evals) -> None:
     evals.write(OUTCOMES)
     evals.run()

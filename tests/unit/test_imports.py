@@ -118,7 +118,9 @@ def _walk(node: ast.AST, inside: tuple[str, ...], when: str) -> Iterator[tuple[s
 def _is_import_by_name(call: ast.Call) -> bool:
     function = ast.unparse(call.func).rpartition(".")[2]
     name = call.args[0] if call.args else None
-    return function in ("import_module", "__import__") and isinstance(name, ast.Constant)
+    is_module = isinstance(name, ast.Constant) and str(name.value).startswith(f"{PACKAGE.name}.")
+    is_import = function in ("import_module", "__import__") and isinstance(name, ast.Constant)
+    return is_module or is_import
 
 
 def violations(package: Path) -> list[str]:
@@ -231,6 +233,11 @@ PLANTED = [
     ("statistics/a.py", "def f():\n    import torch", "statistics/a imports torch at function"),
     ("statistics/a.py", "from pytest_armory.gates import x", "statistics may not import gates"),
     ("values/params.py", "import_module('torch')", "values/params imports torch at module level"),
+    (
+        "cli/a.py",
+        "load('pytest_armory.plugin.marker')",
+        "cli/a imports pytest_armory.plugin.marker",
+    ),
     ("store/client.py", "import mlflow.entities", "store/client imports mlflow outside a function"),
     (
         "store/client.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pytest_armory.cli import main as commands
 from pytest_armory.engine import Progress
 from pytest_armory.plugin import hooks as plugin
 from pytest_armory.plugin import marker, options
+from pytest_armory.records import Verdict
 from pytest_armory.records.tags import COUNTS, session_count
 
 PACKAGE = Path(pytest_armory.__file__).parent
@@ -161,3 +163,9 @@ def test_the_page_of_options_explains_every_tag() -> None:
     text = (PACKAGE.parent / "docs" / "options.md").read_text(encoding="utf-8")
     tags = {tag.removesuffix("…") for tag in names(section("Tags"), r"armory\.\S+")}
     assert {tag for tag in tags if f"`{tag}" not in text} == set()
+
+
+def test_the_fields_of_a_gate_in_its_tag_are_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "options.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith("| `armory.gates`,")]
+    assert {field.name for field in fields(Verdict)} <= {*re.findall("`([a-z_]+)`", row)}

@@ -46,7 +46,7 @@ def read(value: Any) -> LibraryResult | None:
     samples = list(member(value, "samples") or [])
     is_partial = results is None and member(value, "status") != "success"
     measured = list(member(results, "scores") or [])
-    scores = _planned(evaluated, samples) if is_partial else measured
+    scores = measured or _planned(evaluated, samples)  # no samples were scored
     metrics = {**_measured(measured), **_counts(results, samples)}
     name = str(member(evaluated, "task"))
     dataset = member(member(evaluated, "dataset"), "name") or name

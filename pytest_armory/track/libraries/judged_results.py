@@ -43,10 +43,18 @@ def read(value: Any) -> LibraryResult | None:
     if columns is None or not hasattr(type(value), "to_dict"):
         return None
     names = [str(name) for name in columns]
-    if not set(_QUESTIONS) & set(names) or not set(_OF_RAGAS[2:]) & set(names):
+    if not set(_QUESTIONS) & set(names):
+        return None
+    if not set(_OF_RAGAS[2:]) & set(names) and not _are_conversations(value):
         return None
     measured = {name: _unwrapped(value[name]) for name in names if name not in _OF_RAGAS}
     return _of_ragas({n: v for n, v in measured.items() if _are_grades(v)}, value)
+
+
+def _are_conversations(frame: Any) -> bool:
+    """Whether a frame's inputs are lists of messages, as ragas' samples of several turns have."""
+    inputs = [*frame["user_input"]] if "user_input" in frame.columns else []
+    return bool(inputs) and all(isinstance(turns, list) for turns in inputs)
 
 
 def _is_test_result(value: Any) -> bool:

@@ -12,9 +12,9 @@ from hosts import FakeHost
 from loopback import listening
 
 from pytest_armory.cli import rest
-from pytest_armory.cli.comment import Said, post_comment
+from pytest_armory.cli.comment import Posted, post_comment
 
-Post = Callable[..., Said]
+Post = Callable[..., Posted]
 MARKER = {
     "github": "<!-- pytest-armory report evals/nightly-job -->",
     "gitlab": "<!-- pytest-armory report evals-1-2 -->",
@@ -55,7 +55,7 @@ def post(url_of: Callable[[FakeHost], str], tmp_path: Path) -> Post:
     def post(
         host: FakeHost, text: str | Callable[[int], str] = "## report", event: object = None,
         name: str = "", **more: str,
-    ) -> Said:  # fmt: skip
+    ) -> Posted:  # fmt: skip
         path = tmp_path / "event.json"
         head = {"repo": {"full_name": "a/b"}}
         path.write_text(json.dumps(event or {"pull_request": {"number": 7, "head": head}}))
@@ -84,10 +84,10 @@ def post(url_of: Callable[[FakeHost], str], tmp_path: Path) -> Post:
             },
         }[host.kind]
         environ = {k: v for k, v in {**environ, **more}.items() if v}
-        said = post_comment(text if callable(text) else lambda _: text, environ, name)
-        assert host.token not in said.text
-        assert "\n" not in said.text
-        return said
+        posted = post_comment(text if callable(text) else lambda _: text, environ, name)
+        assert host.token not in posted.text
+        assert "\n" not in posted.text
+        return posted
 
     return post
 
@@ -95,10 +95,10 @@ def post(url_of: Callable[[FakeHost], str], tmp_path: Path) -> Post:
 def test_a_comment_is_made_and_then_updated_in_place(host: FakeHost, post: Post) -> None:
     host.add("I like it", by="someone")
     first = post(host, "## one")
-    assert (first.is_well, first.text.partition(": ")[0]) == (True, "commented")
+    assert (first.is_ok, first.text.partition(": ")[0]) == (True, "commented")
     assert "#101" in first.text or "#note_101" in first.text
     second = post(host, "## two")
-    assert (second.is_well, second.text.partition(": ")[0]) == (True, "updated the comment")
+    assert (second.is_ok, second.text.partition(": ")[0]) == (True, "updated the comment")
     assert len(host.comments) == 2
     body = host.comments[1]["body"]
     assert body.startswith(f"{MARKER[host.kind]}\n## two\n")
@@ -124,10 +124,23 @@ def test_nobody_elses_comment_is_changed(host: FakeHost, post: Post, by: str) ->
     assert len(host.comments) == 3
 
 
+def test_two_runs_of_a_job_at_once_leave_one_comment(host: FakeHost, post: Post) -> None:
+    host.add("by somebody", by="other")
+    host.rival = f"{MARKER[host.kind]}\nof another push"
+    assert post(host, "## first").is_ok
+    other, own = host.comments
+    assert other["body"] == "by somebody"
+    assert "## first" in own["body"]
+    host.add(own["body"])
+    assert post(host, "## second").text.startswith("updated the comment: ")
+    assert len(host.comments) == 2
+    assert "## second" in host.comments[1]["body"]
+
+
 def test_the_legs_of_a_matrix_have_a_comment_each(host: FakeHost, post: Post) -> None:
     for _ in range(2):
         for leg in "0", "1":
-            assert post(host, f"leg {leg}", name=leg).is_well
+            assert post(host, f"leg {leg}", name=leg).is_ok
     assert [c["body"].splitlines()[1] for c in host.comments] == ["leg 0", "leg 1"]
 
 
@@ -145,7 +158,7 @@ def test_a_long_summary_is_cut_honestly(
         assert limit == 64_536
         return "a line of nothing\n" * (length // 18)  # it may not keep to its limit
 
-    assert post(github, summary).is_well
+    assert post(github, summary).is_ok
     body = github.comments[0]["body"]
     assert len(body) <= 65_536
     assert ("… cut here: GitHub takes 65,536 characters" in body) is is_cut
@@ -190,10 +203,10 @@ def test_what_is_refused_is_said_in_one_line(
 ) -> None:
     for name, value in state.items():
         setattr(host, name, value)
-    said = post(host, **variables)
-    assert not said.is_well
-    assert said.text.startswith("no comment: ")
-    assert expected[host.kind] in said.text
+    posted = post(host, **variables)
+    assert not posted.is_ok
+    assert posted.text.startswith("no comment: ")
+    assert expected[host.kind] in posted.text
     assert host.comments == []
 
 
@@ -201,9 +214,9 @@ def test_forks_are_reported_what_to_do(host: FakeHost, post: Post) -> None:
     host.may_write = False
     head = {"repo": {"full_name": "forker/b"}}
     event = {"pull_request": {"number": 7, "head": head}}
-    said = post(host, event=event, CI_MERGE_REQUEST_SOURCE_PROJECT_ID="99")
-    assert "fork" in said.text
-    assert "#pull-requests-from-forks" in said.text
+    posted = post(host, event=event, CI_MERGE_REQUEST_SOURCE_PROJECT_ID="99")
+    assert "fork" in posted.text
+    assert "#pull-requests-from-forks" in posted.text
 
 
 WORKFLOW_RUNS = [
@@ -223,16 +236,16 @@ WORKFLOW_RUNS = [
 def test_the_pull_request_of_a_workflow_run(
     github: FakeHost, post: Post, run: object, expected: str
 ) -> None:
-    said = post(github, event={"workflow_run": run, "repository": {"id": 1}})
-    assert said.is_well
-    assert expected in said.text
+    posted = post(github, event={"workflow_run": run, "repository": {"id": 1}})
+    assert posted.is_ok
+    assert expected in posted.text
 
 
 def test_a_push_and_a_machine_that_is_no_job(host: FakeHost, post: Post) -> None:
-    said = post(host, event={"ref": "refs/heads/main"}, CI_MERGE_REQUEST_IID="")
-    assert said == Said("no comment: this job is for no pull or merge request", True)
+    posted = post(host, event={"ref": "refs/heads/main"}, CI_MERGE_REQUEST_IID="")
+    assert posted == Posted("no comment: this job is for no pull or merge request", True)
     assert host.log == []
-    assert not post_comment(lambda _: "", {}).is_well
+    assert not post_comment(lambda _: "", {}).is_ok
 
 
 def test_rate_limits_are_waited_for_or_reported(
@@ -242,12 +255,12 @@ def test_rate_limits_are_waited_for_or_reported(
     soon, later = "1800000020", "1800003000"
     limited = {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": soon}
     host.before = [(429, {"Retry_After": "7"}), (403, limited), (502, {})]
-    assert post(host).is_well
+    assert post(host).is_ok
     assert waited == [7, 21, 5]
     host.before = [(403, {**limited, "X_RateLimit_Reset": later})]
-    said = post(host)
-    assert not said.is_well
-    assert "rate limit is reached for 3,001 seconds more" in said.text
+    posted = post(host)
+    assert not posted.is_ok
+    assert "rate limit is reached for 3,001 seconds more" in posted.text
 
 
 def test_a_limit_that_no_header_tells_is_no_missing_permission(
@@ -255,13 +268,13 @@ def test_a_limit_that_no_header_tells_is_no_missing_permission(
 ) -> None:
     host.before_text = "You have exceeded a secondary rate limit."
     host.before = [(403, {})]
-    assert post(host).is_well
+    assert post(host).is_ok
     assert waited == [60]
     host.before = [(403, {}), (403, {})]
-    said = post(host)
-    assert not said.is_well
-    assert "its rate limit is reached for 60 seconds more" in said.text
-    assert "permissions" not in said.text
+    posted = post(host)
+    assert not posted.is_ok
+    assert "its rate limit is reached for 60 seconds more" in posted.text
+    assert "permissions" not in posted.text
 
 
 def test_a_comment_is_not_made_twice_if_the_answer_is_lost(
@@ -298,8 +311,8 @@ def test_the_token_goes_to_no_other_origin(
             request.give(200, b"[]", Link=f'<{url}/more>; rel="next"')
 
     github.respond = respond  # type: ignore[method-assign]
-    said = post(github)
-    assert "another server" in said.text
+    posted = post(github)
+    assert "another server" in posted.text
     assert other.log == []
 
 
@@ -317,7 +330,7 @@ def test_an_answer_that_breaks_off_is_reported(host: FakeHost, post: Post, answe
 
 def test_space_around_a_token_is_no_part_of_it(host: FakeHost, post: Post) -> None:
     given = f" {host.token}\n"
-    assert post(host, GITHUB_TOKEN=given, GITLAB_TOKEN=given).is_well
+    assert post(host, GITHUB_TOKEN=given, GITLAB_TOKEN=given).is_ok
 
 
 def test_a_server_that_never_lets_wait_is_given_up(
@@ -330,6 +343,6 @@ def test_a_server_that_never_lets_wait_is_given_up(
 
 def test_an_answer_that_is_none_is_reported(github: FakeHost, post: Post) -> None:
     github.respond = lambda request: request.give(200, b"<html>")  # type: ignore[method-assign]
-    assert not post(github).is_well
+    assert not post(github).is_ok
     github.respond = lambda request: request.give(200, b'["a"]')  # type: ignore[method-assign]
     assert "cannot be read" in post(github).text

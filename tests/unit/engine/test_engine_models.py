@@ -11,6 +11,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -25,6 +26,8 @@ from transformers import BatchEncoding, BertConfig, BertForSequenceClassificatio
 from pytest_armory.engine import Engine, Evaluation, EvaluationResults, correct, linf
 from pytest_armory.engine.modules import first_device, moved
 from pytest_armory.errors import EvaluationError
+from pytest_armory.track.context import running
+from pytest_armory.track.run import EvaluationRun
 
 X = torch.arange(12.0).reshape(6, 2)
 Y = torch.tensor([0, 1, 0, 1, 0, 1])
@@ -410,6 +413,28 @@ def test_an_interrupt_in_a_call_leaves_none_under_way() -> None:
     assert found.metrics["right"] == 1
 
 
+def test_an_interrupt_keeps_what_was_answered_behind_a_slow_call() -> None:
+    async def model(sample: int) -> int:
+        if sample == 0:
+            await asyncio.sleep(20)
+        if sample == 5:
+            raise ConnectionError("429")
+        if sample == 7:
+            raise KeyboardInterrupt
+        return sample
+
+    record, inputs = EvaluationRun(), list(range(20))
+    with running(record), pytest.raises(KeyboardInterrupt):
+        run(
+            dataset=(inputs, inputs), batch_size=1, concurrency=2, max_errors=0.5, model=model,
+            sample_metrics={"right": correct},
+        )  # fmt: skip
+    (rows,) = record.writer.samples.table.parts
+    assert not rows.is_complete
+    assert list(rows.scores["right"])[1:5] == [1, 1, 1, 1]
+    assert record.metrics == {"errors": 1}
+
+
 def test_an_interrupt_is_none_less_where_a_metric_of_what_was_answered_fails() -> None:
     async def model(sample: int) -> int:
         if sample == 8:
@@ -452,7 +477,7 @@ def test_more_failures_than_allowed_end_the_run_early(max_errors: float | None) 
     service, inputs = Service(fails=(1, 2, 4, 5)), list(range(100))
     said = "raised ConnectionError: 429 at 1" if max_errors is None else (
         "model: [34] of .* calls failed, which is more than max_errors=0.02 allows of 100; the "
-        "first: ConnectionError: 429 at 1"
+        "first: ConnectionError: 429 at [12]"
     )  # fmt: skip
     with pytest.raises(EvaluationError, match=said):
         run(
@@ -461,6 +486,34 @@ def test_more_failures_than_allowed_end_the_run_early(max_errors: float | None) 
         )  # fmt: skip
     assert service.calls < 20
     assert service.busy == 0
+
+
+def test_a_slow_call_hides_no_failures_of_others() -> None:
+    asked: list[int] = []
+
+    async def model(sample: int) -> int:
+        asked.append(sample)
+        if sample == 0:
+            await asyncio.sleep(20)
+        await asyncio.sleep(0)
+        if sample in (3, 5):
+            raise ConnectionError(f"429 at {sample}")
+        return sample
+
+    record, inputs = EvaluationRun(), list(range(100))
+    said = r"model: 2 of \d+ calls failed, .* allows of 100; the first: ConnectionError: 429 at 3"
+    with running(record), pytest.raises(EvaluationError, match=said):
+        run(
+            dataset=(inputs, inputs), batch_size=1, model=model, concurrency=2, max_errors=0.01,
+            sample_metrics={"accuracy": correct},
+        )  # fmt: skip
+    (rows,) = record.writer.samples.table.parts
+    errors = [text for text in rows.columns["error"].values if text is not None]
+    assert max(asked) < 10
+    assert record.metrics["errors"] == 2
+    assert [text.partition(":")[0] for text in errors] == [
+        "CancelledCallError", "ConnectionError", "ConnectionError",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -550,6 +603,43 @@ def test_an_exported_module_keeps_the_mode_of_its_export() -> None:
     assert found.metrics["accuracy"] == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (lambda texts: [{"label": text} for text in texts], "dict of 1"),  # as a pipeline does
+        (lambda texts: {"scores": texts}, "dict of 1"),
+        (lambda texts: [SimpleNamespace(content=text) for text in texts], "SimpleNamespace"),
+    ],
+)
+def test_a_prediction_that_can_be_no_target_is_not_a_wrong_one(answer: Any, what: str) -> None:
+    said = rf"a prediction that is {what} equals no target; .* Evaluation\(output_transform="
+    with pytest.raises(EvaluationError, match=said):
+        run(dataset=(["a", "b"], ["a", "b"]), model=answer, sample_metrics={"right": correct})
+
+
+@pytest.mark.parametrize("pairs", [[["q1", "a1"], ["q2", "a2"]], [[0.5, 1], [2, 0]], [("q", 1)]])
+def test_pairs_that_may_be_samples_are_refused(pairs: Any) -> None:
+    with pytest.raises(EvaluationError, match=r"got a list of \d pairs, which may be samples"):
+        run(dataset=[pairs], model=lambda x: list(x), sample_metrics={"right": correct})
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [[["a", "b"], [0, 1]]],
+        [[("a", "b"), (0, 1)]],
+        [[["a", "b", "c"], ["a", "b", "c"]], [["d", "e"], ["d", "e"]]],  # a last one of two
+    ],
+)
+def test_pairs_that_cannot_be_samples_are_inputs_and_targets(batches: Any) -> None:
+    found = run(
+        dataset=batches,
+        model=lambda texts: ["ab".find(t) for t in texts] if 0 in batches[0][1] else list(texts),
+        sample_metrics={"right": correct},
+    )
+    assert found.metrics["right"] == 1
+
+
 def test_pairs_of_a_loader_of_torch_are_inputs_and_targets() -> None:
     rows = [(text, text) for text in "abcde"]  # whose last batch is a list of two pairs
     found = run(
@@ -585,12 +675,27 @@ async def answer(sample: int) -> int:
     return sample
 
 
+class Lengths(torch.nn.Module):
+    """Takes rows of one length."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(1)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"model": lambda x: (x, x, x)}, r"got tuple of 3; .* Evaluation\(output_transform="),
         ({"model": lambda x: answer(1)}, "must be `async def` itself, got a function that returns"),
         ({"dataset": [(X[0], 0)]}, r"got 0, which has no length; .* DataLoader\(rows, batch_size="),
+        (
+            {"dataset": (X.numpy(), Y.numpy()), "model": torch.nn.Linear(2, 2)},
+            r"the module got ndarray of shape \(6, 2\), which is no tensor: .*\(prepare_batch=",
+        ),
+        (
+            {"dataset": datasets.Dataset.from_dict({"x": [[1], [1, 2]]}), "model": Lengths()},
+            "the module got list of 2 under 'x', which is no tensor: say what is what with",
+        ),
     ],
 )
 def test_errors_show_what_to_write(options: Any, said: str) -> None:
@@ -607,6 +712,16 @@ def test_what_is_no_failure_of_a_call_is_raised(max_errors: float | None) -> Non
 
     with pytest.raises(pytest.skip.Exception, match="no key"):
         run(dataset=([1, 2, 3, 4], [1, 2, 3, 4]), model=model, max_errors=max_errors)
+
+
+@pytest.mark.parametrize("max_errors", [None, 0.5])
+@pytest.mark.parametrize("kind", [torch.ones, np.ones])
+def test_answers_of_one_batch_that_differ_in_shape(max_errors: float | None, kind: Any) -> None:
+    async def model(sample: int) -> Any:
+        return kind(sample)
+
+    with pytest.raises(EvaluationError, match=r"batch index 0, model: .* one shape .*tolist\(\)"):
+        run(dataset=([1, 2], [1, 2]), model=model, concurrency=2, max_errors=max_errors)
 
 
 def test_a_cancelled_call_is_a_failure() -> None:

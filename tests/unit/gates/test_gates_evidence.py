@@ -10,8 +10,8 @@ import pytest
 
 from pytest_armory.gates.evidence import Known, Terms, is_time, samples_for
 from pytest_armory.gates.parse import parse_tolerance
-from pytest_armory.gates.verdicts import failure_text, judge
-from pytest_armory.records import Verdict
+from pytest_armory.gates.verdicts import failure_text, judge, judge_again
+from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.statistics.comparison import Sample, compare
 
 
@@ -122,8 +122,12 @@ def test_without_samples_nothing_changes() -> None:
 
 
 def test_samples_that_cannot_be_read_are_not_judged() -> None:
-    found = judged("-2%", 0.5, 0.9, Known(unreadable="cannot be compared: no file"))
-    assert (found.state, found.text) == ("unjudged", "cannot be compared: no file")
+    known = Known(unreadable="cannot be compared: no file")
+    found = judged("-2%", 0.9, 0.9, known)
+    assert (found.state, found.text, found.unread) == ("unjudged", known.unreadable, False)
+    found = judged("-2%", 0.5, 0.9, known)
+    assert found.text == "cannot be compared: no file; by the change alone it is missed"
+    assert (found.state, found.unread) == ("unjudged", True)
 
 
 def test_a_baseline_without_samples_is_said() -> None:
@@ -255,6 +259,10 @@ def test_unclear_says_what_it_would_need() -> None:
     )
     nothing = judged_flips("-0", 4, 2, 200, 193)
     assert nothing.needed is None
+    assert nothing.evidence == (
+        "200 samples tell falls of 3 points and more, and no number of samples tells every fall of "
+        "more than 0 points"
+    )
 
 
 @pytest.mark.parametrize(
@@ -290,6 +298,16 @@ def test_so_few_samples_that_chance_is_not_known(new: list[float], text: str) ->
     known = Known(compare(Sample(new, new), [Sample(new, old)], paired=True))
     found = judged("-2%", float(np.mean(new)), float(np.mean(old)), known)
     assert (found.verdict, found.evidence) == ("unclear", text)
+
+
+@pytest.mark.parametrize("policy", ["pass", "fail", "measured"])
+def test_what_unclear_does_is_that_of_the_test_where_it_is_judged_again(policy: str) -> None:
+    """A marker's `unclear` is in no session run: it is read from the verdicts."""
+    found = judged_flips("-2%", 7, 2, 200, 190, terms=Terms(unclear=policy))
+    assert found.state == ("passed" if policy == "pass" else "failed")
+    record = EvaluationRecord("test_it.py::test", metrics={"accuracy": 0.925}, verdicts=(found,))
+    known = {"accuracy": Known(flips(7, 2, 200, 190)[0])}
+    assert judge_again(record, {"accuracy": 0.95}, known).verdicts == (found,)
 
 
 def test_it_fails_where_unclear_fails_and_says_so() -> None:

@@ -50,13 +50,15 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def rows_of(wrong: int) -> SampleRows:
-    """Sixty samples of two classes; so many of the first are wrong."""
+def rows_of(wrong: int, others: int = 0) -> SampleRows:
+    """Sixty samples of two classes; so many of the first are wrong. Some more are other data."""
     targets = np.arange(N) % 2
     answers = np.where(np.arange(N) < wrong, 1 - targets, targets)
     rows = SampleRows(["right"], source="e")
-    scores = {"right": array("d", (targets == answers).astype(float))}
-    rows.add(scores, columns={"target": targets.tolist(), "prediction": answers.tolist()})
+    right = np.append((targets == answers).astype(float), [1.0] * others)
+    more = [1] * others
+    columns = {"target": [*targets.tolist(), *more], "prediction": [*answers.tolist(), *more]}
+    rows.add({"right": array("d", right)}, columns=columns)
     rows.is_complete = True
     return rows
 
@@ -84,6 +86,31 @@ def test_a_function_that_logs_is_called_once() -> None:
     with pytest.raises(UnfitError, match="it logs something whenever it is called"):
         compared(logging, written=lambda: len(logged))
     assert logged == [0.8]  # this run's own value once more
+
+
+@pytest.mark.parametrize("pooled", [1, 2])
+def test_other_data_are_resampled_by_themselves(pooled: int) -> None:
+    """The scatter is that of both sides; sessions of one data are resampled alike."""
+    metric = MetricFunction("e", share, "f", "f")
+    own, base = (rows_of(12), 48 / 60), (rows_of(2, others=60), 118 / 120)
+    found, text = resampled(
+        metric, own, [base] * pooled, higher_is_worse=False, alpha=0.05, seconds=10.0
+    )
+    assert found.method == "bootstrap, 1000 resamples, other samples"
+    assert text == "the data changed, so other samples are compared"
+    assert found.gain == pytest.approx(48 / 60 - 118 / 120)
+    variance = 0.2 * 0.8 / 60 + (2 / 120) * (118 / 120) / 120
+    assert found.variance / found.n == pytest.approx(variance, rel=0.1)
+    assert found.p < 0.005
+
+
+def test_sessions_of_several_data_are_not_pooled() -> None:
+    metric = MetricFunction("e", share, "f", "f")
+    bases = [(rows_of(2, others), (58 + others) / (60 + others)) for others in (0, 9)]
+    with pytest.raises(UnfitError, match="of several data, so the change alone decides"):
+        resampled(
+            metric, (rows_of(12), 0.8), bases, higher_is_worse=False, alpha=0.05, seconds=10.0
+        )
 
 
 def test_a_slow_function_is_called_once(time: Clock) -> None:

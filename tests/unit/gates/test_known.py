@@ -6,7 +6,7 @@ from array import array
 
 import pytest
 
-from pytest_armory.gates.known import OTHER_MEAN, OTHER_MEAN_BEFORE, Sources
+from pytest_armory.gates.known import NO_PAIRS, OTHER_MEAN, OTHER_MEAN_BEFORE, Sources
 from pytest_armory.gates.parse import parse_tolerance
 from pytest_armory.gates.past_runs import PastRun
 from pytest_armory.tables import SampleRows, SampleTable
@@ -66,6 +66,17 @@ def test_a_score_is_compared_with_all_runs_of_its_data() -> None:
     known = sources.of({"right": parse_tolerance("-2%")}, {"right": 0.5})["right"]
     assert (known.sessions, read) == (2, ["c", "a"])
     assert sources.flips("right", False) == ["2  1 → 0"]
+
+
+def test_samples_of_which_none_has_a_pair_are_compared_as_others() -> None:
+    """Their data are the same: each side has errors where the other has none."""
+    runs = [PastRun("r", "s", 1, {"right": 0.5}, has_samples=True)]
+    own, base = table_of([1, 0, NAN, NAN]), table_of([NAN, NAN, 1, 0])
+    sources = Sources(own, runs, lambda _: base, history=lambda _: [0.5] * 9)
+    found = sources.of({"right": parse_tolerance("-2%")}, {"right": 0.5})["right"]
+    assert found.comparison is not None
+    assert found.comparison.method == "pooled score test, Newcombe, other samples"
+    assert (found.remark, found.history) == (NO_PAIRS, [0.5] * 9)
 
 
 def test_a_baseline_whose_metric_is_another_is_compared_by_the_change_alone() -> None:

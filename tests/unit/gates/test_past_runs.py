@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from pytest_armory.gates.baselines import Baseline, baseline_from_wire
-from pytest_armory.gates.past_runs import PastRun, has_passed_body, history_of, pooled_metrics
+from pytest_armory.gates.past_runs import (
+    PastRun,
+    has_passed_body,
+    has_unread_gate,
+    history_of,
+    pooled_metrics,
+)
 from pytest_armory.plugin.wire import WorkerInput
+from pytest_armory.records import Verdict
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.session.identity import Identity
 from pytest_armory.store import StoredRun
@@ -124,3 +131,11 @@ def test_a_score_keeps_its_pool_where_the_data_of_another_change() -> None:
 def test_gates_are_judged_where_the_body_has_passed(tags: dict[str, str], expected: bool) -> None:
     stored = StoredRun("1", "1", "", "FINISHED", 0, 0, 0, "", {}, {}, tags)
     assert has_passed_body(stored) == expected
+
+
+def test_a_run_on_a_branch_that_could_not_be_judged_is_no_baseline() -> None:
+    gate = Verdict("right", "baseline -2%", "unjudged", 0.6, 0.93, 0.95, "reading failed")
+    for verdict, expected in ((gate, False), (replace(gate, unread=True), True)):
+        tags = {"armory.gates": json.dumps([asdict(verdict)])}
+        run = StoredRun("r", "0", "", "FINISHED", 0, None, 0, "", {}, {}, tags)
+        assert has_unread_gate(run) is expected

@@ -89,6 +89,8 @@ def test_every_hook_is_guarded(evals: Evals, track: bool, monkeypatch: pytest.Mo
     found = own_hooks(config)
     assert found.keys() == expected
     assert {name for name, hook in found.items() if not is_guarded(hook)} == set()
+    guards = {id(guard_of(hook.__self__)) for hook in found.values() if hasattr(hook, "__self__")}
+    assert guards == {id(guard_of(config))}
 
 
 def test_pluggy_sees_the_arguments_of_a_guarded_hook() -> None:
@@ -185,6 +187,22 @@ def test_each_session_has_its_own(session: Session) -> None:
     other = SimpleNamespace(pluginmanager=Manager())
     assert guard_of(session) is guard_of(session.config) is guard_of(session.config.pluginmanager)
     assert guard_of(session) is not guard_of(other)
+
+
+def test_what_fails_after_the_summary_is_shown_at_once(session: Session) -> None:
+    lines: list[str] = []
+    terminal = SimpleNamespace(line=lambda text, **_: lines.append(text))
+    session.config.get_terminal_writer = lambda: terminal
+    session.config.stash = pytest.Stash()
+    hooks.pytest_terminal_summary(
+        SimpleNamespace(config=session.config, ensure_newline=lambda: None)  # type: ignore[arg-type]
+    )
+    assert lines == []
+    for _ in range(2):
+        guarded(lambda session: 1 / 0)(session)
+    (line,) = lines
+    assert line.startswith("armory: warning: tracking failed in test_guard.py:")
+    assert line.endswith("ZeroDivisionError: division by zero")
 
 
 def test_a_step_that_fails_leaves_the_next(session: Session) -> None:

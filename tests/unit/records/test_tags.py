@@ -116,7 +116,7 @@ tag_names = st.sampled_from(
         "armory.gates", "armory.gates.1", "armory.gates.2", "armory.chief", "armory.baseline",
         "armory.ended.1", "armory.ended.", "armory.attempt", "armory.outcome", "armory.kind",
         "armory.shard", "armory.process", "armory.session", "armory.worker", "mlflow.parentRunId",
-        "armory.samples", "armory.data_changed", "armory.judging", "armory.took.1",
+        "armory.samples", "armory.data_changed", "armory.judging", "armory.took.1", "armory.data",
         "armory.took.1.1", "armory.ended.1.1", "armory.ended.1.waiting.1",
     ]
 )  # fmt: skip

@@ -67,7 +67,8 @@ BOUND = gate("", rule="at_least 0.5")
         ([gate("worse"), gate("worse")], Judging(gates=40),
          f"2 of the session's 40 gates {PROMISE}"),
         ([gate("worse"), gate("worse")], Judging(gates=1),
-         f"these 2 gates {PROMISE.replace('20', '10')}"),  # a late mark's gate was not counted
+         # As a late mark's gate is not, or that of a job which collects other tests.
+         f"these 2 gates, of which 1 was counted, {PROMISE.replace('20', '10')}"),
         ([gate("worse")], Judging(gates=1, confidence=0.99),
          f"this gate {PROMISE.replace('fail', 'fails', 1).replace('20', '100')}"),
         ([gate("worse"), gate("unclear", "failed", unclear="fail")], Judging(gates=2),

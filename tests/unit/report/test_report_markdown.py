@@ -94,6 +94,27 @@ def test_the_heading_of_a_note_is_no_larger_than_text() -> None:
     assert as_note("mine, edited by a hook\n## more", 8000) == "mine, edited by a hook\n## more"
 
 
+def first_cells(note: str) -> list[str]:
+    rows = note.partition("| --- |")[2].partition("\n")[2].partition("\n\n")[0].splitlines()
+    return [row.removeprefix("| ").partition(" | ")[0] for row in rows]
+
+
+def test_a_note_begins_with_the_tests_of_its_experiment() -> None:
+    """So that MLflow's page shows one of them without a click."""
+    names = ["a.py::test[1]", "b/c.py::T::test[x::y|`z]", "b/c.py::test_b"]
+    records = [EvaluationRecord(name, outcome=Outcome.PASSED, worker="main") for name in names]
+    records.append(replace(records[2], attempt=2, url="http://h/#/r"))
+    text = to_markdown(summary(records))
+    own = [records[1], records[3]]
+    first = [r"``b/c.py::T::test[x::y\|`z]``", "[`b/c.py::test_b (attempt 2)`](http://h/#/r)"]
+    assert first_cells(as_note(text, 8000, own, records)) == [
+        *first,
+        "`a.py::test[1]`",
+        "`b/c.py::test_b`",
+    ]
+    assert as_note(text, 8000) == f"##{text}"
+
+
 def test_nothing_is_a_mention_a_reference_or_a_command_of_a_host() -> None:
     """Hosts look for mentions after they have decoded entities, GitLab for commands before."""
     flips = ("/close  7 → 9", "@octocat #5  1 → 0")

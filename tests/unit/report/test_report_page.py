@@ -19,7 +19,7 @@ from pytest_armory.gates.noise import noise_band
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.report.curves import curves
 from pytest_armory.report.details import Changed, Entry
-from pytest_armory.report.page import session_page, trends_page, web_link
+from pytest_armory.report.page import error_line, session_page, trends_page, web_link
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_evaluations_take_the_width_of_a_narrow_window(tmp_path: Path) -> None:
 def test_a_thousand_evaluations() -> None:
     page = session_page(details(1000))
     assert len(page) < 2_000_000
-    assert page.count("<details") == 1002
+    assert page.count("<details") == 1003
 
 
 def test_a_gate_has_its_evidence_and_the_bounds_of_an_unclear_change() -> None:
@@ -224,6 +224,28 @@ def test_what_may_be_a_link(url: str | None, is_link: bool) -> None:
     assert bool(web_link(url)) is is_link
 
 
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ("call:\n    def test():\n>  f()\nE  OSError: no\n\nt.py:1: OSError", "OSError: no"),
+        ("call:\nE  KeyError: 1\n\nDuring\nE  OSError: 2\nE  more", "OSError: 2"),
+        ("setup:\n\nfile t.py, line 1\nexpected", "file t.py, line 1"),
+        ("call:\nEverything is wrong", "Everything is wrong"),
+        ("", ""),
+    ],
+)
+def test_the_line_that_says_the_error(report: str, expected: str) -> None:
+    assert error_line(report) == expected
+
+
+def test_a_failure_is_folded_and_missed_gates_stand_once() -> None:
+    page = session_page(details(12))
+    folded = "<details><summary>ValueError: refused</summary><pre>call:\n&gt; assert 0\nE  Value"
+    assert f'<tr class="failure"><td colspan="4">{folded}' in page
+    gate = replace(details(12).entries[2], failure="call:\n1 gate missed: accuracy 0.9")
+    assert "gate missed" not in session_page(replace(details(0), entries=[gate]))
+
+
 def entry(nodeid: str, accuracy: float | None, **params: str) -> Entry:
     """An evaluation with one metric."""
     metrics = {} if accuracy is None else {"accuracy": accuracy}
@@ -287,3 +309,9 @@ def test_every_metric_of_an_evaluation_is_on_its_line() -> None:
     page = session_page(replace(details(0), entries=[Entry(many)]))
     assert page.count("<dt>m") == 40
     assert "17 more metrics" in page
+
+
+def test_an_evaluation_under_way_is_not_shown_as_failed() -> None:
+    entry = Entry(EvaluationRecord("t.py::test_a"))
+    page = session_page(replace(details(), summary=summary([entry.record]), entries=[entry]))
+    assert '<td class="quiet">running</td>' in page

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from summaries import verdict
+from summaries import summary, verdict
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.junit import junit_properties
-from pytest_armory.report.rows import chief_metrics, chief_of, shown_metrics
+from pytest_armory.report.markdown import to_markdown
+from pytest_armory.report.rows import chief_metrics, chief_of, outcome_text, shown_metrics
+from pytest_armory.report.sentences import counts_text
+from pytest_armory.report.terminal import terminal_lines
 
 
 def test_what_failed_is_shown_first() -> None:
@@ -46,3 +49,14 @@ def test_junit_properties() -> None:
         ("armory_run_id", "r"), ("armory_run_url", "http://h"), ("armory_metric_accuracy", "0.5"),
     ]  # fmt: skip
     assert junit_properties(EvaluationRecord("t")) == []
+
+
+def test_an_attempt_under_way_is_running_in_the_table_as_in_the_counts() -> None:
+    """As another job of the session is at work on it, which `pytest-armory report` sees."""
+    given = summary([EvaluationRecord("t.py::test_a")])
+    assert counts_text(given) == "1 evaluation: 1 running"
+    assert outcome_text(given.records[0]) == "running"
+    row = terminal_lines(given, 80, 0)[2]
+    assert row.text.split() == ["test_a", "running"]
+    assert {text.strip(): colour for text, colour in row.parts}["running"] == "yellow"
+    assert "| `t.py::test_a` | running |" in to_markdown(given)

@@ -11,7 +11,8 @@ from pytest_armory.gates.past_runs import PastRun
 from pytest_armory.plugin.gate_count import number_of_gates
 from pytest_armory.records.fields import UnreadableError
 from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
-from pytest_armory.session.judging import difference, unheeded
+from pytest_armory.session.judging import difference, note_of_differing, other_number
+from pytest_armory.session.plan import Plan
 from pytest_armory.session.stored_records import recorded_judging
 from pytest_armory.store import StoredRun
 
@@ -53,6 +54,12 @@ def test_what_a_job_was_given_besides_is_said() -> None:
     )
 
 
+def test_that_the_first_job_counted_other_gates_is_said() -> None:
+    text = "the session's first job decides: 1 gate shares the chance of a false alarm, not 6"
+    assert other_number(Plan(gates=1, counted=6)) == text
+    assert other_number(Plan(gates=6, counted=6)) == other_number(Plan(gates=6)) == ""
+
+
 def test_a_job_that_began_at_once_says_what_it_has_judged_by() -> None:
     own = Judging("latest", ("a",), unclear="fail", gates=3)
     for other, expected in (
@@ -64,8 +71,8 @@ def test_a_job_that_began_at_once_says_what_it_has_judged_by() -> None:
     ):  # fmt: skip
         tags = {"armory.kind": "session", **other.to_tags()}
         run = StoredRun("r", "0", "", "RUNNING", 0, None, 0, "", {}, {}, tags)
-        assert unheeded(run, own) == expected
-    assert unheeded(None, own) == []
+        assert note_of_differing(run, own) == expected
+    assert note_of_differing(None, own) == []
 
 
 def test_gates_are_those_of_markers_and_of_lines_that_the_baseline_holds() -> None:

@@ -470,6 +470,19 @@ def test_scores_of_a_log_without_results_have_the_names_that_results_give(
     assert run.writer.samples.table.names == [f"base/{name}" for name in names]
 
 
+def test_the_samples_of_a_log_in_which_all_failed() -> None:
+    log = inspect_log()  # with eval(..., fail_on_error=False)
+    log["eval"]["scorers"] = [{"name": "match", "metrics": [{"name": "inspect_ai/accuracy"}]}]
+    log["results"] |= {"completed_samples": 0, "scores": []}
+    for sample in log["samples"]:
+        sample |= {"scores": None, "error": {"message": "429"}}
+    run = tracked(log)
+    (rows,) = run.writer.samples.table.parts
+    assert run.metrics == {"samples": 0, "errors": 4}
+    assert list(rows.scores) == ["match/accuracy"]
+    assert list(rows.columns["error"].values) == ["429"] * 4
+
+
 def test_the_archive_of_a_log_that_was_killed(tmp_path: Path) -> None:
     log = broken_log()
     path = tmp_path / "log.eval"
@@ -574,6 +587,14 @@ def test_the_columns_of_a_frame_of_ragas_that_are_metrics() -> None:
     own = {"verdict": 2 / 3, "verdict/errors": 0, "found": 2 / 3, "found/errors": 0}
     assert metrics == pytest.approx({**OF_RAGAS, **own, "failed/errors": 3})
     assert scores["verdict"] == scores["found"] == [1, 0, 1]
+
+
+def test_a_frame_of_ragas_that_has_conversations_alone() -> None:
+    turns = [{"content": "hi", "type": "human"}, {"content": "hello", "type": "ai"}]
+    frame = pd.DataFrame({"user_input": [turns, turns], "polite": [1.0, 0.0]})
+    metrics, scores = measured(frame)
+    assert metrics == {"polite": 0.5, "polite/errors": 0, "samples": 2}
+    assert scores == {"polite": [1, 0]}
 
 
 def test_test_cases_of_one_name_are_told_apart_by_their_number() -> None:

@@ -69,6 +69,26 @@ def test_a_run_holds_what_was_recorded_before_and_inside(
     assert stored.data.tags["armory.kind"] == "evaluation"
 
 
+def test_mlflow_finds_the_last_run_where_its_tracking_uri_is_that_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, armory_home: Path
+) -> None:
+    """As Armory's own tests read what an evaluation has stored."""
+    with track_evaluation("digits"):
+        pass
+    assert mlflow.last_active_run() is None  # the URI in force is not the Armory home's
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{armory_home / 'own.db'}")
+    with track_evaluation("digits") as outer:
+        track_param("n", 42)
+        with track_evaluation("digits"):
+            assert mlflow.active_run().info.run_id != outer.run_id
+        assert mlflow.last_active_run().info.run_id == outer.run_id
+    assert mlflow.last_active_run().info.run_id == outer.run_id
+    assert mlflow.last_active_run().data.params == {"n": "42"}
+    with pytest.raises(ValueError, match="enough"), track_evaluation("digits") as failed:
+        raise ValueError("enough")
+    assert mlflow.last_active_run().info.run_id == failed.run_id
+
+
 def test_a_run_that_is_killed_says_what_it_was_before(only: Callable[..., Run]) -> None:
     track_param("before", 1)
     with track_evaluation("digits"):
