@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_armory.cli.stores import add_tracking_uri
+from pytest_armory.cli.stores import add_tracking_uri, given_store
 from pytest_armory.report.text import plural
 from pytest_armory.session import recovery
 from pytest_armory.store import StoredRun
@@ -46,7 +46,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
         yield (
             f"left alone: {_open_runs(found.unknown)}, opened on another machine or under "
             "another Armory home; recover them there, or if you know that a session is over: "
-            f"pytest-armory recover --session {session}"
+            f"pytest-armory recover{given_store(where, arguments)} --session {session}"
         )
 
 

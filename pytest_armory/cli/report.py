@@ -12,7 +12,13 @@ from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
-from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, no_sessions
+from pytest_armory.cli.stores import (
+    add_tracking_uri,
+    exists,
+    given_store,
+    newest_session,
+    no_sessions,
+)
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.report.files import write_text_file
 from pytest_armory.report.markdown import to_markdown
@@ -20,8 +26,7 @@ from pytest_armory.report.sentences import missed_lines
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.whole_session import WholeSession, read_session
 from pytest_armory.store import Store, open_store
-from pytest_armory.store.destination import LOCAL, Destination
-from pytest_armory.sync.tags import store_option
+from pytest_armory.store.destination import Destination
 
 HELP = "report a session over all its jobs; the exit status is 1 unless all of it is well"
 
@@ -87,7 +92,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     2 if there is no such session.
     """
     whole = _wait_for(where, arguments)
-    yield from _lines(whole, _store_option(where, arguments))
+    yield from _lines(whole, given_store(where, arguments))
     for problem in _write(whole, arguments.summary):
         yield f"warning: {problem}"
     if arguments.html is not None:
@@ -100,11 +105,6 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         yield posted.text
         if arguments.strict and not posted.is_ok:
             arguments.status = 1
-
-
-def _store_option(where: Destination, arguments: argparse.Namespace) -> str:
-    is_given = bool(arguments.armory_tracking_uri)
-    return store_option(where.display_uri if where.uri else LOCAL) if is_given else ""
 
 
 def _write_page(where: Destination, whole: WholeSession, path: Path) -> None:
@@ -145,7 +145,7 @@ def _read(where: Destination, arguments: argparse.Namespace) -> WholeSession | N
         return None
     store = open_store(where)
     session = _session(store, arguments.SESSION)
-    option = _store_option(where, arguments)
+    option = given_store(where, arguments)
     return read_session(store, session, where, option) if session else None
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from pytest_armory.store import Store, destination, login
 from pytest_armory.store.destination import Destination
+from pytest_armory.sync.tags import store_option
 
 
 def add_tracking_uri(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,12 @@ def add_tracking_uri(parser: argparse.ArgumentParser) -> None:
         help="the store: `local`, the database under the Armory home (the default), or any MLflow "
         "tracking URI (environment: MLFLOW_TRACKING_URI)",
     )
+
+
+def given_store(where: Destination, arguments: argparse.Namespace) -> str:
+    """The option that other commands need to find the store, as it was given here, or ""."""
+    is_given = bool(arguments.armory_tracking_uri)
+    return store_option(where.display_uri if where.uri else destination.LOCAL) if is_given else ""
 
 
 @contextmanager

@@ -99,6 +99,8 @@ def read_job_settings(
     """The job's settings. Raises ``pytest.UsageError`` for what cannot be used."""
     import pytest
 
+    from pytest_armory.plugin import xdist
+
     option = config.option
     any_too = bool(option.armory_resume_any)
     settings = JobSettings(
@@ -108,6 +110,9 @@ def read_job_settings(
         repeats=_repeats("--armory-repeats", option.armory_repeats),
         default_repeats=_repeats(INI_REPEATS, config.getini(INI_REPEATS) or None) or 1,
     )
+    sent = xdist.given_shard(config)
+    if sent is not None:
+        return settings._replace(shard=sent[0], durations=sent[1])
     shard = given(option.armory_shard, config.getini(INI_SHARD))
     durations = _durations_path(config)
     if shard is None:
@@ -127,7 +132,6 @@ def read_job_settings(
         known = read_durations(durations) if durations else {}
     except ArmoryUsageError as error:
         raise pytest.UsageError(f"armory: {error}") from None
-    _hand_to_workers(config, job, durations)
     return settings._replace(shard=job, durations=known)
 
 
@@ -155,12 +159,6 @@ def _durations_path(config: pytest.Config) -> Path | None:
     if option is not None:
         return config.invocation_params.dir / str(option)
     return config.rootpath / str(key) if key else None
-
-
-def _hand_to_workers(config: pytest.Config, job: ShardJob, durations: Path | None) -> None:
-    """xdist gives a worker these options as they are here; its environment may be another."""
-    config.option.armory_shard = str(job.shard)
-    config.option.armory_durations = str(durations) if durations else None
 
 
 def session_of_job(

@@ -77,7 +77,7 @@ class Sharding:
         part = part_of(weights(tests, durations), self.job.shard)
         mine = {id(item) for item, _ in ordered[part.start : part.stop]}
         evaluations = [nodeid for nodeid, is_one in tests[part.start : part.stop] if is_one]
-        self._note(tests, len(mine), evaluations)
+        self._note(tests, part, evaluations)
         marked = (item for (item, _), (_, is_one) in zip(ordered, tests, strict=True) if is_one)
         self.experiment = next((self._experiment_of(item) for item in marked), None)
         others = [item for item in items if id(item) not in mine]
@@ -90,7 +90,7 @@ class Sharding:
         return merged_mark(item).name or self._settings.experiment
 
     def _note(
-        self, tests: Sequence[tuple[str, bool]], took: int, evaluations: Sequence[str]
+        self, tests: Sequence[tuple[str, bool]], part: range, evaluations: Sequence[str]
     ) -> None:
         from pytest_armory.session.leases import host_name
 
@@ -99,7 +99,8 @@ class Sharding:
             number=self.job.shard.number,
             digest=digest(nodeid for nodeid, _ in tests),
             collected=len(tests),
-            took=took,
+            took=len(part),
+            first=part.start + 1,
             evaluations=len(evaluations),
             hashes="".join(map(short_hash, evaluations)),
             host=host_name(),
@@ -116,6 +117,14 @@ class Sharding:
             return None
         counts = f"{self.note.took:,} of {self.note.collected:,} tests"
         return f"armory: shard {self.job.shard} has {counts}"
+
+    @pytest.hookimpl(optionalhook=True)
+    @guarded
+    def pytest_configure_node(self, node: Any) -> None:
+        """Let a worker run this job's part."""
+        from pytest_armory.plugin import xdist
+
+        xdist.send_shard(node, self.job, self._settings.jobs.durations)
 
     @pytest.hookimpl(optionalhook=True)
     @guarded

@@ -7,8 +7,8 @@ runs to it, and reports. This is the only module that uses ``workerinput``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_armory.plugin.wire import WorkerInput
     from pytest_armory.records import EvaluationRecord
     from pytest_armory.session.plan import Plan
+    from pytest_armory.session.shards import ShardJob
 
 _REFUSED = "armory_refused"
 _PROBLEMS = "armory_problems"
@@ -28,6 +29,7 @@ _PLAN = "armory_plan"
 _UNEXPECTED = "armory_unexpected"
 _REMARKS = "armory_remarks"
 _EMPTY_SHARD = "armory_empty_shard"
+_SHARD = "armory_shard"
 
 
 # Roles
@@ -68,6 +70,22 @@ def given_by_controller(config: pytest.Config) -> WorkerInput | None:
     from pytest_armory.plugin.wire import WorkerInput
 
     return WorkerInput.from_wire(getattr(config, "workerinput", {}))
+
+
+def send_shard(node: Any, job: ShardJob, durations: Mapping[str, float]) -> None:
+    """Send a worker this job's shard: the worker's environment and folder may be others."""
+    node.workerinput[_SHARD] = [asdict(job), {**durations}]
+
+
+def given_shard(config: pytest.Config) -> tuple[ShardJob, Mapping[str, float]] | None:
+    """The shard and the durations that a worker was sent; None in any other process."""
+    given = getattr(config, "workerinput", {}).get(_SHARD)
+    if given is None:
+        return None
+    from pytest_armory.session.shards import Shard, ShardJob
+
+    job, durations = given
+    return ShardJob(**{**job, "shard": Shard(**job["shard"])}), durations
 
 
 # What a worker sends the controller

@@ -37,20 +37,21 @@ class JobEnd:
     @property
     def skipped_hashes(self) -> list[str]:
         """The hashes of those that a mark skipped."""
-        return _parts(self.skipped)
+        return parts(self.skipped)
 
     @property
     def waiting_hashes(self) -> list[tuple[str, str]]:
         """The hashes of the node id and of the run of each attempt that waited."""
-        parts = _parts(self.waiting)
-        return list(zip(parts[::2], parts[1::2], strict=False))
+        every = parts(self.waiting)
+        return list(zip(every[::2], every[1::2], strict=False))
 
     def to_text(self) -> str:
         """As JSON, for a tag or a lease's journal."""
         return dumps(asdict(self))
 
 
-def _parts(hashes: str) -> list[str]:
+def parts(hashes: str) -> list[str]:
+    """Joined hashes, one by one."""
     return [hashes[i : i + HASH] for i in range(0, len(hashes), HASH)]
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from pytest_armory.records.fields import read_tag
 from pytest_armory.records.hash_tags import first_tags, further_hashes, further_tags
-from pytest_armory.records.job_end import JobEnd, fitted, read_job_end
+from pytest_armory.records.job_end import JobEnd, fitted, parts, read_job_end
 from pytest_armory.records.shard_note import ShardNote, read_shard_note
 from pytest_armory.values import TAG_LIMIT
 
 _ENDED = "armory.ended."
 _TOOK = "armory.took."
 _WAITING = ".waiting"
+_NOT_RUN = ".not-run"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def job_end_tag(end: JobEnd, shard: str) -> dict[str, str]:
         name: kept.to_text(),
         **further_tags(name, end.skipped[len(kept.skipped) :]),
         **further_tags(name + _WAITING, end.waiting[len(kept.waiting) :]),
+        **further_tags(name + _NOT_RUN, "".join(end.not_run[len(kept.not_run) :])),
     }
 
 
@@ -91,13 +93,17 @@ def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
     problems: list[str] = []
     names = [name for name in first_tags(tags, _ENDED) if name != _ended(but)]
     read = [(name, read_tag(tags, name, read_job_end, problems)) for name in names]
-    ends = (
-        replace(
-            end,
-            skipped=end.skipped + further_hashes(tags, name),
-            waiting=end.waiting + further_hashes(tags, name + _WAITING),
-        )
-        for name, end in read
-        if end is not None
-    )
+    ends = (_with_further(end, tags, name) for name, end in read if end is not None)
     return JobEnds(tuple(ends), tuple(problems))
+
+
+def _with_further(end: JobEnd, tags: Mapping[str, str], name: str) -> JobEnd:
+    """The end of a job in the tag ``name``, with the hashes that this tag could not hold."""
+    not_run = parts(further_hashes(tags, name + _NOT_RUN))
+    return replace(
+        end,
+        skipped=end.skipped + further_hashes(tags, name),
+        waiting=end.waiting + further_hashes(tags, name + _WAITING),
+        not_run=(*end.not_run, *not_run),
+        not_run_more=max(0, end.not_run_more - len(not_run)),
+    )

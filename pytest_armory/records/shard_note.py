@@ -14,8 +14,9 @@ class ShardNote:
     """The note of a job that was given ``--armory-shard``.
 
     ``index`` of ``number`` is its shard; ``digest`` stands for the whole collection of
-    ``collected`` tests, of which it ``took`` so many, ``evaluations`` among them; ``hashes`` are
-    those of the evaluations' node ids, joined. ``began`` is in
+    ``collected`` tests, of which it ``took`` so many, ``evaluations`` among them; ``first`` is the
+    position of the first one, counted from 1, and 0 if it is not known; ``hashes`` are those of the
+    evaluations' node ids, joined. ``began`` is in
     milliseconds since the epoch. ``attempt`` and ``leg`` tell a job that runs again from another
     one; ``resumed`` says that it continues what an earlier one has begun.
     """
@@ -32,6 +33,7 @@ class ShardNote:
     attempt: str = ""
     leg: str = ""
     resumed: bool = False
+    first: int = 0
 
     @property
     def known_hashes(self) -> list[str]:
@@ -53,7 +55,9 @@ MOST_SHARDS = 999_999
 _read = fields.instance_of(
     ShardNote,
     {
-        **dict.fromkeys(("index", "number", "collected", "took", "evaluations"), fields.count),
+        **dict.fromkeys(
+            ("index", "number", "collected", "took", "evaluations", "first"), fields.count
+        ),
         **dict.fromkeys(("digest", "hashes", "host", "attempt", "leg"), fields.string),
         "began": fields.count,
         "resumed": fields.boolean,

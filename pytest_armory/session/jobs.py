@@ -23,12 +23,17 @@ def ends_of(runs: Sequence[StoredRun], but: str = "") -> JobEnds:
 
 
 def with_other_jobs(
-    summary: Summary, ends: Sequence[JobEnd], interrupted: bool, skipped: Collection[str] = ()
+    summary: Summary,
+    ends: Sequence[JobEnd],
+    interrupted: bool,
+    skipped: Collection[str] = (),
+    never_run: Collection[str] = (),
 ) -> Summary:
     """A summary, completed by the ends of the session's other jobs.
 
     A job that was retried may have run what its predecessor did not, or skipped it by a mark:
-    ``skipped`` are the hashes of what this job has.
+    ``skipped`` are the hashes of what this job has. Or it has not run it either: ``never_run`` are
+    the hashes of what the summary counts as such already.
     """
     last = latest(summary.all_records)
     done = {*skipped, *(one for end in ends for one in end.skipped_hashes)}
@@ -41,7 +46,8 @@ def with_other_jobs(
         interrupted=interrupted
         or any(end.interrupted for end in incomplete)
         or any(record.outcome is Outcome.INTERRUPTED for record in last),
-        others_not_run=len(set().union(*not_run)) + sum(end.not_run_more for end in ends),
+        others_not_run=len(set().union(*not_run).difference(never_run))
+        + sum(end.not_run_more for end in ends),
         others_problems=list(dict.fromkeys(problems)),
     )
 

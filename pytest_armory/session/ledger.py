@@ -35,7 +35,7 @@ from pytest_armory.session.stored_session import (
     read_other_jobs,
 )
 from pytest_armory.store.destination import Destination, lease_folder
-from pytest_armory.values import visible
+from pytest_armory.values import short_hash, visible
 
 CLOSINGS = 5
 """How often a session run is closed again because another job has ended meanwhile."""
@@ -192,7 +192,8 @@ class Ledger:
             ],
         )
         skipped = self._joining.skipped(self.planned, records, never_run)
-        summary = with_other_jobs(summary, stored.ends, interrupted, skipped)
+        hashes = [short_hash(nodeid) for nodeid in never_run]
+        summary = with_other_jobs(summary, stored.ends, interrupted, skipped, hashes)
         summary = replace(summary, text=self._text(summary))
         problems = self._own_problems()
         self.end = self._joining.end(interrupted, self.planned, records, never_run, problems)
@@ -321,7 +322,9 @@ class Ledger:
             others = self._joining.with_waiting(stored.others)
             every = self.attempts.completed([*others, *summary.records], self.baseline)
             summary = replace(summary, records_of_all_jobs=every)
-        return with_other_jobs(summary, stored.ends, end.interrupted, end.skipped_hashes)
+        return with_other_jobs(
+            summary, stored.ends, end.interrupted, end.skipped_hashes, end.not_run
+        )
 
     def _open_with(self, summary: Summary) -> list[str]:
         """How to view the session, and the command that uploads what waits."""

@@ -72,16 +72,12 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
     ``part`` is this job's shard, "" without one. The last attempt of an evaluation counts.
     """
     # Imported here, for a session that is not tracked has no use for it.
-    from pytest_armory.sync.tags import SYNCED, waiting_for
+    from pytest_armory.sync.tags import waiting_for
 
     here, problems = _runs_of(where, session)
     runs = waiting_for(here, "")
-    waiting: list[StoredRun] = []
-    if local.display_uri != where.display_uri:
-        found, more = _runs_of(local, session)
-        # What has been uploaded is at the server; what was recorded for another never gets there.
-        waiting = [run for run in waiting_for(found, where.display_uri) if SYNCED not in run.tags]
-        problems += more
+    waiting, more = waiting_runs(where, local, session)
+    problems += more
     alive = leases.survey(lease_folder(where))[1]
     attempts = sorted(filter(is_attempt, [*runs, *waiting]), key=lambda run: run.start)
     passed_runs, unreadable = _passed(attempts)
@@ -91,6 +87,20 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
     continued = {run.tags.get(REMOTE_RUN, "") for run in waiting}
     session_runs = [run for run in runs if is_session(run)]
     return Found(done, session_runs, _records(local, waiting), continued, [*problems, *unreadable])
+
+
+def waiting_runs(
+    where: Destination, local: Destination, session: str
+) -> tuple[list[StoredRun], list[str]]:
+    """A session's runs in the local database that wait to be uploaded, and problems."""
+    from pytest_armory.sync.tags import SYNCED, waiting_for
+
+    if local.display_uri == where.display_uri:
+        return [], []
+    found, problems = _runs_of(local, session)
+    # What has been uploaded is at the server; what was recorded for another never gets there.
+    waiting = [run for run in waiting_for(found, where.display_uri) if SYNCED not in run.tags]
+    return waiting, problems
 
 
 def _records(local: Destination, waiting: Sequence[StoredRun]) -> list[EvaluationRecord]:

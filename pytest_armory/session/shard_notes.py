@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.records.job_tags import ShardNotes, decode_shard_notes
 from pytest_armory.records.shard_note import ShardNote
+from pytest_armory.report.text import plural
 from pytest_armory.session.stored_records import is_session
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class ShardState:
     """How the shards of a session stand; ``problems`` are sentences.
 
     ``unfinished`` are also those that have ended without an evaluation that they took;
-    ``is_open`` says that a shard has not come, or has not ended.
+    ``is_open`` says that a shard has not come, or has neither ended nor been killed.
     """
 
     problems: Sequence[str] = ()
@@ -44,23 +45,39 @@ def notes_of(runs: Sequence[StoredRun]) -> ShardNotes:
     return decode_shard_notes({k: v for r in runs if is_session(r) for k, v in r.tags.items()})
 
 
-def state_of(found: ShardNotes, done: Collection[str]) -> ShardState:
-    """How the shards stand, with the hashes of the evaluations that have begun."""
+def state_of(found: ShardNotes, done: Collection[str], killed: Collection[str] = ()) -> ShardState:
+    """How the shards stand, with the hashes of the evaluations that have begun.
+
+    ``killed`` are the hashes of jobs that have not ended, and of which nothing more comes.
+    """
     newest = _newest(found.notes)
     groups = _groups_of(found.notes, newest)
     missing = list(_missing(groups))
     problems = [
         *missing,
         *_differing(groups),
+        *_left_out(groups, found.notes.values()),
         *twice(found),
         *found.problems,
     ]
     every = [
-        Unfinished(found.notes[job], job in found.ended, _never_run(found.notes[job], done))
+        Unfinished(
+            found.notes[job], job in found.ended, _never_run(found.notes[job], found.notes, done)
+        )
         for job in newest.values()
     ]
-    unfinished = [one for one in every if one.never_run or not one.has_ended]
-    is_open = bool(missing) or not all(one.has_ended for one in every)
+    ended = {(one.note.number, one.note.index) for one in every if one.has_ended}
+    replaced = {
+        newest[one.note.number, one.note.index]
+        for one in every
+        if not one.never_run and _is_replaced(one.note, groups, ended)
+    }
+    unfinished = [
+        one
+        for one, job in zip(every, newest.values(), strict=True)
+        if (one.never_run or not one.has_ended) and job not in replaced
+    ]
+    is_open = bool(missing) or not {*newest.values()} <= {*found.ended, *killed, *replaced}
     return ShardState(problems, unfinished, is_open)
 
 
@@ -122,6 +139,16 @@ def _missing(groups: _Groups) -> Iterator[str]:
             yield f"{word} {_some(absent)} of {number} never came"
 
 
+def _is_replaced(note: ShardNote, groups: _Groups, ended: Collection[tuple[int, int]]) -> bool:
+    """Whether another split of the same tests began after a job, and has ended in all its parts."""
+    return any(
+        number != note.number
+        and all((number, index) in ended for index in range(1, number + 1))
+        and all(one.digest == note.digest and one.began > note.began for one in group.values())
+        for number, group in groups.items()
+    )
+
+
 def _differing(groups: _Groups) -> Iterator[str]:
     for number, group in groups.items():
         collections: dict[str, list[str]] = {}
@@ -136,11 +163,39 @@ def _differing(groups: _Groups) -> Iterator[str]:
             )
 
 
+def _left_out(groups: _Groups, notes: Collection[ShardNote]) -> Iterator[str]:
+    """Tests that are in no part of a complete split, which divided them by other durations."""
+    for number, group in groups.items():
+        digests = {note.digest for note in group.values()}
+        same = [note for note in notes if note.digest in digests]
+        if len(group) < number or len(digests) > 1 or not all(note.first for note in same):
+            continue
+        taken = {i for note in same for i in range(note.first, note.first + note.took)}
+        left = same[0].collected - len(taken)
+        if left > 0:
+            yield (
+                f"{plural(left, 'test')} of {same[0].collected:,} "
+                f"{'is' if left == 1 else 'are'} in no shard: the {number} shards have divided "
+                "them differently; give all of them the same --armory-durations, also when one "
+                "runs again"
+            )
+
+
 def _some(items: Sequence[str], most: int = 10) -> str:
     more = f" and {len(items) - most:,} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
 
 
-def _never_run(note: ShardNote, done: Collection[str]) -> int:
+def _never_run(note: ShardNote, notes: Mapping[str, ShardNote], done: Collection[str]) -> int:
+    """How many evaluations of a shard have not begun.
+
+    Also those that an earlier job of it took, which divided the same tests by other durations: it
+    may have left some that no newer note has.
+    """
+    shard = (note.number, note.index, note.digest)
+    same = [one for one in notes.values() if (one.number, one.index, one.digest) == shard]
+    stretch = (note.first, note.took)
+    earlier = [one for one in same if (one.first, one.took) != stretch and one.first]
+    taken = {one for job in (note, *earlier) for one in job.known_hashes}
     unknown = note.evaluations - len(note.known_hashes)
-    return sum(one not in done for one in note.known_hashes) + unknown
+    return len(taken.difference(done)) + unknown

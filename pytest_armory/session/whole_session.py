@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import time
 
 from pytest_armory.records import JobEnd
-from pytest_armory.records.tags import KEY, decode_session_counts
+from pytest_armory.records.job_tags import job_hash
+from pytest_armory.records.tags import KEY, REMOTE_RUN, decode_session_counts, origin_of
 from pytest_armory.report.rows import title
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import SessionVerdict, Summary, latest
@@ -15,6 +16,7 @@ from pytest_armory.report.text import age, plural
 from pytest_armory.session.jobs import ends_of, with_other_jobs
 from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.session.recovery import left_open
+from pytest_armory.session.resume import waiting_runs
 from pytest_armory.session.shard_notes import Unfinished, notes_of, state_of
 from pytest_armory.session.stored_records import (
     is_attempt,
@@ -24,7 +26,8 @@ from pytest_armory.session.stored_records import (
     unreadable,
 )
 from pytest_armory.store import Store, StoredRun
-from pytest_armory.store.destination import Destination
+from pytest_armory.store.destination import Destination, resolve
+from pytest_armory.sync.tags import RECOVERED, sync_command
 from pytest_armory.values import short_hash
 
 
@@ -62,17 +65,28 @@ def read_session(
     ended = ends_of(runs)
     done = {short_hash(record.nodeid) for record in summary.records}
     done |= {one for end in ended.ends for one in end.skipped_hashes}
-    shards = state_of(notes_of(runs), done)
     still_open = [run for run in (*attempts, *session_runs) if run.status == "RUNNING"]
-    killed = {run.run_id for run in left_open(where, still_open)} if still_open else set()
+    dead = left_open(where, still_open) if still_open else []
+    waiting = waiting_runs(where, resolve(None), session)[0] if dead else []
+    continued = _continued(dead, waiting)
+    over = {run.run_id: _OVER[run.run_id in continued] for run in dead}
+    killed = [run for run in dead if run.run_id not in continued]
+    closed = [run for run in runs if RECOVERED in run.tags]  # by others than their jobs
+    killed_jobs = {job_hash(origin_of(run.tags).shard) for run in (*dead, *closed)}
+    shards = state_of(notes_of(runs), done, killed_jobs)
     running = [run for run in attempts if run in still_open]
-    at_work = [run for run in still_open if run.run_id not in killed]
+    at_work = [run for run in still_open if run.run_id not in over]
     missing = [*shards.problems, *map(_unfinished, shards.unfinished)]
-    missing += _running(store, running, killed)
+    missing += _running(store, running, over)
     missing += [_never_run(summary)] if summary.not_run and not shards.unfinished else []
     missing += _waiting(ended.ends, attempts)
     if at_work and not (running or shards.is_open):
         missing.append(f"the session is still at work: {_where(session_runs[0])}")
+    if waiting:
+        missing.append(
+            f"{plural(sum(map(is_attempt, waiting)), 'evaluation')} of this session recorded here, "
+            f"while the server was out of reach: `{sync_command(where.display_uri)}` uploads them"
+        )
     if killed:
         missing.append(
             f"{plural(len(killed), 'run')} left open by a process that was killed on this "
@@ -115,7 +129,8 @@ def _unfinished(one: Unfinished) -> str:
     began = f"shard {shard} has not ended: it began {_ago(one.note.began)} on {one.note.host}"
     if not one.never_run:
         return began
-    return f"{began}, and {plural(one.never_run, 'evaluation')} of it never began"
+    count = plural(one.never_run, "evaluation")
+    return f"{began}, and {count} of it never began, or could not be stored"
 
 
 def _waiting(ends: Sequence[JobEnd], attempts: Sequence[StoredRun]) -> Iterator[str]:
@@ -134,12 +149,23 @@ def _waiting(ends: Sequence[JobEnd], attempts: Sequence[StoredRun]) -> Iterator[
         )
 
 
-def _running(store: Store, runs: Sequence[StoredRun], killed: Collection[str]) -> Iterator[str]:
+def _continued(dead: Sequence[StoredRun], waiting: Sequence[StoredRun]) -> set[str]:
+    """The ids of runs that were left open at a server since they went on in what waits here."""
+    jobs = {origin_of(run.tags).shard for run in waiting}
+    sessions = {run.run_id for run in dead if is_session(run) and origin_of(run.tags).shard in jobs}
+    return sessions | {run.tags.get(REMOTE_RUN, "") for run in waiting}
+
+
+_OVER = {False: "was killed", True: "waits here to be uploaded"}
+"""How a run stands that a process has left open, by whether it was recorded locally to its end."""
+
+
+def _running(store: Store, runs: Sequence[StoredRun], over: Mapping[str, str]) -> Iterator[str]:
     records = [record_of(store, run) for run in attempts_in_order(runs)]
     open_ones = {record.run_id for record in latest(records)}
     for run in runs:
         if run.run_id in open_ones:
-            state = "was killed" if run.run_id in killed else "is still running"
+            state = over.get(run.run_id, "is still running")
             yield f"{title(record_of(store, run))} {state}: {_where(run)}"
 
 

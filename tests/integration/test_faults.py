@@ -940,6 +940,10 @@ def test_runs_of_another_machine_are_named_and_left(
     assert "2 open runs of " in printed
     (session_id,) = {run.data.tags["armory.session"] for run in evals.read()}
     assert f"pytest-armory recover --session {session_id}" in printed
+    option = ("--armory-tracking-uri", "local")
+    assert commands.main(["recover", *option]) == 0
+    advice = f"pytest-armory recover {' '.join(option)} --session {session_id}"
+    assert advice in capsys.readouterr().out
     assert commands.main(["recover", "--session", session_id]) == 0
     assert "RUNNING" not in {run.info.status for run in evals.read()}
     assert commands.main(["sessions"]) == 0

@@ -273,7 +273,7 @@ def test_the_newest_progress_is_what_mlflow_shows(
     assert history(evals, engine, "progress/samples") == [(0, 2), (1, 4), (3, 2), (4, 4)]
 
 
-def test_with_reruns_timeouts_and_subtests(evals: Evals) -> None:
+def test_with_reruns_and_timeouts(evals: Evals) -> None:
     evals.write("""
         import time, pytest
         from pathlib import Path
@@ -287,19 +287,46 @@ def test_with_reruns_timeouts_and_subtests(evals: Evals) -> None:
         @pytest.mark.timeout(1.5)
         def test_slow():
             time.sleep(0.8)
-        def test_subtests(subtests, count=[]):
-            count.append(1)
-            with subtests.test(msg="one"): assert len(count) < 2
     """)
     result = evals.run("-p", "rerunfailures", "--reruns=1", "-p", "no:randomly", "-k", "flaky")
     assert (evals.pytester.path / "bodies").read_text() == "x" * 5
-    assert result.parseoutcomes() == {"passed": 1, "rerun": 1, "deselected": 2}
+    assert result.parseoutcomes() == {"passed": 1, "rerun": 1, "deselected": 1}
     attempts = [run for run in evals.read() if run.info.run_name == "test_flaky"]
     assert [run.data.tags["armory.outcome"] for run in attempts] == ["failed", "passed"]
     assert history(evals, attempts[1].info.run_id, "a") == [(0, 3), (1, 4), (2, 5), (3, 4)]
     result = evals.run("-k", "not flaky")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*Timeout*"])
+
+
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="the subtests fixture came with pytest 9")
+@pytest.mark.parametrize("way", WAYS, ids="".join)
+def test_a_failed_subtest_ends_them(evals: Evals, way: Sequence[str]) -> None:
+    """Of the fixture as of a ``TestCase``: the body itself has not raised."""
+    evals.write("""
+        import pytest, unittest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        pytestmark = pytest.mark.evaluation(repeats=3)
+        def body(name):
+            with open(name, "a") as file: file.write("x")
+            n = len(Path(name).read_text())
+            track_metrics({"a": n})
+            return n
+        def test_fixture(subtests):
+            n = body("fixture")
+            with subtests.test(msg="one"): assert n < 2
+        class TestCase(unittest.TestCase):
+            def test_case(self):
+                n = body("case")
+                with self.subTest("one"): self.assertLess(n, 2)
+    """)
+    assert evals.run(*way).ret == 1
+    for name in ("fixture", "case"):
+        assert (evals.pytester.path / name).read_text() == "xx"
+        run = evals.run_of(f"test_{name}")
+        assert (run.info.status, run.data.metrics["a"]) == ("FAILED", 2)
+        assert "armory.repeats" not in run.data.tags
 
 
 REFUSED = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,28 @@ def test_shards(
     assert main(["durations", "--from", "nowhere"]) == 2
 
 
+def test_durations_are_of_what_passed(evals: Evals, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that failed at once does not say how long the evaluation takes, if there is another."""
+    evals.write("""
+        import time, pytest
+        from pathlib import Path
+        @pytest.mark.evaluation
+        def test_a():
+            assert not Path("bad").exists()
+            time.sleep(0.5)
+        @pytest.mark.evaluation
+        def test_b(): assert 0
+    """)
+    evals.run().assert_outcomes(passed=1, failed=1)
+    (evals.pytester.path / "bad").touch()
+    evals.run().assert_outcomes(failed=2)
+    capsys.readouterr()
+    assert main(["durations"]) == 0
+    durations = json.loads(capsys.readouterr().out)
+    assert durations["test_it.py::test_a"] >= 0.5
+    assert "test_it.py::test_b" in durations
+
+
 def test_shards_of_different_collections(evals: Evals, reported: Reported) -> None:
     evals.write(SUITE)
     evals.run("--armory-session=s", "--armory-shard=1/2")
@@ -114,11 +136,13 @@ def test_a_job_that_was_killed(
     assert "shard 1/1 has ended, and 1 evaluation of it never ran" in text
 
 
+@pytest.mark.parametrize("shard", [(), ("--armory-shard=1/1",)], ids=["job", "shard"])
 def test_what_a_killed_process_left_open(
     evals: Evals,
     start: Callable[..., Session],
     reported: Reported,
     monkeypatch: pytest.MonkeyPatch,
+    shard: Sequence[str],
 ) -> None:
     """Nothing more comes of it, so it is not waited for; one command closes it."""
     evals.write("""
@@ -128,7 +152,7 @@ def test_what_a_killed_process_left_open(
             mark("there")
             stay()
     """)
-    job = start("--armory-session=s")
+    job = start("--armory-session=s", *shard)
     job.wait_for("there")
     at_work = "test_a is still running: it began just now on "
     assert at_work in reported("s")[1]
@@ -142,7 +166,7 @@ def test_what_a_killed_process_left_open(
     assert "`pytest-armory recover --armory-tracking-uri local` closes what it left" in text
     assert "is still" not in text
     assert main(["recover"]) == 0
-    status, text = reported("s")
+    status, text = reported("s", "--wait", "1000")
     assert status == 1
     assert "1 evaluation: 1 interrupted" in text
     assert "was killed" not in text

@@ -131,6 +131,23 @@ CHANGES = [
 ]
 
 
+def test_what_neither_job_has_run_counts_once(evals: Evals) -> None:
+    """The one that resumes stops where the first one did, before the same evaluations."""
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(3))
+        def test_a(i): assert i
+    """)
+    for _ in range(2):
+        result = evals.run("-x", "-p", "no:randomly", "--armory-session=s", "--armory-resume")
+        (session,) = evals.sessions()
+        assert session.data.metrics["session/evaluations"] == 3
+        assert session.data.metrics["session/not_run"] == 2
+    whole = "session s over all its jobs: 3 evaluations: 1 failed, 2 not run (1 earlier attempt)"
+    result.stdout.fnmatch_lines([whole])
+
+
 def test_what_has_changed_runs_again(evals: Evals) -> None:
     """And says what it is; a parameter without a stable form always runs again."""
     evals.write(
@@ -340,7 +357,11 @@ def test_what_waits_locally_counts(
 
 
 def test_a_server_that_goes_away_in_the_middle(
-    evals: Evals, proxy: Proxy, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+    evals: Evals,
+    proxy: Proxy,
+    mlflow_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The evaluation that began at the server and passed locally is not run again."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -362,6 +383,12 @@ def test_a_server_that_goes_away_in_the_middle(
     os.environ.pop("SICK")
     assert "RUNNING" in {run.info.status for run in at(mlflow_server, "middle")}
     forget_outage()
+    capsys.readouterr()
+    assert main(["report", "middle", "--armory-tracking-uri", proxy.url]) == 1
+    told = capsys.readouterr().out
+    assert "test_b waits here to be uploaded: it began " in told
+    assert f"`pytest-armory sync --armory-tracking-uri {proxy.url}` uploads them" in told
+    assert "killed" not in told
     (evals.pytester.path / "go").touch()
     result = evals.run(*args)
     result.assert_outcomes(passed=1, skipped=2)

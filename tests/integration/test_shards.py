@@ -35,8 +35,9 @@ def collect(evals: Evals, shard: str, *args: str) -> list[str]:
 def test_stretches_of_pytests_own_order(evals: Evals) -> None:
     """The split is the same whatever plugins make of the order; each shard runs in theirs."""
     evals.write(SUITE)
-    plain = [collect(evals, f"{i}/3") for i in (1, 2, 3)]
-    assert plain == [ORDER[:3], ORDER[3:5], ORDER[5:]]
+    plain = [collect(evals, f"{i}/4") for i in (1, 2, 3, 4)]
+    # pytest has put the tests of each of the fixture's parameters together.
+    assert plain == [ORDER[:2], ORDER[2:4], ORDER[4:6], ORDER[6:]]
     evals.pytester.makeconftest("""
         import pytest
         @pytest.hookimpl(tryfirst=True)
@@ -48,12 +49,28 @@ def test_stretches_of_pytests_own_order(evals: Evals) -> None:
                 return (yield)
         def pytest_configure(config): config.pluginmanager.register(Wrapper())
     """)
-    mixed = [collect(evals, f"{i}/3") for i in (1, 2, 3)]
+    mixed = [collect(evals, f"{i}/4") for i in (1, 2, 3, 4)]
     assert list(map(sorted, mixed)) == list(map(sorted, plain))
     assert mixed != plain
     assert collect(evals, "2/2", "-k", "test_c or test_a", "-m", "not evaluation") == ["test_c[y]"]
     left = collect(evals, "3/3", "--deselect", "test_it.py::test_c")
     assert sorted(left) == ["test_b[x]", "test_b[y]"]
+
+
+def test_the_part_is_that_of_the_session_not_of_its_workers(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their environment may be another, as on another machine."""
+    evals.write(SUITE)
+    path = evals.pytester.path / "durations.json"
+    path.write_text(json.dumps({"test_it.py::test_a[0]": 9, "test_it.py::test_a[1]": 0.1}))
+    monkeypatch.setenv("CI_NODE_INDEX", "1")
+    monkeypatch.setenv("CI_NODE_TOTAL", "2")
+    worker = ("--dist=load", "--tx=popen//env:CI_NODE_INDEX=2")
+    options = ("--armory-shard=auto", "--armory-durations=durations.json")
+    result = evals.run(*options, *worker, "-v", track=False)
+    assert result.ret == 0
+    assert set(names(result)) == {"test_a[0]", "test_a[1]"}
 
 
 def test_balanced_by_durations(evals: Evals) -> None:

@@ -44,7 +44,7 @@ from pytest_armory.report.summary import Summary, outcome_counts
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.jobs import with_other_jobs
 from pytest_armory.session.shard_notes import state_of
-from pytest_armory.values import TAG_LIMIT, clip
+from pytest_armory.values import TAG_LIMIT, clip, short_hash
 
 text = st.text(st.characters(), max_size=30)
 legal_names = st.text("abc/_ ", min_size=1, max_size=8).map(lambda name: f"m{name}m")
@@ -355,11 +355,28 @@ def test_a_verdict_too_long_for_a_tag_keeps_what_fits() -> None:
 
 def test_a_job_end_too_long_for_a_tag_keeps_what_fits() -> None:
     end = JobEnd(not_run=tuple(f"{i:08x}" for i in range(50_000)), problems=("p",) * 9)
-    (read,) = decode_job_ends(job_end_tag(end, "a"), "b").ends
-    assert len(read.to_text()) <= TAG_LIMIT < len(read.to_text()) + 24
+    tags = job_end_tag(end, "a")
+    (read,) = decode_job_ends(tags, "b").ends
+    assert all(len(value) <= TAG_LIMIT for value in tags.values())
+    assert len(next(iter(tags.values()))) + 24 > TAG_LIMIT
     assert len(read.not_run) + read.not_run_more == 50_000
+    assert len(read.not_run) > 40_000
     assert read.not_run == end.not_run[: len(read.not_run)]
     assert read.problems == ()
+
+
+def test_what_never_ran_and_runs_later_does_not_count() -> None:
+    """However many: each is known, and what this job never ran either counts once."""
+    nodeids = [f"test_it.py::test_a[{i}]" for i in range(2000)]
+    end = JobEnd(interrupted=True, not_run=tuple(map(short_hash, nodeids)))
+    ends = decode_job_ends(job_end_tag(end, "a")).ends
+    records = [EvaluationRecord(nodeid, outcome=Outcome.PASSED) for nodeid in nodeids]
+    whole = with_other_jobs(Summary("s", "w", records), ends, interrupted=False)
+    assert (whole.others_not_run, whole.interrupted) == (0, False)
+    summary = Summary("s", "w", records[:1990], not_run=4)
+    never_run = [short_hash(nodeid) for nodeid in nodeids[1996:]]
+    some = with_other_jobs(summary, ends, interrupted=False, never_run=never_run)
+    assert (some.of_all_jobs().not_run, some.interrupted) == (10, True)
 
 
 # What is said of what cannot be read

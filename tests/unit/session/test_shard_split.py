@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -185,6 +186,63 @@ def test_shards_that_have_not_ended() -> None:
     state = state_of(ShardNotes(notes, {"a": 1}), {"11111112"})
     (unfinished,) = state.unfinished
     assert (unfinished.note.index, unfinished.never_run) == (2, 2)
+
+
+DIVIDED = [
+    (((1, 5), (6, 4)), ""),
+    (((1, 1), (6, 4)), "4 tests of 9 are in no shard: the 2 shards have divided them differently"),
+    (((1, 4), (6, 4)), "1 test of 9 is in no shard"),
+    (((1, 5), (3, 7)), ""),  # some of them twice
+    (((1, 9), (1, 0)), ""),
+    (((1, 1), (0, 4)), ""),  # a note of an earlier version
+]
+
+
+@pytest.mark.parametrize(("parts", "expected"), DIVIDED)
+def test_parts_that_leave_tests_out(parts: Sequence[tuple[int, int]], expected: str) -> None:
+    """As with other durations in each job."""
+    text = problems(*(note(i, first=f, took=t) for i, (f, t) in enumerate(parts, 1)))
+    assert bool(text) is bool(expected)
+    assert text.startswith(expected)
+    elsewhere = note(2, began=-1, first=2, took=8, resumed=True)  # an earlier job of a shard
+    again = [note(i, first=f, took=t, resumed=True) for i, (f, t) in enumerate(parts, 1)]
+    assert problems(elsewhere, *again) == ""
+
+
+def test_what_an_earlier_job_of_a_shard_took_by_other_durations() -> None:
+    old = note(2, first=4, took=6, evaluations=2, hashes="0000000111111112")
+    new = note(2, began=1, first=6, took=4, evaluations=1, hashes="11111112", resumed=True)
+    notes = {"a": note(1, first=1, took=5), "b": old, "c": new}
+    ends = dict.fromkeys(notes, 1)
+    (unfinished,) = state_of(ShardNotes(notes, ends), {"11111112"}).unfinished
+    assert unfinished.never_run == 1
+    assert state_of(ShardNotes(notes, ends), {"00000001", "11111112"}).unfinished == []
+    # The same part, of which one is no evaluation any more.
+    again = notes | {"b": note(2, first=6, took=4, evaluations=2, hashes=old.hashes)}
+    assert state_of(ShardNotes(again, ends), {"11111112"}).unfinished == []
+
+
+@pytest.mark.parametrize(
+    ("began", "digest", "ended", "done", "expected"),
+    [
+        (2, "d", ("b", "c"), True, []),
+        (2, "d", ("b",), True, [1, 2]),  # the other split has not ended either
+        (0, "d", ("b", "c"), True, [1]),  # it began before
+        (2, "e", ("b", "c"), True, [1]),  # of other tests
+        (2, "d", ("b", "c"), False, [1]),
+    ],
+)
+def test_a_killed_job_of_a_split_that_another_has_replaced(
+    began: int, digest: str, ended: Sequence[str], done: bool, expected: Sequence[int]
+) -> None:
+    """As where an array that was killed is resumed as a larger one: nothing is left of the job."""
+    killed = note(1, 1, began=1, evaluations=1, hashes="00000001")
+    parts = [note(i, 2, began=began, digest=digest) for i in (1, 2)]
+    notes = {"a": killed, "b": parts[0], "c": parts[1]}
+    found = ShardNotes(notes, dict.fromkeys(ended, 9))
+    state = state_of(found, {"00000001"} if done else ())
+    assert [one.note.index for one in state.unfinished] == expected
+    assert state.is_open is (expected != [])
 
 
 def test_a_note_fits_into_a_tag() -> None:
