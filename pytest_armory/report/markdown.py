@@ -85,37 +85,6 @@ def shortened(text: str, limit: int) -> str:
     return cut(text, limit, _CUT)
 
 
-def as_note(
-    text: str,
-    limit: int,
-    own: Sequence[EvaluationRecord] = (),
-    records: Sequence[EvaluationRecord] = (),
-) -> str:
-    """A summary's Markdown as a session run's note, of at most ``limit`` characters.
-
-    MLflow's page shows some five lines of it without a click: with a heading of a line's size, the
-    first row of the table is among these. It is one of ``own``, those of all ``records`` that are
-    of the run's experiment. Names keep their files: short ones let MLflow put the note below all
-    that it says of the run, in windows that are not wide.
-    """
-    lines = re.sub(r"^##(?= )", "####", text).split("\n")
-    begin = next((i + 1 for i, line in enumerate(lines) if line.startswith("| --- |")), len(lines))
-    end = next((i for i in range(begin, len(lines)) if not _ROW.match(lines[i])), len(lines))
-    on_several_workers = run_on_several_workers(records)
-    names = {_name_cell(record, on_several_workers) for record in own}
-    lines[begin:end] = sorted(lines[begin:end], key=lambda row: _name_in(row) not in names)
-    return shortened("\n".join(lines), limit)
-
-
-_ROW = re.compile(r"\| \[?(`+.*?`+)(?:\]\(| \|)")
-"""The begin of a row: the name of the test."""
-
-
-def _name_in(row: str) -> str:
-    match = _ROW.match(row)
-    return match[1] if match else ""
-
-
 def cut(text: str, limit: int, sentence: str) -> str:
     """Markdown of ours of at most ``limit`` characters, cut at the end of a line with a sentence.
 
@@ -244,7 +213,7 @@ def _table(
 
 
 def _row(record: EvaluationRecord, on_several_workers: Set[str], judged: bool) -> str:
-    name = _name_cell(record, on_several_workers)
+    name = name_cell(record, on_several_workers)
     cells = (
         f"[{name}]({record.url})" if record.url else name,
         outcome_text(record),
@@ -255,7 +224,8 @@ def _row(record: EvaluationRecord, on_several_workers: Set[str], judged: bool) -
     return f"| {' | '.join(cells)} |"
 
 
-def _name_cell(record: EvaluationRecord, on_several_workers: Set[str]) -> str:
+def name_cell(record: EvaluationRecord, on_several_workers: Set[str]) -> str:
+    """The name of a test, and which worker or attempt it was of, as code in a table."""
     return code_span(shorten(title(record, on_several_workers), TITLE_WIDTH), in_table=True)
 
 

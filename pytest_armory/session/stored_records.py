@@ -19,7 +19,8 @@ from pytest_armory.records.tags import (
     kind_of,
     origin_of,
 )
-from pytest_armory.report.markdown import as_note, to_markdown
+from pytest_armory.report.markdown import to_markdown
+from pytest_armory.report.note import as_note
 from pytest_armory.report.summary import Summary, of_experiment, outcome_counts
 from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.values import PARAM_LIMIT, TAG_LIMIT, clip, legal_key, visible

@@ -14,6 +14,7 @@ from conftest import Evals, artifacts_of, counts_of, text_of
 import pytest_armory
 from pytest_armory.plugin.attempt import Attempt
 from pytest_armory.plugin.attempts import Attempts
+from pytest_armory.report.note import as_note
 
 OUTCOMES = """
 import pytest
@@ -90,7 +91,7 @@ def test_the_session_run_is_the_parent_and_counts(evals: Evals, each_way: Sequen
         "xpassed": 1,
     }  # fmt: skip
     assert "test_error_in_setup" in text_of(session, "summary.md")
-    assert session.data.tags["mlflow.note.content"] == f"##{text_of(session, 'summary.md')}"
+    assert session.data.tags["mlflow.note.content"] == as_note(text_of(session, "summary.md"), 8000)
     assert session.data.tags["armory.command"].startswith("pytest --armory-track")
     (identity,) = {r.data.tags["armory.session"] for r in evals.read()}
     assert identity in session.info.run_name

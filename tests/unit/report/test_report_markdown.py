@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from summaries import many, records, summary, verdict
 
 from pytest_armory.records import EvaluationRecord, Outcome
-from pytest_armory.report.markdown import as_note, shortened, to_markdown
+from pytest_armory.report.markdown import shortened, to_markdown
 
 
 @given(records)
@@ -85,34 +85,6 @@ def test_a_note_is_cut_between_lines(given: list[EvaluationRecord], limit: int) 
     kept = note.partition("\n\n… cut here")[0]
     kept = kept.removesuffix("\n\n</details>").removesuffix("\n</pre>")
     assert note == text if len(text) <= limit else text.startswith(f"{kept}\n" if kept else "")
-
-
-def test_the_heading_of_a_note_is_no_larger_than_text() -> None:
-    text = to_markdown(summary(many(3, bad=1)))
-    assert text.startswith("## ❌ 3 evaluations")
-    assert as_note(text, 8000) == f"##{text}"
-    assert as_note("mine, edited by a hook\n## more", 8000) == "mine, edited by a hook\n## more"
-
-
-def first_cells(note: str) -> list[str]:
-    rows = note.partition("| --- |")[2].partition("\n")[2].partition("\n\n")[0].splitlines()
-    return [row.removeprefix("| ").partition(" | ")[0] for row in rows]
-
-
-def test_a_note_begins_with_the_tests_of_its_experiment() -> None:
-    """So that MLflow's page shows one of them without a click."""
-    names = ["a.py::test[1]", "b/c.py::T::test[x::y|`z]", "b/c.py::test_b"]
-    records = [EvaluationRecord(name, outcome=Outcome.PASSED, worker="main") for name in names]
-    records.append(replace(records[2], attempt=2, url="http://h/#/r"))
-    text = to_markdown(summary(records))
-    own = [records[1], records[3]]
-    first = [r"``b/c.py::T::test[x::y\|`z]``", "[`b/c.py::test_b (attempt 2)`](http://h/#/r)"]
-    assert first_cells(as_note(text, 8000, own, records)) == [
-        *first,
-        "`a.py::test[1]`",
-        "`b/c.py::test_b`",
-    ]
-    assert as_note(text, 8000) == f"##{text}"
 
 
 def test_nothing_is_a_mention_a_reference_or_a_command_of_a_host() -> None:

@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import Outcome
+from pytest_armory.report.note import as_note
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger
 from pytest_armory.session.recovery import notes_of, recover
@@ -72,7 +73,7 @@ def test_recovery_closes_what_was_written_by_hand(
     assert "1 evaluation: 1 interrupted" in note
     assert "test_a" in note
     (summary,) = Path(runs[session].info.artifact_uri.removeprefix("file://")).glob("summary.md")
-    assert f"##{summary.read_text(encoding='utf-8')}" == note
+    assert as_note(summary.read_text(encoding="utf-8"), 8000) == note
     for text in (
         "the tag armory.ended.x cannot be read: it has no field problems",
         "a verdict in the tag armory.gates cannot be read: it has no field state (test_a)",
