@@ -18,7 +18,8 @@ PAGE = 3
 class FakeHost:
     """State of one repository with one pull request, 7; ``log`` has each request.
 
-    ``rival`` is a comment that another run of the same job makes just before this one does.
+    ``rival`` is a comment that another run of the same job makes just before this one does;
+    ``is_merged`` says whether that run has deleted this one's before it is looked for.
     ``before`` are answers that come instead of the real ones, each once: status and headers.
     """
 
@@ -30,6 +31,7 @@ class FakeHost:
     before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     before_text: str = "not now"
     rival: str = ""
+    is_merged: bool = False
     log: list[str] = field(default_factory=list)
 
     def add(self, body: str, by: str = "me") -> None:
@@ -86,6 +88,8 @@ class FakeHost:
                 self.add(text)
             self.rival = ""
             self._say(request, 201, self.comments[-1])
+            if self.is_merged:
+                self.comments.pop()
         elif match and request.command == "DELETE":
             self.comments = [c for c in self.comments if c["id"] != int(match[1])]
             request.give(204, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -88,12 +88,14 @@ def _post(host: Host, summary: str, environ: Mapping[str, str], name: str) -> Po
     page = host.create(text)
     with suppress(HostError):  # there is a comment in any case
         found = _marked(host, marker)
-        if found[1:]:  # another run of the job, as of the next push, found none at that time, too
+        # Another run of the job, as of the next push, found none at that time, too: its comment is
+        # there, or that alone, where it has deleted this one.
+        if found and [body.split() for body in found.values()] != [text.split()]:
             page = _merge(host, found, text)
     return Posted(f"commented: {page}", True)
 
 
-def _merge(host: Host, comments: Sequence[str], text: str) -> str:
+def _merge(host: Host, comments: Iterable[str], text: str) -> str:
     """Write the text to the first comment, and delete the others; returns the first's address."""
     first, *others = comments
     page = host.update(first, text)
@@ -103,9 +105,9 @@ def _merge(host: Host, comments: Sequence[str], text: str) -> str:
     return page
 
 
-def _marked(host: Host, marker: str) -> list[str]:
-    """The job's comments. A reply that quotes one has the marker too, but not at its start."""
-    return [one for one, body in host.comments() if body.startswith(marker)]
+def _marked(host: Host, marker: str) -> dict[str, str]:
+    """The texts of the job's comments, by id. A reply that quotes one does not start with it."""
+    return {one: body for one, body in host.comments() if body.startswith(marker)}
 
 
 def _marker(environ: Mapping[str, str], name: str) -> str:

@@ -25,7 +25,8 @@ LARGEST = 1e150
 class PastRun:
     """A run of an evaluation in an earlier session.
 
-    ``worse`` are the metrics that its own gates called worse; ``digests`` say which data its scores
+    ``worse`` are the metrics that its own gates called worse, or could not judge, though they might
+    be: neither is what a metric scatters by. ``digests`` say which data its scores
     are of; ``repeats`` is of how many repeats its metrics are the means; ``start`` is in
     milliseconds since the epoch. ``unreadable`` says what of its tags cannot be read.
     """
@@ -55,7 +56,7 @@ def past_run(run: StoredRun) -> PastRun:
         version=run.tags.get(VERSION, ""),
         has_samples=SAMPLES in run.tags,
         digests={**read_data_tag(run.tags), **read.digests},
-        worse=[verdict.metric for verdict in read.verdicts if verdict.verdict == "worse"],
+        worse=[v.metric for v in read.verdicts if v.verdict == "worse" or v.unread],
         repeats=read.repeats,
         unreadable=list(read.problems),
     )

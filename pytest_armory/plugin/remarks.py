@@ -51,14 +51,17 @@ def moved_rootdir(config: pytest.Config) -> Iterator[Remark]:
     """
     here, root = config.invocation_params.dir, config.rootpath
     is_above = config.inipath is None and root != here and not (root / "setup.py").exists()
-    if config.option.rootdir or (here.is_relative_to(root) and not is_above):
+    is_given = config.option.rootdir or config.option.inifilename
+    if is_given or (here.is_relative_to(root) and not is_above):
         return
+    tests = [os.path.abspath(here / text.partition("::")[0]) for text in config.args]
+    common = os.path.commonpath([here, *tests])  # what pytest would take without the file
     for name in _FILES:
         value = getattr(config.option, name)
         if value not in config.invocation_params.args:  # as --option=value it is no word
             continue
         path = Path(os.path.abspath(here / value))
-        if path.exists() and not path.is_relative_to(here):
+        if path.exists() and not path.is_relative_to(common):
             yield (_MOVED.format(value=value, root=root, option=f"--{name.replace('_', '-')}"), "")
 
 

@@ -18,6 +18,7 @@ from importlib import metadata, util
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.store._mlflow import (
@@ -29,7 +30,14 @@ from pytest_armory.store._mlflow import (
 from pytest_armory.store.circuit import Circuit
 from pytest_armory.store.destination import Destination, check_writable, quoted
 from pytest_armory.store.new_database import prepare_database
-from pytest_armory.store.own_descriptors import are_own, never_close, noting
+from pytest_armory.store.own_descriptors import (
+    SUFFIXES,
+    Descriptors,
+    are_own,
+    are_too_few,
+    never_close,
+    noting,
+)
 from pytest_armory.store.translation import translated
 
 
@@ -156,6 +164,7 @@ def tune(path: Path, circuit: Circuit) -> None:
     """
     _circuits[str(path)] = circuit
     _listen("do_connect", _connect)
+    _listen("close", _forget)
     _listen("before_cursor_execute", _tune, retval=True)
 
 
@@ -164,6 +173,9 @@ _SYNCED_LESS = "armory_synced_less"
 
 _DESCRIPTORS = "armory_descriptors"
 """What a connection's ``info`` keeps SQLite's descriptors under."""
+
+_records: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""SQLAlchemy's records of the connections that are noted, by their addresses."""
 
 _lost: set[str] = set()
 """The databases of which a test has closed descriptors."""
@@ -182,13 +194,20 @@ def _connect(dialect: Any, record: Any, arguments: Sequence[Any], options: Any) 
     path = str(arguments[0]) if arguments else ""
     if path not in map(os.path.abspath, _circuits):
         return None
-    with noting(path, record.info.setdefault(_DESCRIPTORS, {})):
+    _records[id(record)] = record
+    with noting([path], record.info.setdefault(_DESCRIPTORS, {})):
         return dialect.connect(*arguments, **options)
+
+
+def _forget(connection: Any, record: Any) -> None:
+    """Forget what is noted of a connection that SQLAlchemy is about to close."""
+    del connection
+    record.info.pop(_DESCRIPTORS, None)
 
 
 def _check_descriptors(connection: Any, path: str) -> None:
     """Use no database again whose descriptors may be other files by now, a user's among them."""
-    if path not in _lost and are_own(connection.info.get(_DESCRIPTORS, {})):
+    if path not in _lost and _are_open(connection.info.get(_DESCRIPTORS, {})):
         return
     _lost.add(path)
     never_close(connection.connection.dbapi_connection)
@@ -197,6 +216,15 @@ def _check_descriptors(connection: Any, path: str) -> None:
         "leaves it alone from here on; `pytest-armory recover` closes what stays open in it"
     )
     raise fault
+
+
+def _are_open(known: Descriptors) -> bool:
+    """Whether a connection's descriptors are open, or at least as many as all have noted."""
+    if are_own(known):
+        return True
+    records = filter(None, (reference() for reference in _records.valuerefs()))
+    noted = [record.info.get(_DESCRIPTORS, {}) for record in records]
+    return not are_too_few({*known.values()}, noted)
 
 
 def _tune(
@@ -210,7 +238,8 @@ def _tune(
         if circuit is not None:
             _check_descriptors(connection, path)
             if _SYNCED_LESS not in connection.info:
-                with noting(path, connection.info.setdefault(_DESCRIPTORS, {})):
+                files = [path + suffix for suffix in SUFFIXES]
+                with noting(files, connection.info.setdefault(_DESCRIPTORS, {})):
                     (journal,) = cursor.execute("PRAGMA journal_mode").fetchone()
                 if journal == "wal":  # as it stays meanwhile; any other could damage the file
                     cursor.execute("PRAGMA synchronous = NORMAL")

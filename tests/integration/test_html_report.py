@@ -178,3 +178,21 @@ def test_a_page_elsewhere_that_pytest_takes_for_a_test(evals: Evals, tmp_path: P
         result = evals.run(*args)
         assert result.ret == 0
         assert (said in result.stdout.str()) is is_said
+
+
+@pytest.mark.parametrize("args", [[".."], ["-c", "../conf/pytest.ini"], ["../other"]], ids=str)
+def test_a_page_elsewhere_that_moves_no_rootdir(
+    evals: Evals, args: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be the same without the page."""
+    folder = evals.pytester.path
+    for name in ("here", "other", "conf"):
+        (folder / name).mkdir()
+    (folder / "page.html").touch()
+    (folder / "conf" / "pytest.ini").write_text("[pytest]\n")
+    for name in ("here", "other"):
+        (folder / name / f"test_{name}.py").write_text(textwrap.dedent(SUITE.format(0.9)))
+    monkeypatch.chdir(folder / "here")
+    result = evals.run(*args, "--armory-html", "../page.html")
+    assert result.ret == 0
+    assert "for the path of a test" not in result.stdout.str()

@@ -137,6 +137,21 @@ def test_two_runs_of_a_job_at_once_leave_one_comment(host: FakeHost, post: Post)
     assert "## second" in host.comments[1]["body"]
 
 
+def test_a_comment_that_another_run_has_deleted_is_written_to_the_one_that_stays(
+    host: FakeHost, post: Post
+) -> None:
+    host.rival, host.is_merged = f"{MARKER[host.kind]}\nof another push", True
+    posted = post(host, "## own")
+    (left,) = host.comments
+    assert "## own" in left["body"]
+    assert posted.text.endswith(str(left["id"]))
+
+
+def test_a_comment_that_is_alone_is_not_edited(host: FakeHost, post: Post) -> None:
+    post(host, "## one")
+    assert not any(line.startswith(("PATCH", "PUT")) for line in host.log)
+
+
 def test_the_legs_of_a_matrix_have_a_comment_each(host: FakeHost, post: Post) -> None:
     for _ in range(2):
         for leg in "0", "1":

@@ -14,6 +14,7 @@ from pytest_armory.gates.past_runs import (
     has_passed_body,
     has_unread_gate,
     history_of,
+    past_run,
     pooled_metrics,
 )
 from pytest_armory.plugin.wire import WorkerInput
@@ -133,9 +134,10 @@ def test_gates_are_judged_where_the_body_has_passed(tags: dict[str, str], expect
     assert has_passed_body(stored) == expected
 
 
-def test_a_run_on_a_branch_that_could_not_be_judged_is_no_baseline() -> None:
+def test_a_run_on_a_branch_that_could_not_be_judged_is_no_baseline_and_no_history() -> None:
     gate = Verdict("right", "baseline -2%", "unjudged", 0.6, 0.93, 0.95, "reading failed")
     for verdict, expected in ((gate, False), (replace(gate, unread=True), True)):
         tags = {"armory.gates": json.dumps([asdict(verdict)])}
         run = StoredRun("r", "0", "", "FINISHED", 0, None, 0, "", {}, {}, tags)
         assert has_unread_gate(run) is expected
+        assert list(past_run(run).worse) == ["right"] * expected
