@@ -50,7 +50,7 @@ class ResultLog(StepLog, SampleOpener, Protocol):
         names: Mapping[str, str],
         functions: Mapping[str, Callable[[Any, Any], object]],
         repeated: Collection[str],
-    ) -> Mapping[str, str]:
+    ) -> Mapping[str, tuple[str, str]]:
         """Write what an evaluation measured; returns which metrics another one had, and which.
 
         ``functions`` are the metrics that are functions of all predictions, ``repeated`` those that
@@ -165,7 +165,7 @@ class Engine:
         """Log the results of a run to the current tracked run, if there is one."""
         name, own, log = self.evaluation.name, walk.engine_numbers(), _current_log()
         values = metric_values({**walk.measured, **own}, convert=_track().convert_result)
-        shared: Mapping[str, str] = {}
+        shared: Mapping[str, tuple[str, str]] = {}
         if log is not None:
             taken = log.log_evaluation(
                 name,
@@ -177,11 +177,11 @@ class Engine:
             )
             shared = {k: v for k, v in taken.items() if values.names.get(k) not in own}
         if shared:
-            metric, first = next(iter(shared.items()))
+            metric, (first, key) = next(iter(shared.items()))
             warnings.warn(
                 f"the evaluations {first!r} and {name!r} of one run both measured "
                 f"{', '.join(map(repr, shared))}: {metric!r} is that of {first!r}, and that of "
-                f"{name!r} is stored as {f'{name}/{metric}'!r}; put the name of "
+                f"{name!r} is stored as {key!r}; put the name of "
                 "Evaluation(name=…) into the metric's name, or give each a test of its own",
                 MetricWarning,
                 stacklevel=3,

@@ -85,6 +85,18 @@ def count(value: object) -> int:
     raise UnreadableError("is not a count")
 
 
+MOST_TESTS = 10_000_000
+"""More than pytest can collect."""
+
+
+def tests(value: object) -> int:
+    """A number of tests; what no session can have is none."""
+    number = count(value)
+    if number > MOST_TESTS:
+        raise UnreadableError("is more tests than a session can have")
+    return number
+
+
 def optional(reader: Reader[T]) -> Reader[T | None]:
     """What another reader accepts, or null."""
     return lambda value: None if value is None else reader(value)

@@ -79,7 +79,7 @@ read_job_end = fields.instance_of(
     {
         "interrupted": fields.boolean,
         "not_run": fields.list_of(fields.string),
-        "not_run_more": fields.count,
+        "not_run_more": fields.tests,
         "problems": fields.list_of(fields.string),
         "skipped": fields.string,
         "waiting": fields.string,

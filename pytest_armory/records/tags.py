@@ -265,7 +265,7 @@ def _counts(metrics: Mapping[str, float], names: Mapping[str, str]) -> Counts:
     problems: list[str] = []
     given = {name: metrics[key] for name, key in names.items() if key in metrics}
     read = {
-        name: read_value(f"the metric {names[name]}", fields.count, value, problems)
+        name: read_value(f"the metric {names[name]}", fields.tests, value, problems)
         for name, value in given.items()
     }
     return Counts({n: v for n, v in read.items() if v is not None}, tuple(problems))

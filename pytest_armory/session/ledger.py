@@ -32,6 +32,7 @@ from pytest_armory.session.stored_session import (
     StoredSession,
     awaits_shards,
     close_and_read,
+    drop_recovered,
     read_other_jobs,
 )
 from pytest_armory.store.destination import Destination, lease_folder
@@ -295,6 +296,8 @@ class Ledger:
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
+        if self._joining.done is not None:
+            drop_recovered(self.runs, summary)
         experiments = unclosed_at_server(self.runs, self.attempts.records)
         is_kept = experiments or (self._waiting is not None and self._waiting.experiment_ids)
         if tags and not is_kept and not self.runs.is_in_reach:

@@ -110,6 +110,11 @@ def _hosts(jobs: Sequence[tuple[ShardNote, int]]) -> str:
     return " and ".join(dict.fromkeys(note.host for note, _ in jobs))
 
 
+def newest_jobs(found: ShardNotes) -> Collection[str]:
+    """The hashes of the newest job of each shard."""
+    return _newest(found.notes).values()
+
+
 def _newest(notes: Mapping[str, ShardNote]) -> dict[tuple[int, int], str]:
     """The newest job of each shard, by number of shards and index."""
     by_start = sorted(notes, key=lambda job: (notes[job].began, job))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from _thread import start_new_thread  # of the system: gevent's start where none may be waited for
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
@@ -44,13 +45,13 @@ def before_termination(
     if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:
         return lambda: None
 
-    is_undone = threading.Event()
+    is_undone: list[bool] = []
     received: list[int] = []
 
     # The main thread goes on meanwhile: it may hold a lock that the work needs.
     def end_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
         received.append(number)
-        if is_undone.is_set():  # called by a handler that has replaced this one
+        if is_undone:  # called by a handler that has replaced this one
             _end(number)
         if len(received) > 1:
             return
@@ -62,7 +63,7 @@ def before_termination(
                 sleep(TWICE)
         finally:  # also where another handler raises: nothing but this signal ends the process
             undo()  # a second signal kills at once
-            is_undone.set()
+            is_undone.append(True)
             if not is_begun:
                 _end(number)
 
@@ -97,14 +98,11 @@ def in_parallel(requests: Sequence[Callable[[], object]], seconds: float) -> Non
         thread.join(max(0.0, deadline - monotonic()))
 
 
-def _begin(work: Callable[[], None], number: int, is_undone: threading.Event) -> bool:
+def _begin(work: Callable[[], None], number: int, is_undone: Sequence[bool]) -> bool:
     """Begin the work and its time limit; False if no more threads can be started."""
-    args = (work, number, is_undone)
     try:
-        threading.Thread(target=_work_and_end, args=args, daemon=True).start()
-        watchdog = threading.Timer(GRACE, os.kill, (os.getpid(), number))
-        watchdog.daemon = True
-        watchdog.start()
+        start_new_thread(_work_and_end, (work, number, is_undone))
+        start_new_thread(_end_late, (number,))
     except RuntimeError:
         return False
     return True
@@ -116,12 +114,18 @@ def _end(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _work_and_end(work: Callable[[], None], number: int, is_undone: threading.Event) -> None:
+def _work_and_end(work: Callable[[], None], number: int, is_undone: Sequence[bool]) -> None:
     try:
         work()
     finally:
-        is_undone.wait()
+        while not is_undone:
+            sleep(TWICE / 10)
         os.kill(os.getpid(), number)
+
+
+def _end_late(number: int) -> None:
+    sleep(GRACE)
+    os.kill(os.getpid(), number)
 
 
 _handlers: set[Callable[[], None]] = set()

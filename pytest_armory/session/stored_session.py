@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome
+from pytest_armory.records.job_tags import job_hash
 from pytest_armory.records.tags import OUTCOME, origin_of
+from pytest_armory.report.summary import Summary, latest
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import ends_of
 from pytest_armory.session.order import attempts_in_order, in_order_of_attempts
 from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.session.session_runs import SessionRuns
-from pytest_armory.session.shard_notes import notes_of, state_of, twice
+from pytest_armory.session.shard_notes import newest_jobs, notes_of, state_of, twice
 from pytest_armory.session.stored_records import (
     close_left_open,
     is_attempt,
@@ -26,7 +28,7 @@ from pytest_armory.session.stored_records import (
     unwritten_params,
 )
 from pytest_armory.store.destination import lease_folder
-from pytest_armory.sync.tags import waiting_for
+from pytest_armory.sync.tags import RECOVERED, waiting_for
 
 if TYPE_CHECKING:
     from pytest_armory.store import Store, StoredRun
@@ -258,19 +260,44 @@ def read_other_jobs(session_runs: SessionRuns) -> StoredSession:
 
 def awaits_shards(session_runs: SessionRuns) -> bool:
     """Whether a shard of the session has not come, or not ended, by what they have noted."""
-    from pytest_armory.store import open_store
-
-    if not session_runs.is_in_reach:
-        return False
-    session, ids = session_runs.identity.session, session_runs.experiment_ids
     try:
-        search = open_store(session_runs.where).search
-        runs = [run for one in ids for run in search.session_runs(session, one)]
-        runs = waiting_for(runs, session_runs.waits_for)
+        return state_of(notes_of(_session_runs(session_runs)), ()).is_open
     except TrackingError as error:
         session_runs.note_failure(error)
         return False
-    return state_of(notes_of(runs), ()).is_open
+
+
+def drop_recovered(session_runs: SessionRuns, summary: Summary) -> None:
+    """Delete the mark of `recover` from the session runs, if a later job has completed them.
+
+    Not where the killed job is a shard that has not run again: the mark says that nothing more
+    comes of it.
+    """
+    from pytest_armory.store import open_store
+
+    outcomes = {record.outcome for record in latest(summary.all_records)}
+    if summary.interrupted or summary.not_run or outcomes & {None, Outcome.INTERRUPTED}:
+        return
+    try:
+        runs = _session_runs(session_runs)
+        shards = newest_jobs(notes_of(runs))
+        for run in runs:
+            if RECOVERED in run.tags and job_hash(origin_of(run.tags).shard) not in shards:
+                open_store(session_runs.where).delete_tag(run.run_id, RECOVERED)
+    except TrackingError as error:
+        session_runs.note_failure(error)
+
+
+def _session_runs(session_runs: SessionRuns) -> Sequence[StoredRun]:
+    """The session runs as the store has them now; none if it is out of reach."""
+    from pytest_armory.store import open_store
+
+    if not session_runs.is_in_reach:
+        return ()
+    session, ids = session_runs.identity.session, session_runs.experiment_ids
+    search = open_store(session_runs.where).search
+    runs = [run for one in ids for run in search.session_runs(session, one)]
+    return waiting_for(runs, session_runs.waits_for)
 
 
 def is_own(identity: Identity, run: StoredRun) -> bool:

@@ -150,6 +150,11 @@ class Store:
         client = self.connection.client
         self.connection.call("deleting a run", partial(client.delete_run, run_id))
 
+    def delete_tag(self, run_id: str, name: str) -> None:
+        """Delete a tag of a run."""
+        client = self.connection.client
+        self.connection.call("deleting a tag", partial(client.delete_tag, run_id, name))
+
     def metrics_of(self, run_id: str) -> Mapping[str, float]:
         """The last value of each of a run's metrics."""
         return stored_run(self.entity(run_id)).metrics

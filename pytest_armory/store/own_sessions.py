@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cache, lru_cache, partial, partialmethod, wraps
 from typing import Any
 
 from pytest_armory.store.own_requests import is_own, own, stand_in
 from pytest_armory.store.tokens import Tokens
+from pytest_armory.values.origin import origin
 
 _Part = tuple[str, str, str]
 
@@ -25,9 +27,10 @@ _CONNECTIONS = tuple(
     ("urllib3.connectionpool", name, "ConnectionCls")
     for name in ("HTTPConnectionPool", "HTTPSConnectionPool")
 )
+_SEND: _Part = ("requests", "Session", "send")
 _BOUND: tuple[_Part, ...] = (
     ("requests", "Session", "request"),
-    ("requests", "Session", "send"),
+    _SEND,
     ("requests", "Session", "get_adapter"),
     ("requests.adapters", "HTTPAdapter", "send"),
 )
@@ -120,7 +123,27 @@ def _as_own(session: Any) -> Any:
 
 def _call(part: _Part, instance: Any, /, *args: Any, **options: Any) -> Any:
     with own():
-        return _in_force(part).__get__(instance, type(instance))(*args, **options)
+        call = _in_force(part).__get__(instance, type(instance))
+        return _send(call, *args, **options) if part == _SEND else call(*args, **options)
+
+
+_first: ContextVar[tuple[object, ...] | None] = ContextVar("armory_first_origin", default=None)
+"""The origin that the request was for which is being sent: inside it, redirects are followed."""
+
+
+def _send(call: Callable[..., Any], request: Any, /, **options: Any) -> Any:
+    """Send a request; one to another origin, as a redirect, without the client's certificate.
+
+    ``requests`` itself drops the login then, but not that.
+    """
+    asked, where = _first.get(), origin(request.url)
+    if asked is not None:
+        return call(request, **(options if asked == where else {**options, "cert": None}))
+    token = _first.set(where)
+    try:
+        return call(request, **options)
+    finally:
+        _first.reset(token)
 
 
 def _own_proxies(theirs: Callable[..., Any], /, *args: Any, **options: Any) -> Any:

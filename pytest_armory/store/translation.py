@@ -95,6 +95,9 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         return StoreUnreachableError, f"it is no MLflow server, or not well (HTTP {page[1] or 200})"
     if code == "RESOURCE_DOES_NOT_EXIST":
         return GoneError, ""
+    foreign = _foreign_code(error)
+    if foreign:
+        return StoreUnreachableError, f"it is no MLflow tracking server, or not well ({foreign})"
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
         changed = "Changing param values is not allowed" in str(error)  # each text names its run
         return StoreRefusedError, "another value of it is stored already" if changed else ""
@@ -136,6 +139,19 @@ _TOO_LARGE_STATUSES = (413, 414, 431)
 
 _SERVER_STATUSES = (401, 403, 404, 408, 429)
 """Client error codes that are about the server or the login, not about the request itself."""
+
+
+def _foreign_code(error: Exception) -> str:
+    """The code of a response in JSON that no tracking server of MLflow's gives; else empty."""
+    answer = getattr(error, "json", None)
+    given = str(answer.get("error_code") or "") if isinstance(answer, dict) else ""
+    code = getattr(error, "error_code", "")
+    is_known = code != "INTERNAL_ERROR" or given == code  # to MLflow, which has read it
+    return "" if is_known and code not in _NO_SUCH_ENDPOINT else given
+
+
+_NO_SUCH_ENDPOINT = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
+"""What MLflow makes of the status codes 404 and 501."""
 
 
 def _status(error: BaseException | None) -> int:

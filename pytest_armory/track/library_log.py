@@ -61,13 +61,13 @@ def _log(writer: RunWriter, result: LibraryResult, values: MetricValues, stackle
         {**means.names, **values.names},
         is_partial=result.is_partial,
     )
-    shared = {name: first for name, first in taken.items() if name not in _COUNTS}
+    shared = {name: other for name, other in taken.items() if name not in _COUNTS}
     if shared:
-        name, first = next(iter(shared.items()))
+        name, (first, key) = next(iter(shared.items()))
         warnings.warn(
             f"{first!r} and {result.source!r} of one run both measured "
             f"{', '.join(map(repr, shared))}: {name!r} is that of {first!r}, and that of "
-            f"{result.source!r} is stored as {f'{result.source}/{name}'!r}; give each a name, as "
+            f"{result.source!r} is stored as {key!r}; give each a name, as "
             "in track_metrics({'first': …, 'second': …})",
             MetricWarning,
             stacklevel=stacklevel + 1,

@@ -40,6 +40,15 @@ class LoggedMetrics:
                 taken[metric] = known[0]
         return taken
 
+    def own_names(self, taken: Iterable[str], evaluation: str) -> dict[str, str]:
+        """What metrics of an evaluation are stored as whose names another one has."""
+        own = {}
+        for metric in taken:
+            own[metric] = legal_key(f"{evaluation}/{metric}")
+            while self.taken([own[metric]], evaluation):  # another one's metric has that name
+                own[metric] = legal_key(f"{evaluation}/{own[metric]}")
+        return own
+
     def key_of(self, name: str) -> str:
         """The name in MLflow of a metric by the name that it was logged, or is asked for, with.
 

@@ -193,15 +193,15 @@ class RunWriter:
         repeated: Collection[str] = (),
         *,
         is_partial: bool = False,
-    ) -> Mapping[str, str]:
+    ) -> Mapping[str, tuple[str, str]]:
         """Store what an evaluation measured; returns its metrics that another one's name has.
 
-        Each with that evaluation: the value is stored as ``{evaluation}/{metric}`` instead.
+        Each with that evaluation, and what it is stored as instead: ``{evaluation}/{metric}``.
         ``functions`` are the metrics that are functions of all predictions, by name. The rows of an
         evaluation that is partial remain so.
         """
         taken = self.metrics.taken([*numbers, *arrays], evaluation)
-        own = {name: legal_key(f"{evaluation}/{name}") for name in taken}
+        own = self.metrics.own_names(taken, evaluation)
         given = {own.get(k, k): f"{evaluation}/{v}" if k in own else v for k, v in names.items()}
         self.log_results(
             {own.get(name, name): value for name, value in numbers.items()},
@@ -216,7 +216,7 @@ class RunWriter:
             results = {key: names.get(key, key) for key in numbers}
             for metric in functions_of(evaluation, results, functions):
                 self.samples.functions[own.get(metric.key, metric.key)] = metric
-        return taken
+        return {name: (first, own[name]) for name, first in taken.items()}
 
     def open_samples(
         self, evaluation: str, scores: Sequence[str], dataset: str, higher_is_worse: Sequence[str]

@@ -35,9 +35,9 @@ _TEXT_TOKENS = _words(  # "… token" of a language model or a price
     "additional adversarial answer assistant audio begin blank boa bod boe boi bos boundary break"
     " class cls col column ctc decoder delay delimiter document dummy duration empty end endoftext"
     " eoa eod eoe eoi eom eos eot extra fill fim first gist global group header human image img"
-    " infer input instruction label language last line mask masked memory message middle negative"
-    " new newline next no notimestamps output pad padding patch per placeholder positive prefix"
-    " prev previous prompt query question reasoning register response role row sentence sep"
+    " infer input instruction label lang language last line mask masked memory message middle"
+    " negative new newline next no notimestamps output pad padding patch per placeholder positive"
+    " prefix prev previous prompt query question reasoning register response role row sentence sep"
     " separator sequence single soft sot space special speech start stop suffix system target task"
     " text think thinking tile timestamp timestamps token tool transcribe translate trigger turn"
     " unk unknown utterance video vision whitespace word yes …"
@@ -46,30 +46,51 @@ _COUNTS = _words("max min n num total")
 
 
 _TEXT_TOKEN = re.compile(
-    r"\s*[▁Ġ]?(?:<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]|\{[^{}\s]{1,60}\}|[^\w\s]{1,4})?\s*"
+    r"\s*[▁Ġ]?(?:<{1,2}[^<>\s]{1,60}>{1,2}|\[[^\[\]\s]{1,60}\]|\{[^{}\s]{1,60}\}|[^\w\s]{1,4}"
+    r"|__[A-Za-z]{1,12}(?:_[A-Za-z]{1,12})?__|[a-z]{2,3}_[A-Z][A-Za-z]{1,3}"  # __en__, eng_Latn
+    r"|(?:#{1,6} ?)?[A-Z][A-Za-z]{0,14}:)?\s*"  # USER: ### Response:
 )
 _MANY_DIGITS = 5
+_CHANGE = re.compile(r"[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])")
+_MANY_CHANGES = 4
 
 
 def is_secret(key: str, value: object) -> bool:
     """Whether key and value are a secret, by the key's last words: see :func:`is_secret_key`.
 
-    The look of the value decides where the key is that of some token: `<t>`, `[SEP]`, `</s>` and
-    punctuation are a tokenizer's, whatever the name. None, True and False are no secret.
+    The look of the value decides where the key is that of some token: `<t>`, `[SEP]`, `USER:` and
+    punctuation are a tokenizer's, unless the key says that it gives access; letters and digits at
+    random are a secret, although the key is a tokenizer's. None, True and False are no secret.
     """
-    if value is None or value is True or value is False or not is_secret_key(key):
+    if value is None or value is True or value is False:
         return False
-    words = _words_of(key)
-    if _is_users_name(key) or words[-1:] not in (["token"], ["tokens"]):
-        return True
+    kind = _kind_of_token(key)
+    if kind is None or kind in _SECRET_TOKENS or _is_users_name(key):
+        return is_secret_key(key)
+    if kind in _TEXT_TOKENS:
+        return isinstance(value, str) and _is_random(value)
     values = value if isinstance(value, list | tuple) else (value,)
-    return not all(isinstance(one, str) and _is_text_token(one) for one in values)
+    is_text = all(isinstance(one, str) and _is_text_token(one) for one in values)
+    return is_secret_key(key) and not is_text
+
+
+@lru_cache(maxsize=1024)
+def _kind_of_token(key: str) -> str | None:
+    """The word before the last one, if that is `token`, "" without one; None for another key."""
+    *_, before, last = ["", "", *_words_of(key)]
+    return before if last in ("token", "tokens") else None
 
 
 def _is_text_token(value: str) -> bool:
     if len(value) > 80 or sum(map(str.isdigit, value)) >= _MANY_DIGITS:
         return False
     return _TEXT_TOKEN.fullmatch(value) is not None
+
+
+def _is_random(value: str) -> bool:
+    """Whether a value is one word in which letters and digits alternate, as in `9f8a7b6c5d4e`."""
+    is_word = re.fullmatch(r"[\w.+/=-]{10,}", value) is not None
+    return is_word and len(_CHANGE.findall(value)) >= _MANY_CHANGES
 
 
 def _words_of(key: str) -> list[str]:
@@ -246,7 +267,7 @@ def _redact_basic(match: re.Match[str]) -> str:
 def _redact_pairs(text: str) -> str:
     kept, end = [], 0
     for name in _NAME.finditer(text):
-        if name.start() < end or not is_secret_key(name[1]):
+        if name.start() < end or not (is_secret_key(name[1]) or _kind_of_token(name[1])):
             continue
         # `token: int` is code; a header's name has a hyphen or is one of these.
         if name[3] == ":" and not (
@@ -269,17 +290,17 @@ def _redact_pairs(text: str) -> str:
 def redact_argv(argv: Sequence[str]) -> str:
     """A command line as one types it in a shell, secrets redacted."""
     words = []
-    hidden = False
+    option = ""
     for argument in map(visible, argv):
         name, equals, value = argument.partition("=")
-        secret = re.fullmatch(r"[\w.\- ]+", name) is not None and is_secret_key(name)
-        if hidden and not argument.startswith("-"):
+        is_name = re.fullmatch(r"[\w.\- ]+", name) is not None
+        if option and not argument.startswith("-") and is_secret(option, argument):
             words.append(REDACTED)
-        elif secret and value and value.strip() not in _NO_SECRETS and is_secret(name, value):
+        elif is_name and value and value.strip() not in _NO_SECRETS and is_secret(name, value):
             words.append(f"{name}={REDACTED}")
         else:
             words.append(redact_text(argument))
-        hidden = secret and not equals and name.startswith("-")
+        option = name if is_name and not equals and name.startswith("-") else ""
     return shlex.join(words)
 
 

@@ -629,15 +629,28 @@ def test_several_engines_in_one_test(evals: Evals, track: bool) -> None:
                 score("clean", 0.8)  # again: a new value of its own
                 score("pgd", 0.1, "pgd accuracy")
             assert evaluation_run.metrics["accuracy"] == 0.8
+        @pytest.mark.filterwarnings("ignore::pytest_armory.errors.MetricWarning")
+        def test_names_that_others_have(evaluation_run):
+            score("x", 0.7, "pgd/accuracy")
+            score("clean", 0.9)
+            score("pgd", 0.1)
+            score("y", 0.6, "pgd/pgd/accuracy")
+            with pytest.warns(MetricWarning, match="that of 'p#' is stored as 'p_/accuracy'"):
+                score("p#", 0.2)
+            score("p*", 0.3)
+            names = ["pgd/accuracy", "pgd/pgd/accuracy", "y/pgd/pgd/accuracy", "p_/accuracy"]
+            metrics = evaluation_run.metrics
+            assert [metrics[name] for name in names] == [0.7, 0.1, 0.6, 0.2]
+            assert metrics["p_/p_/accuracy"] == 0.3
     """)
     result = evals.run(track=track)
-    result.assert_outcomes(passed=2, failed=1)
+    result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*accuracy 0.1 is below * (of the evaluation 'clean', not 'pgd')"])
     if track:
         metrics = evals.run_of("test_two").data.metrics
         assert (metrics["accuracy"], metrics["pgd/accuracy"]) == (0.9, 0.1)
         assert "pgd/samples" not in result.stdout.str()
-        evals.check_invariant(result, attempts=3)
+        evals.check_invariant(result, attempts=4)
 
 
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "in memory"])

@@ -287,18 +287,13 @@ def test_a_signal_that_comes_twice_at_once_is_one(
 
 
 TWICE = """
-import signal, threading
+import signal
 from pytest_armory.session import signals
-class Thread(threading.Thread):
-    def start(self):
-        super().start()
-        if threading.current_thread() is threading.main_thread() and self.daemon:
-            signal.raise_signal(signal.SIGTERM)
-class Threading:
-    Thread = Thread
-    def __getattr__(self, name):
-        return getattr(threading, name)
-signals.threading = Threading()
+start = signals.start_new_thread
+def start_and_send(*args):
+    start(*args)
+    signal.raise_signal(signal.SIGTERM)
+signals.start_new_thread = start_and_send
 """
 
 

@@ -76,6 +76,7 @@ def test_a_sweep_that_was_killed_costs_only_what_was_left(
     (session,) = evals.sessions()
     assert session.info.status == "FINISHED"
     assert session.data.metrics["passed"] == session.data.metrics["evaluations"] == 10
+    assert "armory.recovered" not in session.data.tags
     assert text_of(session, "summary.md").startswith("## ✅ 10 evaluations: 10 passed")
     assert sorted(outcomes(evals)) == sorted([
         *((f"test_a[{i}]", "passed") for i in range(10)), *[("test_a[7]", "interrupted")] * 2
@@ -590,6 +591,28 @@ def test_what_a_mark_skips_is_nothing_that_never_ran(
     assert (session.info.status, session.data.metrics["session/not_run"]) == ("FINISHED", 0)
     assert main(["report", "s"]) == 0
     assert "1 evaluation: 1 passed (1 earlier attempt)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("way", ["-n0", "-n1"])
+def test_the_mark_of_recover_is_gone_once_the_session_is_complete(
+    evals: Evals, start: Callable[..., Session], way: str
+) -> None:
+    """With a failure too; the attempt that was killed keeps it."""
+    evals.write(TEN.replace("if i == 7", "assert i != 8\n        if i == 7"))
+    args = ("--armory-session=s", "--armory-resume", "-p", "no:randomly")
+    job = start(*args)
+    job.wait_for("seven")
+    job.send(signal.SIGKILL)
+    job.gone()
+    (evals.pytester.path / "go").touch()
+    evals.run(*args, way, "-k", "not 7").assert_outcomes(failed=1, passed=1, skipped=7)
+    (session,) = evals.sessions()
+    assert session.data.tags["armory.recovered"] == "true"
+    evals.run(*args, way).assert_outcomes(failed=1, passed=1, skipped=8)
+    (session,) = evals.sessions()
+    assert (session.info.status, session.data.tags.get("armory.recovered")) == ("FAILED", None)
+    marked = [run for run in evals.read() if "armory.recovered" in run.data.tags]
+    assert [run.info.run_name for run in marked] == ["test_a[7]"]
 
 
 @pytest.mark.parametrize("way", ["-n0", "-n1"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Evals, printed_verdicts, verdicts
-from faults import Session
+from faults import PATIENCE, Session
 from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -288,6 +288,34 @@ def test_gevent_has_patched_the_process(
     evals.check_accounted(2, there=there)
     if way == ONE:  # of workers see above
         evals.check_invariant(result, 2, *way, there=there, subprocess=True)
+
+
+@pytest.mark.parametrize("code", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_a_signal_that_ends_what_gevent_has_patched(
+    evals: Evals, start: Start, name: str, code: int
+) -> None:
+    """The signal comes in gevent's loop, where nothing may be waited for."""
+    pytest.importorskip("gevent")
+    with (evals.pytester.path / "conftest.py").open("a") as conftest:
+        conftest.write("\nfrom gevent import monkey\nmonkey.patch_all()\n")
+    evals.write(f"""
+        import pytest, time
+        pytestmark = pytest.mark.evaluation(name="{name}")
+        def test_first(): pass
+        def test_waits(mark):
+            mark("waits")
+            time.sleep({PATIENCE})
+    """)
+    session = start(*ONE)
+    session.wait_for("waits")
+    session.send(code)
+    assert session.wait() == -code
+    assert "2 evaluations: 1 passed, 1 interrupted, tracked to" in session.output
+    evals.check_accounted(2)
+    off = start(*ONE, track=False)
+    off.wait_for("waits")
+    off.send(code)
+    assert off.wait() == -code
 
 
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])

@@ -64,7 +64,7 @@ class Run:
         names: dict[str, str],
         functions: dict[str, object],
         repeated: set[str],
-    ) -> dict[str, str]:
+    ) -> dict[str, tuple[str, str]]:
         assert evaluation == "pgd"
         assert repeated == set()
         assert functions.keys() <= names.keys()

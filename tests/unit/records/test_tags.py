@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_records import records, verdicts
 
 from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, Verdict, from_wire, to_wire
+from pytest_armory.records.fields import MOST_TESTS
 from pytest_armory.records.job_tags import (
     decode_job_ends,
     decode_shard_notes,
@@ -176,7 +177,7 @@ def check_job_end(end: JobEnd) -> None:
     assert type(end) is JobEnd
     assert type(end.interrupted) is bool
     assert type(end.not_run_more) is int
-    assert 0 <= end.not_run_more <= 2**53
+    assert 0 <= end.not_run_more <= MOST_TESTS
     check_texts(end.not_run)
     check_texts(end.problems)
     assert all(isinstance(one, str) for pair in end.waiting_hashes for one in pair)
@@ -254,7 +255,7 @@ def test_any_tags_of_a_session(tags: dict[str, str], but: str) -> None:
 @given(st.dictionaries(st.sampled_from([*SESSION_COUNTS, "loss"]), st.floats() | st.integers()))
 def test_any_metrics_of_a_session(metrics: dict[str, float]) -> None:
     read = decode_counts(metrics)
-    assert all(type(value) is int and 0 <= value <= 2**53 for value in read.numbers.values())
+    assert all(type(value) is int and 0 <= value <= MOST_TESTS for value in read.numbers.values())
     assert {*read.numbers} <= {*COUNTS} & {*metrics}
     assert len(read.numbers) + len(read.problems) == len({*COUNTS} & {*metrics})
     check_sentences(read.problems)
@@ -487,6 +488,8 @@ READERS: list[Callable[[str], tuple[str, ...]]] = [
         ("{}", "has no field not_run"),
         ('{"not_run": [1], "problems": []}', "has a field not_run that has an item that is not a"),
         ('{"not_run": [], "problems": [], "not_run_more": -1}', "not_run_more that is not a count"),
+        ('{"not_run": [], "problems": [], "not_run_more": 10000001}', "more tests than a session"),
+        ('{"not_run": [], "problems": [], "not_run_more": 1e15}', "more tests than a session can"),
         ('{"not_run": [], "problems": [], "interrupted": 0}', "that is neither true nor false"),
     ],
 )

@@ -45,9 +45,9 @@ signal.signal(signal.SIGTERM, lambda number, frame: ours(number, frame))
 """
 
 NO_THREAD = """
-def start(thread):
+def start(*args):
     raise RuntimeError("can't start new thread")
-threading.Thread.start = start
+signals.start_new_thread = start
 """
 
 

@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 import requests
+from loopback import Handler, listening
 from mlflow.utils import request_utils
 
 from pytest_armory.store import own_sessions
@@ -117,6 +118,31 @@ def test_what_wraps_a_part_gets_all(part: str, server: str) -> None:
         assert own_sessions.mocked_part() == ""
         assert session_of_mlflow().request("GET", server).status_code == 200
     seen.assert_called_once()
+
+
+@pytest.mark.parametrize("status", [301, 307])
+def test_a_redirect_to_another_origin_has_no_certificate(
+    server: str, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Nor has one that follows there; the server's own redirects have it."""
+    original = requests.adapters.HTTPAdapter.send
+    seen = []
+
+    @functools.wraps(original)
+    def noting(self: Any, request: Any, **options: Any) -> Any:
+        seen.append((request.url, options["cert"]))
+        return original(self, request, **options)
+
+    def respond(handler: Handler) -> None:
+        last = handler.path.endswith("/b")
+        handler.give(status, b"", Location=f"{server}/c" if last else f"{handler.path}/b")
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", noting)
+    with own(), listening(respond) as first:
+        for session in (session_of_mlflow(), session_of_mlflow(random())):
+            assert session.request("GET", f"{first}/a", cert=__file__).status_code == 200
+    own_ones = [(f"{first}/{path}", __file__) for path in ("a", "a/b")]
+    assert seen == [*own_ones, (f"{server}/c", None)] * 2
 
 
 def test_what_is_replaced_makes_no_connection_of_ours() -> None:

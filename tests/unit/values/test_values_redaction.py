@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 import pytest
@@ -57,15 +58,18 @@ TEXT_TOKENS = """
 <t> <s> </s> <unk> [PAD] [SEP] <|endoftext|> <|im_start|> <start_of_turn>
 <\uff5cbegin▁of\uff5c> ! ## ▁
 ▁<PRE> Ġ <0x0A> <extra_id_99> <|reserved_special_token_7|> {sep} <image> <<<
+eng_Latn zho_Hans en_XX __en__ __en_XX__ USER: Human: <<SYS>> <</SYS>>
 """
 
 
-@pytest.mark.parametrize("value", [*TEXT_TOKENS.split(), "", " ", "\n\n", [], ["<a>", "[B]"]])
+@pytest.mark.parametrize(
+    "value", [*TEXT_TOKENS.split(), "", " ", "\n\n", "### Response:", [], ["<a>"]]
+)
 def test_a_tokenizers_token_is_known_by_its_look(value: str | list[str]) -> None:
-    for name in ("end_of_clause_token", "my.fooToken", "token", "api_token", "auth_tokens"):
+    for name in ("end_of_clause_token", "my.fooToken", "token", "user_token", "src_lang_token"):
         assert not is_secret(name, value)
-    assert is_secret("password", value)
-    assert is_secret("api_key", value)
+    for name in ("password", "api_key", "api_token", "auth_tokens"):  # one may look as it likes
+        assert is_secret(name, value)
     if isinstance(value, str) and value.strip():
         assert redact_text(f"f(foo_token={value!r}, n=1)") == f"f(foo_token={value!r}, n=1)"
 
@@ -75,6 +79,28 @@ def test_the_tokens_of_tokenizers_and_their_ids_are_none() -> None:
     for name in ("tile_token", "coarse_infer_token", "semantic_infer_token", "image_break_token"):
         assert not is_secret(name, "TILE")
         assert not is_secret(name, 129_599)
+
+
+@pytest.mark.parametrize(
+    "name", ["system_token", "first.userToken", "assistant_token", "--end-token"]
+)
+def test_letters_and_digits_at_random_are_no_tokenizers(name: str) -> None:
+    secret = "9f8a7b6c5d4e"
+    assert is_secret(name, secret)
+    assert redact_text(f"f({name.strip('-')}={secret!r}, n=1)").count("[redacted]") == 1
+    assert secret not in redact_argv([f"--{name.strip('-')}", secret, f"{name}={secret}"])
+
+
+@pytest.mark.parametrize("value", ["extra_id_10000", "<|im_start|>", "1.5e-06", "TILE", "resnet50"])
+def test_a_tokenizers_token_may_have_digits(value: str) -> None:
+    assert not is_secret("image_token", value)
+    assert redact_argv(["--image-token", value]).endswith(shlex.quote(value))
+
+
+def test_a_secret_may_look_like_a_tokenizers_token() -> None:
+    for name in ("auth_token", "accessToken", "--api-token"):
+        assert is_secret(name, "<secretABC>")
+        assert "secretABC" not in redact_text(f"f({name.strip('-')}='<secretABC>')")
 
 
 @pytest.mark.parametrize(
