@@ -17,6 +17,7 @@ import pytest
 from conftest import artifacts_of
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.tracking import fluent
 from tracked_runs import Read, evaluate
 
 from pytest_armory.errors import (
@@ -73,6 +74,7 @@ def test_mlflow_finds_the_last_run_where_its_tracking_uri_is_that_of_the_run(
     monkeypatch: pytest.MonkeyPatch, armory_home: Path
 ) -> None:
     """As Armory's own tests read what an evaluation has stored."""
+    fluent._last_active_run_id.set(None)  # that of an earlier test of this thread
     with track_evaluation("digits"):
         pass
     assert mlflow.last_active_run() is None  # the URI in force is not the Armory home's
