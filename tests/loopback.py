@@ -35,8 +35,10 @@ class Handler(BaseHTTPRequestHandler):
         return response.status, content, response.getheader("Content-Type", "text/plain")
 
     def handle_any(self) -> None:
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.respond(self)
+        length = int(self.headers.get("Content-Length") or 0)
+        self.body = self.rfile.read(length)
+        if len(self.body) == length:  # of a client that was killed meanwhile no server sees more
+            self.respond(self)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's
 
