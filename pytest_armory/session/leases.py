@@ -28,6 +28,8 @@ from pathlib import Path
 from time import sleep
 from urllib.parse import quote, unquote
 
+from pytest_armory.store.own_descriptors import are_own, file_of
+
 _SUFFIX = ".lease"
 _FIRST_LINE = re.compile(r"(?:-|[\w-]+ \d+)?\n")
 """Without it, all of the file is the journal: an earlier version's."""
@@ -139,15 +141,12 @@ class _Lock:
     @property
     def is_ours(self) -> bool:
         """Whether the descriptor is still that of the file: a test may have closed it."""
-        try:
-            return _file_of(fstat(self.descriptor)) == self.file
-        except OSError:
-            return False
+        return are_own({self.descriptor: self.file})
 
     def is_at(self, path: Path) -> bool:
         """Whether the file is still the one at a path."""
         try:
-            return _file_of(stat(path)) == self.file
+            return file_of(stat(path)) == self.file
         except OSError:
             return False
 
@@ -155,10 +154,6 @@ class _Lock:
         """Release the lock. A descriptor that is another file's by now is left alone."""
         if self.is_ours:
             close(self.descriptor)
-
-
-def _file_of(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def host_name() -> str:
@@ -266,7 +261,7 @@ def _locked(path: Path, flags: int = os.O_RDWR) -> _Lock | None:
     descriptor = open_file(path, flags, 0o644)
     try:
         if _flock(descriptor):
-            return _Lock(descriptor, _file_of(fstat(descriptor)))
+            return _Lock(descriptor, file_of(fstat(descriptor)))
     except OSError:
         close(descriptor)
         raise

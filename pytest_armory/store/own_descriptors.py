@@ -8,7 +8,6 @@ and close it: then there are as many as before, and none is lost.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections import Counter
@@ -50,7 +49,7 @@ def noting(paths: Collection[str], known: Descriptors) -> Iterator[None]:
 def are_own(known: Mapping[int, tuple[int, int]]) -> bool:
     """Whether every descriptor is still that of the same file."""
     try:
-        return all(_file_of(fstat(number)) == file for number, file in known.items())
+        return all(file_of(fstat(number)) == file for number, file in known.items())
     except OSError:
         return False
 
@@ -64,6 +63,8 @@ def are_too_few(files: Collection[tuple[int, int]], noted: Iterable[Descriptors]
 
 def never_close(connection: object) -> None:
     """Keep a connection open for as long as the process lives: closing it writes to its files."""
+    import ctypes  # here, for no other use has need of it
+
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
@@ -71,7 +72,7 @@ def _files_at(paths: Iterable[str]) -> set[tuple[int, int]]:
     files = set()
     for path in paths:
         with suppress(OSError):
-            files.add(_file_of(stat(path)))
+            files.add(file_of(stat(path)))
     return files
 
 
@@ -81,11 +82,12 @@ def _descriptors_of(files: Collection[tuple[int, int]]) -> Descriptors:
     with suppress(OSError):
         for name in listdir("/dev/fd"):
             with suppress(OSError):  # that of the list itself is closed by now
-                file = _file_of(fstat(int(name)))
+                file = file_of(fstat(int(name)))
                 if file in files:
                     found[int(name)] = file
     return found
 
 
-def _file_of(status: os.stat_result) -> tuple[int, int]:
+def file_of(status: os.stat_result) -> tuple[int, int]:
+    """The device and inode of a file."""
     return status.st_dev, status.st_ino
