@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_armory.errors import TrackingError
@@ -50,12 +50,12 @@ class Comparison:
             self._known(record),
             Terms(self.judging.confidence, self.judging.gates),
         )
-        judged = self._with_functions(judged, record)
+        judged = self._with_functions(judged, record, digests)
         known = self.baseline.digests_of(experiment, nodeid, version, digests)
         return replace(judged, changed=changed_data(digests, known))
 
     def _with_functions(
-        self, judged: EvaluationRecord, record: EvaluationRecord
+        self, judged: EvaluationRecord, record: EvaluationRecord, digests: Mapping[str, str]
     ) -> EvaluationRecord:
         """A record with the test's own verdicts on functions of all predictions.
 
@@ -63,7 +63,7 @@ class Comparison:
         """
         own = {v.metric: v for v in record.verdicts if is_of_resamples(v)}
         runs = self.baseline.runs_of(
-            record.experiment_id, record.nodeid, self._version(record), self._digests(record)
+            record.experiment_id, record.nodeid, self._version(record), digests
         )
         is_same = {run.session for run in runs} <= {*(self.judging.sessions or ())}
 

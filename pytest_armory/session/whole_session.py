@@ -76,22 +76,19 @@ def read_session(
     shards = state_of(notes_of(runs), done, killed_jobs)
     running = [run for run in attempts if run in still_open]
     at_work = [run for run in still_open if run.run_id not in over]
-    missing = [*shards.problems, *map(_unfinished, shards.unfinished)]
-    missing += _running(store, running, over)
-    missing += [_never_run(summary)] if summary.not_run and not shards.unfinished else []
-    missing += _waiting(ended.ends, attempts)
+    missing = [
+        *shards.problems,
+        *map(_unfinished, shards.unfinished),
+        *_running(store, running, over),
+        *([_never_run(summary)] if summary.not_run and not shards.unfinished else []),
+        *_waiting(ended.ends, attempts),
+    ]
     if at_work and not (running or shards.is_open):
         missing.append(f"the session is still at work: {_where(session_runs[0])}")
     if waiting:
-        missing.append(
-            f"{plural(sum(map(is_attempt, waiting)), 'evaluation')} of this session recorded here, "
-            f"while the server was out of reach: `{sync_command(where.display_uri)}` uploads them"
-        )
+        missing.append(_to_upload(waiting, where))
     if killed:
-        missing.append(
-            f"{plural(len(killed), 'run')} left open by a process that was killed on this "
-            f"machine: `pytest-armory recover{store_option}` closes what it left"
-        )
+        missing.append(_to_recover(killed, store_option))
     return WholeSession(
         replace(
             summary, problems=list(dict.fromkeys([*missing, *summary.problems, *ended.problems]))
@@ -118,6 +115,20 @@ def _summary(
             *summary.others_problems,
             *with_tests(unreadable(summary.records)),
         ],
+    )
+
+
+def _to_upload(waiting: Sequence[StoredRun], where: Destination) -> str:
+    return (
+        f"{plural(sum(map(is_attempt, waiting)), 'evaluation')} of this session recorded here, "
+        f"while the server was out of reach: `{sync_command(where.display_uri)}` uploads them"
+    )
+
+
+def _to_recover(killed: Sequence[StoredRun], store_option: str) -> str:
+    return (
+        f"{plural(len(killed), 'run')} left open by a process that was killed on this "
+        f"machine: `pytest-armory recover{store_option}` closes what it left"
     )
 
 
