@@ -245,7 +245,8 @@ class Ledger:
         )
         if not self.attempts.records and not may_hold_more:
             return StoredSession()
-        ending = Ending(interrupted, self.crashes, self._each, is_doubtful)
+        under_way = self.under_way & (self.planned or self.under_way)
+        ending = Ending(interrupted, self.crashes, self._each, is_doubtful, under_way)
         local = StoredSession()
         if self.attempts.any_waits or self.out_of_reach or (is_cut_off and _may_wait(self)):
             local = close_and_read(self._runs_for(waiting=True), self.attempts, ending)

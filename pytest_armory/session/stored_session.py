@@ -44,13 +44,15 @@ class Ending:
 
     ``crashes`` says when workers crashed, in milliseconds since the epoch; ``each`` whether every
     worker has run every test, as with ``--dist=each``; ``is_doubtful`` whether evaluations may have
-    been stored that were not reported.
+    been stored that were not reported; ``under_way`` are the node ids of those that workers have
+    begun and not ended.
     """
 
     interrupted: bool = False
     crashes: Mapping[str, int] = field(default_factory=dict)
     each: bool = False
     is_doubtful: bool = False
+    under_way: Set[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ def close_and_read(
         ids = searched(session_runs, store, everywhere=ending.is_doubtful)
         alive = _live_processes(session_runs) if ending.interrupted else frozenset()
         every = _runs_of(session_runs, store, ids)
-        if at_work := _at_work(session_runs, every, alive):
-            alive = (alive - at_work) | _await_end(session_runs, at_work)
+        if workers := _may_write(session_runs, every, alive, ending.under_way):
+            alive = (alive - workers) | _await_end(session_runs, workers)
             every = _runs_of(session_runs, store, ids)
         runs = [run for run in every if not is_session(run) and run.run_id not in continued]
         session_runs.merge_duplicates(store, every)
@@ -146,10 +148,17 @@ def _live_processes(session_runs: SessionRuns) -> Set[str]:
     return leases.survey(lease_folder(session_runs.where))[1] - {leases.process_name()}
 
 
-def _at_work(session_runs: SessionRuns, runs: Sequence[StoredRun], alive: Set[str]) -> Set[str]:
-    """Those of some processes that have a run of this job open."""
-    own = [run for run in runs if run.status == "RUNNING" and is_own(session_runs.identity, run)]
-    return {origin_of(run.tags).process for run in own} & alive
+def _may_write(
+    session_runs: SessionRuns, runs: Sequence[StoredRun], alive: Set[str], under_way: Set[str]
+) -> Set[str]:
+    """Those of some processes that may still write to runs of this job, or open one.
+
+    A process that has opened one may be about to open its next. Any process may be that of a test
+    under way that has none: its worker may not have had one before.
+    """
+    own = [run for run in runs if is_own(session_runs.identity, run)]
+    opened = {run.tags.get("armory.nodeid", "") for run in own}
+    return alive & {origin_of(run.tags).process for run in own} if under_way <= opened else alive
 
 
 def _await_end(session_runs: SessionRuns, processes: Set[str]) -> Set[str]:

@@ -11,7 +11,7 @@ from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.session import stored_session
 from pytest_armory.session.identity import Identity
-from pytest_armory.session.ledger import Ledger
+from pytest_armory.session.ledger import Ledger, begin_test
 from pytest_armory.store import open_store
 from pytest_armory.store.destination import resolve
 
@@ -69,6 +69,44 @@ def test_an_interrupted_worker_closes_its_own_run(
     assert run.tags.get("armory.outcome") == expected
     assert (run.status == "RUNNING") == (expected is None)
     assert list(answers) == []
+
+
+@pytest.mark.parametrize("has_run", [True, False], ids=["next", "first"])
+def test_a_worker_that_is_about_to_open_a_run_is_waited_for(
+    armory_home: Path, monkeypatch: pytest.MonkeyPatch, has_run: bool
+) -> None:
+    """A signal has met it between two tests, or in the setup of its first."""
+    assert armory_home.exists()
+    store = open_store(resolve(None))
+    experiment = store.experiments.id_of("e")
+    ledger = Ledger(resolve(None), Identity("s", "job", tags=OURS))
+    ledger.planned.update(("a", "b", "c"))
+
+    def run(nodeid: str, process: str) -> None:
+        tags = {**OURS, "armory.kind": "evaluation", "armory.nodeid": nodeid}
+        tags |= {"armory.outcome": "passed", "armory.process": process}
+        run_id = store.create_run(experiment, nodeid, tags).run_id
+        store.close_run(run_id, "FINISHED")
+
+    run("a", "host:1:worker" if has_run else "host:2:other")
+    if not has_run:
+        begin_test(ledger, "b")
+    alive = iter([{"host:1:worker"}, {"host:1:worker"}, set()])
+
+    def survey(_: Path) -> tuple[dict[str, object], set[str]]:
+        if not (names := next(alive)):
+            run("b", "host:1:worker")
+        return {}, names
+
+    monkeypatch.setattr(stored_session.leases, "survey", survey)
+    monkeypatch.setattr(stored_session, "sleep", lambda _: None)
+    monkeypatch.setattr(stored_session, "WAIT", 60.0)
+    ledger.is_behind = True
+    summary = ledger.finish(interrupted=True)
+    assert summary is not None
+    assert [record.nodeid for record in summary.records] == ["a", "b"]
+    assert summary.not_run == 1
+    assert list(alive) == []
 
 
 def test_a_run_that_cannot_be_closed_is_not_said_to_run_on(
