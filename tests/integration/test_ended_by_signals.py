@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import textwrap
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
 from conftest import Evals, artifacts_of
-from faults import PATIENCE, Session
+from faults import PATIENCE, SILENT, Session
 from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -98,13 +99,16 @@ def test_what_has_ended_is_known_where_the_server_stops_answering(
     sent = "        __import__('pytest_armory.store.background').store.background.drain_all()\n"
     cut = f"{sent}        (MARKS / 'cut').touch()\n"
     add_to_conftest(evals, BETWEEN.replace("        os.killpg", f"{cut}        os.killpg"))
+    add_to_conftest(evals, textwrap.dedent(SILENT))
     name = f"silent {time.monotonic_ns()}"
     session = start("--armory-tracking-uri", proxy.url, "--armory-experiment", name, *ONE)
+    known = "before the store has answered: this is what was reported"
+    session.wait_until(lambda: known in session.output)
+    session.end_late()
     assert session.wait() == -signal.SIGTERM
     gone.set()
     proxy.settle()
     assert "3 evaluations: 2 passed, 1 not run, tracked to" in session.output
-    assert "before the store has answered: this is what was reported" in session.output
     found = runs_of(mlflow_server, name)
     assert {found[test].data.tags["armory.outcome"] for test in ("test_done", "test_last")} == {
         "passed"
@@ -205,6 +209,7 @@ def test_a_worker_that_outlives_its_controller_closes_its_own_run(
     """The signal has reached the controller alone: what its worker is doing is not yet known."""
     evals.write(OUTLIVED)
     add_to_conftest(evals, ENDING)
+    add_to_conftest(evals, "stored_session.WAIT = 1.0\n")
     session = start(*WORKER)
     session.wait_for("long")
     session.wait_for_verdicts("test_done")

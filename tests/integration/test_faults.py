@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -9,12 +10,12 @@ import signal
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import Evals, printed_verdicts
-from faults import PATIENCE, Session
+from faults import PATIENCE, SILENT, Session
 from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -103,7 +104,6 @@ def test_a_signal_that_ends_the_job(
 ) -> None:
     """A CI runner's time-out: every open run is closed within a second; the signal ends the job."""
     evals.write(SAMPLED)
-    more_time(evals)
     session = start(*way)
     until_long(session, way)
     session.send(number)
@@ -130,11 +130,6 @@ def test_a_signal_that_ends_the_job(
     until_long(off, way)
     off.send(number)
     assert off.end == session.end
-
-
-def more_time(evals: Evals) -> None:
-    """Let a signal wait for longer than CI runners do, as the machine may be busy."""
-    add_to_conftest(evals, "from pytest_armory.session import signals\nsignals.GRACE = 60.0\n")
 
 
 SETTING_UP = """
@@ -172,7 +167,6 @@ def test_a_signal_while_workers_set_up_their_tests(
 ) -> None:
     """No report says which runs they have opened; if it is the first test, not that there are."""
     evals.write(SETTING_UP if done else SETTING_UP.replace("    def test_done(): pass\n", ""))
-    more_time(evals)
     session = start(*TWO)
     until_begun(session, "test_a", "test_b")
     session.send(number)
@@ -199,7 +193,6 @@ def test_a_signal_while_workers_set_up_their_tests(
 def test_a_controller_that_shuts_down_late_reports_no_crash(evals: Evals, start: Start) -> None:
     """It is told that its workers have ended, which the same signal has done."""
     evals.write(SETTING_UP)
-    more_time(evals)
     add_to_conftest(
         evals,
         """
@@ -235,6 +228,7 @@ def test_a_signal_while_a_slow_server_opens_the_session_run(
 ) -> None:
     """It is closed as soon as it is known; all that is told is that of which a worker has begun."""
     opened: list[str] = []
+    asked: list[tuple[str, bytes]] = []
     printed, gone = threading.Event(), threading.Event()
 
     def wait(_: Proxy, handler: Handler) -> bool:
@@ -242,11 +236,13 @@ def test_a_signal_while_a_slow_server_opens_the_session_run(
             opened.append(handler.path)
             printed.wait(PATIENCE)
         elif opened:
+            asked.append((handler.path, handler.body))
             gone.wait(PATIENCE)
         return False
 
     proxy.fault = wait
     evals.write(LONG)
+    add_to_conftest(evals, SILENT)
     name = f"opening {time.monotonic_ns()}"
     args = ("-k", "not done", *WORKER)
     session = start("--armory-tracking-uri", proxy.url, "--armory-experiment", name, *args)
@@ -254,6 +250,8 @@ def test_a_signal_while_a_slow_server_opens_the_session_run(
     session.send(signal.SIGTERM)
     session.wait_until(lambda: "= evaluations =" in session.output)
     printed.set()
+    session.wait_until(lambda: len(closed_by(asked)) == 2)
+    session.end_late()
     assert session.wait() == -signal.SIGTERM
     session.gone()
     gone.set()
@@ -273,6 +271,16 @@ def test_a_signal_while_a_slow_server_opens_the_session_run(
     assert off.end == session.end
 
 
+def closed_by(asked: Sequence[tuple[str, bytes]]) -> set[str]:
+    """The runs of which requests have come that write what is known, and that close them."""
+    last = (b'"armory.outcome"', b'"mlflow.note.content"')
+    update = {body for path, body in asked if path.endswith("runs/update")}
+    batch = {body for path, body in asked if any(tag in body for tag in last)}
+    return {json.loads(one)["run_id"] for one in update} & {
+        json.loads(one)["run_id"] for one in batch
+    }
+
+
 @pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
 @pytest.mark.parametrize("at", ["in-a-test", "in-a-request"])
 def test_a_signal_that_ends_the_job_of_a_slow_server(
@@ -280,9 +288,11 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
 ) -> None:
     """The summary is printed, and all that is known is closed, before the server has answered."""
     slow, late, gone = threading.Event(), threading.Event(), threading.Event()
+    asked: list[tuple[str, bytes]] = []
 
     def wait(_: Proxy, handler: Handler) -> bool:
         if slow.is_set():
+            asked.append((handler.path, handler.body))
             if b'"late"' in handler.body:
                 late.set()
             gone.wait(PATIENCE)
@@ -295,6 +305,7 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
         stay()"""
     source = LONG if at == "in-a-test" else LONG.replace("stay()", request, 1)
     evals.write(source.replace("import pytest", "import pytest\n    from pathlib import Path"))
+    add_to_conftest(evals, SILENT)
     name = f"slow {time.monotonic_ns()}"
     uri = ("--armory-tracking-uri", proxy.url, "--armory-experiment", name)
     session = start(*uri, *way)
@@ -318,11 +329,13 @@ def test_a_signal_that_ends_the_job_of_a_slow_server(
         (session.marks / "slow").touch()
         session.wait_until(late.is_set)
     session.send(signal.SIGTERM)
+    closing = f"pytest-armory recover --armory-tracking-uri {proxy.url}`"
+    session.wait_until(lambda: closing in session.output and len(closed_by(asked)) == 2)
+    session.end_late()
     assert session.wait() == -signal.SIGTERM
     session.gone()
     assert "3 evaluations: 1 passed, 1 interrupted, 1 not run" in session.output
     assert session.output.count("= evaluations =") == 1
-    assert f"pytest-armory recover --armory-tracking-uri {proxy.url}`" in session.output
     gone.set()
     proxy.settle()
     found = runs()
