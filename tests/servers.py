@@ -93,8 +93,16 @@ def postgres_server(
     """The same over PostgreSQL."""
     pgserver = pytest.importorskip("pgserver")
     folder = tmp_path_factory.mktemp("pg")
-    with warnings.catch_warnings():
+    starting = pgserver.postgres_server
+    pg_ctl = starting.pg_ctl
+
+    def patiently(*args: object, **options: object) -> object:
+        return pg_ctl(*args, **{**options, "timeout": 300})
+
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # of a runtime folder that a container has not
+        # It gives up after 10 s, in which a busy machine may not have started the server.
+        patch.setattr(starting, "pg_ctl", patiently)
         database = pgserver.get_server(folder / "data", cleanup_mode="delete")
     try:
         uri = database.get_uri().replace("postgresql:", "postgresql+psycopg2:")

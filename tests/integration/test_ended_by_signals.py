@@ -358,6 +358,12 @@ def test_ctrl_c_after_a_signal_that_ends_the_session(
     evals.check_accounted(2)
 
 
+IMPATIENT = """
+from pytest_armory.store.circuit import Circuit
+Circuit.time_limit = property(lambda _: 2.0 if (MARKS / "silent").exists() else 60.0)
+"""
+
+
 @WAYS
 def test_ctrl_c_at_a_server_that_takes_requests_and_never_answers(
     evals: Evals, start: Start, proxy: Proxy, mlflow_server: str, way: tuple[str, ...]
@@ -370,12 +376,13 @@ def test_ctrl_c_at_a_server_that_takes_requests_and_never_answers(
 
     proxy.fault = wait  # the server never gets them either
     evals.write(COROUTINE)
+    add_to_conftest(evals, IMPATIENT)
     name = f"hole {time.monotonic_ns()}"
-    uri = ("--armory-tracking-uri", proxy.url, "--armory-experiment", name)
-    session = start(*uri, "-o", "armory_budget=2", *way)
+    session = start("--armory-tracking-uri", proxy.url, "--armory-experiment", name, *way)
     session.wait_for("long")
     session.wait_for_verdicts("test_done")
     session.wait_until(lambda: runs_of(mlflow_server, name)["test_done"].info.status == "FINISHED")
+    (session.marks / "silent").touch()
     silent.set()
     session.send(signal.SIGINT)
     ended = session.wait()

@@ -313,12 +313,12 @@ def test_a_run_inside_another_in_another_experiment_waits_too(
     assert inner.data.tags["mlflow.parentRunId"] == mine.info.run_id
 
 
+@pytest.mark.usefixtures("at_once")
 def test_counts_are_of_the_experiment_wherever_its_evaluations_are(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Some of them at the server, and some recorded locally until it is back."""
     proxy.fault = outages.after(14, outages.reset)
-    evals.pytester.makeini("[pytest]\narmory_budget = 2")
     evals.write(f"""
         import pytest
         @pytest.mark.evaluation(name="{name}")
@@ -762,6 +762,7 @@ def test_a_session_whose_server_comes_back_needs_no_sync_for_the_rest(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pytest_armory.store.circuit.PAUSE", 0.0)
+    monkeypatch.setattr("pytest_armory.store.circuit.PROBE", 60.0)
     proxy.fault = outages.until(1, outages.reset)
     result = run(evals, proxy.url, name, budget=10)
     result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])

@@ -636,8 +636,8 @@ def test_a_job_that_is_killed_during_an_outage_and_resumed(
     sick = evals.pytester.path / "sick"
     proxy.fault = lambda proxy, handler: sick.exists() and down(proxy, handler)
     args = ("--armory-tracking-uri", proxy.url, f"--armory-session=away{way}", "--armory-resume")
-    args = (*args, "-o", "armory_budget=1", "-p", "no:randomly")
-    job = start(*args)
+    args = (*args, "-p", "no:randomly")
+    job = start(*args, "-o", "armory_budget=1")
     job.wait_for("there")
     job.send(signal.SIGKILL)
     job.gone()
