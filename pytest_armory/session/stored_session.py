@@ -107,12 +107,11 @@ def close_and_read(
     try:
         store = open_store(session_runs.where)
         store.background.drain()
-        ids = searched(session_runs, store, everywhere=ending.is_doubtful)
         alive = _live_processes(session_runs) if ending.interrupted else frozenset()
-        every = _runs_of(session_runs, store, ids)
+        every = _every_run(session_runs, store, ending)
         if workers := _may_write(session_runs, every, alive, ending.under_way):
             alive = (alive - workers) | _await_end(session_runs, workers)
-            every = _runs_of(session_runs, store, ids)
+            every = _every_run(session_runs, store, ending)
         runs = [run for run in every if not is_session(run) and run.run_id not in continued]
         session_runs.merge_duplicates(store, every)
         for run in runs:
@@ -127,6 +126,12 @@ def close_and_read(
         session_runs.note_failure(error)
         return StoredSession(unread=unread)
     return _as_records(session_runs, store, every, attempts)
+
+
+def _every_run(session_runs: SessionRuns, store: Store, ending: Ending) -> list[StoredRun]:
+    """The runs of a session by now, also those in experiments that a worker has made meanwhile."""
+    ids = searched(session_runs, store, everywhere=ending.is_doubtful)
+    return _runs_of(session_runs, store, ids)
 
 
 def _runs_of(session_runs: SessionRuns, store: Store, ids: Sequence[str]) -> list[StoredRun]:

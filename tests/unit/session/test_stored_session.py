@@ -78,11 +78,11 @@ def test_a_worker_that_is_about_to_open_a_run_is_waited_for(
     """A signal has met it between two tests, or in the setup of its first."""
     assert armory_home.exists()
     store = open_store(resolve(None))
-    experiment = store.experiments.id_of("e")
     ledger = Ledger(resolve(None), Identity("s", "job", tags=OURS))
     ledger.planned.update(("a", "b", "c"))
 
     def run(nodeid: str, process: str) -> None:
+        experiment = store.experiments.id_of(f"experiment of {nodeid}")  # made with its first run
         tags = {**OURS, "armory.kind": "evaluation", "armory.nodeid": nodeid}
         tags |= {"armory.outcome": "passed", "armory.process": process}
         run_id = store.create_run(experiment, nodeid, tags).run_id
