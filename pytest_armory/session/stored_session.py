@@ -27,7 +27,7 @@ from pytest_armory.session.stored_records import (
     record_of,
     unwritten_params,
 )
-from pytest_armory.store.destination import lease_folder
+from pytest_armory.store.destination import lease_folders
 from pytest_armory.sync.tags import RECOVERED, waiting_for
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ def _live_processes(session_runs: SessionRuns) -> Set[str]:
 
     Looked up before runs are read: of a process that is dead by then, they are as it left them.
     """
-    return leases.survey(lease_folder(session_runs.where))[1] - {leases.process_name()}
+    found = [leases.survey(folder)[1] for folder in lease_folders(session_runs.where)]
+    return {process for alive in found for process in alive} - {leases.process_name()}
 
 
 def _may_write(

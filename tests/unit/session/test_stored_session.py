@@ -9,11 +9,12 @@ import pytest
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.records import EvaluationRecord, Outcome
-from pytest_armory.session import stored_session
+from pytest_armory.session import leases, stored_session
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger, begin_test
 from pytest_armory.store import open_store
-from pytest_armory.store.destination import resolve
+from pytest_armory.store.circuit import circuit_of
+from pytest_armory.store.destination import lease_folder, resolve
 
 OURS = {"armory.session": "s", "armory.shard": "job", "armory.process": "host:1:worker"}
 
@@ -107,6 +108,33 @@ def test_a_worker_that_is_about_to_open_a_run_is_waited_for(
     assert [record.nodeid for record in summary.records] == ["a", "b"]
     assert summary.not_run == 1
     assert list(alive) == []
+
+
+def test_a_worker_whose_server_is_out_of_reach_closes_its_own_run(
+    armory_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the local database, and the worker's lease where those of its server's are."""
+    server, local = resolve("http://127.0.0.1:9"), resolve(None)
+    ledger = Ledger(server, Identity("s", "job", tags=OURS), local=local)
+    circuit_of(server.display_uri).trip("it is down")
+    store = open_store(local)
+    experiment = store.experiments.id_of("e")
+    tags = {**OURS, "armory.kind": "evaluation", "armory.nodeid": "a"}
+    tags |= {"armory.destination": server.display_uri}
+    run_id = store.create_run(experiment, "a", tags).run_id
+    known = {"run_id": run_id, "experiment_id": experiment, "experiment": "e"}
+    ledger.take(EvaluationRecord("a", **known, waiting=True))
+    monkeypatch.setattr(stored_session, "WAIT", 0.0)
+    monkeypatch.setattr(leases, "process_name", lambda: "host:1:worker")
+    lease = leases.hold(lease_folder(server))
+    assert lease is not None
+    assert armory_home in lease.path.parents
+    monkeypatch.setattr(leases, "process_name", lambda: "host:2:controller")
+    summary = ledger.finish(interrupted=True)
+    lease.release()
+    assert summary is not None
+    assert [record.outcome for record in summary.records] == [None]
+    assert store.search.by_id([run_id], [experiment])[0].status == "RUNNING"
 
 
 def test_a_run_that_cannot_be_closed_is_not_said_to_run_on(
