@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -16,7 +17,7 @@ class Background:
     def __init__(self, is_remote: bool) -> None:
         self._is_remote = is_remote
         self._executor: ThreadPoolExecutor | None = None
-        self._pending: list[tuple[Future[None], Callable[[TrackingError], None]]] = []
+        self._pending: deque[tuple[Future[None], Callable[[TrackingError], None]]] = deque()
         _instances.add(self)
 
     def submit(self, work: Callable[[], None], failed: Callable[[TrackingError], None]) -> None:
@@ -28,23 +29,33 @@ class Background:
             _attempt(work, failed)
             return
         self._report_failures()
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="armory-store")
+        executor = self._executor
+        if executor is None:
+            executor = self._executor = ThreadPoolExecutor(1, thread_name_prefix="armory-store")
         try:
-            self._pending.append((self._executor.submit(work), failed))
-        except RuntimeError:  # the interpreter is exiting
+            self._pending.append((executor.submit(work), failed))
+        except RuntimeError:  # another thread drains it, or the interpreter is exiting
+            executor.shutdown(wait=True)  # what was submitted before comes first
             _attempt(work, failed)
 
     def drain(self) -> None:
-        """Wait for what was submitted, and end the thread."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
-            self._executor = None
+        """Wait for what was submitted, and end the thread; also from another one, before a fork."""
+        executor = self._executor
+        if executor is not None:
+            executor.shutdown(wait=True)
+            if self._executor is executor:
+                self._executor = None
         self._report_failures()
 
     def _report_failures(self) -> None:
-        while self._pending and self._pending[0][0].done():
-            future, failed = self._pending.pop(0)
+        while self._pending:
+            try:
+                future, failed = self._pending.popleft()
+            except IndexError:  # another thread has reported it
+                return
+            if not future.done():
+                self._pending.appendleft((future, failed))
+                return
             _attempt(future.result, failed)
 
 
