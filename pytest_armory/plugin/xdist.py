@@ -185,6 +185,11 @@ def crash_of(node: Any) -> tuple[str, int]:
     return str(node.gateway.id), time_ns() // 1_000_000
 
 
+def is_of_crash(report: pytest.TestReport) -> bool:
+    """Whether it is the report by which a worker's crash fails the test that it was running."""
+    return str(report.when) == "???"
+
+
 def _output(process: Any) -> dict[str, Any]:
     """``workeroutput``, of the worker's config or of the controller's node."""
     output: dict[str, Any] = getattr(process, "workeroutput", {})

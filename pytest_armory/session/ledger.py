@@ -173,7 +173,8 @@ class Ledger:
         # A run that was opened at the server and continued locally is one attempt.
         ids = {record.run_id for record in stored.own} | stored.continued
         missing = [r for r in self.attempts.records if r.run_id not in ids]
-        lost = [record for record in missing if record.run_id not in stored.unread]
+        died = self.attempts.without_run(self.planned, stored.own)
+        lost = [*(r for r in missing if r.run_id not in stored.unread), *died]
         unread = [record for record in missing if record.run_id in stored.unread]
         records = in_order_of_attempts([*stored.own, *unread, *lost])
         never_run = self.planned - self.reported - {record.nodeid for record in records}
@@ -192,6 +193,7 @@ class Ledger:
                 *self._joining.notes(),
             ],
         )
+        never_run |= {record.nodeid for record in died}  # as far as other jobs are concerned
         skipped = self._joining.skipped(self.planned, records, never_run)
         hashes = [short_hash(nodeid) for nodeid in never_run]
         summary = with_other_jobs(summary, stored.ends, interrupted, skipped, hashes)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Set
 from dataclasses import replace
 
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, Outcome
 
 
 class ReportedAttempts:
@@ -15,6 +15,8 @@ class ReportedAttempts:
     def __init__(self) -> None:
         self._by_key: dict[tuple[str, int, str], EvaluationRecord] = {}
         self._by_run: dict[str, EvaluationRecord] = {}
+        self.died: set[str] = set()
+        """The node ids of tests whose workers have died."""
 
     def add(self, record: EvaluationRecord) -> None:
         """Add an attempt, or replace its earlier state."""
@@ -26,6 +28,14 @@ class ReportedAttempts:
     def records(self) -> list[EvaluationRecord]:
         """All of them, in the order in which they were first reported."""
         return list(self._by_key.values())
+
+    def without_run(
+        self, planned: Set[str], stored: Iterable[EvaluationRecord]
+    ) -> list[EvaluationRecord]:
+        """The evaluations whose workers died before they had opened runs."""
+        begun = {record.nodeid for record in (*stored, *self._by_key.values())}
+        died = sorted((self.died & planned) - begun)
+        return [EvaluationRecord(nodeid, outcome=Outcome.CRASHED) for nodeid in died]
 
     @property
     def numbers(self) -> dict[str, int]:

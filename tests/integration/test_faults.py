@@ -1011,6 +1011,38 @@ def test_a_test_that_takes_its_worker_along(evals: Evals) -> None:
     evals.check_invariant(result, 6, *args)
 
 
+def test_a_worker_that_dies_before_a_run_is_opened(
+    evals: Evals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As between two tests: that one is counted, and the session is not complete without it."""
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        def test_before(): pass
+        def test_dies(): pass
+        def test_after(): pass
+    """)
+    evals.pytester.makeconftest("""
+        import os, pytest
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            if item.name == "test_dies" and not os.path.exists("again"): os._exit(1)
+    """)
+    args = ("-n1", "-p", "no:randomly", "--armory-session=s", "--armory-resume")
+    result = evals.run(*args)
+    result.stdout.fnmatch_lines(
+        ["  test_dies    crashed *", "3 evaluations: 2 passed, 1 crashed, *", "not stored: 1 *"]
+    )
+    (session,) = evals.sessions()
+    assert (session.info.status, session.data.metrics["session/crashed"]) == ("FAILED", 1)
+    assert commands.main(["report", "s"]) == 1
+    assert "1 evaluation never ran" in capsys.readouterr().out
+    evals.check_accounted(3, lost=1)
+    (evals.pytester.path / "again").touch()
+    evals.run(*args).assert_outcomes(passed=1, skipped=2)
+    assert commands.main(["report", "s"]) == 0
+
+
 LOOP = """
     import os, pytest
     pytestmark = pytest.mark.evaluation
