@@ -480,7 +480,8 @@ they do, and when they have taken too long.
 def test_ctrl_c_twice_at_once(evals: Evals, start: Start, way: tuple[str, ...], where: str) -> None:
     """Then pytest does not call our hooks, and xdist does not unconfigure its workers."""
     evals.write(SAMPLED)
-    add_to_conftest(evals, "import signal")
+    # A worker that xdist does not end lives until its controller ends.
+    add_to_conftest(evals, "import signal\nstored_session.WAIT = 1.0")
     add_to_conftest(evals, SECOND[where])
 
     def end(session: Session) -> object:
