@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pytest_armory.cli.numbers import positive
-from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.cli.stores import add_tracking_uri, check_exists
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.report.files import write_text_file
 from pytest_armory.report.text import plural
@@ -54,8 +54,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
 
     The newest session comes first, below a sparkline of all of them.
     """
-    if not exists(where):
-        raise ArmoryUsageError(no_sessions(where))
+    check_exists(where)
     pattern = arguments.PATTERN
     trends = histories(open_store(where), pattern, arguments.sessions, arguments.metric)
     if not trends:

@@ -14,10 +14,9 @@ from time import monotonic, sleep
 
 from pytest_armory.cli.stores import (
     add_tracking_uri,
-    exists,
+    check_exists,
     given_store,
     newest_session,
-    no_sessions,
 )
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.report.files import write_text_file
@@ -125,9 +124,8 @@ def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession
         if left <= 0 or (whole is not None and not whole.is_open):
             break
         sleep(min(POLL, left))
-    if whole is None and not exists(where):
-        raise ArmoryUsageError(no_sessions(where))
     if whole is None:
+        check_exists(where)
         raise ArmoryUsageError(
             f"no session {_named(arguments.SESSION)} is at {where.display_uri}; "
             "`pytest-armory sessions` lists them"
@@ -141,7 +139,7 @@ def _named(given: str | None) -> str:
 
 
 def _read(where: Destination, arguments: argparse.Namespace) -> WholeSession | None:
-    if not exists(where):
+    if not where.exists:
         return None
     store = open_store(where)
     session = _session(store, arguments.SESSION)

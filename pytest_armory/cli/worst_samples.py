@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from pytest_armory.cli.numbers import positive
-from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, no_sessions
+from pytest_armory.cli.stores import add_tracking_uri, check_exists, newest_session
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.report.text import number, plural, shorten, table
 from pytest_armory.session.stored_records import is_attempt
@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
     """Print the worst samples of an evaluation: by its first score, then by the next."""
-    if not exists(where):
-        raise ArmoryUsageError(no_sessions(where))
+    check_exists(where)
     found = _find(where, arguments.RUN, arguments.session)
     samples = read_samples(where, found)
     if arguments.csv is not None:

@@ -166,7 +166,7 @@ def find(
     name = str(reference)
     if wanted.sessions is not None and not wanted.sessions:
         return Baseline(name, problem="the session's first job has found none")
-    if where.database is not None and not where.database.exists():
+    if not where.exists:
         return Baseline(name, problem=f"there is no session at {where.display_uri} yet")
     try:
         runs = _passed_runs(where, reference, own, wanted)

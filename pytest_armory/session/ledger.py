@@ -240,9 +240,7 @@ class Ledger:
         is_cut_off = interrupted and (may_have_unreported(self) or self.is_behind)
         # After an unexpected error evaluations may be stored that were not reported.
         is_doubtful = bool(self.crashes or is_cut_off or (self.planned and self.problems))
-        may_hold_more = (is_doubtful or self._joining.has_joined) and (
-            self.where.database is None or self.where.database.exists()
-        )
+        may_hold_more = (is_doubtful or self._joining.has_joined) and self.where.exists
         if not self.attempts.records and not may_hold_more:
             return StoredSession()
         ending = Ending(interrupted, self.crashes, self._each, is_doubtful)

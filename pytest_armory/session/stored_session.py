@@ -166,11 +166,10 @@ def _await_end(session_runs: SessionRuns, processes: Set[str]) -> Set[str]:
 
 def _is_removed(session_runs: SessionRuns) -> bool:
     """Whether the database was removed, which is noted."""
-    database = session_runs.where.database
-    if database is None or database.exists():
+    where = session_runs.where
+    if where.exists:
         return False
-    uri = session_runs.where.display_uri
-    session_runs.note_failure(f"{uri} is gone: something has removed it meanwhile")
+    session_runs.note_failure(f"{where.display_uri} is gone: something has removed it meanwhile")
     return True
 
 

@@ -51,6 +51,11 @@ class Destination:
         return self.database.parent / "artifacts" if self.database else None
 
     @property
+    def exists(self) -> bool:
+        """Whether a database file is there; True for anything else, which only its server knows."""
+        return self.database is None or self.database.exists()
+
+    @property
     def is_remote(self) -> bool:
         """Whether requests cross a network, so that doing them in the background saves time."""
         return self.database is None
