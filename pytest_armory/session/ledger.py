@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
@@ -34,9 +35,13 @@ from pytest_armory.session.stored_session import (
     close_and_read,
     drop_recovered,
     read_other_jobs,
+    session_runs_of,
 )
 from pytest_armory.store.destination import Destination, lease_folder
-from pytest_armory.values import short_hash, visible
+from pytest_armory.values import visible
+
+if TYPE_CHECKING:
+    from pytest_armory.store import StoredRun
 
 CLOSINGS = 5
 """How often a session run is closed again because another job has ended meanwhile."""
@@ -192,12 +197,10 @@ class Ledger:
                 *self._joining.notes(),
             ],
         )
-        skipped = self._joining.skipped(self.planned, records, never_run)
-        hashes = [short_hash(nodeid) for nodeid in never_run]
-        summary = with_other_jobs(summary, stored.ends, interrupted, skipped, hashes)
+        end = self._joining.end(interrupted, self.planned, records, never_run)
+        summary = with_other_jobs(summary, stored.ends, end)
         summary = replace(summary, text=self._text(summary))
-        problems = self._own_problems()
-        self.end = self._joining.end(interrupted, self.planned, records, never_run, problems)
+        self.end = replace(end, problems=tuple(self._own_problems()))
         return self._close(summary, self.end)
 
     def known(
@@ -229,9 +232,8 @@ class Ledger:
             resumed=self._joining.count_resumed(self.reported),
             notes=notes,
         )
-        problems = self._own_problems()
-        end = self._joining.end(interrupted, self.planned, records, never_run, problems)
-        self.end = self.end or end
+        end = self._joining.end(interrupted, self.planned, records, never_run)
+        self.end = self.end or replace(end, problems=tuple(self._own_problems()))
         summary = replace(summary, open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
 
@@ -285,17 +287,19 @@ class Ledger:
         tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
         # The note again, since another job's session run may have replaced ours.
         tags = {**tags, **self._joining.note_tags}
+        of_session: Sequence[StoredRun] = ()
         for _ in range(CLOSINGS):
             for runs in self._everywhere():
                 runs.close(summary, tags)
-            if self._joining.note_tags and awaits_shards(self.runs):
+            of_session = session_runs_of(self.runs) if self._joining.note_tags else ()
+            if awaits_shards(of_session):
                 break
             again = self._read_again(summary, end)
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
         if self._joining.done is not None:
-            drop_recovered(self.runs, summary)
+            drop_recovered(self.runs, summary, of_session)
         experiments = unclosed_at_server(self.runs, self.attempts.records)
         is_kept = experiments or (self._waiting is not None and self._waiting.experiment_ids)
         if tags and not is_kept and not self.runs.is_in_reach:
@@ -323,9 +327,7 @@ class Ledger:
             others = self._joining.with_waiting(stored.others)
             every = self.attempts.completed([*others, *summary.records], self.baseline)
             summary = replace(summary, records_of_all_jobs=every)
-        return with_other_jobs(
-            summary, stored.ends, end.interrupted, end.skipped_hashes, end.not_run
-        )
+        return with_other_jobs(summary, stored.ends, end)
 
     def _open_with(self, summary: Summary) -> list[str]:
         """How to view the session, and the command that uploads what waits."""

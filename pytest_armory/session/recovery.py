@@ -245,7 +245,7 @@ class _Closing:
         self._note(session, [*ended.problems, *with_tests(unreadable(summary.records))])
         own = journal.end
         ends = [*ended.ends, *([own] if own else [])]
-        return with_other_jobs(summary, ends, interrupted=own is None or own.interrupted)
+        return with_other_jobs(summary, ends, JobEnd(own is None or own.interrupted))
 
     def _note(self, session: str, problems: Sequence[str]) -> None:
         self.problems += [f"session {session}: {problem}" for problem in problems]

@@ -246,7 +246,7 @@ def test_any_tags_of_a_session(tags: dict[str, str], but: str) -> None:
     state = state_of(found, ())
     record = EvaluationRecord("n", verdicts=decode_attempt(tags, {}).verdicts)
     summary = Summary("s", "w", [record], judging=judging, problems=state.problems)
-    assert to_markdown(with_other_jobs(summary, read.ends, interrupted=False))
+    assert to_markdown(with_other_jobs(summary, read.ends, JobEnd()))
     assert kind_of(tags) in (None, *Kind)
     assert all(type(value) is str for value in asdict(origin_of(tags)).values())
 
@@ -372,11 +372,11 @@ def test_what_never_ran_and_runs_later_does_not_count() -> None:
     end = JobEnd(interrupted=True, not_run=tuple(map(short_hash, nodeids)))
     ends = decode_job_ends(job_end_tag(end, "a")).ends
     records = [EvaluationRecord(nodeid, outcome=Outcome.PASSED) for nodeid in nodeids]
-    whole = with_other_jobs(Summary("s", "w", records), ends, interrupted=False)
+    whole = with_other_jobs(Summary("s", "w", records), ends, JobEnd())
     assert (whole.others_not_run, whole.interrupted) == (0, False)
     summary = Summary("s", "w", records[:1990], not_run=4)
     never_run = [short_hash(nodeid) for nodeid in nodeids[1996:]]
-    some = with_other_jobs(summary, ends, interrupted=False, never_run=never_run)
+    some = with_other_jobs(summary, ends, JobEnd(not_run=tuple(never_run)))
     assert (some.of_all_jobs().not_run, some.interrupted) == (10, True)
 
 
