@@ -48,8 +48,8 @@ class RunOpener:
         tags: Mapping[str, str],
         local: Destination | None,
         parent_of: Callable[[str, bool], str | None],
-        reproduce: Sequence[str] = (),
-        fingerprint_of: Callable[[pytest.Item], Mapping[str, str]] | None = None,
+        reproduce: Sequence[str],
+        fingerprint_of: Callable[[pytest.Item], Mapping[str, str]] | None,
     ) -> None:
         self._settings = settings
         self._destination = destination

@@ -50,7 +50,7 @@ class WholeSession:
 
 
 def read_session(
-    store: Store, session: str, where: Destination, store_option: str = ""
+    store: Store, session: str, where: Destination, store_option: str
 ) -> WholeSession | None:
     """The session as it stands; None if the store has nothing of it.
 
