@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from pytest_armory.cli.arguments import writing
 from pytest_armory.cli.stores import add_tracking_uri, check_exists, newest_session
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates import baselines
@@ -91,8 +92,6 @@ def _compare(where: Destination, a: Reference, b: Reference) -> tuple[Summary, C
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         # GitHub's file may have the summaries of other steps.
         write_text_file(path, text, append=str(path) == os.environ.get("GITHUB_STEP_SUMMARY"))
-    except OSError as error:
-        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
+from pytest_armory.cli.arguments import writing
 from pytest_armory.cli.stores import (
     add_tracking_uri,
     check_exists,
@@ -109,10 +110,8 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
 def _write_page(where: Destination, whole: WholeSession, path: Path) -> None:
     from pytest_armory.session.page import write_page
 
-    try:
+    with writing(path):
         write_page(open_store(where), whole.summary, path)
-    except OSError as error:
-        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession:
@@ -153,8 +152,8 @@ def _session(store: Store, given: str | None) -> str:
 
 
 def _lines(whole: WholeSession, option: str) -> Iterable[str]:
-    width = shutil.get_terminal_size((100, 24)).columns
     summary = replace(whole.summary, store_option=option)
+    width = shutil.get_terminal_size((100, 24)).columns
     lines = [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
     return [*lines, *missed_lines(whole.summary.records)]
 

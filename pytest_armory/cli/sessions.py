@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from time import time
 
-from pytest_armory.cli.numbers import positive
+from pytest_armory.cli.arguments import positive
 from pytest_armory.cli.stores import add_tracking_uri, no_sessions
 from pytest_armory.records import Outcome
 from pytest_armory.records.tags import decode_counts, decode_session_counts, has_session_counts
