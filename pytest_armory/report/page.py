@@ -97,7 +97,7 @@ def session_page(details: Details) -> str:
         rows=[_row(entry) for entry in details.entries],
         pictures=[(p, _data_uri(p)) for p in details.pictures],
         matrices=[(m, _shades(m)) for m in details.matrices],
-        unsaid=sum(map(_is_unsaid, details.entries)),
+        unexplained=sum(map(_is_unexplained, details.entries)),
         changed=_changed(details.changed),
         commands=_commands(details.entries),
     )  # fmt: skip
@@ -227,7 +227,7 @@ def _row(entry: Entry) -> _Row:
     )  # fmt: skip
 
 
-def _is_unsaid(entry: Entry) -> bool:
+def _is_unexplained(entry: Entry) -> bool:
     """Whether nothing on the page says why an evaluation failed, but its run does."""
     has_report = entry.record.outcome in (Outcome.FAILED, Outcome.ERROR)
     return has_report and not entry.failure and not missed_by(entry.record)
