@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
-from pytest_armory.records.sample_tag import SAMPLES, read_data_tag
+from pytest_armory.records.sample_tag import SAMPLES
 from pytest_armory.records.tags import GATES, decode_attempt, origin_of
 from pytest_armory.values.totals import total
 
@@ -55,7 +55,7 @@ def past_run(run: StoredRun) -> PastRun:
         artifact_uri=run.artifact_uri,
         version=run.tags.get(VERSION, ""),
         has_samples=SAMPLES in run.tags,
-        digests={**read_data_tag(run.tags), **read.digests},
+        digests={**read.data, **read.digests},
         worse=[v.metric for v in read.verdicts if v.verdict == "worse" or v.unread],
         repeats=read.repeats,
         unreadable=list(read.problems),

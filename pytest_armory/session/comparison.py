@@ -14,8 +14,7 @@ from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import judge_again, tolerances_of
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.records.judging_tag import VERSION, Judging
-from pytest_armory.records.sample_tag import read_data_tag
-from pytest_armory.records.tags import decode_session_counts, repeats_of
+from pytest_armory.records.tags import decode_attempt, decode_session_counts, repeats_of
 from pytest_armory.report.rows import title
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.stored_records import is_attempt, is_session, summary_of
@@ -84,7 +83,7 @@ class Comparison:
     def _digests(self, record: EvaluationRecord) -> dict[str, str]:
         """Which data an evaluation was of, whether or not it has kept samples."""
         run = self.attempts.get(record.run_id or "")
-        return {**(read_data_tag(run.tags) if run is not None else {}), **record.digests}
+        return {**(decode_attempt(run.tags, {}).data if run is not None else {}), **record.digests}
 
     def _known(self, record: EvaluationRecord) -> dict[str, Known]:
         tolerances = tolerances_of(record)

@@ -22,7 +22,7 @@ from pytest_armory.records.job_tags import (
     shard_note_tag,
 )
 from pytest_armory.records.judging_tag import Judging
-from pytest_armory.records.sample_tag import SampleTag
+from pytest_armory.records.sample_tag import SampleTag, data_tag
 from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.records.tags import (
     COUNTS,
@@ -324,6 +324,7 @@ def test_other_tags_there_and_back() -> None:
         assert decode_judging(one.to_tags(), []) == one
     samples = SampleTag(3, digests={"m": "d"})
     assert decode_attempt(samples.to_tags(), {}).digests == {"m": "d"}
+    assert decode_attempt(data_tag({"digits's data": "d"}), {}).data == {"digits's data": "d"}
 
 
 @given(records)
