@@ -367,6 +367,17 @@ def test_a_job_end_too_long_for_a_tag_keeps_what_fits() -> None:
     assert read.problems == ()
 
 
+def test_further_hashes_that_cannot_be_read_are_named() -> None:
+    tags = job_end_tag(JobEnd(waiting="0123abcd" * 4000), "a")
+    tags |= shard_note_tag(ShardNote(**{**NOTE, "hashes": "0123abcd" * 2000}), "a")
+    assert decode_job_ends(tags).problems == decode_shard_notes(tags).problems == ()
+    further = sorted(name for name in tags if name.endswith(".1"))
+    tags |= dict.fromkeys(further, "0123abc")
+    problems = [*decode_job_ends(tags).problems, *decode_shard_notes(tags).problems]
+    assert problems == [f"the tag {name} cannot be read: it is not of hashes" for name in further]
+    assert len(further) == 2
+
+
 def test_what_never_ran_and_runs_later_does_not_count() -> None:
     """However many: each is known, and what this job never ran either counts once."""
     nodeids = [f"test_it.py::test_a[{i}]" for i in range(2000)]
