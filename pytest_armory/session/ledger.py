@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, name_by_id
+from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, local_name
 from pytest_armory.records.job_tags import job_end_tag
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.report.markdown import to_markdown
@@ -133,7 +133,7 @@ class Ledger:
         """Add what is about to run; the first note of this job's shard goes to the session run."""
         self.planned.update(plan.evaluations)
         if plan.experiment or plan.experiment_id is not None:
-            name = plan.experiment or name_by_id(str(plan.experiment_id))
+            name = local_name(plan.experiment, plan.experiment_id)
             self._experiment = {name: plan.experiment_id}
         if not self.tags:
             self.judging = replace(self.judging, gates=plan.gates)
