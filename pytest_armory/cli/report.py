@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -92,7 +91,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     2 if there is no such session.
     """
     whole = _wait_for(where, arguments)
-    yield from _lines(whole, given_store(where, arguments))
+    yield from _lines(whole)
     for problem in _write(whole, arguments.summary):
         yield f"warning: {problem}"
     if arguments.html is not None:
@@ -142,8 +141,7 @@ def _read(where: Destination, arguments: argparse.Namespace) -> WholeSession | N
         return None
     store = open_store(where)
     session = _session(store, arguments.SESSION)
-    option = given_store(where, arguments)
-    return read_session(store, session, where, option) if session else None
+    return read_session(store, session, where, given_store(where, arguments)) if session else None
 
 
 def _session(store: Store, given: str | None) -> str:
@@ -151,10 +149,9 @@ def _session(store: Store, given: str | None) -> str:
     return newest_session(store) if name in ("", "latest") else name
 
 
-def _lines(whole: WholeSession, option: str) -> Iterable[str]:
-    summary = replace(whole.summary, store_option=option)
+def _lines(whole: WholeSession) -> Iterable[str]:
     width = shutil.get_terminal_size((100, 24)).columns
-    lines = [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
+    lines = [line.text.rstrip() for line in terminal_lines(whole.summary, width, verbosity=1)]
     return [*lines, *missed_lines(whole.summary.records)]
 
 

@@ -91,7 +91,9 @@ def read_session(
         missing.append(_to_recover(killed, store_option))
     return WholeSession(
         replace(
-            summary, problems=list(dict.fromkeys([*missing, *summary.problems, *ended.problems]))
+            summary,
+            problems=list(dict.fromkeys([*missing, *summary.problems, *ended.problems])),
+            store_option=store_option,
         ),
         missing,
         is_open=bool(at_work or shards.is_open),
