@@ -1,4 +1,4 @@
-"""Tags for git, the CI job and the command line that a run comes from, with secrets redacted."""
+"""Tags for the file, the git checkout and the CI job that a run comes from, without secrets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from pytest_armory.values import redact_argv, redact_text
+from pytest_armory.values import redact_text
 
 _CI: dict[str, dict[str, str]] = {
     "github": {
@@ -99,7 +99,7 @@ def ci_tags(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {"armory.ci.provider": "unknown"} if environ.get("CI") else {}
 
 
-def source_tags(name: str | None = None, folder: Path | None = None) -> dict[str, str]:
+def source_tags(name: str = "", folder: Path | None = None) -> dict[str, str]:
     """The source file (this script unless given), its git state and CI job."""
     script = name or (sys.argv[0] if sys.argv and sys.argv[0] else "<interactive>")
     return {
@@ -109,14 +109,6 @@ def source_tags(name: str | None = None, folder: Path | None = None) -> dict[str
         **git_tags(folder or Path.cwd()),
         **ci_tags(),
     }
-
-
-def command_line(argv: Sequence[str] | None = None) -> str:
-    """This process's command line, quoted for a shell, with secrets redacted."""
-    words = list(sys.argv if argv is None else argv)
-    if words:
-        words[0] = Path(words[0]).name.replace("__main__.py", "pytest")
-    return redact_argv(words)
 
 
 def _user() -> str:

@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, no_sessions
+from pytest_armory.cli.arguments import writing
+from pytest_armory.cli.stores import add_tracking_uri, check_exists, newest_session
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.parse import Reference, parse_reference
@@ -52,8 +53,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
     a, b = parse_reference(arguments.A), parse_reference(arguments.B)
     if b.kind not in ("session", "latest"):
         raise ArmoryUsageError(f"B must be a session's ID or latest, got {arguments.B!r}")
-    if not exists(where):
-        raise ArmoryUsageError(no_sessions(where))
+    check_exists(where)
     summary, comparison = _compare(where, a, b)
     if missed_gates(latest(summary.records)) and not arguments.exit_zero:
         arguments.status = 1
@@ -92,8 +92,6 @@ def _compare(where: Destination, a: Reference, b: Reference) -> tuple[Summary, C
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         # GitHub's file may have the summaries of other steps.
         write_text_file(path, text, append=str(path) == os.environ.get("GITHUB_STEP_SUMMARY"))
-    except OSError as error:
-        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None

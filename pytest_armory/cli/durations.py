@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.cli.stores import add_tracking_uri, check_exists
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.parse import Reference, parse_reference
@@ -40,8 +40,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
     They are those of its newest run that passed, or else failed, with its setup and teardown.
     """
     reference = parse_reference(arguments.reference) if arguments.reference else None
-    if not exists(where):
-        raise ArmoryUsageError(no_sessions(where))
+    check_exists(where)
     found = _newest(where) if reference is None else _of(where, reference)
     if not found:
         raise ArmoryUsageError(f"no evaluation at {where.display_uri} has ended yet")

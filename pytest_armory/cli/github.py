@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +27,6 @@ class GitHub:
     is_fork: bool = False
     name: str = "GitHub"
     limit: int = LIMIT
-    _bots: bool = field(default=False, init=False)
 
     @property
     def _issues(self) -> str:

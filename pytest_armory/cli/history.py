@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pytest_armory.cli.numbers import positive
-from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.cli.arguments import positive, writing
+from pytest_armory.cli.stores import add_tracking_uri, check_exists
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.report.files import write_text_file
 from pytest_armory.report.text import plural
@@ -54,8 +54,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
 
     The newest session comes first, below a sparkline of all of them.
     """
-    if not exists(where):
-        raise ArmoryUsageError(no_sessions(where))
+    check_exists(where)
     pattern = arguments.PATTERN
     trends = histories(open_store(where), pattern, arguments.sessions, arguments.metric)
     if not trends:
@@ -80,10 +79,8 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
 def _write_page(path: Path, trends: list[Trend], where: Destination) -> None:
     from pytest_armory.report.page import trends_page
 
-    try:
+    with writing(path):
         write_text_file(path, trends_page(trends[:CHARTS], where.display_uri))
-    except OSError as error:
-        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _lines(trends: list[Trend]) -> Iterable[str]:
@@ -95,11 +92,9 @@ def _lines(trends: list[Trend]) -> Iterable[str]:
 
 
 def _write_csv(path: Path, trends: list[Trend]) -> None:
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(CSV_HEADER)
             writer.writerows(row for trend in trends for row in csv_rows(trend))
-    except OSError as error:
-        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None

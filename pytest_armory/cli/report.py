@@ -7,17 +7,16 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
+from pytest_armory.cli.arguments import writing
 from pytest_armory.cli.stores import (
     add_tracking_uri,
-    exists,
+    check_exists,
     given_store,
     newest_session,
-    no_sessions,
 )
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.report.files import write_text_file
@@ -92,7 +91,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     2 if there is no such session.
     """
     whole = _wait_for(where, arguments)
-    yield from _lines(whole, given_store(where, arguments))
+    yield from _lines(whole)
     for problem in _write(whole, arguments.summary):
         yield f"warning: {problem}"
     if arguments.html is not None:
@@ -110,10 +109,8 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
 def _write_page(where: Destination, whole: WholeSession, path: Path) -> None:
     from pytest_armory.session.page import write_page
 
-    try:
+    with writing(path):
         write_page(open_store(where), whole.summary, path)
-    except OSError as error:
-        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession:
@@ -125,9 +122,8 @@ def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession
         if left <= 0 or (whole is not None and not whole.is_open):
             break
         sleep(min(POLL, left))
-    if whole is None and not exists(where):
-        raise ArmoryUsageError(no_sessions(where))
     if whole is None:
+        check_exists(where)
         raise ArmoryUsageError(
             f"no session {_named(arguments.SESSION)} is at {where.display_uri}; "
             "`pytest-armory sessions` lists them"
@@ -141,12 +137,11 @@ def _named(given: str | None) -> str:
 
 
 def _read(where: Destination, arguments: argparse.Namespace) -> WholeSession | None:
-    if not exists(where):
+    if not where.exists:
         return None
     store = open_store(where)
     session = _session(store, arguments.SESSION)
-    option = given_store(where, arguments)
-    return read_session(store, session, where, option) if session else None
+    return read_session(store, session, where, given_store(where, arguments)) if session else None
 
 
 def _session(store: Store, given: str | None) -> str:
@@ -154,10 +149,9 @@ def _session(store: Store, given: str | None) -> str:
     return newest_session(store) if name in ("", "latest") else name
 
 
-def _lines(whole: WholeSession, option: str) -> Iterable[str]:
+def _lines(whole: WholeSession) -> Iterable[str]:
     width = shutil.get_terminal_size((100, 24)).columns
-    summary = replace(whole.summary, store_option=option)
-    lines = [line.text.rstrip() for line in terminal_lines(summary, width, verbosity=1)]
+    lines = [line.text.rstrip() for line in terminal_lines(whole.summary, width, verbosity=1)]
     return [*lines, *missed_lines(whole.summary.records)]
 
 

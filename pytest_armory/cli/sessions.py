@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from time import time
 
-from pytest_armory.cli.numbers import positive
-from pytest_armory.cli.stores import add_tracking_uri, exists, no_sessions
+from pytest_armory.cli.arguments import positive
+from pytest_armory.cli.stores import add_tracking_uri, no_sessions
 from pytest_armory.records import Outcome
 from pytest_armory.records.tags import decode_counts, decode_session_counts, has_session_counts
 from pytest_armory.report.text import age, table
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
     """List the latest sessions: verdict, counts, commit, branch, and how long ago they began."""
-    sessions = _latest_sessions(where, arguments.most) if exists(where) else {}
+    sessions = _latest_sessions(where, arguments.most) if where.exists else {}
     if not sessions:
         return [no_sessions(where)]
     rows = [_row(session, runs) for session, runs in sessions.items()]

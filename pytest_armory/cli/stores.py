@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.store import Store, destination, login
 from pytest_armory.store.destination import Destination
 from pytest_armory.sync.tags import store_option
@@ -37,9 +38,10 @@ def logged_in(where: Destination) -> Iterator[Destination]:
         yield destination.resolve(uri)
 
 
-def exists(where: Destination) -> bool:
-    """Whether a local database exists; True for anything else, which only its server knows."""
-    return where.database is None or where.database.exists()
+def check_exists(where: Destination) -> None:
+    """Raise :class:`ArmoryUsageError` for a local database that does not exist."""
+    if not where.exists:
+        raise ArmoryUsageError(no_sessions(where))
 
 
 def newest_session(store: Store) -> str:

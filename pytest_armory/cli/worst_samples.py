@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pytest_armory.cli.numbers import positive
-from pytest_armory.cli.stores import add_tracking_uri, exists, newest_session, no_sessions
+from pytest_armory.cli.arguments import positive, writing
+from pytest_armory.cli.stores import add_tracking_uri, check_exists, newest_session
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.report.text import number, plural, shorten, table
 from pytest_armory.session.stored_records import is_attempt
@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
     """Print the worst samples of an evaluation: by its first score, then by the next."""
-    if not exists(where):
-        raise ArmoryUsageError(no_sessions(where))
+    check_exists(where)
     found = _find(where, arguments.RUN, arguments.session)
     samples = read_samples(where, found)
     if arguments.csv is not None:
-        _write(arguments.csv, samples)
+        with writing(arguments.csv):
+            write_csv(samples, arguments.csv)
     header, *rows = worst_rows(samples, arguments.worst)
     cells = [[shorten(_text(cell), CELL, keep_start=True) for cell in row] for row in rows]
     name = found.tags.get("armory.nodeid", found.name)
@@ -95,10 +95,3 @@ def _text(cell: object) -> str:
     if cell is None:
         return ""
     return number(cell) if isinstance(cell, float) else str(cell)
-
-
-def _write(path: Path, samples: SampleTable) -> None:
-    try:
-        write_csv(samples, path)
-    except OSError as error:
-        raise ArmoryUsageError(f"{path} cannot be written: {error.strerror or error}") from None

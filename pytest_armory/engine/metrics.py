@@ -39,7 +39,7 @@ class IncrementalMetric:
     def __init__(self, metric: Any) -> None:
         self.metric = metric
         self.start: Callable[[], object] = metric.reset
-        self.wants_inputs = _has_parameter(metric.update, "inputs")
+        self.wants_inputs = _wants_inputs(metric.update)
         self.wants_tensors = made_by(metric, "torchmetrics", "torch")
 
     def update(self, first: Any, second: Any, inputs: Any = None) -> None:
@@ -132,7 +132,7 @@ class FunctionMetric:
     def __init__(self, function: Any, collected: CollectedSamples) -> None:
         self.function = function
         self.collected = collected
-        self.wants_inputs = not is_evaluate(function) and _has_parameter(function, "inputs")
+        self.wants_inputs = not is_evaluate(function) and _wants_inputs(function)
         collected.wants_inputs |= self.wants_inputs
 
     @property
@@ -209,7 +209,7 @@ class SampleMetric(PerSampleMetric):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self.wants_inputs = _has_parameter(function, "inputs")
+        self.wants_inputs = _wants_inputs(function)
 
     def score(self, targets: Any, predictions: Any, inputs: Any, expected: int) -> None:
         """Take in a batch of so many samples."""
@@ -220,9 +220,9 @@ class SampleMetric(PerSampleMetric):
         return {name: self.total / self.count}
 
 
-def _has_parameter(function: Callable[..., Any], name: str) -> bool:
+def _wants_inputs(function: Callable[..., Any]) -> bool:
     known = signature_of(function)
-    return known is not None and name in known.parameters
+    return known is not None and "inputs" in known.parameters
 
 
 def _without_axis(values: list[Any]) -> Any:

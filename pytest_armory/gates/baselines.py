@@ -15,16 +15,14 @@ from pytest_armory.errors import TrackingError
 from pytest_armory.gates.evidence import MOST_SESSIONS
 from pytest_armory.gates.parse import Reference, parse_reference
 from pytest_armory.gates.past_runs import (
+    PastEvaluation,
     PastRun,
     from_wire,
     has_noise_gate,
     has_passed_body,
     has_unread_gate,
-    history_of,
     is_history,
-    of_one_data,
     past_run,
-    pooled_metrics,
 )
 from pytest_armory.records.judging_tag import sessions_text
 from pytest_armory.records.tags import decode_counts, decode_session_counts, origin_of
@@ -59,67 +57,16 @@ class Baseline:
     problem: str = ""
     is_read: bool = True
 
-    def runs_of(
-        self,
-        experiment_id: str | None,
-        nodeid: str,
-        version: str = "",
-        digests: Mapping[str, str] | None = None,
-    ) -> Sequence[PastRun]:
-        """The runs to compare with: none of another version of the evaluation.
-
-        They are of one data: those of ``digests``, or without any of these the newest run's.
-        """
-        return of_one_data(self.all_runs_of(experiment_id, nodeid, version), digests or {})
-
-    def all_runs_of(
-        self, experiment_id: str | None, nodeid: str, version: str = ""
-    ) -> list[PastRun]:
-        """The same, whatever their data are."""
-        found = self.runs.get(experiment_id or "", {}).get(nodeid, ())
-        return [run for run in found if run.version == version]
-
-    def of(
-        self,
-        experiment_id: str | None,
-        nodeid: str,
-        version: str = "",
-        digests: Mapping[str, str] | None = None,
-    ) -> Mapping[str, float] | None:
-        """The metrics to compare with, or None."""
-        runs = self.all_runs_of(experiment_id, nodeid, version)
-        return pooled_metrics(runs, digests) if runs else None
-
-    def history_of(
-        self,
-        experiment_id: str | None,
-        nodeid: str,
-        metric: str,
-        version: str = "",
-        digests: Mapping[str, str] | None = None,
-        repeats: int = 1,
-    ) -> list[float]:
-        """A metric's values in earlier sessions: see :func:`.past_runs.history_of`."""
-        found = self.history.get(experiment_id or "", {}).get(nodeid, ())
-        return history_of(found, metric, version, digests or {}, MOST_SESSIONS, repeats)
+    def of(self, experiment_id: str | None, nodeid: str, version: str = "") -> PastEvaluation:
+        """What is known of an evaluation; nothing of another version of it."""
+        found = (
+            each.get(experiment_id or "", {}).get(nodeid, ()) for each in (self.runs, self.history)
+        )
+        return PastEvaluation(*([run for run in runs if run.version == version] for runs in found))
 
     def has_looked_for(self, experiment_id: str | None, nodeid: str) -> bool:
         """Whether earlier sessions of an evaluation have been looked up; there may be none."""
         return nodeid in self.history.get(experiment_id or "", {})
-
-    def digests_of(
-        self,
-        experiment_id: str | None,
-        nodeid: str,
-        version: str = "",
-        digests: Mapping[str, str] | None = None,
-    ) -> Mapping[str, str]:
-        """The digest of each score's data in the newest run to compare it with."""
-        runs = self.all_runs_of(experiment_id, nodeid, version)
-        own = digests or {}
-        scores = dict.fromkeys(score for run in runs for score in run.digests)
-        newest = {score: of_one_data(runs, own, score)[0].digests for score in scores}
-        return {score: known[score] for score, known in newest.items() if score in known}
 
     def describe(self, experiments: Collection[str | None]) -> str:
         """The baseline of a session in these experiments (their ids; None: unknown), in words."""
@@ -166,7 +113,7 @@ def find(
     name = str(reference)
     if wanted.sessions is not None and not wanted.sessions:
         return Baseline(name, problem="the session's first job has found none")
-    if where.database is not None and not where.database.exists():
+    if not where.exists:
         return Baseline(name, problem=f"there is no session at {where.display_uri} yet")
     try:
         runs = _passed_runs(where, reference, own, wanted)

@@ -23,9 +23,6 @@ WORSE, NOT_WORSE, UNCLEAR = "worse", "not worse", "unclear"
 OTHER_DATA = "the data changed, so other samples are compared"
 """The remark of a verdict whose baseline has other samples."""
 
-POLICIES = ("pass", "fail", "measured")
-"""What an unclear verdict does: it passes, it fails, or the change that was measured decides."""
-
 LEAST_FOR_NOISE = 5
 """The fewest earlier sessions that say how a metric scatters."""
 
@@ -46,7 +43,8 @@ class Terms:
     """What all gates of a session are judged by.
 
     ``confidence`` is that of each bound of an interval, one-sided; ``gates`` are the tolerances of
-    the session, that share its chance of a false alarm; ``unclear`` is one of :data:`POLICIES`.
+    the session, that share its chance of a false alarm; ``unclear`` says what an unclear verdict
+    does: ``pass``, ``fail``, or ``measured``, where the change that was measured decides.
     """
 
     confidence: float = 0.95

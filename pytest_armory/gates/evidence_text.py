@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_armory.gates.evidence import NOT_WORSE, UNCLEAR, Change, Evidence, Known
+from pytest_armory.gates.evidence import (
+    MOST_SESSIONS,
+    NOT_WORSE,
+    UNCLEAR,
+    Change,
+    Evidence,
+    Known,
+)
 
 if TYPE_CHECKING:
     from pytest_armory.statistics.comparison import Comparison
@@ -40,7 +47,7 @@ def _left_out_text(known: Known) -> str:
 
 
 def _sessions(known: Known) -> str:
-    return f"{min(len(known.history), 20)} earlier sessions"
+    return f"{min(len(known.history), MOST_SESSIONS)} earlier sessions"
 
 
 def _worse_text(evidence: Evidence, change: Change, known: Known) -> str:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_armory.gates.evidence import is_time
+from pytest_armory.gates.evidence import LEAST_FOR_NOISE, is_time
 from pytest_armory.gates.past_runs import LARGEST
 from pytest_armory.statistics.prediction import prediction_bound
 
-FEWEST = 5
-"""The fewest earlier sessions that a band is drawn from."""
 
+def noise_band(metric: str, earlier: Sequence[float]) -> tuple[float, float] | None:
+    """The lower and the upper bound of the next session's value, each one-sided at 95 %.
 
-def noise_band(
-    metric: str, earlier: Sequence[float], confidence: float = 0.95
-) -> tuple[float, float] | None:
-    """The lower and the upper bound of the next session's value, each one-sided; None if unknown.
-
-    Times are compared by their logarithms, as gates do it.
+    None where gates would not judge by so few sessions. Times are compared by their logarithms, as
+    gates do it.
     """
     values = [value for value in earlier if abs(value) <= LARGEST]
-    if len(values) < FEWEST:
+    if len(values) < LEAST_FOR_NOISE:
         return None
     log = is_time(metric) and min(values) > 0
-    low = prediction_bound(values, confidence, log=log)
-    high = prediction_bound(values, confidence, upper=True, log=log)
+    low = prediction_bound(values, log=log)
+    high = prediction_bound(values, upper=True, log=log)
     return low, high

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pytest_armory.records import Outcome
 from pytest_armory.records.judging_tag import VERSION
-from pytest_armory.records.sample_tag import SAMPLES, read_data_tag
+from pytest_armory.records.sample_tag import SAMPLES
 from pytest_armory.records.tags import GATES, decode_attempt, origin_of
 from pytest_armory.values.totals import total
 
@@ -55,7 +56,7 @@ def past_run(run: StoredRun) -> PastRun:
         artifact_uri=run.artifact_uri,
         version=run.tags.get(VERSION, ""),
         has_samples=SAMPLES in run.tags,
-        digests={**read_data_tag(run.tags), **read.digests},
+        digests={**read.data, **read.digests},
         worse=[v.metric for v in read.verdicts if v.verdict == "worse" or v.unread],
         repeats=read.repeats,
         unreadable=list(read.problems),
@@ -86,33 +87,6 @@ def has_unread_gate(run: StoredRun) -> bool:
     ):
         return False
     return any(verdict.unread for verdict in decode_attempt(run.tags, {}).verdicts)
-
-
-def history_of(
-    runs: Iterable[PastRun],
-    metric: str,
-    version: str,
-    digests: Mapping[str, str],
-    most: int,
-    repeats: int = 1,
-) -> list[float]:
-    """A metric's value in each earlier session, the newest first, ``most`` at most.
-
-    That of the session's first attempt whose gate on the metric was not worse. Runs of another
-    ``version``, of other data of the metric, or of another number of ``repeats``, of which the
-    means scatter more or less, are left out.
-    """
-    values: dict[str, tuple[int, float]] = {}
-    for run in runs:
-        value = run.metrics.get(metric, math.nan)
-        if run.version != version or metric in run.worse or not abs(value) <= LARGEST:
-            continue
-        if run.repeats != repeats or not _are_alike(run.digests, digests, metric):
-            continue
-        if run.session not in values or run.start < values[run.session][0]:
-            values[run.session] = (run.start, value)
-    newest = sorted(values.values(), reverse=True)
-    return [value for _, value in newest[:most]]
 
 
 def is_history(run: PastRun, newest: PastRun) -> bool:
@@ -146,31 +120,55 @@ def _are_alike(first: Mapping[str, str], second: Mapping[str, str], metric: str 
     return all(second.get(score, digest) == digest for score, digest in first.items())
 
 
-def pooled_metrics(
-    runs: Sequence[PastRun], digests: Mapping[str, str] | None = None
-) -> dict[str, float]:
-    """The mean of each metric over the runs that have it, of these data of it.
+@dataclass(frozen=True)
+class PastEvaluation:
+    """One version of an evaluation in earlier sessions.
 
-    They are in the order of the newest run.
+    ``runs`` are those to compare with, the newest first, whatever their data are; ``history`` are
+    those of the sessions before. A metric is compared in runs of one data of it: the evaluation's
+    ``own`` digests, or without any of these the newest run's.
     """
-    names = dict.fromkeys(name for run in runs for name in run.metrics)
-    values = {
-        name: [
-            run.metrics[name]
-            for run in of_one_data(runs, digests or {}, name)
-            if name in run.metrics
-        ]
-        for name in names
-    }
-    return {
-        name: found[0] if len(found) == 1 else _mean(found)
-        for name, found in values.items()
-        if found
-    }
 
+    runs: Sequence[PastRun] = ()
+    history: Sequence[PastRun] = ()
 
-def _mean(values: Sequence[float]) -> float:
-    return total(values) / len(values)
+    def metrics(self, own: Mapping[str, str] = MappingProxyType({})) -> dict[str, float] | None:
+        """The mean of each metric over the runs that have it, in the newest run's order.
+
+        None without any run.
+        """
+        if not self.runs:
+            return None
+        means = {}
+        for name in dict.fromkeys(name for run in self.runs for name in run.metrics):
+            runs = of_one_data(self.runs, own, name)
+            if values := [run.metrics[name] for run in runs if name in run.metrics]:
+                means[name] = values[0] if len(values) == 1 else total(values) / len(values)
+        return means
+
+    def digests(self, own: Mapping[str, str]) -> dict[str, str]:
+        """The digest of each score's data in the newest run to compare it with."""
+        scores = dict.fromkeys(score for run in self.runs for score in run.digests)
+        newest = {score: of_one_data(self.runs, own, score)[0].digests for score in scores}
+        return {score: known[score] for score, known in newest.items() if score in known}
+
+    def history_of(self, metric: str, own: Mapping[str, str], repeats: int = 1) -> list[float]:
+        """A metric's value in each earlier session, the newest first.
+
+        That of the session's first attempt whose gate on the metric was not worse. Runs of other
+        data of the metric, or of another number of ``repeats``, of which the means scatter more or
+        less, are left out.
+        """
+        values: dict[str, tuple[int, float]] = {}
+        for run in self.history:
+            value = run.metrics.get(metric, math.nan)
+            if metric in run.worse or not abs(value) <= LARGEST:
+                continue
+            if run.repeats != repeats or not _are_alike(run.digests, own, metric):
+                continue
+            if run.session not in values or run.start < values[run.session][0]:
+                values[run.session] = (run.start, value)
+        return [value for _, value in sorted(values.values(), reverse=True)]
 
 
 def from_wire(members: Mapping[str, Any]) -> dict[str, dict[str, list[PastRun]]]:

@@ -19,8 +19,9 @@ from pytest_armory.plugin.options import Settings
 from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.records.tags import KEY
 from pytest_armory.track.context import Scope, running
+from pytest_armory.track.repeats import Metric
 from pytest_armory.track.run import EvaluationRun
-from pytest_armory.track.writer import Metric, go_on_in
+from pytest_armory.track.writer import go_on_in
 from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, without_concealed
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from pytest_armory import environment
-from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.plugin.guard import guard_of, guarded
 from pytest_armory.session.devices import VARIABLE, find_devices, place_of, share_of
@@ -61,6 +60,5 @@ def restrict(config: pytest.Config, given: str, has_workers: bool) -> None:
     place = place_of(os.environ)
     own = ",".join(found) if place is None else share_of(found, 0, 1, place)
     cleanup = ExitStack()
-    cleanup.callback(environment.put, {VARIABLE: value_of(VARIABLE)})
     config.add_cleanup(partial(guard_of(config).close, cleanup))
-    environment.put({VARIABLE: own})
+    cleanup.enter_context(environment.changed({VARIABLE: own}))

@@ -100,8 +100,8 @@ class SessionEnd:
         unexpected = [*self.process.guard.problems]
         self.ledger.problems += [*self.process.problems, *unexpected]
         # xdist takes no report of a worker after a Ctrl-C.
-        is_untold = bool(self.ledger.planned) and xdist.is_controller(self.config)
-        self.ledger.is_behind = interrupted and (self.process.guard.was_broken_off or is_untold)
+        is_unreported = bool(self.ledger.planned) and xdist.is_controller(self.config)
+        self.ledger.is_behind = interrupted and (self.process.guard.was_broken_off or is_unreported)
         is_cut_off = interrupted and may_have_unreported(self.ledger)
         if is_cut_off:  # a run of a worker may be the first to be found
             self.process.begin(is_cut_off)

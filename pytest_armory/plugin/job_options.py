@@ -93,9 +93,7 @@ class JobSettings(NamedTuple):
     durations: Mapping[str, float] = MappingProxyType({})
 
 
-def read_job_settings(
-    config: pytest.Config, environ: Mapping[str, str] = os.environ
-) -> JobSettings:
+def read_job_settings(config: pytest.Config) -> JobSettings:
     """The job's settings. Raises ``pytest.UsageError`` for what cannot be used."""
     import pytest
 
@@ -128,7 +126,7 @@ def read_job_settings(
     from pytest_armory.session.shards import read_shard
 
     try:
-        job = read_shard(shard, environ)
+        job = read_shard(shard, os.environ)
         known = read_durations(durations) if durations else {}
     except ArmoryUsageError as error:
         raise pytest.UsageError(f"armory: {error}") from None

@@ -12,6 +12,7 @@ from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.evidence import Known, Terms
 from pytest_armory.gates.parse import Tolerance, parse_tolerance
+from pytest_armory.gates.past_runs import PastEvaluation
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import depends_on_baseline, failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
@@ -177,28 +178,25 @@ def _note_intervals(attempt: Attempt, mark: Mark, settings: Settings) -> None:
 
 def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | None:
     """What is known of chance; None where nothing is tracked, or a hook gave the baseline."""
-    where, experiment, nodeid = session.where, attempt.run.experiment_id, attempt.record.nodeid
-    version = version_of(attempt)
+    where, past = session.where, past_of(attempt, session.baseline)
     samples = attempt.run.writer.samples
     digests = samples.digests_so_far()
     repeated = attempt.run.writer.repeats
     repeats = repeated.number if repeated is not None else 1
-    runs = session.baseline.all_runs_of(experiment, nodeid, version)
-    if where is None or not runs or not attempt.has_stored_baseline:
+    if where is None or not past.runs or not attempt.has_stored_baseline:
         return None
-    attempt.problems.extend(
-        f"of the baseline's run {run.run_id}, {text}" for run in runs for text in run.unreadable
-    )
+    for run in past.runs:
+        attempt.problems += [
+            f"of the baseline's run {run.run_id}, {text}" for text in run.unreadable
+        ]
     from pytest_armory.gates.known import Sources, samples_at
     from pytest_armory.store.stack import reads
 
     return Sources(
         own=samples.table,
-        runs=runs,
+        runs=past.runs,
         read=lambda run: samples_at(where, run.run_id, run.artifact_uri),
-        history=lambda metric: session.baseline.history_of(
-            experiment, nodeid, metric, version, digests, repeats
-        ),
+        history=lambda metric: past.history_of(metric, digests, repeats),
         problems=attempt.problems,
         functions=attempt.run.writer.samples.functions,
         alpha=terms.alpha,
@@ -246,10 +244,11 @@ def _with_flips(verdict: Verdict, sources: Sources) -> Verdict:
     return replace(verdict, flips=tuple(found))
 
 
-def version_of(attempt: Attempt) -> str:
-    """The version of an evaluation, by its markers; empty for none."""
+def past_of(attempt: Attempt, baseline: Baseline) -> PastEvaluation:
+    """What the baseline has of an evaluation, by the version in its markers."""
     version = merged_mark(attempt.item).version
-    return "" if version is None else str(version)
+    text = "" if version is None else str(version)
+    return baseline.of(attempt.run.experiment_id, attempt.record.nodeid, text)
 
 
 def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:
@@ -270,9 +269,8 @@ def _sequences(attempt: Attempt, metrics: Mapping[str, float]) -> set[str]:
 
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:
     """The metrics to compare an attempt with: a hook's, else those of an earlier session."""
-    experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
     digests = attempt.run.writer.samples.digests_so_far()
-    stored = session.of(experiment, nodeid, version_of(attempt), digests)
+    stored = past_of(attempt, session).metrics(digests)
     found = user_hooks.baseline_of(attempt.item, stored, attempt.problems)
     attempt.has_stored_baseline = found is stored
     return found
@@ -280,10 +278,9 @@ def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | No
 
 def changed_data_of(attempt: Attempt, session: Baseline) -> tuple[str, ...]:
     """The scores of an attempt whose data are not those of the run it is compared with."""
-    experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
     samples = attempt.run.writer.samples
     own = {**samples.digests_of_data(), **samples.digests}
-    return changed_data(own, session.digests_of(experiment, nodeid, version_of(attempt), own))
+    return changed_data(own, past_of(attempt, session).digests(own))
 
 
 def _own_metrics(attempt: Attempt) -> Mapping[str, float] | None:

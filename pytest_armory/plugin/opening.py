@@ -17,7 +17,7 @@ from pytest_armory.plugin import user_hooks
 from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
-from pytest_armory.records import EvaluationRecord, fields, name_by_id
+from pytest_armory.records import EvaluationRecord, fields, local_name
 from pytest_armory.records.judging_tag import VERSION
 from pytest_armory.session import fingerprint
 from pytest_armory.session.identity import process_tags
@@ -48,8 +48,8 @@ class RunOpener:
         tags: Mapping[str, str],
         local: Destination | None,
         parent_of: Callable[[str, bool], str | None],
-        reproduce: Sequence[str] = (),
-        fingerprint_of: Callable[[pytest.Item], Mapping[str, str]] | None = None,
+        reproduce: Sequence[str],
+        fingerprint_of: Callable[[pytest.Item], Mapping[str, str]] | None,
     ) -> None:
         self._settings = settings
         self._destination = destination
@@ -82,7 +82,7 @@ class RunOpener:
 
     def _experiment_of(self, item: pytest.Item) -> str:
         """The name of its experiment; of one that is given by its id, the local fallback's."""
-        given = self._settings.experiment or name_by_id(str(self._settings.experiment_id))
+        given = local_name(self._settings.experiment, self._settings.experiment_id)
         try:
             return merged_mark(item).name or given
         except Exception:  # noqa: BLE001 - a mark that was added late; opening the run has said so
@@ -188,7 +188,7 @@ class RunOpener:
             local=self._local or destination,
             name=name,
             tags=waiting,
-            experiment=experiment or name_by_id(str(self._settings.experiment_id)),
+            experiment=local_name(experiment, self._settings.experiment_id),
         )
 
     def _tags(self, item: pytest.Item, mark: Mark, record: EvaluationRecord) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
+from os import environ
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -196,16 +196,16 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(key, text, type=kind, default=default)
 
 
-def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
+def read_settings(config: pytest.Config) -> Settings:
     """The session's settings. Raises ``pytest.UsageError`` for invalid combinations."""
     option = config.option
     track = bool(option.armory_track or job_options.ini_flag(config, INI_TRACK))
     if not track:
         _refuse_without_tracking(option)
         job_options.refuse_resume_without_tracking(config)
-    experiment, experiment_id = _experiment(config, environ)
+    experiment, experiment_id = _experiment(config)
     uri = option.armory_tracking_uri or environ.get("MLFLOW_TRACKING_URI") or config.getini(INI_URI)
-    jobs = read_job_settings(config, environ)
+    jobs = read_job_settings(config)
     return Settings(
         track=track,
         uri=uri or None,
@@ -223,7 +223,7 @@ def read_settings(config: pytest.Config, environ: Mapping[str, str] = os.environ
         jobs=jobs,
         confidence=_confidence(config.getini(INI_CONFIDENCE)),
         verdicts=read_verdict_settings(config),
-        **_comparison(config, environ, track, jobs),
+        **_comparison(config, track, jobs),
     )
 
 
@@ -290,9 +290,7 @@ def _confidence(text: str) -> float:
     return float(text) / 100
 
 
-def _comparison(
-    config: pytest.Config, environ: Mapping[str, str], track: bool, jobs: JobSettings
-) -> dict[str, Any]:
+def _comparison(config: pytest.Config, track: bool, jobs: JobSettings) -> dict[str, Any]:
     """The session's ID, and what it is compared with."""
     import pytest
 
@@ -346,7 +344,7 @@ def _is_session_id(name: str) -> bool:
         return False
 
 
-def _experiment(config: pytest.Config, environ: Mapping[str, str]) -> tuple[str, str | None]:
+def _experiment(config: pytest.Config) -> tuple[str, str | None]:
     """The experiment's name; or, where only its ID is given, no name and the ID."""
     import pytest
 

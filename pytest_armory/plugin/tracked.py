@@ -35,7 +35,7 @@ from pytest_armory.session.reproduce import command_parts, describe_with
 from pytest_armory.session.session_runs import ParentRuns
 from pytest_armory.session.signals import GRACE, before_termination, in_parallel
 from pytest_armory.store.background import drain_all
-from pytest_armory.values import redacting
+from pytest_armory.values import redact_argv, redacting
 
 HOOK = 0.5
 """Seconds that a hook may take until its session is closed before it is done."""
@@ -93,11 +93,11 @@ def _described(config: pytest.Config, settings: Settings, identity: Identity) ->
     """An identity with what is known of checkout, CI and command, each of it by itself."""
     step, given = guard_of(config).step, config.invocation_params
     with step():
-        source = provenance.source_tags(name="", folder=config.rootpath)
+        source = provenance.source_tags(folder=config.rootpath)
         tags = {key: value for key, value in source.items() if value}
         identity = replace(identity, tags={**tags, **identity.tags})
     with step():
-        identity = replace(identity, command=provenance.command_line(["pytest", *given.args]))
+        identity = replace(identity, command=redact_argv(["pytest", *given.args]))
     with step():
         identity = replace(identity, checkout=provenance.checkout_parts(config.rootpath))
     with step():

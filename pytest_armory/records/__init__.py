@@ -14,7 +14,7 @@ from pytest_armory.records.evaluation import (
     count_outcomes,
     is_one_of_each_test,
     last_attempts,
-    name_by_id,
+    local_name,
 )
 from pytest_armory.records.job_end import JobEnd
 from pytest_armory.records.wire import from_wire, to_wire
@@ -29,6 +29,6 @@ __all__ = [
     "from_wire",
     "is_one_of_each_test",
     "last_attempts",
-    "name_by_id",
+    "local_name",
     "to_wire",
 ]

@@ -172,6 +172,6 @@ def count_outcomes(records: Iterable[EvaluationRecord]) -> dict[str, int]:
     return {outcome.value: seen.count(outcome) for outcome in Outcome if outcome in seen}
 
 
-def name_by_id(experiment_id: str) -> str:
-    """The local name of an experiment that a server knows by the id that was given."""
-    return f"experiment {experiment_id}"
+def local_name(experiment: str, experiment_id: str | None) -> str:
+    """An experiment's name in the local database; without a name one of the id that was given."""
+    return experiment or f"experiment {experiment_id}"

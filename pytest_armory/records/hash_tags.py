@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import count, takewhile
 
+from pytest_armory.records.fields import UnreadableError, read_value, string
 from pytest_armory.values import TAG_LIMIT
 
 MOST = 40
@@ -18,10 +19,17 @@ def further_tags(name: str, hashes: str) -> dict[str, str]:
     return {f"{name}.{i}": part for i, part in enumerate(parts[:MOST], 1)}
 
 
-def further_hashes(tags: Mapping[str, str], name: str) -> str:
-    """The joined hashes in the further tags of ``name``; whatever is none is left out."""
+def further_hashes(tags: Mapping[str, str], name: str, problems: list[str]) -> str:
+    """The joined hashes in the further tags of ``name``; ``problems`` says which cannot be read."""
     names = takewhile(tags.__contains__, (f"{name}.{i}" for i in count(1)))
-    return "".join(tags[one] for one in names if re.fullmatch("(?:[0-9a-f]{8})*", tags[one]))
+    return "".join(read_value(f"the tag {n}", _hashes, tags[n], problems) or "" for n in names)
+
+
+def _hashes(value: object) -> str:
+    text = string(value)
+    if re.fullmatch("(?:[0-9a-f]{8})*", text):
+        return text
+    raise UnreadableError("is not of hashes")
 
 
 def first_tags(tags: Iterable[str], prefix: str) -> list[str]:

@@ -79,7 +79,9 @@ def decode_shard_notes(tags: Mapping[str, str]) -> ShardNotes:
     names = first_tags(tags, _TOOK)
     read = [(name, read_tag(tags, name, read_shard_note, problems)) for name in names]
     notes = {
-        name.removeprefix(_TOOK): replace(note, hashes=note.hashes + further_hashes(tags, name))
+        name.removeprefix(_TOOK): replace(
+            note, hashes=note.hashes + further_hashes(tags, name, problems)
+        )
         for name, note in read
         if note is not None
     }
@@ -93,17 +95,17 @@ def decode_job_ends(tags: Mapping[str, str], but: str = "") -> JobEnds:
     problems: list[str] = []
     names = [name for name in first_tags(tags, _ENDED) if name != _ended(but)]
     read = [(name, read_tag(tags, name, read_job_end, problems)) for name in names]
-    ends = (_with_further(end, tags, name) for name, end in read if end is not None)
+    ends = [_with_further(end, tags, name, problems) for name, end in read if end is not None]
     return JobEnds(tuple(ends), tuple(problems))
 
 
-def _with_further(end: JobEnd, tags: Mapping[str, str], name: str) -> JobEnd:
+def _with_further(end: JobEnd, tags: Mapping[str, str], name: str, problems: list[str]) -> JobEnd:
     """The end of a job in the tag ``name``, with the hashes that this tag could not hold."""
-    not_run = parts(further_hashes(tags, name + _NOT_RUN))
+    not_run = parts(further_hashes(tags, name + _NOT_RUN, problems))
     return replace(
         end,
-        skipped=end.skipped + further_hashes(tags, name),
-        waiting=end.waiting + further_hashes(tags, name + _WAITING),
+        skipped=end.skipped + further_hashes(tags, name, problems),
+        waiting=end.waiting + further_hashes(tags, name + _WAITING, problems),
         not_run=(*end.not_run, *not_run),
         not_run_more=max(0, end.not_run_more - len(not_run)),
     )

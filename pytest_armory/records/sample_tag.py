@@ -65,15 +65,3 @@ def data_tag(digests: Mapping[str, str]) -> dict[str, str]:
     """The tag with these digests; none without any, or where they are too many for one."""
     text = dumps({**digests})
     return {DATA: text} if digests and len(text) <= TAG_LIMIT else {}
-
-
-def read_data_tag(tags: Mapping[str, str]) -> dict[str, str]:
-    """What :func:`data_tag` wrote; empty for others.
-
-    >>> read_data_tag(data_tag({"digits's data": "ab"})), read_data_tag({DATA: "{"})
-    ({"digits's data": 'ab'}, {})
-    """
-    try:
-        return dict(fields.mapping_of(fields.string)(fields.json_value(tags.get(DATA, "{}"))))
-    except fields.UnreadableError:
-        return {}

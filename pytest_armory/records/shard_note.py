@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from json import dumps
 
 from pytest_armory.records import fields
-from pytest_armory.records.job_end import HASH
+from pytest_armory.records.job_end import HASH, parts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ShardNote:
     @property
     def known_hashes(self) -> list[str]:
         """The hashes of the evaluations that it took."""
-        return [self.hashes[i : i + HASH] for i in range(0, len(self.hashes), HASH)]
+        return parts(self.hashes)
 
     def kept_hashes(self, limit: int) -> str:
         """Those of the hashes that fit into :meth:`to_text`."""

@@ -26,7 +26,7 @@ from pytest_armory.records.fields import (
 )
 from pytest_armory.records.job_end import JobEnd, read_job_end
 from pytest_armory.records.judging_tag import JUDGING, Judging, read_judging
-from pytest_armory.records.sample_tag import SAMPLES, read_sample_tag
+from pytest_armory.records.sample_tag import DATA, SAMPLES, read_sample_tag
 from pytest_armory.records.wire import read_record, read_verdict
 from pytest_armory.values import TAG_LIMIT, clip, metric_values
 
@@ -109,6 +109,8 @@ class AttemptTags:
     baseline: Mapping[str, float] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    """The digests of the data of evaluations that keep no samples, by what they are called."""
     changed: tuple[str, ...] = ()
     repeats: int = 1
     problems: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ def decode_attempt(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Att
         baseline=metric_values(baseline or {}).numbers,
         verdicts=tuple(_verdicts(tags, problems)),
         digests=samples.digests if samples is not None else {},
+        data=read_tag(tags, DATA, fields.mapping_of(fields.string), problems) or {},
         changed=read_tag(tags, CHANGED, fields.list_of(fields.string), problems) or (),
         repeats=read_optional(f"the tag {REPEATS}", _count, tags.get(REPEATS), problems) or 1,
         problems=tuple(dict.fromkeys(problems)),

@@ -73,7 +73,6 @@ class Details:
     matrices: Sequence[Matrix] = ()
     unread: Sequence[str] = ()
     began: int = 0
-    ended: int | None = None
     command: str = ""
     job: str = ""
     environment: str = ""

@@ -7,13 +7,25 @@ from collections.abc import Sequence
 from pytest_armory.gates.evidence import NOT_WORSE, OTHER_DATA
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.records.judging_tag import Judging
-from pytest_armory.report.sentences import with_tests
+from pytest_armory.report.sentences import data_lines, gate_lines, with_tests
+from pytest_armory.report.summary import Summary, latest
 from pytest_armory.report.text import plural
 
 NAMED = 3
 """How many unclear gates one line names."""
 
 _Gate = tuple[Verdict, EvaluationRecord]
+
+
+def comparison_lines(summary: Summary, most: int) -> list[str]:
+    """What a session was compared with, and what is to be known of that; see `evidence_lines`."""
+    last = latest(summary.records)
+    return [
+        *([summary.baseline] if summary.baseline else []),
+        *data_lines(last),
+        *gate_lines(last, summary.baseline),
+        *evidence_lines(last, summary.judging, most),
+    ]
 
 
 def evidence_lines(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence, Set
 
 from pytest_armory.records import EvaluationRecord, Verdict
-from pytest_armory.report.evidence import evidence_lines
+from pytest_armory.report.evidence import comparison_lines
 from pytest_armory.report.rows import (
     CHIEF,
     ROWS,
@@ -19,8 +19,6 @@ from pytest_armory.report.rows import (
 from pytest_armory.report.sentences import (
     WARNINGS,
     counts_text,
-    data_lines,
-    gate_lines,
     missed_text,
     resumed_lines,
 )
@@ -60,7 +58,7 @@ def to_markdown(summary: Summary, limit: int = LIMIT) -> str:
     below = [
         *_source(summary),
         *map(_sentence, (*resumed_lines(summary), *usage_lines(summary.records))),
-        *_comparison(summary),
+        *map(_sentence, comparison_lines(summary, most=WARNINGS)),
     ]
     heading = f"## {summary.verdict.sign} {literal(_heading(summary, len(missed)))}"
     used = sum(map(len, [heading, *between, *below]))
@@ -121,18 +119,6 @@ def _unstored(summary: Summary) -> list[str]:
     if summary.lost:
         lines.append(f"\n**Not stored: {plural(summary.lost, 'evaluation')}.**")
     return lines
-
-
-def _comparison(summary: Summary) -> list[str]:
-    """The baseline, and what could not be judged."""
-    baseline = [summary.baseline] if summary.baseline else []
-    records = latest(summary.records)
-    lines = [
-        *data_lines(records),
-        *gate_lines(records, summary.baseline),
-        *evidence_lines(records, summary.judging, most=WARNINGS),
-    ]
-    return [*map(_sentence, baseline), *map(_sentence, lines)]
 
 
 def _sentence(text: str) -> str:

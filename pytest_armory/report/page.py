@@ -26,7 +26,7 @@ from pytest_armory.report.sentences import (
     gate_text,
     resumed_lines,
 )
-from pytest_armory.report.summary import Summary, latest, missed_by, missed_gates
+from pytest_armory.report.summary import Summary, is_good, latest, missed_by, missed_gates
 from pytest_armory.report.text import number, plural, printable, seconds
 from pytest_armory.report.trend import Trend
 from pytest_armory.report.usage import usage_lines
@@ -97,7 +97,7 @@ def session_page(details: Details) -> str:
         rows=[_row(entry) for entry in details.entries],
         pictures=[(p, _data_uri(p)) for p in details.pictures],
         matrices=[(m, _shades(m)) for m in details.matrices],
-        unsaid=sum(map(_is_unsaid, details.entries)),
+        unexplained=sum(map(_is_unexplained, details.entries)),
         changed=_changed(details.changed),
         commands=_commands(details.entries),
     )  # fmt: skip
@@ -198,7 +198,7 @@ def _interval(verdict: Verdict) -> str:
 def _commands(entries: Sequence[Entry]) -> list[str]:
     """How to run again what failed, the first of them; where nothing failed, one evaluation."""
     known = [entry for entry in entries if entry.reproduce]
-    failed = [e for e in known if e.record.outcome is None or not e.record.outcome.is_good]
+    failed = [entry for entry in known if not is_good(entry.record)]
     return [printable(entry.reproduce) for entry in failed[:COMMANDS] or known[:1]]
 
 
@@ -216,18 +216,17 @@ def _changed(changes: Sequence[Changed]) -> list[tuple[str, Changed]]:
 def _row(entry: Entry) -> _Row:
     record = entry.record
     file, _, name = record.nodeid.partition("::")
-    good = record.outcome is not None and record.outcome.is_good
     error = error_line(entry.failure)
     # Missed gates stand above on the page, with their evidence.
     failure = "" if _GATES_MISSED.match(error) else entry.failure
     return _Row(
-        printable(name or file), printable(file), web_link(record.url), outcome_text(record), good,
-        shown_metrics(record), other_metrics(record), seconds(record.duration), entry,
-        printable(error), "\n".join(map(printable, failure.splitlines())),
+        printable(name or file), printable(file), web_link(record.url), outcome_text(record),
+        is_good(record), shown_metrics(record), other_metrics(record), seconds(record.duration),
+        entry, printable(error), "\n".join(map(printable, failure.splitlines())),
     )  # fmt: skip
 
 
-def _is_unsaid(entry: Entry) -> bool:
+def _is_unexplained(entry: Entry) -> bool:
     """Whether nothing on the page says why an evaluation failed, but its run does."""
     has_report = entry.record.outcome in (Outcome.FAILED, Outcome.ERROR)
     return has_report and not entry.failure and not missed_by(entry.record)

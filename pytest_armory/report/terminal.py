@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from pytest_armory.records import EvaluationRecord
-from pytest_armory.report.evidence import evidence_lines
+from pytest_armory.report.evidence import comparison_lines
 from pytest_armory.report.rows import (
     CHIEF,
     ROWS,
@@ -25,8 +25,6 @@ from pytest_armory.report.rows import (
 from pytest_armory.report.sentences import (
     WARNINGS,
     counts_text,
-    data_lines,
-    gate_lines,
     resumed_lines,
 )
 from pytest_armory.report.summary import Summary, is_good, latest, missed_gates
@@ -57,8 +55,8 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
     return [
         *(_table(summary, width, verbosity) if verbosity >= 0 and summary.records else []),
         *_counts(summary),
-        *_comparison(summary, every=verbosity > 0),
-        *(_line(printable(text)) for text in (*summary.open_with, *summary.notes)),
+        *map(_plain_line, comparison_lines(summary, most=WARNINGS if verbosity > 0 else 1)),
+        *map(_plain_line, (*summary.open_with, *summary.notes)),
         *_next(summary),
         *_unstored(summary),
         *_warnings(summary.problems, all_of_them=verbosity > 0),
@@ -67,6 +65,10 @@ def terminal_lines(summary: Summary, width: int, verbosity: int) -> list[Line]:
 
 def _line(text: str, colour: str | None = None) -> Line:
     return Line([(text, colour)])
+
+
+def _plain_line(text: str) -> Line:
+    return _line(printable(text))
 
 
 def _counts(summary: Summary) -> list[Line]:
@@ -79,18 +81,6 @@ def _counts(summary: Summary) -> list[Line]:
         counts = counts_text(summary.of_all_jobs())
         lines.append(_line(f"session {summary.session} over all its jobs: {counts}"))
     return lines
-
-
-def _comparison(summary: Summary, every: bool) -> list[Line]:
-    baseline = [summary.baseline] if summary.baseline else []
-    last = latest(summary.records)
-    lines = (
-        *baseline,
-        *data_lines(last),
-        *gate_lines(last, summary.baseline),
-        *evidence_lines(last, summary.judging, most=WARNINGS if every else 1),
-    )
-    return [_line(printable(text)) for text in lines]
 
 
 def _next(summary: Summary) -> list[Line]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_armory.errors import TrackingError
@@ -10,12 +10,12 @@ from pytest_armory.gates.baselines import Baseline
 from pytest_armory.gates.evidence import Known, Terms
 from pytest_armory.gates.functions import is_of_resamples
 from pytest_armory.gates.known import Sources, samples_at
+from pytest_armory.gates.past_runs import PastEvaluation, PastRun, of_one_data
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import judge_again, tolerances_of
 from pytest_armory.records import EvaluationRecord, Verdict
 from pytest_armory.records.judging_tag import VERSION, Judging
-from pytest_armory.records.sample_tag import read_data_tag
-from pytest_armory.records.tags import decode_session_counts, repeats_of
+from pytest_armory.records.tags import decode_attempt, decode_session_counts, repeats_of
 from pytest_armory.report.rows import title
 from pytest_armory.report.summary import Summary
 from pytest_armory.session.stored_records import is_attempt, is_session, summary_of
@@ -41,30 +41,20 @@ class Comparison:
 
     def judged(self, record: EvaluationRecord) -> EvaluationRecord:
         """A record with its tolerances judged by the baseline."""
-        version = self._version(record)
-        experiment, nodeid = record.experiment_id, record.nodeid
-        digests = self._digests(record)
-        judged = judge_again(
-            record,
-            self.baseline.of(experiment, nodeid, version, digests),
-            self._known(record),
-            Terms(self.judging.confidence, self.judging.gates),
-        )
-        judged = self._with_functions(judged, record, digests)
-        known = self.baseline.digests_of(experiment, nodeid, version, digests)
-        return replace(judged, changed=changed_data(digests, known))
+        past, digests = self._past(record), self._digests(record)
+        terms = Terms(self.judging.confidence, self.judging.gates)
+        judged = judge_again(record, past.metrics(digests), self._known(record), terms)
+        judged = self._with_functions(judged, record, of_one_data(past.runs, digests))
+        return replace(judged, changed=changed_data(digests, past.digests(digests)))
 
     def _with_functions(
-        self, judged: EvaluationRecord, record: EvaluationRecord, digests: Mapping[str, str]
+        self, judged: EvaluationRecord, record: EvaluationRecord, runs: Sequence[PastRun]
     ) -> EvaluationRecord:
         """A record with the test's own verdicts on functions of all predictions.
 
         They count where it was compared with the same runs; only the test knows the functions.
         """
         own = {v.metric: v for v in record.verdicts if is_of_resamples(v)}
-        runs = self.baseline.runs_of(
-            record.experiment_id, record.nodeid, self._version(record), digests
-        )
         is_same = {run.session for run in runs} <= {*(self.judging.sessions or ())}
 
         def chosen(verdict: Verdict) -> Verdict:
@@ -77,14 +67,15 @@ class Comparison:
 
         return replace(judged, verdicts=tuple(map(chosen, judged.verdicts)))
 
-    def _version(self, record: EvaluationRecord) -> str:
+    def _past(self, record: EvaluationRecord) -> PastEvaluation:
         run = self.attempts.get(record.run_id or "")
-        return run.tags.get(VERSION, "") if run is not None else ""
+        version = run.tags.get(VERSION, "") if run is not None else ""
+        return self.baseline.of(record.experiment_id, record.nodeid, version)
 
     def _digests(self, record: EvaluationRecord) -> dict[str, str]:
         """Which data an evaluation was of, whether or not it has kept samples."""
         run = self.attempts.get(record.run_id or "")
-        return {**(read_data_tag(run.tags) if run is not None else {}), **record.digests}
+        return {**(decode_attempt(run.tags, {}).data if run is not None else {}), **record.digests}
 
     def _known(self, record: EvaluationRecord) -> dict[str, Known]:
         tolerances = tolerances_of(record)
@@ -97,17 +88,14 @@ class Comparison:
             return {name: Known(unreadable=CANNOT_BE_READ) for name in tolerances}
 
     def _sources(self, record: EvaluationRecord) -> Sources:
-        run, version = self.attempts[record.run_id or ""], self._version(record)
-        experiment, nodeid = record.experiment_id, record.nodeid
-        digests = self._digests(record)
+        run, past = self.attempts[record.run_id or ""], self._past(record)
+        digests, repeats = self._digests(record), repeats_of(run.tags)
         own = samples_at(self.where, run.run_id, run.artifact_uri) if record.digests else None
         return Sources(
             own=own,
-            runs=self.baseline.all_runs_of(experiment, nodeid, version),
+            runs=past.runs,
             read=lambda run: samples_at(self.where, run.run_id, run.artifact_uri),
-            history=lambda metric: self.baseline.history_of(
-                experiment, nodeid, metric, version, digests, repeats_of(run.tags)
-            ),
+            history=lambda metric: past.history_of(metric, digests, repeats),
             problems=self.problems,
             digests=digests,
         )

@@ -39,9 +39,8 @@ def read_unconfirmed(
     from pytest_armory.store import open_store
 
     records = reported.records
-    database = session_runs.where.database
-    is_there = database is None or database.exists()
-    if not (session_runs.is_in_reach and is_there and any(r.confirmed for r in records)):
+    is_there = session_runs.is_in_reach and session_runs.where.exists
+    if not (is_there and any(r.confirmed for r in records)):
         return None
     if not ending.each and reported.run_by_several_workers:
         return None

@@ -52,14 +52,14 @@ def histories(
 
 
 def sessions_of(
-    store: Store, nodeid: str, experiment_id: str, sessions: int, until: int | None = None
+    store: Store, nodeid: str, experiment_id: str, sessions: int, until: int
 ) -> list[SessionAttempt]:
     """One evaluation of an experiment in its newest sessions, the oldest first.
 
     ``until`` leaves out what began later, in milliseconds since the epoch.
     """
     attempts = _attempts(store, nodeid, 10 * sessions, [experiment_id], is_exact=True)
-    known = [run for run in attempts if until is None or run.start <= until]
+    known = [run for run in attempts if run.start <= until]
     runs = _by_experiment(nodeid, known).get(experiment_id, [])
     return _newest_of_each_session(store, runs, sessions)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,31 +22,24 @@ def ends_of(runs: Sequence[StoredRun], but: str = "") -> JobEnds:
     return decode_job_ends({k: v for run in sessions for k, v in run.tags.items()}, but)
 
 
-def with_other_jobs(
-    summary: Summary,
-    ends: Sequence[JobEnd],
-    interrupted: bool,
-    skipped: Collection[str] = (),
-    never_run: Collection[str] = (),
-) -> Summary:
-    """A summary, completed by the ends of the session's other jobs.
+def with_other_jobs(summary: Summary, ends: Sequence[JobEnd], own: JobEnd) -> Summary:
+    """A summary, completed by the ends of the session's other jobs; ``own`` is this one's.
 
-    A job that was retried may have run what its predecessor did not, or skipped it by a mark:
-    ``skipped`` are the hashes of what this job has. Or it has not run it either: ``never_run`` are
-    the hashes of what the summary counts as such already.
+    A job that was retried may have run what its predecessor did not, or skipped it by a mark. Or it
+    has not run it either, which the summary counts already.
     """
     last = latest(summary.all_records)
-    done = {*skipped, *(one for end in ends for one in end.skipped_hashes)}
+    done = {*own.skipped_hashes, *(one for end in ends for one in end.skipped_hashes)}
     done |= {short_hash(record.nodeid) for record in last} if ends else set()
     not_run = [set(end.not_run) - done for end in ends]
     incomplete = [end for end, ids in zip(ends, not_run, strict=True) if ids or end.not_run_more]
     problems = [problem for end in ends for problem in end.problems]
     return replace(
         summary,
-        interrupted=interrupted
+        interrupted=own.interrupted
         or any(end.interrupted for end in incomplete)
         or any(record.outcome is Outcome.INTERRUPTED for record in last),
-        others_not_run=len(set().union(*not_run).difference(never_run))
+        others_not_run=len(set().union(*not_run).difference(own.not_run))
         + sum(end.not_run_more for end in ends),
         others_problems=list(dict.fromkeys(problems)),
     )

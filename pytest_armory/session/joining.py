@@ -79,34 +79,25 @@ class Joining:
         waiting = [one for one in self._waiting if not known & {one.run_id, one.copy_key}]
         return [*waiting, *others]
 
-    def skipped(
-        self,
-        planned: Collection[str],
-        records: Sequence[EvaluationRecord],
-        never_run: Collection[str],
-    ) -> list[str]:
-        """The hashes of the evaluations that a mark skipped; resumed ones have runs."""
-        own = {record.nodeid for record in records}
-        return sorted(map(short_hash, {*planned} - self._resumed - {*never_run} - own))
-
     def end(
         self,
         interrupted: bool,
         planned: Collection[str],
         records: Sequence[EvaluationRecord],
         never_run: Collection[str],
-        problems: Sequence[str],
     ) -> JobEnd:
         """The end of this job, which has planned these evaluations and has these records of them.
 
         Those that were resumed have runs of earlier jobs: in the session, or where they still wait.
+        The others without a record were skipped by a mark.
         """
+        own = {record.nodeid for record in records}
+        skipped = {*planned} - self._resumed - {*never_run} - own
         waiting = [one for one in [*self._waiting, *records] if one.waiting and one.copy_key]
         return JobEnd(
             interrupted,
             tuple(sorted(map(short_hash, never_run))),
-            problems=tuple(problems),
-            skipped="".join(self.skipped(planned, records, never_run)),
+            skipped="".join(sorted(map(short_hash, skipped))),
             waiting="".join(short_hash(one.nodeid) + short_hash(one.copy_key) for one in waiting),
             host=leases.host_name(),
             ended=int(time() * 1000),

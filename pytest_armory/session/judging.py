@@ -29,7 +29,7 @@ def agreed(where: Destination, identity: Identity, own: Judging) -> tuple[Judgin
     Whether another job has recorded it, and a sentence if this job was given something else. Raises
     :class:`TrackingError` where the store cannot be read.
     """
-    if not identity.shared or (where.database is not None and not where.database.exists()):
+    if not (identity.shared and where.exists):
         return own, False, ""
     from pytest_armory.store import open_store
 

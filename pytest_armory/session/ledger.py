@@ -5,10 +5,11 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
-from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, name_by_id
+from pytest_armory.records import EvaluationRecord, JobEnd, Outcome, local_name
 from pytest_armory.records.job_tags import job_end_tag
 from pytest_armory.records.judging_tag import Judging
 from pytest_armory.report.markdown import to_markdown
@@ -16,6 +17,7 @@ from pytest_armory.report.sentences import still_running, with_tests
 from pytest_armory.report.summary import Summary
 from pytest_armory.session import leases
 from pytest_armory.session.confirmed import read_unconfirmed
+from pytest_armory.session.crashed import kept_of_crashed
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
 from pytest_armory.session.joining import Joining
@@ -34,9 +36,13 @@ from pytest_armory.session.stored_session import (
     close_and_read,
     drop_recovered,
     read_other_jobs,
+    session_runs_of,
 )
 from pytest_armory.store.destination import Destination, lease_folder
-from pytest_armory.values import short_hash, visible
+from pytest_armory.values import visible
+
+if TYPE_CHECKING:
+    from pytest_armory.store import StoredRun
 
 CLOSINGS = 5
 """How often a session run is closed again because another job has ended meanwhile."""
@@ -128,7 +134,7 @@ class Ledger:
         """Add what is about to run; the first note of this job's shard goes to the session run."""
         self.planned.update(plan.evaluations)
         if plan.experiment or plan.experiment_id is not None:
-            name = plan.experiment or name_by_id(str(plan.experiment_id))
+            name = local_name(plan.experiment, plan.experiment_id)
             self._experiment = {name: plan.experiment_id}
         if not self.tags:
             self.judging = replace(self.judging, gates=plan.gates)
@@ -176,6 +182,9 @@ class Ledger:
         died = self.attempts.without_run(self.planned, stored.own)
         lost = [*(r for r in missing if r.run_id not in stored.unread), *died]
         unread = [record for record in missing if record.run_id in stored.unread]
+        if self.crashes and self.out_of_reach:
+            numbers = {} if self._each else self.attempts.numbers
+            unread = kept_of_crashed(self._runs_for(waiting=True), unread, self.crashes, numbers)
         records = in_order_of_attempts([*stored.own, *unread, *lost])
         never_run = self.planned - self.reported - {record.nodeid for record in records}
         if not (records or never_run or self._joining.has_joined):
@@ -194,12 +203,10 @@ class Ledger:
             ],
         )
         never_run |= {record.nodeid for record in died}  # as far as other jobs are concerned
-        skipped = self._joining.skipped(self.planned, records, never_run)
-        hashes = [short_hash(nodeid) for nodeid in never_run]
-        summary = with_other_jobs(summary, stored.ends, interrupted, skipped, hashes)
+        end = self._joining.end(interrupted, self.planned, records, never_run)
+        summary = with_other_jobs(summary, stored.ends, end)
         summary = replace(summary, text=self._text(summary))
-        problems = self._own_problems()
-        self.end = self._joining.end(interrupted, self.planned, records, never_run, problems)
+        self.end = replace(end, problems=tuple(self._own_problems()))
         return self._close(summary, self.end)
 
     def known(
@@ -231,9 +238,8 @@ class Ledger:
             resumed=self._joining.count_resumed(self.reported),
             notes=notes,
         )
-        problems = self._own_problems()
-        end = self._joining.end(interrupted, self.planned, records, never_run, problems)
-        self.end = self.end or end
+        end = self._joining.end(interrupted, self.planned, records, never_run)
+        self.end = self.end or replace(end, problems=tuple(self._own_problems()))
         summary = replace(summary, open_with=self._open_with(summary))
         return replace(summary, text=self._text(summary))
 
@@ -242,9 +248,7 @@ class Ledger:
         is_cut_off = interrupted and (may_have_unreported(self) or self.is_behind)
         # After an unexpected error evaluations may be stored that were not reported.
         is_doubtful = bool(self.crashes or is_cut_off or (self.planned and self.problems))
-        may_hold_more = (is_doubtful or self._joining.has_joined) and (
-            self.where.database is None or self.where.database.exists()
-        )
+        may_hold_more = (is_doubtful or self._joining.has_joined) and self.where.exists
         if not self.attempts.records and not may_hold_more:
             return StoredSession()
         under_way = self.under_way & (self.planned or self.under_way)
@@ -263,9 +267,7 @@ class Ledger:
         self, stored: StoredSession, records: Sequence[EvaluationRecord], interrupted: bool
     ) -> Summary:
         completed = self.attempts.completed(records, self.baseline)
-        others = self._joining.with_waiting(stored.others)
-        others = self.attempts.completed(others, self.baseline)
-        experiments = {record.experiment_id for record in records}
+        others = self.attempts.completed(self._joining.with_waiting(stored.others), self.baseline)
         return Summary(
             session=self.identity.session,
             where=self.where.display_uri,
@@ -276,7 +278,7 @@ class Ledger:
             waiting=sum(record.waiting for record in records),
             commit=self.identity.tags.get("mlflow.source.git.commit", ""),
             branch=self.identity.tags.get("mlflow.source.git.branch", ""),
-            baseline=self.baseline.describe(experiments) if self.baseline else "",
+            baseline=self.baseline.describe(completed) if self.baseline else "",
             judging=self.judging,
             problems=self._problems(),
         )
@@ -290,17 +292,19 @@ class Ledger:
         tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
         # The note again, since another job's session run may have replaced ours.
         tags = {**tags, **self._joining.note_tags}
+        of_session: Sequence[StoredRun] = ()
         for _ in range(CLOSINGS):
             for runs in self._everywhere():
                 runs.close(summary, tags)
-            if self._joining.note_tags and awaits_shards(self.runs):
+            of_session = session_runs_of(self.runs) if self._joining.note_tags else ()
+            if awaits_shards(of_session):
                 break
             again = self._read_again(summary, end)
             if not has_changed(summary, again):
                 break
             summary = replace(again, text=self._text(again))
         if self._joining.done is not None:
-            drop_recovered(self.runs, summary)
+            drop_recovered(self.runs, summary, of_session)
         experiments = unclosed_at_server(self.runs, self.attempts.records)
         is_kept = experiments or (self._waiting is not None and self._waiting.experiment_ids)
         if tags and not is_kept and not self.runs.is_in_reach:
@@ -328,9 +332,7 @@ class Ledger:
             others = self._joining.with_waiting(stored.others)
             every = self.attempts.completed([*others, *summary.records], self.baseline)
             summary = replace(summary, records_of_all_jobs=every)
-        return with_other_jobs(
-            summary, stored.ends, end.interrupted, end.skipped_hashes, end.not_run
-        )
+        return with_other_jobs(summary, stored.ends, end)
 
     def _open_with(self, summary: Summary) -> list[str]:
         """How to view the session, and the command that uploads what waits."""

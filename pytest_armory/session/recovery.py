@@ -54,7 +54,7 @@ def recover(where: Destination, session: str | None = None) -> Recovery:
     With ``session``, close every run of that session except those of living processes of this
     machine. After a :class:`TrackingError`, the rest can be recovered later.
     """
-    if where.database is not None and not where.database.exists():
+    if not where.exists:
         return Recovery()
     folder, *others = lease_folders(where)
     with leases.recovering(folder) as is_alone:
@@ -78,7 +78,7 @@ def recover_dead(where: Destination, own: str | None = None) -> Recovery:
     Runs of the session ``own`` itself are left open: they are closed at its end. Another process
     that is doing it is left to it.
     """
-    if where.database is not None and not where.database.exists():
+    if not where.exists:
         return Recovery()
     folder, *others = lease_folders(where)
     with leases.recovering(folder) as is_alone:
@@ -245,7 +245,7 @@ class _Closing:
         self._note(session, [*ended.problems, *with_tests(unreadable(summary.records))])
         own = journal.end
         ends = [*ended.ends, *([own] if own else [])]
-        return with_other_jobs(summary, ends, interrupted=own is None or own.interrupted)
+        return with_other_jobs(summary, ends, JobEnd(own is None or own.interrupted))
 
     def _note(self, session: str, problems: Sequence[str]) -> None:
         self.problems += [f"session {session}: {problem}" for problem in problems]

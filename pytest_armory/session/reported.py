@@ -87,7 +87,7 @@ class ReportedAttempts:
         if reported is None:
             if baseline is None or record.baseline:
                 return record
-            found = baseline.of(record.experiment_id, record.nodeid) or {}
+            found = baseline.of(record.experiment_id, record.nodeid).metrics() or {}
             return replace(record, baseline={k: v for k, v in found.items() if k in record.metrics})
         return replace(
             record,

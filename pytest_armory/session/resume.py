@@ -115,7 +115,7 @@ def _records(local: Destination, waiting: Sequence[StoredRun]) -> list[Evaluatio
 def _runs_of(where: Destination, session: str) -> tuple[list[StoredRun], list[str]]:
     from pytest_armory.store import open_store
 
-    if where.database is not None and not where.database.exists():
+    if not where.exists:
         return [], []
     try:
         store = open_store(where)
@@ -179,7 +179,7 @@ def close_interrupted(places: Sequence[Destination], run_ids: Sequence[str]) -> 
 def _close_interrupted_at(where: Destination, run_ids: Sequence[str]) -> None:
     from pytest_armory.store import open_store
 
-    if where.database is not None and not where.database.exists():
+    if not where.exists:
         return
     store = open_store(where)
     for run in filter(None, map(store.search.find, run_ids)):

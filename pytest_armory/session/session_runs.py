@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_armory import __version__
 from pytest_armory.errors import TrackingError
-from pytest_armory.records import EvaluationRecord, name_by_id
+from pytest_armory.records import EvaluationRecord, local_name
 from pytest_armory.records.job_tags import job_tags
 from pytest_armory.records.tags import PART
 from pytest_armory.session.identity import Identity, process_tags
@@ -116,7 +116,7 @@ class SessionRuns:
 
         store = open_store(self.where)
         if self.is_waiting:
-            name = experiment or name_by_id(str(experiment_id))
+            name = local_name(experiment, experiment_id)
             run_id = _open_waiting(self, name, experiment_id)
         else:
             if experiment or experiment_id is None:
@@ -378,7 +378,7 @@ def _open_waiting(runs: SessionRuns, experiment: str, remote_id: str | None) -> 
 
     store = open_store(runs.where)
     run_id = runs.parent_of(store.experiments.id_of(experiment))
-    if run_id is not None and remote_id and experiment == name_by_id(remote_id):
+    if run_id is not None and remote_id and experiment == local_name("", remote_id):
         store.log_batch(run_id, tags={"armory.experiment_id": remote_id})
     return run_id
 

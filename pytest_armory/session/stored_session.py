@@ -181,11 +181,10 @@ def _await_end(session_runs: SessionRuns, processes: Set[str]) -> Set[str]:
 
 def _is_removed(session_runs: SessionRuns) -> bool:
     """Whether the database was removed, which is noted."""
-    database = session_runs.where.database
-    if database is None or database.exists():
+    where = session_runs.where
+    if where.exists:
         return False
-    uri = session_runs.where.display_uri
-    session_runs.note_failure(f"{uri} is gone: something has removed it meanwhile")
+    session_runs.note_failure(f"{where.display_uri} is gone: something has removed it meanwhile")
     return True
 
 
@@ -273,29 +272,27 @@ def read_other_jobs(session_runs: SessionRuns) -> StoredSession:
     return _as_records(session_runs, store, runs, others)
 
 
-def awaits_shards(session_runs: SessionRuns) -> bool:
+def awaits_shards(of_session: Sequence[StoredRun]) -> bool:
     """Whether a shard of the session has not come, or not ended, by what they have noted."""
-    try:
-        return state_of(notes_of(_session_runs(session_runs)), ()).is_open
-    except TrackingError as error:
-        session_runs.note_failure(error)
-        return False
+    return state_of(notes_of(of_session), ()).is_open
 
 
-def drop_recovered(session_runs: SessionRuns, summary: Summary) -> None:
+def drop_recovered(
+    session_runs: SessionRuns, summary: Summary, of_session: Sequence[StoredRun] = ()
+) -> None:
     """Delete the mark of `recover` from the session runs, if a later job has completed them.
 
     Not where the killed job is a shard that has not run again: the mark says that nothing more
-    comes of it.
+    comes of it. ``of_session`` are the session runs if they have been read.
     """
     from pytest_armory.store import open_store
 
     outcomes = {record.outcome for record in latest(summary.all_records)}
     if summary.interrupted or summary.not_run or outcomes & {None, Outcome.INTERRUPTED}:
         return
+    runs = of_session or session_runs_of(session_runs)
+    shards = newest_jobs(notes_of(runs))
     try:
-        runs = _session_runs(session_runs)
-        shards = newest_jobs(notes_of(runs))
         for run in runs:
             if RECOVERED in run.tags and job_hash(origin_of(run.tags).shard) not in shards:
                 open_store(session_runs.where).delete_tag(run.run_id, RECOVERED)
@@ -303,15 +300,18 @@ def drop_recovered(session_runs: SessionRuns, summary: Summary) -> None:
         session_runs.note_failure(error)
 
 
-def _session_runs(session_runs: SessionRuns) -> Sequence[StoredRun]:
-    """The session runs as the store has them now; none if it is out of reach."""
+def session_runs_of(session_runs: SessionRuns) -> Sequence[StoredRun]:
+    """Those of all jobs as the store has them now; none if it cannot be read, which is noted."""
     from pytest_armory.store import open_store
 
     if not session_runs.is_in_reach:
         return ()
     session, ids = session_runs.identity.session, session_runs.experiment_ids
-    search = open_store(session_runs.where).search
-    runs = [run for one in ids for run in search.session_runs(session, one)]
+    try:
+        runs = open_store(session_runs.where).search.session_runs(session, *ids)
+    except TrackingError as error:
+        session_runs.note_failure(error)
+        return ()
     return waiting_for(runs, session_runs.waits_for)
 
 

@@ -50,7 +50,7 @@ class WholeSession:
 
 
 def read_session(
-    store: Store, session: str, where: Destination, store_option: str = ""
+    store: Store, session: str, where: Destination, store_option: str
 ) -> WholeSession | None:
     """The session as it stands; None if the store has nothing of it.
 
@@ -61,8 +61,8 @@ def read_session(
     attempts = [run for run in runs if is_attempt(run)]
     if not session_runs and not attempts:
         return None
-    summary = _summary(store, session, runs, session_runs)
     ended = ends_of(runs)
+    summary = _summary(store, session, runs, ended.ends)
     done = {short_hash(record.nodeid) for record in summary.records}
     done |= {one for end in ended.ends for one in end.skipped_hashes}
     still_open = [run for run in (*attempts, *session_runs) if run.status == "RUNNING"]
@@ -91,7 +91,9 @@ def read_session(
         missing.append(_to_recover(killed, store_option))
     return WholeSession(
         replace(
-            summary, problems=list(dict.fromkeys([*missing, *summary.problems, *ended.problems]))
+            summary,
+            problems=list(dict.fromkeys([*missing, *summary.problems, *ended.problems])),
+            store_option=store_option,
         ),
         missing,
         is_open=bool(at_work or shards.is_open),
@@ -99,11 +101,12 @@ def read_session(
 
 
 def _summary(
-    store: Store, session: str, runs: Sequence[StoredRun], session_runs: Sequence[StoredRun]
+    store: Store, session: str, runs: Sequence[StoredRun], ends: Sequence[JobEnd]
 ) -> Summary:
+    session_runs = [run for run in runs if is_session(run)]
     summary = summary_of(store, session, runs)
-    ends = ends_of(runs).ends
-    summary = with_other_jobs(summary, ends, any(run.status == "KILLED" for run in session_runs))
+    was_interrupted = any(run.status == "KILLED" for run in session_runs)
+    summary = with_other_jobs(summary, ends, JobEnd(was_interrupted))
     counts = [decode_session_counts(run.metrics).numbers.get("not_run", 0) for run in session_runs]
     pages = [store.run_url(run.experiment_id, run.run_id) for run in session_runs]
     return replace(

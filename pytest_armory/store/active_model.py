@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytest_armory.store.own_requests import own
+from pytest_armory.store.stack import fluent_api
 
 
 @contextmanager
@@ -39,6 +40,4 @@ def set_active_model(context: Any) -> None:
 
 
 def _variable() -> Any:
-    from mlflow.tracking import fluent
-
-    return fluent._ACTIVE_MODEL_CONTEXT
+    return fluent_api()._ACTIVE_MODEL_CONTEXT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from os import getpid
@@ -143,6 +143,16 @@ class Connection:
     def may_be_replaced(self) -> bool:
         """Whether the server may have been restarted, with another database, since it responded."""
         return self.destination.is_remote and monotonic() - self._answered > RESTART
+
+    def pages(self, doing: str, search: Callable[..., Any]) -> Iterator[Any]:
+        """The members of all pages; one is requested when a member of it is asked for."""
+        token: str | None = None
+        while True:
+            page = self.call(doing, partial(search, page_token=token))
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def call_without_budget(self, doing: str, work: Callable[[], T]) -> T:
         """Do one call without a budget; the circuit breaker is not involved."""

@@ -51,6 +51,11 @@ class Destination:
         return self.database.parent / "artifacts" if self.database else None
 
     @property
+    def exists(self) -> bool:
+        """Whether a database file is there; True for anything else, which only its server knows."""
+        return self.database is None or self.database.exists()
+
+    @property
     def is_remote(self) -> bool:
         """Whether requests cross a network, so that doing them in the background saves time."""
         return self.database is None
@@ -78,7 +83,7 @@ def armory_home(environ: Mapping[str, str] = os.environ) -> Path:
         ) from None
 
 
-def lease_folder(destination: Destination, environ: Mapping[str, str] = os.environ) -> Path:
+def lease_folder(destination: Destination) -> Path:
     """The folder for the leases of processes that track to a destination.
 
     It is beside a database, for all who open that; for a server, in the Armory home.
@@ -86,18 +91,18 @@ def lease_folder(destination: Destination, environ: Mapping[str, str] = os.envir
     if destination.database is not None:
         return destination.database.parent / "leases"
     digest = hashlib.sha256(destination.display_uri.encode()).hexdigest()[:12]
-    return armory_home(environ) / "leases" / digest
+    return armory_home() / "leases" / digest
 
 
-def lease_folders(destination: Destination, environ: Mapping[str, str] = os.environ) -> list[Path]:
+def lease_folders(destination: Destination) -> list[Path]:
     """The folders for the leases of processes that may have runs in a destination, its own first.
 
     In the local database are also the runs of processes whose server is out of reach.
     """
     others: list[Path] = []
-    if destination.database is not None and destination.database == resolve(None, environ).database:
-        others = sorted(path for path in armory_home(environ).glob("leases/*") if path.is_dir())
-    return [lease_folder(destination, environ), *others]
+    if destination.database is not None and destination.database == resolve(None).database:
+        others = sorted(path for path in armory_home().glob("leases/*") if path.is_dir())
+    return [lease_folder(destination), *others]
 
 
 def resolve(uri: str | None, environ: Mapping[str, str] = os.environ) -> Destination:

@@ -63,15 +63,9 @@ class Experiments:
 
     def names(self) -> dict[str, str]:
         """The same with the name of each, by id."""
-        found: dict[str, str] = {}
         search = partial(self._connection.client.search_experiments, max_results=1000)
-        token: str | None = None
-        while True:
-            page = self._connection.call("searching experiments", partial(search, page_token=token))
-            found.update((experiment.experiment_id, experiment.name) for experiment in page)
-            token = page.token
-            if not token:
-                return found
+        found = self._connection.pages("searching experiments", search)
+        return {experiment.experiment_id: experiment.name for experiment in found}
 
 
 def find_or_create_experiment(connection: Connection, name: str, alternative: str = "") -> str:

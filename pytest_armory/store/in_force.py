@@ -20,6 +20,7 @@ from types import ModuleType
 
 from pytest_armory.environment import put, value_of
 from pytest_armory.store.exported import exported
+from pytest_armory.store.stack import fluent_api
 
 _URI = "MLFLOW_TRACKING_URI"
 _EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
@@ -198,7 +199,7 @@ class InForce:
         self._chosen.setdefault(self.uri(), self._seen)
         self._seen = self._chosen.get(uri, (None, None))
         if self._seen != _experiment():
-            _fluent()._active_experiment_id = self._seen[0]  # type: ignore[attr-defined] # MLflow's
+            fluent_api()._active_experiment_id = self._seen[0]  # type: ignore[attr-defined] # MLflow's
             put({_EXPERIMENT_ID: self._seen[1]})
 
     def _put_substitute(self, uri: str | None) -> None:
@@ -231,7 +232,7 @@ def _experiment_variables() -> tuple[str | None, ...]:
 
 
 def _experiment() -> Chosen:
-    return vars(_fluent())["_active_experiment_id"], value_of(_EXPERIMENT_ID)
+    return vars(fluent_api())["_active_experiment_id"], value_of(_EXPERIMENT_ID)
 
 
 def _variable() -> str | None:
@@ -243,13 +244,6 @@ def _tracking() -> ModuleType:
     from mlflow.tracking._tracking_service import utils
 
     module: ModuleType = utils
-    return module
-
-
-def _fluent() -> ModuleType:
-    from mlflow.tracking import fluent
-
-    module: ModuleType = fluent
     return module
 
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from types import FunctionType
 from typing import Any
 
-from pytest_armory.store.stack import note_read
+from pytest_armory.store.stack import fluent_api, note_read
 
 Stacks = dict[int, list[Any]]
 """The active runs of each thread, the innermost last."""
@@ -23,9 +23,7 @@ def watch_stack(bring_up_to_date: Callable[[], None], shown: Callable[[Stacks], 
 
     Neither may raise: the call is the test's.
     """
-    from mlflow.tracking import fluent
-
-    variable = fluent._active_run_stack
+    variable = fluent_api()._active_run_stack
     if hasattr(variable.get, "by_armory"):
         return
     get, get_all = type(variable).get, type(variable).get_all_thread_values
@@ -77,9 +75,7 @@ def watch_start_run(opening: Opening) -> None:
     What it gives is called with the run that was opened. The function itself is changed, and not
     what its names refer to: modules have imported it by name, and users have wrapped it.
     """
-    from mlflow.tracking import fluent
-
-    function = fluent.start_run
+    function = fluent_api().start_run
     if hasattr(function, "by_armory"):
         return
     signature = inspect.signature(function)

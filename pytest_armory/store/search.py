@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from pytest_armory.store.connection import Connection
@@ -47,7 +48,7 @@ class RunSearch:
 
         ids = list(experiment_ids)
         if not ids:
-            return
+            return iter(())
         search = partial(
             self._connection.client.search_runs,
             ids,
@@ -56,17 +57,8 @@ class RunSearch:
             max_results=min(most or PAGE, PAGE),
             order_by=[f"attributes.start_time {'DESC' if newest else 'ASC'}"],
         )
-        count, token = 0, None
-        while True:
-            page = self._connection.call("searching runs", partial(search, page_token=token))
-            for run in page:
-                if most and count >= most:
-                    return
-                count += 1
-                yield stored_run(run)
-            token = page.token
-            if not token:
-                return
+        found = self._connection.pages("searching runs", search)
+        return map(stored_run, islice(found, most))
 
     def runs_of_session(self, session: str, experiment_ids: Iterable[str]) -> list[StoredRun]:
         """Every run of a session, session runs included, by start."""

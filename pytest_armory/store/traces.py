@@ -38,14 +38,8 @@ def traces_of_run(
     search = partial(
         search, **{place: [experiment_id]}, run_id=run_id, include_spans=False, max_results=PAGE
     )
-    found: list[TraceUsage] = []
-    token: str | None = None
-    while True:
-        page = connection.call("searching traces", partial(search, page_token=token))
-        found.extend(usage_of(trace.info, problems) for trace in page)
-        token = page.token
-        if not token:
-            return found
+    found = connection.pages("searching traces", search)
+    return [usage_of(trace.info, problems) for trace in found]
 
 
 def usage_of(info: Any, problems: list[str]) -> TraceUsage:

@@ -49,7 +49,7 @@ def upload_plans(
 
     Credentials are for ``to``, which the user named, else for the destination ``in_force``.
     """
-    if source.database is None or not source.database.exists():
+    if source.is_remote or not source.exists:
         return []
     store = open_store(source)
     waiting: dict[str, list[StoredRun]] = {}

@@ -219,7 +219,6 @@ class Uploader:
             self.target.delete_tag(copy.run_id, RECOVERED)
         self._link_evaluations(run, copy, experiment_id)
         self._mark_as_uploaded(run, copy)
-        self._urls[run.run_id] = self.target.store.run_url(experiment_id, copy.run_id)
 
     def _join(self, run: RunWithInputs, copy: RunWithInputs, notes: list[str]) -> Iterator[str]:
         """Add what a job has noted to the session run that another one has opened.
@@ -233,7 +232,6 @@ class Uploader:
         yield from upload_artifacts(self.source, run, self.target, copy, False, notes, rename)
         self._link_evaluations(run, copy, copy.experiment_id)
         self._mark_as_uploaded(run, copy)
-        self._urls[run.run_id] = self.target.store.run_url(copy.experiment_id, copy.run_id)
 
     def _upload_files_of(self, run: StoredRun, notes: list[str]) -> Iterator[str]:
         """Upload artifacts to the run at the server that they belong to."""
@@ -245,7 +243,6 @@ class Uploader:
             )
         yield from upload_artifacts(self.source, run, self.target, owner, False, notes)
         self._mark_as_uploaded(run, owner)
-        self._urls[run.run_id] = self.target.store.run_url(owner.experiment_id, owner.run_id)
 
     def _experiment_id(self, run: StoredRun) -> str:
         """The experiment of a run's copy: the one it was given by id, or that of the same name."""
@@ -293,6 +290,7 @@ class Uploader:
             tags[SYNCED] = copy.run_id
         self.source.store.log_batch(run.run_id, tags=tags)
         self._copy_ids[run.run_id] = copy.run_id
+        self._urls[run.run_id] = self.target.store.run_url(copy.experiment_id, copy.run_id)
 
 
 def _supersedes(run: StoredRun, copy: StoredRun) -> bool:

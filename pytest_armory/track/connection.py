@@ -57,10 +57,8 @@ class RunConnection:
         """Whether other code may have written to the run: it was active or its id was read."""
         self.left_open: dict[str, str] = {}
         """Runs that the evaluation's code has opened and not ended, each by this one's id."""
-        self.restore: Work = lambda location: location.store.log_batch(
-            location.run_id, tags=self.tags
-        )
-        """Writes what is known of the run to another one in its place."""
+        self.restore: Work
+        """Writes what is known of the run to another one in its place; the writer's."""
         self._fallback = fallback
         self._first: Location | None = None
         self._pending: set[object] = set()

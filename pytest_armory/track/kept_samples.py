@@ -283,7 +283,7 @@ def intervals(score: Score, confidence: float) -> dict[str, float]:
     }
 
 
-def warn_of_missing(scores: Mapping[str, array[float]], stacklevel: int = 2) -> None:
+def warn_of_missing(scores: Mapping[str, array[float]]) -> None:
     """Issue one warning for all scores that have no value for some sample."""
     missing = {name: sum(value != value for value in values) for name, values in scores.items()}
     texts = [
@@ -295,5 +295,5 @@ def warn_of_missing(scores: Mapping[str, array[float]], stacklevel: int = 2) -> 
         warnings.warn(
             f"{', '.join(texts)} are None or NaN: such rows are kept, and left out of the mean",
             MetricWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=3,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from pytest_armory.errors import ParameterWarning, StoreRefusedError, TrackingError
 from pytest_armory.records.sample_tag import DatasetIdentity
@@ -17,13 +17,10 @@ from pytest_armory.track.contents import TABLES_TAG, Tables, json_text
 from pytest_armory.track.kept_samples import EngineRows, KeptSamples, SampleResults
 from pytest_armory.track.location import Location
 from pytest_armory.track.logged_metrics import LoggedMetrics
-from pytest_armory.track.repeats import Repeats, steps_of
+from pytest_armory.track.repeats import Metric, Repeats, steps_of
 from pytest_armory.track.results import warn_of_refused
 from pytest_armory.track.stored_params import StoredParams
 from pytest_armory.values import legal_key
-
-Metric: TypeAlias = tuple[str, float, int]
-"""A metric's name, value and step."""
 
 
 class RunWriter:

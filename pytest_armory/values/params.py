@@ -62,9 +62,9 @@ def redacted_value(text: str, limit: int = VALUE_LIMIT) -> str:
 
 
 def param_strings(
-    params: Mapping[str, object], *, prefix: str = "", known: Descriptions | None = None
+    params: Mapping[str, object], *, known: Descriptions | None = None
 ) -> dict[str, str]:
-    """Parameters as flat strings, `prefix.key.inner`, redacted; `known` are texts known before.
+    """Parameters as flat strings, `key.inner`, redacted; `known` are texts known before.
 
     Mappings, dataclass instances and namedtuples of at most 1,000 members are flattened; the keys
     are legal for MLflow and the values encode as UTF-8. The caller cuts with `clip`, keeping the
@@ -74,21 +74,18 @@ def param_strings(
     strings: dict[str, str] = {}
     used: dict[str, int] = {}
 
-    def unprefixed(key: str) -> str:  # the prefix is the caller's and says nothing of the value
-        return key.removeprefix(prefix)
-
     def look(key: str, value: Any) -> tuple[Any, Members]:
         # An empty mapping under a key is a leaf, "{}".
-        secret = is_redacting() and is_secret_key(unprefixed(key))
+        secret = is_redacting() and is_secret_key(key)
         pairs = None if secret else pairs_of(value)
         if value is not params and not 0 < len(pairs or ()) <= _MEMBERS:
             return value, None
         return value, pairs
 
-    for key, value in leaves(prefix or None, params, ".", look):
+    for key, value in leaves(None, params, ".", look):
         if type(value) is Refused:
             text = str(value)
-        elif hides(unprefixed(key), value):
+        elif hides(key, value):
             text = REDACTED
         else:
             text = texts.of(value)

@@ -846,12 +846,13 @@ def test_what_cannot_be_read_of_a_baseline_is_named(evals: Evals) -> None:
     evals.run("--armory-session=s")
     client = MlflowClient(sqlite_uri(evals.home / "mlruns" / "mlflow.db"))
     run = evals.run_of("test_a")
-    for tag in ("armory.samples", "armory.repeats"):
+    for tag in ("armory.samples", "armory.data", "armory.repeats"):
         client.set_tag(run.info.run_id, tag, "five")
     result = evals.run("--armory-baseline=s")
     result.assert_outcomes(passed=1)
     what = f"warning: of the baseline's run {run.info.run_id}, the tag"
     result.stdout.fnmatch_lines([
         f"{what} armory.samples cannot be read: it is not JSON (test_a)",
+        f"{what} armory.data cannot be read: it is not JSON (test_a)",
         f"{what} armory.repeats cannot be read: it is not a count (test_a)",
     ])  # fmt: skip

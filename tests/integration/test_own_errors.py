@@ -290,7 +290,7 @@ def run_failing(evals: Evals, here: Steps, in_workers: Steps, *args: str) -> pyt
 
 START = {
     "source": "provenance.source_tags",
-    "command": "provenance.command_line",
+    "command": "plugin.tracked.redact_argv",
     "checkout": "provenance.checkout_parts",
     "reproduce": "plugin.tracked.command_parts",
     "signals": "plugin.tracked.before_termination",

@@ -19,9 +19,11 @@ from outages import reset
 from servers import Proxy
 
 from pytest_armory.cli.main import main
+from pytest_armory.session.session_runs import SessionRuns
 from pytest_armory.store import open_store
 from pytest_armory.store.circuit import _circuits
 from pytest_armory.store.database import sqlite_uri
+from pytest_armory.store.search import RunSearch
 
 TEN = """
     import pytest
@@ -613,6 +615,28 @@ def test_the_mark_of_recover_is_gone_once_the_session_is_complete(
     assert (session.info.status, session.data.tags.get("armory.recovered")) == ("FAILED", None)
     marked = [run for run in evals.read() if "armory.recovered" in run.data.tags]
     assert [run.info.run_name for run in marked] == ["test_a[7]"]
+
+
+def test_a_resumed_shard_reads_the_session_runs_once_at_its_end(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evals.write("""
+        import pytest
+        @pytest.mark.evaluation
+        @pytest.mark.parametrize("i", range(4))
+        def test_a(i): pass
+    """)
+    args = ("--armory-session=s", "--armory-resume", "--armory-shard=1/2")
+    evals.run(*args).assert_outcomes(passed=2)
+    done: list[str] = []
+
+    def noting(what: str, method: Callable[..., object]) -> Callable[..., object]:
+        return lambda *given: (done.append(what), method(*given))[1]
+
+    for kind, name in ((RunSearch, "session_runs"), (SessionRuns, "close")):
+        monkeypatch.setattr(kind, name, noting(name, getattr(kind, name)))
+    evals.run(*args).assert_outcomes(skipped=2)
+    assert done[done.index("close") :] == ["close", "session_runs"]
 
 
 @pytest.mark.parametrize("way", ["-n0", "-n1"])

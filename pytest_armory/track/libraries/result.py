@@ -59,11 +59,9 @@ class LibraryResult:
         )
 
 
-def member(value: Any, name: str, default: Any = None) -> Any:
-    """An attribute of an object, or a key of a mapping: logs are read as JSON too."""
-    if isinstance(value, Mapping):
-        return value.get(name, default)
-    return getattr(value, name, default)
+def member(value: Any, name: str) -> Any:
+    """An attribute of an object, or a key of a mapping: logs are read as JSON too; or None."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 _WORDS = {

@@ -10,12 +10,12 @@ import pytest
 
 from pytest_armory.gates.baselines import Baseline, baseline_from_wire
 from pytest_armory.gates.past_runs import (
+    PastEvaluation,
     PastRun,
     has_passed_body,
     has_unread_gate,
-    history_of,
+    of_one_data,
     past_run,
-    pooled_metrics,
 )
 from pytest_armory.plugin.wire import WorkerInput
 from pytest_armory.records import Verdict
@@ -37,16 +37,20 @@ def run(session: str, start: int, value: float, **others: object) -> PastRun:
         ([run("a", 3, 0.7), run("a", 1, 0.9)], [0.9]),  # a session's first attempt
         ([run("a", 3, 0.9), run("a", 1, 0.1, worse=["accuracy"])], [0.9]),  # that was not worse
         ([run("a", 1, 0.1, worse=["f1"])], [0.1]),
-        ([run("a", 1, 0.9, version="2")], []),
         ([run("a", 1, 0.9), run("b", 2, 0.8, repeats=5)], [0.9]),  # its mean scatters less
         ([run("a", 1, 0.9, digests={"accuracy": "other"})], []),
         ([run("a", 1, 0.9, digests={"accuracy": "same", "unknown": "x"})], [0.9]),
         ([run("a", 1, float("nan")), run("b", 1, float("inf")), run("c", 1, -1e200)], []),
-        ([run(str(i), i, i / 100) for i in range(9)], [0.08, 0.07, 0.06, 0.05]),
     ],
 )
 def test_the_history_of_a_metric(runs: list[PastRun], expected: list[float]) -> None:
-    assert history_of(runs, "accuracy", "", {"accuracy": "same"}, most=4) == expected
+    assert PastEvaluation(history=runs).history_of("accuracy", {"accuracy": "same"}) == expected
+
+
+def test_runs_of_another_version_are_neither_baseline_nor_history() -> None:
+    runs = {"1": {"test": [run("b", 2, 0.8, version="2"), run("a", 1, 0.9)]}}
+    past = Baseline("latest", runs=runs, history=runs).of("1", "test", "2")
+    assert (past.metrics(), past.history_of("accuracy", {})) == ({"accuracy": 0.8}, [0.8])
 
 
 def test_a_pool_is_the_mean_of_the_runs_that_have_a_metric() -> None:
@@ -54,8 +58,11 @@ def test_a_pool_is_the_mean_of_the_runs_that_have_a_metric() -> None:
         PastRun("1", "a", 1, {"accuracy": 0.9, "new": 1.0}),
         PastRun("2", "b", 2, {"accuracy": 0.8, "old": 2.0}),
     ]
-    assert pooled_metrics(runs) == pytest.approx({"accuracy": 0.85, "new": 1.0, "old": 2.0})
-    assert pooled_metrics([run("a", 1, 1.7e308), run("b", 2, 1.7e308)]) == {"accuracy": math.inf}
+    assert PastEvaluation(runs).metrics() == pytest.approx(
+        {"accuracy": 0.85, "new": 1.0, "old": 2.0}
+    )
+    runs = [run("a", 1, 1.7e308), run("b", 2, 1.7e308)]
+    assert PastEvaluation(runs).metrics() == {"accuracy": math.inf}
 
 
 @pytest.mark.parametrize("sessions", [None, (), ("a", "b")])
@@ -72,12 +79,14 @@ def test_a_baseline_there_and_back() -> None:
     baseline = Baseline("latest", {"a": ["1"]}, found, found)
     again = baseline_from_wire(json.loads(json.dumps(asdict(baseline))))
     assert again == baseline
-    assert again.of("1", "test_it.py::test") == {"accuracy": 0.9}
-    assert again.of("1", "test_it.py::test", version="2") is None
-    assert again.history_of("1", "test_it.py::test", "accuracy") == [0.9]
-    assert again.history_of("1", "test_it.py::test", "accuracy", repeats=5) == []
-    assert again.digests_of("1", "test_it.py::test") == {"accuracy": "x"}
-    assert again.digests_of("2", "test_it.py::test") == {}
+    past = again.of("1", "test_it.py::test")
+    assert past.metrics() == {"accuracy": 0.9}
+    assert past.history_of("accuracy", {}) == [0.9]
+    assert past.history_of("accuracy", {}, repeats=5) == []
+    assert past.digests({}) == {"accuracy": "x"}
+    assert again.of("1", "test_it.py::test", version="2") == PastEvaluation([], [])
+    assert again.of("2", "test_it.py::test").metrics() is None
+    assert again.of("2", "test_it.py::test").digests({}) == {}
 
 
 @pytest.mark.parametrize(
@@ -96,8 +105,7 @@ def test_a_pool_is_of_one_data(own: dict[str, str], expected: list[str]) -> None
         run("b", 2, 0.8, digests={"accuracy": "x"}),
         run("a", 1, 0.9, digests={"accuracy": "x"}),
     ]
-    baseline = Baseline("latest", runs={"1": {"test": runs}})
-    assert [past.run_id for past in baseline.runs_of("1", "test", "", own)] == expected
+    assert [past.run_id for past in of_one_data(runs, own)] == expected
 
 
 def test_a_score_keeps_its_pool_where_the_data_of_another_change() -> None:
@@ -105,14 +113,12 @@ def test_a_score_keeps_its_pool_where_the_data_of_another_change() -> None:
         PastRun(s, s, i, {"right": i, "live": i, "seconds": i}, digests={"right": "x", "live": s})
         for i, s in ((3, "c"), (2, "b"), (1, "a"))
     ]
-    known = {"1": {"test": runs}}
-    baseline, own = Baseline("latest", runs=known, history=known), {"right": "x", "live": "new"}
-    found = baseline.of("1", "test", digests=own)
-    assert found == {"right": 2, "live": 3, "seconds": 3}
-    assert baseline.digests_of("1", "test", digests=own) == {"right": "x", "live": "c"}
-    assert baseline.history_of("1", "test", "right", digests=own) == [3, 2, 1]
-    assert baseline.history_of("1", "test", "live", digests=own) == []
-    assert baseline.history_of("1", "test", "seconds", digests=own) == []
+    past, own = PastEvaluation(runs, runs), {"right": "x", "live": "new"}
+    assert past.metrics(own) == {"right": 2, "live": 3, "seconds": 3}
+    assert past.digests(own) == {"right": "x", "live": "c"}
+    assert past.history_of("right", own) == [3, 2, 1]
+    assert past.history_of("live", own) == []
+    assert past.history_of("seconds", own) == []
 
 
 @pytest.mark.parametrize(

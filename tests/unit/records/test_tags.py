@@ -22,7 +22,7 @@ from pytest_armory.records.job_tags import (
     shard_note_tag,
 )
 from pytest_armory.records.judging_tag import Judging
-from pytest_armory.records.sample_tag import SampleTag
+from pytest_armory.records.sample_tag import SampleTag, data_tag
 from pytest_armory.records.shard_note import ShardNote
 from pytest_armory.records.tags import (
     COUNTS,
@@ -246,7 +246,7 @@ def test_any_tags_of_a_session(tags: dict[str, str], but: str) -> None:
     state = state_of(found, ())
     record = EvaluationRecord("n", verdicts=decode_attempt(tags, {}).verdicts)
     summary = Summary("s", "w", [record], judging=judging, problems=state.problems)
-    assert to_markdown(with_other_jobs(summary, read.ends, interrupted=False))
+    assert to_markdown(with_other_jobs(summary, read.ends, JobEnd()))
     assert kind_of(tags) in (None, *Kind)
     assert all(type(value) is str for value in asdict(origin_of(tags)).values())
 
@@ -324,6 +324,7 @@ def test_other_tags_there_and_back() -> None:
         assert decode_judging(one.to_tags(), []) == one
     samples = SampleTag(3, digests={"m": "d"})
     assert decode_attempt(samples.to_tags(), {}).digests == {"m": "d"}
+    assert decode_attempt(data_tag({"digits's data": "d"}), {}).data == {"digits's data": "d"}
 
 
 @given(records)
@@ -366,17 +367,28 @@ def test_a_job_end_too_long_for_a_tag_keeps_what_fits() -> None:
     assert read.problems == ()
 
 
+def test_further_hashes_that_cannot_be_read_are_named() -> None:
+    tags = job_end_tag(JobEnd(waiting="0123abcd" * 4000), "a")
+    tags |= shard_note_tag(ShardNote(**{**NOTE, "hashes": "0123abcd" * 2000}), "a")
+    assert decode_job_ends(tags).problems == decode_shard_notes(tags).problems == ()
+    further = sorted(name for name in tags if name.endswith(".1"))
+    tags |= dict.fromkeys(further, "0123abc")
+    problems = [*decode_job_ends(tags).problems, *decode_shard_notes(tags).problems]
+    assert problems == [f"the tag {name} cannot be read: it is not of hashes" for name in further]
+    assert len(further) == 2
+
+
 def test_what_never_ran_and_runs_later_does_not_count() -> None:
     """However many: each is known, and what this job never ran either counts once."""
     nodeids = [f"test_it.py::test_a[{i}]" for i in range(2000)]
     end = JobEnd(interrupted=True, not_run=tuple(map(short_hash, nodeids)))
     ends = decode_job_ends(job_end_tag(end, "a")).ends
     records = [EvaluationRecord(nodeid, outcome=Outcome.PASSED) for nodeid in nodeids]
-    whole = with_other_jobs(Summary("s", "w", records), ends, interrupted=False)
+    whole = with_other_jobs(Summary("s", "w", records), ends, JobEnd())
     assert (whole.others_not_run, whole.interrupted) == (0, False)
     summary = Summary("s", "w", records[:1990], not_run=4)
     never_run = [short_hash(nodeid) for nodeid in nodeids[1996:]]
-    some = with_other_jobs(summary, ends, interrupted=False, never_run=never_run)
+    some = with_other_jobs(summary, ends, JobEnd(not_run=tuple(never_run)))
     assert (some.of_all_jobs().not_run, some.interrupted) == (10, True)
 
 

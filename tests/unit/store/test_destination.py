@@ -40,6 +40,14 @@ HOMES = [
 # --- Which destination ---------------------------------------------------------------------------
 
 
+def test_a_database_file_exists_or_not_and_what_a_server_has_only_it_knows(tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    assert not destination.resolve(f"sqlite:///{file}").exists
+    file.touch()
+    assert destination.resolve(f"sqlite:///{file}").exists
+    assert destination.resolve("http://127.0.0.1:5000").exists
+
+
 @pytest.mark.parametrize("uri", [None, "local"])
 def test_the_default_is_the_database_under_the_armory_home(uri: str | None, tmp_path: Path) -> None:
     where = resolve(uri, {"ARMORY_HOME": str(tmp_path)})
