@@ -16,6 +16,7 @@ from pytest_armory.report.sentences import still_running, with_tests
 from pytest_armory.report.summary import Summary
 from pytest_armory.session import leases
 from pytest_armory.session.confirmed import read_unconfirmed
+from pytest_armory.session.crashed import kept_of_crashed
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.jobs import has_changed, with_other_jobs
 from pytest_armory.session.joining import Joining
@@ -175,6 +176,8 @@ class Ledger:
         missing = [r for r in self.attempts.records if r.run_id not in ids]
         lost = [record for record in missing if record.run_id not in stored.unread]
         unread = [record for record in missing if record.run_id in stored.unread]
+        if self.crashes and self.out_of_reach:
+            unread = kept_of_crashed(self._runs_for(waiting=True), unread, self.crashes)
         records = in_order_of_attempts([*stored.own, *unread, *lost])
         never_run = self.planned - self.reported - {record.nodeid for record in records}
         if not (records or never_run or self._joining.has_joined):

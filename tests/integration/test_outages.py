@@ -406,6 +406,49 @@ def test_a_server_that_dies_in_the_middle(
     check_brought(evals, mlflow_server, name)
 
 
+def test_a_server_that_dies_with_a_worker(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str
+) -> None:
+    """The controller knows what has crashed, and `sync` closes it: no such session has passed."""
+    gone = evals.pytester.path / "gone"
+
+    def die(proxy: Proxy, handler: Handler) -> bool:
+        while handler.path.endswith("runs/update") and not gone.exists():
+            time.sleep(0.02)  # so that the first test's run is not closed either
+        return gone.exists() and outages.reset(proxy, handler)
+
+    proxy.fault = die
+    evals.pytester.makeini("[pytest]\narmory_budget = 3")
+    evals.write(f"""
+        import os, pytest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(name="{name}")
+        @pytest.mark.parametrize("i", range(2))
+        def test_a(i):
+            track_metrics({{"accuracy": i}})
+            if i == 1:
+                Path("gone").touch()
+                os._exit(3)
+    """)
+    result = evals.run("--armory-tracking-uri", proxy.url, "-n1", "-v")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["2 evaluations: 1 passed, 1 crashed, *", "waiting for *: 2 *"])
+    proxy.fault = None
+    assert commands.main(["sync"]) == 0
+    runs = there(mlflow_server, name)
+    ends = {
+        (str(r.info.run_name), r.info.status, r.data.tags["armory.outcome"]) for r in attempts(runs)
+    }
+    assert ends == {("test_a[0]", "FINISHED", "passed"), ("test_a[1]", "FAILED", "crashed")}
+    (session,) = [one for one in runs if one.data.tags.get("armory.kind") == "session"]
+    assert session.info.status == "FAILED"
+    assert {one.data.tags["mlflow.parentRunId"] for one in attempts(runs)} == {session.info.run_id}
+    assert len(attempts(runs)) == 2
+    off = evals.run("-n1", track=False)
+    assert (off.ret, off.parseoutcomes()) == (result.ret, result.parseoutcomes())
+
+
 def test_a_slow_server_is_not_the_tests_time(evals: Evals, proxy: Proxy, name: str) -> None:
     """Neither a time limit nor a gate on the duration counts it."""
 
