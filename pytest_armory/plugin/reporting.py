@@ -16,8 +16,10 @@ from pytest_armory.plugin.redacted import display_id
 from pytest_armory.plugin.remarks import no_evaluation, remark
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import printable
+from pytest_armory.session.crashed import under_way_in
 from pytest_armory.session.ledger import Ledger, begin_test
 from pytest_armory.session.plan import Plan
+from pytest_armory.store.destination import lease_folder
 
 _SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
 """The exit statuses that pytest prints summaries with."""
@@ -96,7 +98,8 @@ class ReportingHooks:
         self.ledger.problems += last.problems
         if last.plan is not None:
             self._take_plan(last.plan)
-        for record in last.records:
+        for record in last.records if error is None else _unreported(self.ledger, node):
+            self._begin()
             self._take_record(record)
 
     @pytest.hookimpl(tryfirst=True)
@@ -185,3 +188,10 @@ def _has_failed_enough(session: pytest.Session) -> bool:
     """Whether `-x` or `--maxfail` has ended a session: with workers they interrupt it too."""
     most = session.config.option.maxfail
     return bool(most and session.testsfailed >= most)
+
+
+def _unreported(ledger: Ledger, node: Any) -> list[EvaluationRecord]:
+    """What a crashed worker was at, if it has not reported that."""
+    worker, _ = xdist.crash_of(node)
+    record = under_way_in(lease_folder(ledger.where), ledger.identity.shard, worker)
+    return [record] if record and ledger.attempts.of_run(record.run_id) is None else []

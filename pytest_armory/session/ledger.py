@@ -177,7 +177,8 @@ class Ledger:
         lost = [record for record in missing if record.run_id not in stored.unread]
         unread = [record for record in missing if record.run_id in stored.unread]
         if self.crashes and self.out_of_reach:
-            unread = kept_of_crashed(self._runs_for(waiting=True), unread, self.crashes)
+            numbers = {} if self._each else self.attempts.numbers
+            unread = kept_of_crashed(self._runs_for(waiting=True), unread, self.crashes, numbers)
         records = in_order_of_attempts([*stored.own, *unread, *lost])
         never_run = self.planned - self.reported - {record.nodeid for record in records}
         if not (records or never_run or self._joining.has_joined):
@@ -263,8 +264,7 @@ class Ledger:
         self, stored: StoredSession, records: Sequence[EvaluationRecord], interrupted: bool
     ) -> Summary:
         completed = self.attempts.completed(records, self.baseline)
-        others = self._joining.with_waiting(stored.others)
-        others = self.attempts.completed(others, self.baseline)
+        others = self.attempts.completed(self._joining.with_waiting(stored.others), self.baseline)
         experiments = {record.experiment_id for record in records}
         return Summary(
             session=self.identity.session,

@@ -17,7 +17,8 @@ class ReportedAttempts:
         self._by_run: dict[str, EvaluationRecord] = {}
 
     def add(self, record: EvaluationRecord) -> None:
-        """Add an attempt, or replace its earlier state."""
+        """Add an attempt, or replace its earlier state; all of them are of one job."""
+        record = replace(record, job="")
         self._by_key[record.key] = record
         if record.run_id:
             self._by_run[record.run_id] = record
