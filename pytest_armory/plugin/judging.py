@@ -15,7 +15,7 @@ from pytest_armory.gates.parse import Tolerance, parse_tolerance
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import depends_on_baseline, failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
-from pytest_armory.plugin.attempt import Attempt, keep_error
+from pytest_armory.plugin.attempt import Attempt, keep_error, with_run
 from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
@@ -88,7 +88,7 @@ def with_history(
     They were looked up with the baseline for the gates that its own run had.
     """
     given = (*mark.baseline.values(), *settings.tolerances.values())
-    experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
+    experiment, nodeid = _experiment_of(attempt, baseline), attempt.record.nodeid
     is_new = baseline.runs.get(experiment or "") and not baseline.has_looked_for(experiment, nodeid)
     location = attempt.run.connection.location
     if where is None or location is None or not is_new:
@@ -177,7 +177,8 @@ def _note_intervals(attempt: Attempt, mark: Mark, settings: Settings) -> None:
 
 def _sources(attempt: Attempt, session: Compared, terms: Terms) -> Sources | None:
     """What is known of chance; None where nothing is tracked, or a hook gave the baseline."""
-    where, experiment, nodeid = session.where, attempt.run.experiment_id, attempt.record.nodeid
+    where, nodeid = session.where, attempt.record.nodeid
+    experiment = _experiment_of(attempt, session.baseline)
     version = version_of(attempt)
     samples = attempt.run.writer.samples
     digests = samples.digests_so_far()
@@ -268,9 +269,13 @@ def _sequences(attempt: Attempt, metrics: Mapping[str, float]) -> set[str]:
     return {name for name in sequences if metrics.get(name) == logged.get(name)}
 
 
+def _experiment_of(attempt: Attempt, baseline: Baseline) -> str | None:
+    return baseline.experiment_of(with_run(attempt.record, attempt.run))
+
+
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:
     """The metrics to compare an attempt with: a hook's, else those of an earlier session."""
-    experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
+    experiment, nodeid = _experiment_of(attempt, session), attempt.record.nodeid
     digests = attempt.run.writer.samples.digests_so_far()
     stored = session.of(experiment, nodeid, version_of(attempt), digests)
     found = user_hooks.baseline_of(attempt.item, stored, attempt.problems)
@@ -280,7 +285,7 @@ def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | No
 
 def changed_data_of(attempt: Attempt, session: Baseline) -> tuple[str, ...]:
     """The scores of an attempt whose data are not those of the run it is compared with."""
-    experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
+    experiment, nodeid = _experiment_of(attempt, session), attempt.record.nodeid
     samples = attempt.run.writer.samples
     own = {**samples.digests_of_data(), **samples.digests}
     return changed_data(own, session.digests_of(experiment, nodeid, version_of(attempt), own))

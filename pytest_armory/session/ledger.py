@@ -265,7 +265,6 @@ class Ledger:
     ) -> Summary:
         completed = self.attempts.completed(records, self.baseline)
         others = self.attempts.completed(self._joining.with_waiting(stored.others), self.baseline)
-        experiments = {record.experiment_id for record in records}
         return Summary(
             session=self.identity.session,
             where=self.where.display_uri,
@@ -276,7 +275,7 @@ class Ledger:
             waiting=sum(record.waiting for record in records),
             commit=self.identity.tags.get("mlflow.source.git.commit", ""),
             branch=self.identity.tags.get("mlflow.source.git.branch", ""),
-            baseline=self.baseline.describe(experiments) if self.baseline else "",
+            baseline=self.baseline.describe(completed) if self.baseline else "",
             judging=self.judging,
             problems=self._problems(),
         )

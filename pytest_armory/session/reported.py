@@ -78,7 +78,7 @@ class ReportedAttempts:
         if reported is None:
             if baseline is None or record.baseline:
                 return record
-            found = baseline.of(record.experiment_id, record.nodeid) or {}
+            found = baseline.of(baseline.experiment_of(record), record.nodeid) or {}
             return replace(record, baseline={k: v for k, v in found.items() if k in record.metrics})
         return replace(
             record,

@@ -462,6 +462,40 @@ def test_a_server_that_dies_with_a_worker(
     assert (off.ret, off.parseoutcomes()) == (result.ret, result.parseoutcomes())
 
 
+@pytest.mark.parametrize("workers", [("-p", "no:xdist"), ("-n1",)], ids=["no-xdist", "n1"])
+def test_what_is_recorded_locally_has_the_baseline_of_its_experiment(
+    evals: Evals, proxy: Proxy, name: str, workers: tuple[str, ...]
+) -> None:
+    """Which has another id in the local database, that may be another experiment's at the server.
+
+    A fall is missed as if the server was there, where its samples are not needed for that.
+    """
+    gone = evals.pytester.path / "gone"
+    proxy.fault = lambda proxy, handler: gone.exists() and outages.reset(proxy, handler)
+    evals.pytester.makeini("[pytest]\narmory_budget = 3")
+    source = f"""
+        import pytest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(name="{name}", baseline={{"accuracy": "-10%"}})
+        @pytest.mark.parametrize("i", range(2))
+        def test_a(i):
+            if ACCURACY < 1:
+                Path("gone").touch()
+            track_metrics({{"accuracy": ACCURACY}})
+    """
+    evals.write(source.replace("ACCURACY", "1.0"))
+    evals.run("--armory-tracking-uri", proxy.url, *workers, "--armory-session=before")
+    evals.write(source.replace("ACCURACY", "0.5"))
+    options = ("--armory-baseline=latest", "--armory-session=now")
+    result = evals.run("--armory-tracking-uri", proxy.url, *workers, *options)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["baseline latest: session before"])
+    result.stdout.fnmatch_lines(["waiting for *: 2 evaluations, *"])
+    waiting = [run for run in evals.read() if "armory.nodeid" in run.data.tags]
+    assert {run.data.tags["armory.outcome"] for run in waiting} == {"failed"}
+
+
 def test_a_slow_server_is_not_the_tests_time(evals: Evals, proxy: Proxy, name: str) -> None:
     """Neither a time limit nor a gate on the duration counts it."""
 
