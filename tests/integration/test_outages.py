@@ -480,10 +480,12 @@ def test_what_is_recorded_locally_has_the_baseline_of_its_experiment(
         @pytest.mark.evaluation(name="{name}", baseline={{"accuracy": "-10%"}})
         @pytest.mark.parametrize("i", range(2))
         def test_a(i):
-            if ACCURACY < 1:
+            if ACCURACY == 0.5:
                 Path("gone").touch()
             track_metrics({{"accuracy": ACCURACY}})
     """
+    evals.write(source.replace("ACCURACY", "0.1").replace(name, f"another than {name}"))
+    evals.run("--armory-tracking-uri", proxy.url, *workers, "--armory-session=another")
     evals.write(source.replace("ACCURACY", "1.0"))
     evals.run("--armory-tracking-uri", proxy.url, *workers, "--armory-session=before")
     evals.write(source.replace("ACCURACY", "0.5"))
