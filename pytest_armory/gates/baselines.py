@@ -24,6 +24,7 @@ from pytest_armory.gates.past_runs import (
     is_history,
     past_run,
 )
+from pytest_armory.records import EvaluationRecord, local_name
 from pytest_armory.records.judging_tag import sessions_text
 from pytest_armory.records.tags import decode_counts, decode_session_counts, origin_of
 from pytest_armory.store.destination import Destination
@@ -48,6 +49,7 @@ class Baseline:
     Several runs of one evaluation are pooled: its metrics are their means. ``history`` are the runs
     of the sessions before. ``sessions`` are those of the baseline, the newest first, with the ids
     of their experiments; ``problem`` says why there are none, ``is_read`` whether that is known.
+    ``names`` are the ids of these experiments by name.
     """
 
     reference: str
@@ -56,6 +58,12 @@ class Baseline:
     history: _Runs = field(default_factory=dict)
     problem: str = ""
     is_read: bool = True
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def experiment_of(self, record: EvaluationRecord) -> str | None:
+        """The id of a record's experiment where the baseline is; the local database has others."""
+        is_there = record.experiment_id is not None and not record.waiting
+        return record.experiment_id if is_there else self.names.get(record.experiment)
 
     def of(self, experiment_id: str | None, nodeid: str, version: str = "") -> PastEvaluation:
         """What is known of an evaluation; nothing of another version of it."""
@@ -68,9 +76,9 @@ class Baseline:
         """Whether earlier sessions of an evaluation have been looked up; there may be none."""
         return nodeid in self.history.get(experiment_id or "", {})
 
-    def describe(self, experiments: Collection[str | None]) -> str:
-        """The baseline of a session in these experiments (their ids; None: unknown), in words."""
-        asked = {*experiments} - {None}
+    def describe(self, records: Iterable[EvaluationRecord]) -> str:
+        """The baseline of a session with these records, in words."""
+        asked = {self.experiment_of(record) or record.experiment for record in records} - {""}
         named = [name for name, ids in self.sessions.items() if not asked or asked & {*ids}]
         if self.problem or not named:
             problem = self.problem or "no run of it is in the experiments of this session"
@@ -116,7 +124,8 @@ def find(
     if not where.exists:
         return Baseline(name, problem=f"there is no session at {where.display_uri} yet")
     try:
-        runs = _passed_runs(where, reference, own, wanted)
+        known = _experiments_at(where)
+        runs = _passed_runs(where, reference, own, wanted, known)
         if not runs:
             what = "session that finished well" if name == "latest" else "passed evaluation of it"
             text = f"no {what} is at {where.display_uri}{_advice(reference)}"
@@ -130,7 +139,8 @@ def find(
     for run in sorted(chosen, key=lambda run: -run.start):
         sessions.setdefault(origin_of(run.tags).session, set()).add(run.experiment_id)
     by_session = {session: sorted(ids) for session, ids in sessions.items()}
-    return Baseline(name, by_session, found, history)
+    names = {known[one]: one for one in found} | {local_name("", one): one for one in found}
+    return Baseline(name, by_session, found, history, names=names)
 
 
 def with_history(where: Destination, baseline: Baseline, own: str) -> Baseline:
@@ -144,8 +154,15 @@ def with_history(where: Destination, baseline: Baseline, own: str) -> Baseline:
     return replace(baseline, history=history)
 
 
+def _experiments_at(where: Destination) -> dict[str, str]:
+    """The names of experiments by id."""
+    from pytest_armory.store import open_store
+
+    return open_store(where).experiments.names()
+
+
 def _passed_runs(
-    where: Destination, reference: Reference, own: str, wanted: Wanted
+    where: Destination, reference: Reference, own: str, wanted: Wanted, experiments: Iterable[str]
 ) -> list[StoredRun]:
     from pytest_armory.store import open_store
 
@@ -153,7 +170,7 @@ def _passed_runs(
     store = open_store(where)
     return [
         run
-        for ids, condition in _searches(store, reference, own, wanted)
+        for ids, condition in _searches(store, [*experiments], reference, own, wanted)
         for run in store.search.runs(ids, f"{_PASSED} AND {condition}", newest=True, most=most)
         if run.tags.get("armory.session") != own
         and (not wanted.sessions or run.tags.get("armory.session") in wanted.sessions)
@@ -198,10 +215,9 @@ def _advice(reference: Reference) -> str:
 
 
 def _searches(
-    store: Store, reference: Reference, own: str, wanted: Wanted
+    store: Store, experiments: list[str], reference: Reference, own: str, wanted: Wanted
 ) -> Iterator[tuple[list[str], str]]:
     """The experiments and the condition of each search that a reference takes."""
-    experiments = store.experiments.ids()
     if reference.kind == "session":
         yield experiments, f"tags.`armory.session` = {_quoted(reference.value)}"
     elif reference.kind == "latest" and wanted.sessions:

@@ -85,7 +85,7 @@ class Attempts:
             fingerprint_of=fingerprint_of,
         )
         self._mlflow = _mlflow_fixtures(guard) if destination is not None else None
-        self._worker = worker
+        self._place = worker, (open_tags or {}).get("armory.shard", "")
         self._report = finished
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
@@ -129,7 +129,7 @@ class Attempts:
             return self.open(item)
         except Exception as error:  # noqa: BLE001 - see `unexpected_error`
             if self.current is None or self.current.item is not item:
-                record = _first_record(item, self._counts[item.nodeid], self._worker)
+                record = _first_record(item, self._counts[item.nodeid], *self._place)
                 lost = Attempt(item, record, EvaluationRun(), [], began=perf_counter())
                 lost.run.connection.collect_problems(lost.problems)
                 self._go_on_with(lost)
@@ -147,7 +147,7 @@ class Attempts:
             self._unreported.append(self.finish(self.current))
         started = perf_counter()
         self._counts[item.nodeid] += 1
-        record = _first_record(item, self._counts[item.nodeid], self._worker)
+        record = _first_record(item, self._counts[item.nodeid], *self._place)
         problems: list[str] = []
         run = self._opener.open(item, record, problems)
         # From here on it is the attempt under way: an error below must not open a second run.
@@ -365,8 +365,9 @@ class Attempts:
         store.connection.expect_login(False)
 
 
-def _first_record(item: pytest.Item, attempt: int, worker: str) -> EvaluationRecord:
-    return EvaluationRecord(display_id(item.nodeid), attempt=max(1, attempt), worker=worker)
+def _first_record(item: pytest.Item, attempt: int, worker: str, job: str) -> EvaluationRecord:
+    nodeid = display_id(item.nodeid)
+    return EvaluationRecord(nodeid, attempt=max(1, attempt), worker=worker, job=job)
 
 
 def _mlflow_fixtures(guard: Guard) -> MlflowFixtures:

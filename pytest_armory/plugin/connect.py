@@ -21,7 +21,7 @@ from pytest_armory.store.destination import (
     without_login,
 )
 from pytest_armory.sync.tags import store_option, sync_command
-from pytest_armory.values import conceal
+from pytest_armory.values import conceal, redact_text
 
 _LOGIN = ("USERNAME", "PASSWORD", "TOKEN")
 
@@ -111,8 +111,9 @@ def _logged_in(
     where = _with_login_in_environment(given, cleanup)
     uri = str(where.uri)
     try:
-        by_hook = config.hook.pytest_armory_login(uri=uri)
-        return resolve(cleanup.enter_context(login.logged_in(uri, by_hook))), []
+        with _errors_of_a_login():
+            by_hook = config.hook.pytest_armory_login(uri=uri)
+            return resolve(cleanup.enter_context(login.logged_in(uri, by_hook))), []
     except TrackingError as error:
         from pytest_armory.store.circuit import circuit_of
 
@@ -120,6 +121,18 @@ def _logged_in(
             where = resolve(login.tracking_uri(uri))
         circuit_of(where.display_uri).trip(str(error), for_good=True)
         return where, [str(error)]
+
+
+@contextmanager
+def _errors_of_a_login() -> Iterator[None]:
+    """Let whatever a hook's login raises be a login that fails, as one that is refused."""
+    try:
+        yield
+    except (TrackingError, ArmoryUsageError, pytest.UsageError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a user's code
+        text = redact_text(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+        raise TrackingError(f"the login failed: {text}") from None
 
 
 def _with_login_in_environment(given: Destination, cleanup: ExitStack) -> Destination:

@@ -16,7 +16,7 @@ from pytest_armory.gates.past_runs import PastEvaluation
 from pytest_armory.gates.same_data import changed_data
 from pytest_armory.gates.verdicts import depends_on_baseline, failure_text, judge, unread
 from pytest_armory.plugin import user_hooks
-from pytest_armory.plugin.attempt import Attempt, keep_error
+from pytest_armory.plugin.attempt import Attempt, keep_error, with_run
 from pytest_armory.plugin.guard import unexpected_error
 from pytest_armory.plugin.marker import Mark, merged_mark
 from pytest_armory.plugin.options import Settings
@@ -89,7 +89,7 @@ def with_history(
     They were looked up with the baseline for the gates that its own run had.
     """
     given = (*mark.baseline.values(), *settings.tolerances.values())
-    experiment, nodeid = attempt.run.experiment_id, attempt.record.nodeid
+    experiment, nodeid = _experiment_of(attempt, baseline), attempt.record.nodeid
     is_new = baseline.runs.get(experiment or "") and not baseline.has_looked_for(experiment, nodeid)
     location = attempt.run.connection.location
     if where is None or location is None or not is_new:
@@ -248,7 +248,7 @@ def past_of(attempt: Attempt, baseline: Baseline) -> PastEvaluation:
     """What the baseline has of an evaluation, by the version in its markers."""
     version = merged_mark(attempt.item).version
     text = "" if version is None else str(version)
-    return baseline.of(attempt.run.experiment_id, attempt.record.nodeid, text)
+    return baseline.of(_experiment_of(attempt, baseline), attempt.record.nodeid, text)
 
 
 def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:
@@ -265,6 +265,10 @@ def _sequences(attempt: Attempt, metrics: Mapping[str, float]) -> set[str]:
     logged = attempt.run.metrics
     sequences = attempt.run.writer.metrics.sequences
     return {name for name in sequences if metrics.get(name) == logged.get(name)}
+
+
+def _experiment_of(attempt: Attempt, baseline: Baseline) -> str | None:
+    return baseline.experiment_of(with_run(attempt.record, attempt.run))
 
 
 def baseline_of(attempt: Attempt, session: Baseline) -> Mapping[str, float] | None:

@@ -17,8 +17,10 @@ from pytest_armory.plugin.remarks import no_evaluation, remark
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import printable
 from pytest_armory.session import signals
+from pytest_armory.session.crashed import under_way_in
 from pytest_armory.session.ledger import Ledger, begin_test
 from pytest_armory.session.plan import Plan
+from pytest_armory.store.destination import lease_folder
 
 _SUMMED_UP = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
 """The exit statuses that pytest prints summaries with."""
@@ -98,7 +100,8 @@ class ReportingHooks:
         self.ledger.problems += last.problems
         if last.plan is not None:
             self._take_plan(last.plan)
-        for record in last.records:
+        for record in last.records if error is None else _unreported(self.ledger, node):
+            self._begin()
             self._take_record(record)
 
     @pytest.hookimpl(tryfirst=True)
@@ -167,7 +170,8 @@ class ReportingHooks:
         # With workers, errors of the collection fail the session as tests do.
         is_refused = exitstatus == pytest.ExitCode.TESTS_FAILED and not self.ledger.reported
         if exitstatus in _RAN and not (is_interrupted or is_refused) and self._has_no_evaluation:
-            remark(self.config, [(no_evaluation(self.settings.marker), "")])
+            ran = exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED
+            remark(self.config, [(no_evaluation(self.settings.marker, ran), "")])
         if self.ending.failed_strictly and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif session.exitstatus not in _SUMMED_UP and not session.config.option.no_summary:
@@ -188,3 +192,10 @@ def _has_failed_enough(session: pytest.Session) -> bool:
     """Whether `-x` or `--maxfail` has ended a session: with workers they interrupt it too."""
     most = session.config.option.maxfail
     return bool(most and session.testsfailed >= most)
+
+
+def _unreported(ledger: Ledger, node: Any) -> list[EvaluationRecord]:
+    """What a crashed worker was at, if it has not reported that."""
+    worker, _ = xdist.crash_of(node)
+    record = under_way_in(lease_folder(ledger.where), ledger.identity.shard, worker)
+    return [record] if record and ledger.attempts.of_run(record.run_id) is None else []

@@ -128,7 +128,7 @@ def compare_session(
     compared = replace(
         summary,
         records=records,
-        baseline=baseline.describe({record.experiment_id for record in records}),
+        baseline=baseline.describe(records),
         judged_again=True,
         judging=judging,
         interrupted=any(run.status == "KILLED" for run in session_runs),

@@ -210,6 +210,12 @@ def survey(folder: Path) -> tuple[Mapping[str, DeadLease], AbstractSet[str]]:
     return dead, alive
 
 
+def journals(folder: Path) -> Iterator[str]:
+    """What each process has written to its lease, whether or not it is alive."""
+    for path in folder.glob(f"*{_SUFFIX}"):
+        yield DeadLease(path, _owner(path), 0).journal
+
+
 def in_use(folder: Path) -> bool:
     """Whether any other process has a lease in a folder, be it dead or alive."""
     return any(path not in _held for path in folder.glob(f"*{_SUFFIX}"))

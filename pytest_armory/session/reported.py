@@ -19,7 +19,8 @@ class ReportedAttempts:
         """The node ids of tests whose workers have died."""
 
     def add(self, record: EvaluationRecord) -> None:
-        """Add an attempt, or replace its earlier state."""
+        """Add an attempt, or replace its earlier state; all of them are of one job."""
+        record = replace(record, job="")
         self._by_key[record.key] = record
         if record.run_id:
             self._by_run[record.run_id] = record
@@ -87,7 +88,7 @@ class ReportedAttempts:
         if reported is None:
             if baseline is None or record.baseline:
                 return record
-            found = baseline.of(record.experiment_id, record.nodeid).metrics() or {}
+            found = baseline.of(baseline.experiment_of(record), record.nodeid).metrics() or {}
             return replace(record, baseline={k: v for k, v in found.items() if k in record.metrics})
         return replace(
             record,

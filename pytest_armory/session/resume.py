@@ -79,6 +79,7 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
     waiting, more = waiting_runs(where, local, session)
     problems += more
     alive = leases.survey(lease_folder(where))[1]
+    waiting = _with_first_parts(waiting, runs)
     attempts = sorted(filter(is_attempt, [*runs, *waiting]), key=lambda run: run.start)
     passed_runs, unreadable = _passed(attempts)
     done = DoneBefore(session, passed_runs, _left_open(attempts, part, alive))
@@ -87,6 +88,15 @@ def find_done(where: Destination, local: Destination, session: str, part: str) -
     continued = {run.tags.get(REMOTE_RUN, "") for run in waiting}
     session_runs = [run for run in runs if is_session(run)]
     return Found(done, session_runs, _records(local, waiting), continued, [*problems, *unreadable])
+
+
+def _with_first_parts(waiting: Sequence[StoredRun], stored: Sequence[StoredRun]) -> list[StoredRun]:
+    """Runs that wait, with the tags of the runs that they go on from, as a fingerprint."""
+    first = {run.run_id: run.tags for run in stored}
+    return [
+        replace(run, tags={**first.get(run.tags.get(REMOTE_RUN, ""), {}), **run.tags})
+        for run in waiting
+    ]
 
 
 def waiting_runs(

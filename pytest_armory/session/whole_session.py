@@ -25,6 +25,7 @@ from pytest_armory.session.stored_records import (
     summary_of,
     unreadable,
 )
+from pytest_armory.session.superseded import superseded
 from pytest_armory.store import Store, StoredRun
 from pytest_armory.store.destination import Destination, resolve
 from pytest_armory.sync.tags import RECOVERED, sync_command
@@ -82,6 +83,7 @@ def read_session(
         *_running(store, running, over),
         *([_never_run(summary)] if summary.not_run and not shards.unfinished else []),
         *_waiting(ended.ends, attempts),
+        *superseded(attempts),
     ]
     if at_work and not (running or shards.is_open):
         missing.append(f"the session is still at work: {_where(session_runs[0])}")

@@ -174,6 +174,37 @@ def test_a_login_by_the_credentials_file(
     assert password not in result.stdout.str()
 
 
+@pytest.mark.parametrize("workers", [("-p", "no:xdist"), ("-n1",)], ids=["no-xdist", "n1"])
+def test_a_login_of_ones_own_that_fails(
+    evals: Evals, nobody: str, workers: tuple[str, ...]
+) -> None:
+    """As one that is refused: every evaluation waits, also those of a worker that logs in alone."""
+    evals.pytester.makeconftest("""
+        import os
+        class Login:
+            def token(self):
+                if "PYTEST_XDIST_WORKER" in os.environ or not os.path.exists("workers"):
+                    raise RuntimeError("the service of tokens is away")
+                return "abc"
+        def pytest_armory_login(uri):
+            return Login()
+    """)
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        def test_a(): pass
+        def test_b(): assert 0
+    """)
+    if workers == ("-n1",):
+        (evals.pytester.path / "workers").touch()
+    result = evals.run("--armory-tracking-uri", nobody, "-o", "armory_budget=1", *workers)
+    text = result.stdout.str()
+    assert f"2 evaluations: 1 passed, 1 failed, recorded locally for {nobody}" in text
+    assert f"waiting for {nobody}: 2 evaluations, recorded locally" in text
+    assert "the login failed: RuntimeError: the service of tokens is away" in text
+    evals.check_invariant(result, 2, *workers)
+
+
 def test_a_login_that_is_refused(
     evals: Evals, auth_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

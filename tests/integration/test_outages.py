@@ -406,6 +406,98 @@ def test_a_server_that_dies_in_the_middle(
     check_brought(evals, mlflow_server, name)
 
 
+@pytest.mark.parametrize(
+    ("where", "options"),
+    [("test", ()), ("fixture", ()), ("test", ("-p", "rerunfailures", "--reruns=1"))],
+    ids=["test", "fixture", "rerun"],
+)
+def test_a_server_that_dies_with_a_worker(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, where: str, options: tuple[str, ...]
+) -> None:
+    """The controller knows what has crashed, reported or not, and `sync` closes it.
+
+    No such session has passed, unless the test is run again and passes.
+    """
+    gone = evals.pytester.path / "gone"
+
+    def die(proxy: Proxy, handler: Handler) -> bool:
+        while handler.path.endswith("runs/update") and not gone.exists():
+            time.sleep(0.02)  # so that the first test's run is not closed either
+        return gone.exists() and outages.reset(proxy, handler)
+
+    proxy.fault = die
+    evals.pytester.makeini("[pytest]\narmory_budget = 3")
+    evals.write(f"""
+        import os, pytest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        def crash_once(i, where):
+            if i == 1 and where == "{where}" and not Path("gone").exists():
+                Path("gone").touch()
+                os._exit(3)
+        @pytest.fixture
+        def thing(request):
+            crash_once(request.node.callspec.params["i"], "fixture")
+        @pytest.mark.evaluation(name="{name}")
+        @pytest.mark.parametrize("i", range(2))
+        def test_a(i, thing):
+            track_metrics({{"accuracy": i}})
+            crash_once(i, "test")
+    """)
+    result = evals.run("--armory-tracking-uri", proxy.url, "-n1", *options)
+    proxy.fault = None
+    assert commands.main(["sync"]) == 0
+    runs = there(mlflow_server, name)
+    tags = [(run.info, run.data.tags) for run in attempts(runs)]
+    ends = {(own["armory.nodeid"][-2], info.status, own["armory.outcome"]) for info, own in tags}
+    expected = {("0", "FINISHED", "passed"), ("1", "FAILED", "crashed")}
+    assert ends == expected | ({("1", "FINISHED", "passed")} if options else set())
+    assert len(tags) == len(ends)
+    (session,) = [run for run in runs if run.data.tags.get("armory.kind") == "session"]
+    assert session.info.status == ("FINISHED" if options else "FAILED")
+    assert {own["mlflow.parentRunId"] for _, own in tags} == {session.info.run_id}
+    result.stdout.fnmatch_lines([f"waiting for *: {len(tags)} evaluations, *"])
+    gone.unlink()
+    off = evals.run("-n1", *options, track=False)
+    assert (off.ret, off.parseoutcomes()) == (result.ret, result.parseoutcomes())
+
+
+@pytest.mark.parametrize("workers", [("-p", "no:xdist"), ("-n1",)], ids=["no-xdist", "n1"])
+def test_what_is_recorded_locally_has_the_baseline_of_its_experiment(
+    evals: Evals, proxy: Proxy, name: str, workers: tuple[str, ...]
+) -> None:
+    """Which has another id in the local database, that may be another experiment's at the server.
+
+    A fall is missed as if the server was there, where its samples are not needed for that.
+    """
+    gone = evals.pytester.path / "gone"
+    proxy.fault = lambda proxy, handler: gone.exists() and outages.reset(proxy, handler)
+    evals.pytester.makeini("[pytest]\narmory_budget = 3")
+    source = f"""
+        import pytest
+        from pathlib import Path
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(name="{name}", baseline={{"accuracy": "-10%"}})
+        @pytest.mark.parametrize("i", range(2))
+        def test_a(i):
+            if ACCURACY == 0.5:
+                Path("gone").touch()
+            track_metrics({{"accuracy": ACCURACY}})
+    """
+    evals.write(source.replace("ACCURACY", "0.1").replace(name, f"another than {name}"))
+    evals.run("--armory-tracking-uri", proxy.url, *workers, "--armory-session=another")
+    evals.write(source.replace("ACCURACY", "1.0"))
+    evals.run("--armory-tracking-uri", proxy.url, *workers, "--armory-session=before")
+    evals.write(source.replace("ACCURACY", "0.5"))
+    options = ("--armory-baseline=latest", "--armory-session=now")
+    result = evals.run("--armory-tracking-uri", proxy.url, *workers, *options)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["baseline latest: session before"])
+    result.stdout.fnmatch_lines(["waiting for *: 2 evaluations, *"])
+    waiting = [run for run in evals.read() if "armory.nodeid" in run.data.tags]
+    assert {run.data.tags["armory.outcome"] for run in waiting} == {"failed"}
+
+
 def test_a_slow_server_is_not_the_tests_time(evals: Evals, proxy: Proxy, name: str) -> None:
     """Neither a time limit nor a gate on the duration counts it."""
 

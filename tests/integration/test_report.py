@@ -201,6 +201,34 @@ def test_two_legs_of_a_matrix_at_once(
     assert "give each its own --armory-session" in text
 
 
+def test_a_failure_in_one_of_two_jobs_at_once(
+    evals: Evals, start: Callable[..., Session], reported: Reported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The legs of a matrix without shards: the other one's verdict is not that of a retry."""
+    evals.write("""
+        import os, pytest, time
+        from pathlib import Path
+        @pytest.mark.evaluation
+        def test_a(mark):
+            if "LEG" in os.environ:
+                mark("there")
+                while not Path("on").exists():
+                    time.sleep(0.02)
+                assert 0
+    """)
+    with monkeypatch.context() as patch:
+        patch.setenv("LEG", "1")
+        leg = start("--armory-session=s")
+        leg.wait_for("there")
+    evals.run("--armory-session=s").assert_outcomes(passed=1)
+    (evals.pytester.path / "on").touch()
+    assert leg.wait() == 1
+    status, text = reported("s")
+    assert status == 1
+    assert "failed in a job that ran at the same time as the one whose verdict counts" in text
+    assert "give each its own --armory-session (test_a)" in text
+
+
 @pytest.mark.parametrize(
     ("args", "source", "status"),
     [

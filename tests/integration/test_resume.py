@@ -401,6 +401,33 @@ def test_a_server_that_goes_away_in_the_middle(
     check_whole(mlflow_server, "middle", 3)
 
 
+def test_a_worker_that_crashes_as_its_server_goes_away(
+    evals: Evals, proxy: Proxy, mlflow_server: str
+) -> None:
+    """What it had passed at the server is not run again, though its end is known here only."""
+    evals.write("""
+        import os, pytest
+        from pathlib import Path
+        pytestmark = pytest.mark.evaluation(name="crashed away")
+        def test_a(): pass
+        def test_b():
+            if not Path("gone").exists():
+                Path("gone").touch()
+                os._exit(3)
+    """)
+    gone = evals.pytester.path / "gone"
+    proxy.fault = lambda proxy, handler: gone.exists() and reset(proxy, handler)
+    args = ("--armory-tracking-uri", proxy.url, "--armory-session=away", "--armory-resume")
+    args = (*args, "-p", "no:randomly", "-o", "armory_budget=3")
+    evals.run(*args, "-n1").assert_outcomes(passed=1, failed=1)
+    proxy.fault = None
+    forget_outage()
+    result = evals.run(*args)
+    result.assert_outcomes(passed=1, skipped=1)
+    assert main(["sync"]) == 0
+    check_whole(mlflow_server, "away", 2)
+
+
 @pytest.mark.parametrize("shard", ["1/1", ""], ids=["shard", "job"])
 def test_a_server_that_is_away_at_the_end_of_a_job(
     evals: Evals, proxy: Proxy, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, shard: str
