@@ -164,7 +164,8 @@ class ReportingHooks:
         # With workers, errors of the collection fail the session as tests do.
         is_refused = exitstatus == pytest.ExitCode.TESTS_FAILED and not self.ledger.reported
         if exitstatus in _RAN and not (is_interrupted or is_refused) and self._has_no_evaluation:
-            remark(self.config, [(no_evaluation(self.settings.marker), "")])
+            ran = exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED
+            remark(self.config, [(no_evaluation(self.settings.marker, ran), "")])
         if self.ending.failed_strictly and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif session.exitstatus not in _SUMMED_UP and not session.config.option.no_summary:

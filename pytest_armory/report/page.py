@@ -77,6 +77,7 @@ def session_page(details: Details) -> str:
     last = latest(summary.all_records)
     found = curves(details.entries)[:CURVES]
     trends = _trend_charts(details.trends)
+    commands_of, commands = _commands(details.entries)
     return _render(
         title=f"{summary.verdict.sign} {counts_text(summary)}",
         summary=summary,
@@ -99,7 +100,8 @@ def session_page(details: Details) -> str:
         matrices=[(m, _shades(m)) for m in details.matrices],
         unsaid=sum(map(_is_unsaid, details.entries)),
         changed=_changed(details.changed),
-        commands=_commands(details.entries),
+        commands_of=commands_of,
+        commands=commands,
     )  # fmt: skip
 
 
@@ -195,11 +197,18 @@ def _interval(verdict: Verdict) -> str:
     return f"the change is {verdict.low:.2g} to {verdict.high:.2g}"
 
 
-def _commands(entries: Sequence[Entry]) -> list[str]:
-    """How to run again what failed, the first of them; where nothing failed, one evaluation."""
+def _commands(entries: Sequence[Entry]) -> tuple[str, list[str]]:
+    """How to run again what failed, the first of them; where nothing failed, one evaluation.
+
+    The first item says which evaluations these are.
+    """
     known = [entry for entry in entries if entry.reproduce]
     failed = [e for e in known if e.record.outcome is None or not e.record.outcome.is_good]
-    return [printable(entry.reproduce) for entry in failed[:COMMANDS] or known[:1]]
+    shown = failed[:COMMANDS] or known[:1]
+    which = "Each evaluation that did not pass" if failed else "One evaluation"
+    if len(failed) > COMMANDS:
+        which = f"The first {COMMANDS} of {len(failed):,} evaluations that did not pass"
+    return which, [printable(entry.reproduce) for entry in shown]
 
 
 def _changed(changes: Sequence[Changed]) -> list[tuple[str, Changed]]:
