@@ -46,7 +46,10 @@ def sound(**changes: Any) -> dict[str, Any]:
         ({"description": 3}, "description must be a string, got 3"),
         ({"dataset": None}, "dataset must be an iterable .* got None; write dataset="),
         ({"dataset": X}, "dataset must be .* got ndarray of shape \\(6, 2\\)"),
-        ({"dataset": {"x": X, "y": Y}}, "dataset must be .* got dict of 2"),
+        (
+            {"dataset": {"x": X, "y": Y}},
+            r'got dict of 2; of splits .* dataset=splits\["test"\], .* dataset=\[batch\]',
+        ),
         ({"dataset": lambda: None}, "dataset must be .* got function"),
         ({"dataset": "text"}, "dataset must be .* got str of 4"),
         ({"dataset": (X, Y[:5])}, "must be equally long, got inputs ndarray of shape \\(6, 2\\)"),
