@@ -20,7 +20,7 @@ from pytest_armory.cli.stores import (
     no_sessions,
 )
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.report.files import write_text_file
+from pytest_armory.report.files import write_text_file, written_text
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import missed_lines
 from pytest_armory.report.terminal import terminal_lines
@@ -97,6 +97,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         yield f"warning: {problem}"
     if arguments.html is not None:
         _write_page(where, whole, arguments.html)
+        yield f"the page is {written_text(arguments.html)}"
     arguments.status = 0 if whole.has_passed else 1
     if arguments.comment:
         from pytest_armory.cli.comment import post_comment

@@ -68,13 +68,13 @@ IS_OURS = pytest.StashKey[bool | None]()
 """Whether every use of the marker is this plugin's, of a config; None: each use says it itself."""
 
 _DECIDE = (
-    f"in the ini file `{INI_MARKER} = true` refuses such uses, and `{INI_MARKER} = false` says that "
-    "the marker is the project's own"
+    f"in the ini file `{INI_MARKER} = true` refuses such uses, and `{INI_MARKER} = false` says "
+    "that the marker is the project's own"
 )
 
 POSITIONAL = (
-    f"@pytest.mark.{MARKER} with an argument that is no keyword is not this plugin's, so it is left "
-    f'alone; an evaluation is marked as in @pytest.mark.{MARKER}(name="digits"); {_DECIDE}'
+    f"@pytest.mark.{MARKER} with an argument that is no keyword is not this plugin's, so it is "
+    f'left alone; an evaluation is marked as in @pytest.mark.{MARKER}(name="digits"); {_DECIDE}'
 )
 _REGISTER = "If it is the project's own, register it in the ini file under `markers`"
 UNREADABLE = (
@@ -188,8 +188,8 @@ def _refusals(mark: pytest.Mark, config: pytest.Config) -> list[str]:
     own = next(filter(_is_own_keyword, mark.kwargs), "")
     if own and _is_misspelt(mark.name, config):
         return [
-            f"@pytest.mark.{mark.name} is not a registered marker, and has the keyword {own!r}; did "
-            f"you mean {MARKER!r}? {_REGISTER}"
+            f"@pytest.mark.{mark.name} is not a registered marker, and has the keyword {own!r}; "
+            f"did you mean {MARKER!r}? {_REGISTER}"
         ]
     return []
 

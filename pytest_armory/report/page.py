@@ -28,7 +28,7 @@ from pytest_armory.report.sentences import (
 )
 from pytest_armory.report.summary import Summary, latest, missed_by, missed_gates
 from pytest_armory.report.text import number, plural, printable, seconds
-from pytest_armory.report.trend import Trend
+from pytest_armory.report.trend import Trend, span_text
 from pytest_armory.report.usage import usage_lines
 
 CURVES = 12
@@ -258,12 +258,11 @@ def error_line(failure: str) -> str:
 def _trend_charts(trends: Sequence[Trend]) -> list[_Chart]:
     charts = []
     for i, trend in enumerate(trends):
-        values = trend.values
-        if not values:  # there is nothing to draw
+        if not trend.values:  # there is nothing to draw
             continue
-        span = f"{number(min(values))} to {number(max(values))}, "
+        count = plural(len(trend.points), "session")
         last = trend.points[-1].verdict if trend.points else ""
-        caption = f"{span}{plural(len(trend.points), 'session')}" + (f": {last}" if last else "")
+        caption = f"{span_text(trend)}, {count}" + (f": {last}" if last else "")
         test = printable(trend.nodeid.partition("::")[2] or trend.nodeid)
         title = f"{printable(trend.metric)} of {test}{printable(trend.where)}"
         charts.append(_Chart(title, caption, _markup(trend_chart(trend, i))))

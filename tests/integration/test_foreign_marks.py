@@ -88,12 +88,9 @@ def test_one_with_a_keyword_of_this_plugin_is_refused(evals: Evals, mark: str, t
     write(evals, mark)
     result = run(evals, track=track)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(
-        [
-            f"ERROR: armory: test_it.py::test_a: *'{mark.partition('(')[2].partition('=')[0]}'; did "
-            "you mean 'evaluation'? If it is the project's own, register it *`markers`"
-        ]
-    )
+    keyword = mark.partition("(")[2].partition("=")[0]
+    own = "did you mean 'evaluation'? If it is the project's own, register it *`markers`"
+    result.stderr.fnmatch_lines([f"ERROR: armory: test_it.py::test_a: *'{keyword}'; {own}"])
     assert remarks(result) == []
 
 
