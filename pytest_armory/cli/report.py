@@ -18,6 +18,7 @@ from pytest_armory.cli.stores import (
     given_store,
     newest_session,
     no_sessions,
+    no_such_session,
 )
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.report.files import write_text_file, written_text
@@ -129,16 +130,9 @@ def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession
     if whole is None and not exists(where):
         raise ArmoryUsageError(no_sessions(where))
     if whole is None:
-        raise ArmoryUsageError(
-            f"no session {_named(arguments.SESSION)} is at {where.display_uri}; "
-            "`pytest-armory sessions` lists them"
-        )
+        name = arguments.SESSION or os.environ.get("ARMORY_SESSION", "")
+        raise ArmoryUsageError(no_such_session(name, where) if name else no_sessions(where))
     return whole
-
-
-def _named(given: str | None) -> str:
-    name = given or os.environ.get("ARMORY_SESSION", "")
-    return repr(name) if name else "at all"
 
 
 def _read(where: Destination, arguments: argparse.Namespace) -> WholeSession | None:
