@@ -24,7 +24,7 @@ MARKER_HELP = (
     "description: the run's note; tags: a mapping of extra tags; at_least, at_most: {metric: "
     'number}, bounds that the test fails outside of; baseline: {metric: "-2%"}, the worst change '
     "against --armory-baseline that still passes; unclear: pass, fail or measured, what a gate "
-    "does of which samples do not tell whether it is worse; version: with a changed one the "
+    "does if its samples do not tell whether it is worse; version: with a changed one the "
     "evaluation has neither baseline nor history; repeats: how often the body runs, judged by the "
     "means of its metrics; activate: False leaves MLflow's own state alone, so that mlflow.log_* "
     "does not land in the run. Markers on function, class and module merge, the closest wins key "
