@@ -66,8 +66,8 @@ def post_comment(
         return _post(host, summary(host.limit - _RESERVED), environ, name)
     except HostError as error:
         advice = host.advice(error) if host is not None else ""
-        name = host.name if host is not None else "the job"
-        sentence = f"no comment: {name}: {' '.join(redact_text(str(error)).split())}"
+        name = f"{host.name}: " if host is not None else ""
+        sentence = f"no comment: {name}{' '.join(redact_text(str(error)).split())}"
         return Posted(f"{sentence}; {advice}" if advice else sentence, False)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         return Posted(f"no comment: the host's answer cannot be read: {error!r}", False)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_armory.cli.arguments import writing
-from pytest_armory.cli.stores import add_tracking_uri, check_exists, newest_session
+from pytest_armory.cli.stores import add_tracking_uri, check_exists, newest_session, no_such_session
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.gates import baselines
 from pytest_armory.gates.parse import Reference, parse_reference
@@ -76,10 +76,7 @@ def _compare(where: Destination, a: Reference, b: Reference) -> tuple[Summary, C
     session = b.value or newest_session(store)
     runs = store.search.runs_of_session(session, store.experiments.ids())
     if not any(map(is_attempt, runs)):
-        raise ArmoryUsageError(
-            f"no evaluation of the session {session!r} is at {where.display_uri}; "
-            "`pytest-armory sessions` lists them"
-        )
+        raise ArmoryUsageError(no_such_session(session, where))
     if a.kind == "session" and a.value == session:
         raise ArmoryUsageError(
             f"A and B are the same session, {session}; `pytest-armory sessions` has more"

@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_armory.cli.arguments import positive, writing
 from pytest_armory.cli.stores import add_tracking_uri, check_exists
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.report.files import write_text_file
+from pytest_armory.report.files import write_text_file, written_text
 from pytest_armory.report.text import plural
 from pytest_armory.report.trend import CSV_HEADER, Trend, csv_rows, trend_lines
 from pytest_armory.session.history import histories
@@ -74,6 +74,10 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.html is not None:
         _write_page(arguments.html, trends, where)
     yield from _lines(trends)
+    if arguments.csv is not None:
+        yield f"the points are {written_text(arguments.csv)}"
+    if arguments.html is not None:
+        yield f"the page is {written_text(arguments.html)}"
 
 
 def _write_page(path: Path, trends: list[Trend], where: Destination) -> None:

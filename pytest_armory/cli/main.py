@@ -95,8 +95,9 @@ def _print_lines(arguments: argparse.Namespace) -> None:
 
 
 def _failed(error: object, status: int) -> int:
-    text = printable(str(error))
-    print(f"{NAME}: {text}", file=sys.stderr)  # noqa: T201 - a command's own error
+    for sentence in getattr(error, "args", None) or [error]:
+        text = printable(str(sentence))
+        print(f"{NAME}: {text}", file=sys.stderr)  # noqa: T201 - a command's own error
     return status
 
 

@@ -17,9 +17,11 @@ from pytest_armory.cli.stores import (
     check_exists,
     given_store,
     newest_session,
+    no_sessions,
+    no_such_session,
 )
 from pytest_armory.errors import ArmoryUsageError
-from pytest_armory.report.files import write_text_file
+from pytest_armory.report.files import write_text_file, written_text
 from pytest_armory.report.markdown import to_markdown
 from pytest_armory.report.sentences import missed_lines
 from pytest_armory.report.terminal import terminal_lines
@@ -96,6 +98,7 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterator[str]:
         yield f"warning: {problem}"
     if arguments.html is not None:
         _write_page(where, whole, arguments.html)
+        yield f"the page is {written_text(arguments.html)}"
     arguments.status = 0 if whole.has_passed else 1
     if arguments.comment:
         from pytest_armory.cli.comment import post_comment
@@ -124,16 +127,9 @@ def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession
         sleep(min(POLL, left))
     if whole is None:
         check_exists(where)
-        raise ArmoryUsageError(
-            f"no session {_named(arguments.SESSION)} is at {where.display_uri}; "
-            "`pytest-armory sessions` lists them"
-        )
+        name = arguments.SESSION or os.environ.get("ARMORY_SESSION", "")
+        raise ArmoryUsageError(no_such_session(name, where) if name else no_sessions(where))
     return whole
-
-
-def _named(given: str | None) -> str:
-    name = given or os.environ.get("ARMORY_SESSION", "")
-    return repr(name) if name else "at all"
 
 
 def _read(where: Destination, arguments: argparse.Namespace) -> WholeSession | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.store import Store, destination, login
@@ -48,6 +49,16 @@ def newest_session(store: Store) -> str:
     """The ID of the session that began last, or ""."""
     newest = store.search.latest_sessions(1)
     return newest[0].tags.get("armory.session", "") if newest else ""
+
+
+def no_such_session(session: str, where: Destination) -> str:
+    """The message for a store that does not have this session, which may be misspelt."""
+    is_near = get_close_matches(session.lower(), ["latest"], cutoff=0.8)
+    advice = "did you mean latest? " if is_near else ""
+    return (
+        f"no evaluation of the session {session!r} is at {where.display_uri}; {advice}"
+        "`pytest-armory sessions` lists them"
+    )
 
 
 def no_sessions(where: Destination) -> str:

@@ -113,7 +113,7 @@ def _upload_all(
         for plan in plans:
             problems += yield from _upload(source, plan)
     if problems:
-        raise TrackingError("; ".join(problems))
+        raise TrackingError(*problems)
     return plans
 
 

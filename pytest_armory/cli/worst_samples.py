@@ -59,7 +59,7 @@ def _find(where: Destination, name: str, session: str | None) -> StoredRun:
     nodeids = [one.tags["armory.nodeid"] for one in attempts]
     matching = [name] if name in nodeids else [n for n in nodeids if _ends(n, name)]
     if not matching or len(set(matching)) > 1:
-        raise ArmoryUsageError(_not_found(name, session, matching or nodeids, bool(matching)))
+        raise ArmoryUsageError(not_found(name, session, matching or nodeids, bool(matching)))
     return [one for one in attempts if one.tags["armory.nodeid"] == matching[0]][-1]
 
 
@@ -74,12 +74,17 @@ def _ends(nodeid: str, name: str) -> bool:
     return any(name in (nodeid[start:], plain[start:]) for start in parts)
 
 
-def _not_found(name: str, session: str, nodeids: Sequence[str], several: bool) -> str:
+def not_found(name: str, session: str, nodeids: Sequence[str], several: bool) -> str:
+    """The message for a name that is the end of no node id of a session, or of several."""
     if not nodeids:
         return f"the session {session!r} has no evaluation; `pytest-armory sessions` lists sessions"
     if several:
-        some = ", ".join(dict.fromkeys(nodeids[:3]))
-        return f"{name!r} is the end of several node ids in the session {session!r}: {some}, …"
+        found = list(dict.fromkeys(nodeids))
+        some = ", ".join(found[:3]) + ", …" * (len(found) > 3)
+        return (
+            f"{name!r} is the end of {len(found):,} node ids in the session {session!r}: {some}; "
+            "give one of them whole"
+        )
     near = get_close_matches(name, nodeids, 1, cutoff=0.3) or nodeids[:1]
     return f"no evaluation {name!r} is in the session {session!r}; did you mean {near[0]!r}?"
 

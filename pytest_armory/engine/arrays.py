@@ -193,10 +193,12 @@ def describe(value: object) -> str:
     """A value in an error's text: its type with its shape or length, never its contents."""
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
+    if isinstance(value, str):
+        return f"a string of {len(value):,} character{'s' * (len(value) != 1)}"
     name = type(value).__name__
     shape = getattr(value, "shape", None)
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(shape, tuple):
         return f"{name} of shape {tuple(shape)}"
-    return f"{name} of {len(value)}" if isinstance(value, (list, tuple, Mapping, str)) else name
+    return f"{name} of {len(value)}" if isinstance(value, (list, tuple, Mapping)) else name

@@ -51,7 +51,13 @@ def check_dataset(dataset: Any, batch_size: int | None) -> None:
                 "number of its rows that are a batch"
             )
         return
-    unfit = isinstance(dataset, (str, bytes, Mapping, type)) or hasattr(dataset, "shape")
+    if isinstance(dataset, Mapping):  # a DatasetDict is what load_dataset() gives without a split
+        raise RefusedError(
+            "dataset must be an iterable of (inputs, targets) batches or a tuple (inputs, targets) "
+            f"of arrays, got {describe(dataset)}; of splits by name take one, as in "
+            'dataset=splits["test"], and of a single batch make a list, dataset=[batch]'
+        )
+    unfit = isinstance(dataset, (str, bytes, type)) or hasattr(dataset, "shape")
     if unfit or not (hasattr(dataset, "__iter__") or hasattr(dataset, "__getitem__")):
         raise RefusedError(
             "dataset must be an iterable of (inputs, targets) batches or a tuple (inputs, targets) "

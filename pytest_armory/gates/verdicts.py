@@ -22,7 +22,7 @@ from pytest_armory.gates.evidence import (
 from pytest_armory.gates.evidence_text import evidence_text
 from pytest_armory.gates.formatting import distinct_number, exact_number
 from pytest_armory.gates.parse import Tolerance, parse_tolerance
-from pytest_armory.records import EvaluationRecord, Verdict
+from pytest_armory.records import USAGE, EvaluationRecord, Verdict
 
 SLACK = 2e-7
 """The slack for floating-point rounding at a tolerance's limit, relative to the baseline's value.
@@ -353,6 +353,8 @@ def _never_logged(metric: str, metrics: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(metric.casefold(), names, n=1)
     if nearest:
         return f"was never logged; did you mean {names[nearest[0]]!r}?"
+    if metric in USAGE:
+        return "was never logged; `track_usage()`, called after the last answer, logs it"
     some = ", ".join(map(repr, list(names.values())[:NAMED]))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"was never logged; logged were {some}{more}" if some else "was never logged"

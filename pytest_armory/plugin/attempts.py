@@ -89,6 +89,8 @@ class Attempts:
         self._report = finished
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
+        self._opened_in: dict[str, str] = {}
+        """The tests of the runs that others were left open in."""
         self._unreported: list[EvaluationRecord] = []
         self._finished: list[tuple[EvaluationRecord, EvaluationRun]] = []
         """Attempts of which something may still fail in the background, or has failed."""
@@ -277,6 +279,7 @@ class Attempts:
         attempt.stack.close()
         run.connection.try_again()
         self._left_open.update(run.connection.left_open)
+        self._opened_in |= dict.fromkeys(run.connection.left_open.values(), attempt.record.nodeid)
         run.writer.close(outcome.status)
         is_known = run.connection.location is not None and not run.connection.may_hold_more
         attempt.record = replace(attempt.record, confirmed=is_known)
@@ -350,7 +353,7 @@ class Attempts:
     def _settle(self, store: Store) -> None:
         """Close what tests have left open, and wait for what is sent in the background."""
         with self._guard.step():
-            self.problems += store.close_left_open(self._left_open)
+            self.problems += store.close_left_open(self._left_open, self._opened_in)
         with self._guard.step():
             self.problems += self._mlflow.settle() if self._mlflow is not None else []
         with self._guard.step():

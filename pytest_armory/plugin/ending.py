@@ -16,7 +16,7 @@ from pytest_armory.plugin.options import Settings
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.uncaptured import uncaptured
 from pytest_armory.records import EvaluationRecord
-from pytest_armory.report.files import write_text_file
+from pytest_armory.report.files import write_text_file, written_text
 from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
 from pytest_armory.session.ledger import Ledger, may_have_unreported
@@ -128,13 +128,15 @@ class SessionEnd:
             return summary
         from pytest_armory.session.page import write_and_store_page
 
-        known = len(self.ledger.problems)
+        known, notes = len(self.ledger.problems), [*summary.notes]
         try:
             write_and_store_page(self.ledger, summary, path)
+            notes.append(f"the report is {written_text(path)}")
         except (OSError, TrackingError) as error:
             reason = getattr(error, "strerror", None) or error
             self.ledger.problems.append(f"the report could not be written to {path}: {reason}")
-        return replace(summary, problems=[*summary.problems, *self.ledger.problems[known:]])
+        problems = [*summary.problems, *self.ledger.problems[known:]]
+        return replace(summary, problems=problems, notes=notes)
 
     def _sum_up_what_is_known(self, interrupted: bool) -> None:
         """Summarize what was reported, where the end of the session has failed."""

@@ -24,7 +24,7 @@ MARKER_HELP = (
     "description: the run's note; tags: a mapping of extra tags; at_least, at_most: {metric: "
     'number}, bounds that the test fails outside of; baseline: {metric: "-2%"}, the worst change '
     "against --armory-baseline that still passes; unclear: pass, fail or measured, what a gate "
-    "does of which samples do not tell whether it is worse; version: with a changed one the "
+    "does if its samples do not tell whether it is worse; version: with a changed one the "
     "evaluation has neither baseline nor history; repeats: how often the body runs, judged by the "
     "means of its metrics; activate: False leaves MLflow's own state alone, so that mlflow.log_* "
     "does not land in the run. Markers on function, class and module merge, the closest wins key "
@@ -68,14 +68,18 @@ IS_OURS = pytest.StashKey[bool | None]()
 """Whether every use of the marker is this plugin's, of a config; None: each use says it itself."""
 
 _DECIDE = (
-    f"so it is left alone; in the ini file `{INI_MARKER} = true` refuses such uses, and "
-    f"`{INI_MARKER} = false` says that the marker is the project's own"
+    f"in the ini file `{INI_MARKER} = true` refuses such uses, and `{INI_MARKER} = false` says "
+    "that the marker is the project's own"
 )
 
-POSITIONAL = f"@pytest.mark.{MARKER} without keywords is not this plugin's, {_DECIDE}"
+POSITIONAL = (
+    f"@pytest.mark.{MARKER} with an argument that is no keyword is not this plugin's, so it is "
+    f'left alone; an evaluation is marked as in @pytest.mark.{MARKER}(name="digits"); {_DECIDE}'
+)
+_REGISTER = "If it is the project's own, register it in the ini file under `markers`"
 UNREADABLE = (
     f"the project registers a marker {MARKER!r}, and this use of it is not valid as this plugin's, "
-    f"{_DECIDE}"
+    f"so it is left alone; {_DECIDE}"
 )
 
 
@@ -181,24 +185,29 @@ def _refusals(mark: pytest.Mark, config: pytest.Config) -> list[str]:
     """What is wrong with a marker that is this plugin's, or was meant to be."""
     if mark.name == MARKER:
         return _mark_problems(mark) if _is_ours(mark, config) else []
-    if _has_own_keyword(mark) and _is_misspelt(mark.name, config):
-        return [f"@pytest.mark.{mark.name} is not a registered marker; did you mean {MARKER!r}?"]
+    own = next(filter(_is_own_keyword, mark.kwargs), "")
+    if own and _is_misspelt(mark.name, config):
+        return [
+            f"@pytest.mark.{mark.name} is not a registered marker, and has the keyword {own!r}; "
+            f"did you mean {MARKER!r}? {_REGISTER}"
+        ]
     return []
 
 
 def _remark(mark: pytest.Mark, config: pytest.Config) -> str:
     if mark.name == MARKER:
         return _foreign(mark, config) if config.stash.get(IS_OURS, None) is None else ""
-    if not _is_misspelt(mark.name, config) or _has_own_keyword(mark):
+    if not _is_misspelt(mark.name, config) or any(map(_is_own_keyword, mark.kwargs)):
         return ""
     return (
         f"@pytest.mark.{mark.name} is not a registered marker, so it is left alone; did you mean "
-        f"{MARKER!r}? If it is the project's own, register it in the ini file under `markers`"
+        f"{MARKER!r}? {_REGISTER}"
     )
 
 
-def _has_own_keyword(mark: pytest.Mark) -> bool:
-    return any(key in _KEYWORDS or _nearest(key, _GATES, cutoff=0.8) for key in mark.kwargs)
+def _is_own_keyword(key: str) -> bool:
+    """Whether a keyword is the marker's, or nearly that of a gate."""
+    return key in _KEYWORDS or bool(_nearest(key, _GATES, cutoff=0.8))
 
 
 def _mark_problems(mark: pytest.Mark) -> list[str]:

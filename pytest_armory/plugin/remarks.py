@@ -18,6 +18,10 @@ _NO_EVALUATION = (
     "no test that ran is marked `evaluation`, so nothing was tracked; write "
     "@pytest.mark.evaluation above each test that is to become an MLflow run"
 )
+_NO_TEST = (
+    "no test ran, so nothing was tracked; `pytest --collect-only -q` lists the tests that the same "
+    "arguments select"
+)
 _NOT_OURS = (
     "`armory_marker = false` in the ini file says that the marker `evaluation` is the project's "
     "own, so no test is an evaluation and nothing was tracked"
@@ -28,8 +32,13 @@ WITHOUT_MARKER = (
 )
 
 
-def no_evaluation(is_ours: bool | None) -> str:
-    """Why nothing was tracked; ``is_ours`` is what the ini file says of the marker, if anything."""
+def no_evaluation(is_ours: bool | None, ran: bool) -> str:
+    """Why nothing was tracked; ``is_ours`` is what the ini file says of the marker, if anything.
+
+    ``ran`` is whether a test ran: where none did, all may be marked.
+    """
+    if not ran:
+        return _NO_TEST
     return _NOT_OURS if is_ours is False else _NO_EVALUATION
 
 

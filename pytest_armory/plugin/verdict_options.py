@@ -20,7 +20,7 @@ OPTIONS = (
     (
         "--armory-unclear",
         "pass|fail|measured",
-        "what a gate does of which samples do not tell whether the metric is worse: `pass` (the "
+        "what a gate does if its samples do not tell whether the metric is worse: `pass` (the "
         "default), `fail`, or `measured`, where the change that was measured decides",
     ),
 )

@@ -7,6 +7,7 @@ Records are frozen. They are serialized as text: :mod:`wire` between the process
 from __future__ import annotations
 
 from pytest_armory.records.evaluation import (
+    USAGE,
     AttemptPlace,
     EvaluationRecord,
     Outcome,
@@ -20,6 +21,7 @@ from pytest_armory.records.job_end import JobEnd
 from pytest_armory.records.wire import from_wire, to_wire
 
 __all__ = [
+    "USAGE",
     "AttemptPlace",
     "EvaluationRecord",
     "JobEnd",

@@ -42,6 +42,12 @@ STATES = ("passed", "failed", "unjudged")
 VERDICTS = ("", "worse", "not worse", "unclear")
 """What evidence says of a change; empty where there is none."""
 
+USAGE = (
+    *("tokens/input", "tokens/output", "tokens/total"),
+    *("cost", "latency/p50", "latency/p95"),
+)
+"""The metrics of ``track_usage()`` that may be unknown."""
+
 
 @dataclass(frozen=True)
 class Verdict:

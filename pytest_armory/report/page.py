@@ -28,7 +28,7 @@ from pytest_armory.report.sentences import (
 )
 from pytest_armory.report.summary import Summary, is_good, latest, missed_by, missed_gates
 from pytest_armory.report.text import number, plural, printable, seconds
-from pytest_armory.report.trend import Trend
+from pytest_armory.report.trend import Trend, span_text
 from pytest_armory.report.usage import usage_lines
 
 CURVES = 12
@@ -77,6 +77,7 @@ def session_page(details: Details) -> str:
     last = latest(summary.all_records)
     found = curves(details.entries)[:CURVES]
     trends = _trend_charts(details.trends)
+    commands_of, commands = _commands(details.entries)
     return _render(
         title=f"{summary.verdict.sign} {counts_text(summary)}",
         summary=summary,
@@ -99,7 +100,8 @@ def session_page(details: Details) -> str:
         matrices=[(m, _shades(m)) for m in details.matrices],
         unexplained=sum(map(_is_unexplained, details.entries)),
         changed=_changed(details.changed),
-        commands=_commands(details.entries),
+        commands_of=commands_of,
+        commands=commands,
     )  # fmt: skip
 
 
@@ -195,11 +197,18 @@ def _interval(verdict: Verdict) -> str:
     return f"the change is {verdict.low:.2g} to {verdict.high:.2g}"
 
 
-def _commands(entries: Sequence[Entry]) -> list[str]:
-    """How to run again what failed, the first of them; where nothing failed, one evaluation."""
+def _commands(entries: Sequence[Entry]) -> tuple[str, list[str]]:
+    """How to run again what failed, the first of them; where nothing failed, one evaluation.
+
+    The first item says which evaluations these are.
+    """
     known = [entry for entry in entries if entry.reproduce]
     failed = [entry for entry in known if not is_good(entry.record)]
-    return [printable(entry.reproduce) for entry in failed[:COMMANDS] or known[:1]]
+    shown = failed[:COMMANDS] or known[:1]
+    which = "Each evaluation that did not pass" if failed else "One evaluation"
+    if len(failed) > COMMANDS:
+        which = f"The first {COMMANDS} of {len(failed):,} evaluations that did not pass"
+    return which, [printable(entry.reproduce) for entry in shown]
 
 
 def _changed(changes: Sequence[Changed]) -> list[tuple[str, Changed]]:
@@ -248,12 +257,11 @@ def error_line(failure: str) -> str:
 def _trend_charts(trends: Sequence[Trend]) -> list[_Chart]:
     charts = []
     for i, trend in enumerate(trends):
-        values = trend.values
-        if not values:  # there is nothing to draw
+        if not trend.values:  # there is nothing to draw
             continue
-        span = f"{number(min(values))} to {number(max(values))}, "
+        count = plural(len(trend.points), "session")
         last = trend.points[-1].verdict if trend.points else ""
-        caption = f"{span}{plural(len(trend.points), 'session')}" + (f": {last}" if last else "")
+        caption = f"{span_text(trend)}, {count}" + (f": {last}" if last else "")
         test = printable(trend.nodeid.partition("::")[2] or trend.nodeid)
         title = f"{printable(trend.metric)} of {test}{printable(trend.where)}"
         charts.append(_Chart(title, caption, _markup(trend_chart(trend, i))))

@@ -131,7 +131,7 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
     on_several_workers = run_on_several_workers(records)
     most = CHIEF if width < WIDE else 2 * CHIEF
     aligned = _aligned(chosen, most)
-    rows = [_row(r, on_several_workers, most, aligned[file_of(r)]) for r in chosen]
+    rows = [_row(r, on_several_workers, most, aligned[_group(r, most)]) for r in chosen]
     widths = _widths([_HEADER, *rows], width, _first_width(chosen, most))
     lines = [_table_line(_HEADER, widths, None, [(pad(_HEADER[2], widths[2]), None)], "bold")]
     file = ""
@@ -139,7 +139,7 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
         if file_of(record) != file:
             file = file_of(record)
             lines.append(_line(shorten(printable(file), width), "bold"))
-        metrics = _fitted(shown_metrics(record, most), widths[2], aligned[file])
+        metrics = _fitted(shown_metrics(record, most), widths[2], aligned[_group(record, most)])
         lines.append(_table_line(row, widths, _COLOURS.get(row[1], "red"), metrics))
     hidden = len(records) - len(chosen)
     if hidden:
@@ -147,17 +147,25 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
     return lines
 
 
-def _aligned(records: Sequence[EvaluationRecord], most: int) -> dict[str, list[int]]:
-    """For each file the widths of its first metrics, as far as all its rows show the same ones."""
-    files: dict[str, list[list[ShownMetric]]] = {}
+def _group(record: EvaluationRecord, most: int) -> tuple[str, str]:
+    """The rows that a row's metrics are aligned with: of its file, with the same metric first.
+
+    A metric that missed its gate comes first in its row, and gates of a failed test are not judged.
+    """
+    return file_of(record), next((metric.name for metric in shown_metrics(record, most)), "")
+
+
+def _aligned(records: Sequence[EvaluationRecord], most: int) -> dict[tuple[str, str], list[int]]:
+    """For each group the widths of its first metrics, as far as all its rows show the same ones."""
+    groups: dict[tuple[str, str], list[list[ShownMetric]]] = {}
     for record in records:
-        files.setdefault(file_of(record), []).append(shown_metrics(record, most))
+        groups.setdefault(_group(record, most), []).append(shown_metrics(record, most))
     return {
-        file: [
+        group: [
             max(columns(metric.text) for metric in column)
             for column in takewhile(_is_one_metric, zip(*rows, strict=False))
         ]
-        for file, rows in files.items()
+        for group, rows in groups.items()
     }
 
 

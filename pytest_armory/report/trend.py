@@ -139,13 +139,20 @@ def sparkline(values: Sequence[float | None]) -> str:
     return "".join(map(bar, values))
 
 
+def span_text(trend: Trend) -> str:
+    """The lowest and the highest value, or the one that both are shown as."""
+    values = trend.values
+    if not values:
+        return "never logged"
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
 def trend_lines(trend: Trend, width: int) -> list[str]:
     """A heading with a sparkline, then a line for each session, the newest first.
 
     Columns that do not fit are left out: first the plot, then branch, time, outcome and change.
     """
-    values = trend.values
-    span = f"{number(min(values))} to {number(max(values))}" if values else "never logged"
     line = sparkline([point.value for point in trend.points])
     heading = f"{printable(trend.nodeid)}  {printable(trend.metric + trend.where)}"
     count = plural(len(trend.points), "session")
@@ -158,7 +165,7 @@ def trend_lines(trend: Trend, width: int) -> list[str]:
         lines = table([[row[i] for i in kept] for row in (header, *rows)])
         if max(map(columns, lines)) <= width:
             break
-    return [heading, f"{line}  {span}, {count}", *lines]
+    return [heading, f"{line}  {span_text(trend)}, {count}", *lines]
 
 
 def _row(trend: Trend, point: Point) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from random import uniform
 from time import monotonic, sleep
+from types import MappingProxyType
 from typing import Any
 
 from pytest_armory.environment import changed
@@ -134,15 +135,18 @@ class Store:
         client = self.connection.client
         self.connection.call("closing a run", partial(client.set_terminated, run_id, status, end))
 
-    def close_users_run(self, run_id: str, opened_in: str, end: int | None = None) -> str:
+    def close_users_run(
+        self, run_id: str, opened_in: str, end: int | None = None, name: str = ""
+    ) -> str:
         """Close a run that was left open inside another, in two requests; a sentence about it.
 
-        ``opened_in`` is empty for one of a fixture wider than a test.
+        ``opened_in`` is empty for one of a fixture wider than a test; ``name`` is what the other
+        one is called in the sentence.
         """
         if opened_in:
             self.log_batch(run_id, tags={"armory.left_open_in": opened_in})
         self.close_run(run_id, "FINISHED", end)
-        where = f"inside {opened_in}" if opened_in else "by a fixture wider than a test"
+        where = f"inside {name or opened_in}" if opened_in else "by a fixture wider than a test"
         return f"the MLflow run {run_id} was left open {where}: closed"
 
     def delete_run(self, run_id: str) -> None:
@@ -178,12 +182,17 @@ class Store:
         with translated("writing to a run", self.where):
             fluent.flush(self.uri)
 
-    def close_left_open(self, left: Mapping[str, str]) -> list[str]:
+    def close_left_open(
+        self, left: Mapping[str, str], names: Mapping[str, str] = MappingProxyType({})
+    ) -> list[str]:
         """Close those of the runs that have not ended; they map to the run they were opened in.
 
-        Returns a sentence for each.
+        Returns a sentence for each, with what ``names`` calls that run.
         """
-        return [self.close_users_run(run_id, left[run_id]) for run_id in take_open(left)]
+        return [
+            self.close_users_run(run_id, left[run_id], name=names.get(left[run_id], ""))
+            for run_id in take_open(left)
+        ]
 
 
 @lru_cache(maxsize=8)

@@ -80,6 +80,8 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     """The class that an exception is translated to, and a text if its own says little."""
     if isinstance(error, TimeoutError):  # of our own limits
         return StoreUnreachableError, str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return TrackingError, _not_installed(error.name)
     code = getattr(error, "error_code", None)
     cause = error.__cause__ or error.__context__
     driver = getattr(cause, "orig", None)  # SQLAlchemy's exceptions have that of the driver
@@ -124,6 +126,20 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         return StoreUnreachableError, f"it is no MLflow server, or not well ({code})"
     return TrackingError, ""
 
+
+def _not_installed(module: str) -> str:
+    package = _PACKAGES.get(module)
+    advice = f"`pip install {package}` does that" if package else "install the package that has it"
+    return f"the module {module!r} is not installed; {advice}"
+
+
+_PACKAGES = {
+    "MySQLdb": "mysqlclient",
+    "psycopg2": "psycopg2-binary",
+    "pyodbc": "pyodbc",
+    "boto3": "boto3",
+}
+"""The packages of SQLAlchemy's default drivers, and of the most common artifact storage."""
 
 _LACKS_A_RIGHT = "42501"
 """The SQLSTATE of a role that may not do what was asked for, as to write."""

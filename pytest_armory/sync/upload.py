@@ -164,10 +164,10 @@ class Uploader:
         where = self.target.where
         failed = "refused the upload without credentials"
         if not isinstance(error, LoginRefusedError):
-            failed = f"cannot be reached without credentials ({error})"
+            failed = f"cannot be reached: {error}"
         return (
-            f"{where} {failed}, and those of this process are for another tracking URI or none; if "
-            f"they are for this one: `{sync_command(where)}`"
+            f"{where} {failed}; it was sent no credentials, for those of this process are for "
+            f"another tracking URI or none; if they are for this one: `{sync_command(where)}`"
         )
 
     def mark_as_waiting(self, runs: Sequence[StoredRun]) -> None:

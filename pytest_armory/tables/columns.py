@@ -184,6 +184,8 @@ def described(value: object) -> str:
     """A value in an error's text: its type with its shape or length."""
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
+    if isinstance(value, str):
+        return f"a string of {len(value):,} character{'s' * (len(value) != 1)}"
     name, shape = type(value).__name__, getattr(value, "shape", None)
     if isinstance(shape, tuple):
         return f"{name} of shape {tuple(shape)}"

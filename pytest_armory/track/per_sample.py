@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 from pytest_armory.errors import ArmoryUsageError
@@ -109,7 +110,7 @@ def _from_rows(
     if scores is None:
         raise UnfitError(
             f"got rows with the columns {_listed(found)}; say which of them are scores, as in "
-            f"track_samples(rows, scores=[{next(iter(found), 'right')!r}])"
+            f"track_samples(rows, scores=[{_likely_score(found)!r}])"
         )
     names = [scores] if isinstance(scores, str) else list(scores)
     used = {*names, *(name for name in (ids, groups) if isinstance(name, str))}
@@ -124,6 +125,17 @@ def _from_rows(
         found[groups] if isinstance(groups, str) else groups,
         {**{name: values for name, values in found.items() if name not in used}, **columns},
     )
+
+
+def _likely_score(columns: Mapping[str, Any]) -> str:
+    """The last of the columns that begin with a number: ids come before scores."""
+    found = [name for name, values in columns.items() if _begins_with_number(values)]
+    return (found or [*columns, "right"])[-1]
+
+
+def _begins_with_number(values: Any) -> bool:
+    first = next(iter(values), None)
+    return isinstance(first, Real) or type(first).__name__ == "bool_"
 
 
 def _columns_of(samples: Any) -> dict[str, Any]:

@@ -45,7 +45,9 @@ def find_run(where: Destination, run_id: str) -> StoredRun:
 
     found = open_store(where).search.find(run_id)
     if found is None:
-        raise ArmoryUsageError(f"no run {run_id!r} is at {where.display_uri}")
+        raise ArmoryUsageError(
+            f"no run {run_id!r} is at {where.display_uri}; the page of a run shows its ID"
+        )
     return found
 
 

@@ -59,10 +59,10 @@ def warn_of_refused(
 
 def _of_refused(refused: Mapping[str, str]) -> str:
     (first, reason), *others = refused.items()
-    verb = "are" if others[1:] else "is"
-    more = f", nor {verb} {_named([name for name, _ in others])}" if others else ""
+    verb = "were" if others[1:] else "was"
+    more = f", and so {verb} {_named([name for name, _ in others])}" if others else ""
     return (
-        f"the result {first!r} is no metric and was left out: {reason}{more}; give a number, a "
+        f"the result {first!r} is no metric and was left out ({reason}){more}; give a number, a "
         "mapping or an array, or turn it into one with the hook pytest_armory_metrics"
     )
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_armory.records import USAGE
 from pytest_armory.track.context import current_run
 from pytest_armory.track.repeats import ALL_REPEATS
 from pytest_armory.values.totals import total
@@ -13,12 +14,6 @@ from pytest_armory.values.totals import total
 if TYPE_CHECKING:
     from pytest_armory.store.traces import TraceUsage
     from pytest_armory.track.run import EvaluationRun
-
-USAGE = (
-    *("tokens/input", "tokens/output", "tokens/total"),
-    *("cost", "latency/p50", "latency/p95"),
-)
-"""The metrics that may be unknown."""
 
 _UNTRACKED = "is unknown: usage is read from MLflow's traces, and nothing is tracked"
 _UNREAD = "is unknown: the traces of the run cannot be read"

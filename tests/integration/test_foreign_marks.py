@@ -88,7 +88,9 @@ def test_one_with_a_keyword_of_this_plugin_is_refused(evals: Evals, mark: str, t
     write(evals, mark)
     result = run(evals, track=track)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: armory: test_it.py::test_a: *did you mean 'evaluation'?"])
+    keyword = mark.partition("(")[2].partition("=")[0]
+    own = "did you mean 'evaluation'? If it is the project's own, register it *`markers`"
+    result.stderr.fnmatch_lines([f"ERROR: armory: test_it.py::test_a: *'{keyword}'; {own}"])
     assert remarks(result) == []
 
 
@@ -99,7 +101,7 @@ def test_positional_arguments_are_anothers_where_nothing_is_tracked(
     result = run(evals, *each_way, track=False)
     assert verdicts(result) == {"passed": 2}
     (line,) = remarks(result)
-    assert "left alone" in line
+    assert "left alone; an evaluation is marked as in @pytest.mark.evaluation(name=" in line
     assert "`armory_marker = true`" in line
     assert "(test_a)" in line
     tracked = run(evals, *each_way)

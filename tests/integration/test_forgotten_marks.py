@@ -33,10 +33,15 @@ def test_a_session_without_a_marked_test_says_so(evals: Evals, each_way: Sequenc
     assert len(said(result)) == 1
 
 
-@pytest.mark.parametrize("arguments", [("-k", "nothing"), ("-m", "not evaluation")])
-def test_so_does_one_that_selects_none(evals: Evals, arguments: Sequence[str]) -> None:
+def test_so_does_one_that_selects_none(evals: Evals) -> None:
     evals.write(PLAIN)
-    evals.run(*arguments).stdout.fnmatch_lines([NOTHING])
+    evals.run("-m", "not evaluation").stdout.fnmatch_lines([NOTHING])
+
+
+def test_where_no_test_runs_no_marker_is_asked_for(evals: Evals, each_way: Sequence[str]) -> None:
+    evals.write(PLAIN)
+    (line,) = said(evals.run(*each_way, "-k", "nothing"))
+    assert line.startswith("armory: warning: no test ran, so nothing was tracked; `pytest --coll")
 
 
 @pytest.mark.parametrize(

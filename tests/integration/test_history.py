@@ -52,7 +52,9 @@ def test_history(
     assert "missed" in first[-1]
     assert "failed" in first[-1]
     target = tmp_path / "new" / "all.csv"
-    assert len(history("test_it.py::*", "--csv", str(target))) == 3 * 7 + 2
+    lines = history("test_it.py::*", "--csv", str(target))
+    assert len(lines) == 3 * 7 + 2 + 1
+    assert lines[-1] == f"the points are written to {target}"
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["value"] for row in rows[:4]] == ["0.8", "0.9", "0.95", "0.9"]
@@ -60,6 +62,7 @@ def test_history(
     assert {row["experiment"] for row in rows} == {evals.pytester.path.name}
     evals.run("--armory-experiment", "other", "-k", "test_b")  # another project's, perhaps
     lines = history("test_b", "--html", str(target))
+    assert lines[-1] == f"the page is written to {target}"
     headings = [line for line in lines if line.startswith("test_it.py::test_b")]
     assert sorted(headings) == sorted(
         f"test_it.py::test_b  f1 (experiment {name})"

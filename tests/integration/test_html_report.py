@@ -46,6 +46,7 @@ def test_the_page_at_the_end_of_a_session(evals: Evals, each_way: Sequence[str])
     ):  # fmt: skip
         assert expected in page.replace("&#34;", '"'), expected
     assert "warning" not in result.stdout.str()
+    result.stdout.fnmatch_lines(["the report is written to new/report.html"])
 
 
 def changes(page: str) -> str:
@@ -73,6 +74,7 @@ def test_the_page_of_a_stored_session(
     target = tmp_path / "report.html"
     assert main(["report", "s1", "--html", str(target)]) == 0
     page = target.read_text("utf-8")
+    assert capsys.readouterr().out.endswith(f"\nthe page is written to {target}\n")
     # Neither what came later, nor the same node ids of another experiment.
     assert "0.6 to 0.7, 2 sessions: kept" in page
     assert "::test_b</td><td>D</td><td>0</td><td><b>1</b></td>" in page

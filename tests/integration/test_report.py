@@ -264,7 +264,7 @@ def test_a_comment_fails_no_job_unless_strict(
         for strict, status in ((False, 0), (True, 1)):
             found, text = reported("s", "--comment", *["--strict"] * strict)
             assert found == status
-            assert "no comment: the job: GITHUB_TOKEN is not set: add `env: GITHUB_TOKEN:" in text
+            assert "no comment: GITHUB_TOKEN is not set: add `env: GITHUB_TOKEN:" in text
         monkeypatch.setenv("GITHUB_TOKEN", host.token)
         assert reported("s", "--comment", "--strict")[0] == 0
         status, text = reported("s", "--comment")

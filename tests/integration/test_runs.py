@@ -366,6 +366,8 @@ def test_runs_that_a_test_leaves_open_are_closed_and_reported(
     assert evals.run_of("test_after").data.metrics["here"] == 1
     lines = [line for line in result.outlines if "was left open inside" in line]
     assert len(lines) == 2  # the fixture's is its own, and ended by it
+    assert lines[0].endswith(" was left open inside test_it.py::test_ends_ours: closed")
+    assert lines[1].endswith(" was left open inside test_it.py::test_opens_another: closed")
     assert not (evals.pytester.path / "mlflow.db").exists()
 
 

@@ -48,6 +48,7 @@ def test_usage_is_judged_where_it_is_known(evals: Evals, each_way: Sequence[str]
     evals.write(ASKING)
     result = evals.run(*each_way, subprocess=True)
     result.assert_outcomes(passed=2, failed=2)  # too many tokens; and a metric never logged
+    result.stdout.fnmatch_lines(["*cost was never logged; `track_usage()`, called after*"])
     known = evals.run_of("test_known").data.metrics
     assert (known["tokens/input"], known["tokens/output"]) == (8, 6)
     assert known["tokens/total"] == 14

@@ -46,9 +46,12 @@ def sound(**changes: Any) -> dict[str, Any]:
         ({"description": 3}, "description must be a string, got 3"),
         ({"dataset": None}, "dataset must be an iterable .* got None; write dataset="),
         ({"dataset": X}, "dataset must be .* got ndarray of shape \\(6, 2\\)"),
-        ({"dataset": {"x": X, "y": Y}}, "dataset must be .* got dict of 2"),
+        (
+            {"dataset": {"x": X, "y": Y}},
+            r'got dict of 2; of splits .* dataset=splits\["test"\], .* dataset=\[batch\]',
+        ),
         ({"dataset": lambda: None}, "dataset must be .* got function"),
-        ({"dataset": "text"}, "dataset must be .* got str of 4"),
+        ({"dataset": "text"}, "dataset must be .* got a string of 4 ch"),
         ({"dataset": (X, Y[:5])}, "must be equally long, got inputs ndarray of shape \\(6, 2\\)"),
         (
             {"dataset": (X[:0], Y[:0])},
@@ -60,7 +63,7 @@ def sound(**changes: Any) -> dict[str, Any]:
         ({"batch_size": -1}, "batch_size must be"),
         ({"batch_size": True}, "batch_size must be .* got True"),
         ({"batch_size": 2.0}, "batch_size must be .* got 2.0"),
-        ({"batch_size": "2"}, "batch_size must be .* got str of 1"),
+        ({"batch_size": "2"}, "batch_size must be .* got a string of 1 character"),
         (
             {"model": 3},
             "model must be an object with predict\\(inputs\\) or a callable f\\(inputs\\)",
@@ -165,7 +168,7 @@ def third_raises(error: BaseException) -> Any:
         (-1, "must be a whole number"),
         (True, "got True"),
         (0.5, "got 0.5"),
-        ("3", "got str of 1"),
+        ("3", "got a string of 1 character"),
         (2, r"limits nothing, .* write Evaluation.batch_size="),
     ],
 )

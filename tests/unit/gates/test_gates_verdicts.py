@@ -84,6 +84,12 @@ def test_a_metric_never_logged(logged: list[str], text: str) -> None:
     assert {(v.state, v.value, v.text) for v in found} == {("failed", None, text)}
 
 
+def test_a_metric_of_track_usage_that_was_never_logged() -> None:
+    call = "was never logged; `track_usage()`, called after the last answer, logs it"
+    assert judge({"f1": 1.0}, at_most={"tokens/total": 9})[0].text == call
+    assert judge({"costs": 1.0}, at_most={"cost": 9})[0].text.endswith("did you mean 'costs'?")
+
+
 # Judging against a baseline
 
 

@@ -170,9 +170,14 @@ def test_the_end_has_the_commands_of_what_failed() -> None:
     assert "[pgd-0.1]' --armory-track" in end
     assert "[square-0.05]' --armory-track" in end
     assert end.count("git checkout") == 2
+    assert "Each evaluation that did not pass:" in end
     passed = [entry for entry in details(12).entries if entry.record.outcome is Outcome.PASSED]
     good = Reader(session_page(replace(details(12), entries=passed))).text
     assert good.partition("To run it again")[2].count("git checkout") == 1
+    assert "One evaluation:" in good
+    entry = next(e for e in details(12).entries if e.record.outcome is Outcome.FAILED)
+    many = Reader(session_page(replace(details(12), entries=[entry] * 7))).text
+    assert "The first 5 of 7 evaluations that did not pass:" in many
 
 
 def test_a_session_with_nothing_to_draw() -> None:

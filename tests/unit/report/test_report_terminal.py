@@ -88,7 +88,13 @@ def test_metrics_stand_in_columns_where_rows_have_the_same() -> None:
     assert first.index("loss") == second.index("loss")
     other = replace(given[0], nodeid="t.py::u", metrics={"f1": 0.5, "loss": 0.2})
     lines = [line.text for line in terminal_lines(summary([*given, other]), 100, 0)]
-    assert "accuracy 0.97  loss 0.125" in lines[3]  # they have not, so nothing is padded
+    assert lines[2].index("loss") == lines[3].index("loss")  # whatever other rows begin with
+    assert "f1 0.5  loss 0.2" in lines[4]
+    other = replace(other, metrics={"accuracy": 0.5, "loss_": 0.2, "z": 1})
+    three = [replace(row, metrics={**row.metrics, "z": 1}) for row in given]
+    lines = [line.text for line in terminal_lines(summary([*three, other]), 100, 0)]
+    assert lines[2].index("loss") == lines[4].index("loss_")  # up to the first that is not the same
+    assert "loss 0.02  z 1" in lines[2]
     long = "a_metric_of_a_long_name"
     given = [
         replace(row, metrics={**value, long: 0.5}, chief=(*sorted(value, reverse=i == 0), long))

@@ -104,7 +104,7 @@ def test_infinite_values_are_not_drawn() -> None:
 def test_one_value_has_no_scale() -> None:
     lines = trend_lines(trend([0.5]), 160)
     assert "●" not in "".join(lines)
-    assert lines[1] == "▅  0.5 to 0.5, 1 session"
+    assert lines[1] == "▅  0.5, 1 session"
 
 
 def record() -> EvaluationRecord:

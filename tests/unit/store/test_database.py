@@ -54,3 +54,15 @@ def test_what_is_said_of_a_databases_own_error(
     known = as_tracking_error(error)
     assert type(known) is kind
     assert str(known).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("module", "advice"),
+    [
+        ("MySQLdb", "is not installed; `pip install mysqlclient` does that"),
+        ("a.driver", "is not installed; install the package that has it"),
+    ],
+)
+def test_a_driver_that_is_not_installed(module: str, advice: str) -> None:
+    error = ModuleNotFoundError(f"No module named {module!r}", name=module)
+    assert str(as_tracking_error(error)) == f"the module {module!r} {advice}"

@@ -51,9 +51,9 @@ def test_scores_of_every_kind_are_floats(values: Any, expected: list[float]) -> 
 
 
 REFUSED = [
-    (["1"], "must be numbers or booleans, got str of 1 among them"),
+    (["1"], "must be numbers or booleans, got a string of 1 character among them"),
     ([1, {}], "got dict of 0"),
-    ("text", "one value for each sample, got str of 4"),
+    ("text", "one value for each sample, got a string of 4 characters"),
     (0.5, "one value for each sample, got 0.5"),
     (None, "got None"),
     ({"a": 1}, "got dict of 1"),

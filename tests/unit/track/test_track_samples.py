@@ -132,7 +132,7 @@ REFUSED: list[tuple[Callable[[], None], str]] = [
     (lambda: track_samples({"a": ["x"]}), "the score 'a' must be numbers or booleans"),
     (lambda: track_samples({"a": [10**400]}), "the score 'a' must be numbers that a float holds"),
     (lambda: track_samples({"a": [Fraction(10**400)]}), "must be numbers that a float holds"),
-    (lambda: track_samples(ROWS[0]), r"the columns 'id', 'right', 'note'; .*scores=\['id'"),
+    (lambda: track_samples(ROWS[0]), r"the columns 'id', 'right', 'note'; .*scores=\['right'"),
     (lambda: track_samples(COLUMNS, scores="rihgt"), "no column 'rihgt'.*did you mean 'right'"),
     (lambda: track_samples([1, 2], scores=["a"]), "got list of 2; give scores by name"),
     (lambda: track_samples(np.ones(3)), r"got ndarray of shape \(3,\); give scores by name"),
