@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,31 @@ def import_for_sessions() -> None:
         "mlflow.tracing.processor.base_mlflow",
         "mlflow.tracing.processor.otel",
         "pdb",
+        "pyarrow.pandas_compat",
+        "pyarrow.parquet",
+        "pytest_armory.engine.run",
+        "pytest_armory.gates.functions",
+        "pytest_armory.hookspecs",
+        "pytest_armory.plugin.in_memory",
         "pytest_armory.plugin.mlflow_fixtures",
+        "pytest_armory.plugin.scopes",
         "pytest_armory.plugin.tracked",
+        "pytest_armory.session.recovery",
+        "pytest_armory.statistics.comparison",
         "pytest_armory.store.monitor",
+        "pytest_armory.tables.files",
+        "scipy.special",
         "sqlalchemy.dialects.sqlite",
         "xdist.dsession",
         "xdist.remote",
     ):
         importlib.import_module(name)
+    for name in (
+        "mlflow.store.tracking.sqlalchemy_workspace_store",
+        "mlflow.tracking.request_header.registry",
+    ):
+        with suppress(ImportError):  # older MLflow has not all of them
+            importlib.import_module(name)
 
 
 def remember_revision() -> None:
