@@ -298,6 +298,7 @@ TOGETHER = {
     "logins": ("test_credentials",),
     "postgres": ("test_http",),
     "examples": ("test_example_evals",),
+    "libraries": ("test_docs", "test_engine_libraries", "test_engine_models"),
     "suites": ("test_own_mlflow",),
 }
 """Files that share what is slow to start; one worker runs them, so that it is started once.
