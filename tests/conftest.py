@@ -308,6 +308,13 @@ and those of all files would keep one worker busy when the others are long done.
 """
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Take what test files have imported out of what is looked at whenever garbage is collected."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Any test for any worker, but for those; xdist's own groups are lost with pytest 9.2."""

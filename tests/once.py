@@ -18,6 +18,8 @@ def import_for_sessions() -> None:
     """What sessions import: pytester drops what one has imported, and forks share nothing."""
     for name in (
         "alembic.command",
+        "matplotlib.backends.backend_svg",  # it reads all fonts where the home is new
+        "matplotlib.figure",
         "mlflow.tracing.processor.base_mlflow",
         "mlflow.tracing.processor.otel",
         "pdb",
