@@ -58,7 +58,7 @@ class Command:
         self._reported = self._connection.makefile("r")
         self.pid = int(self._reported.readline())
         self.returncode: int | None = None
-        self._waiting = threading.Lock()
+        self._waiting = threading.RLock()  # a signal handler may ask while its thread waits
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it lives."""
