@@ -30,19 +30,17 @@ settings.load_profile("suite")
 # and some cannot be imported twice.
 import execnet.gateway_io  # noqa: E402
 import mlflow  # noqa: E402
-from forked import (  # noqa: E402
-    Command,
-    compile_statements_once,
-    find_plugins_once,
-    forking,
-    import_for_sessions,
-    parse_files_once,
-    remember_revision,
-    worker,
-)
+from forked import Command, forking, worker  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Run  # noqa: E402
 from mlflow.tracking import fluent as mlflow_fluent  # noqa: E402
+from once import (  # noqa: E402
+    compile_statements_once,
+    find_plugins_once,
+    import_for_sessions,
+    parse_files_once,
+    remember_revision,
+)
 
 import pytest_armory.engine  # noqa: E402, F401
 from pytest_armory.store import active_run, open_store  # noqa: E402
@@ -84,11 +82,9 @@ def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fork_server(
-    tmp_path_factory: pytest.TempPathFactory, database_template: Path
-) -> Iterator[Callable[[], str]]:
-    """The address of the process that forks sessions and their workers."""
-    yield from forking(tmp_path_factory.mktemp("forked"), database_template)
+def fork_server(database_template: Path) -> Iterator[Callable[[], str]]:
+    """The address of the process that forks sessions and their workers, one for all workers."""
+    yield from forking(database_template.parent, database_template)
 
 
 @pytest.fixture
@@ -302,6 +298,7 @@ TOGETHER = {
     "logins": ("test_credentials",),
     "postgres": ("test_http",),
     "examples": ("test_example_evals",),
+    "libraries": ("test_docs", "test_engine_libraries", "test_engine_models"),
     "suites": ("test_own_mlflow",),
 }
 """Files that share what is slow to start; one worker runs them, so that it is started once.
@@ -309,6 +306,13 @@ TOGETHER = {
 Tests that wait for servers are in none: every worker has an MLflow server by its first minutes,
 and those of all files would keep one worker busy when the others are long done.
 """
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Take what test files have imported out of what is looked at whenever garbage is collected."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

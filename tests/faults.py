@@ -30,7 +30,8 @@ class Session:
         self.marks.mkdir(exist_ok=True)
         for mark in self.marks.iterdir():
             mark.unlink()
-        own = ("pytest", "-v", "-p", "no:cacheprovider", *UNASKED)
+        # Hypothesis would be imported by each session, and by each of its workers.
+        own = ("pytest", "-v", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *UNASKED)
         argv = [*own, *args, *["--armory-track"] * track]
         with self.log.open("w") as log:
             files = (log.fileno(), log.fileno())

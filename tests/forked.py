@@ -1,17 +1,16 @@
 """Processes with MLflow imported already: forked from one process instead of started anew.
 
 They are processes of their own, as any; only the seconds that importing MLflow
-takes each of them are spent once. ``python forked.py SOCKET DATABASE`` is the process that forks;
+takes each of them are spent once. ``python forked.py SOCKET DATABASE`` is the process that forks,
+for all workers of a test session; it ends with the last of those who hold it.
 :class:`Command` is a ``python -m ...`` of its making; execnet gets its workers by `worker_launch`.
 """
 
 from __future__ import annotations
 
-import ast
 import atexit
 import gc
 import importlib
-import importlib.metadata
 import inspect
 import json
 import os
@@ -23,15 +22,23 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import worker_launch
+from filelock import FileLock
+from once import (
+    Known,
+    compile_statements_once,
+    find_plugins_once,
+    import_for_sessions,
+    parse_files_once,
+    remember_revision,
+)
 from worker_launch import ask
 
 START = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's
@@ -40,14 +47,18 @@ START = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's
 class Command:
     """``python -m`` in a process group of its own; what `subprocess.Popen` says of a child."""
 
-    def __init__(self, address: str, *argv: str, folder: Path, files: tuple[int, int]) -> None:
+    def __init__(
+        self, address: str, *argv: str, folder: Path, files: tuple[int, int], apart: bool = True
+    ) -> None:
+        """``apart`` from the group of who starts it."""
         self._connection = socket.socket(socket.AF_UNIX)
+        group = 0 if apart else os.getpgrp()
         with open(os.devnull) as nothing:
-            ask(self._connection, address, (nothing.fileno(), *files), str(folder), argv)
+            ask(self._connection, address, (nothing.fileno(), *files), str(folder), argv, group)
         self._reported = self._connection.makefile("r")
         self.pid = int(self._reported.readline())
         self.returncode: int | None = None
-        self._waiting = threading.Lock()
+        self._waiting = threading.RLock()  # a signal handler may ask while its thread waits
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it lives."""
@@ -55,14 +66,19 @@ class Command:
             self.wait(0)
         return self.returncode
 
-    def wait(self, timeout: float) -> int:
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
         """The same once it has ended."""
         with self._waiting:
             if self.returncode is None:
                 ready = select.poll()  # `select` takes no descriptor above 1023
                 ready.register(self._connection, select.POLLIN)
-                if not ready.poll(timeout * 1000):
-                    raise subprocess.TimeoutExpired(str(self.pid), timeout)
+                if not ready.poll(None if timeout is None else timeout * 1000):
+                    raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
                 self.returncode = int(self._reported.readline())
                 self._reported.close()
                 self._connection.close()
@@ -74,81 +90,20 @@ def preload(address: str, *modules: str) -> None:
 
     ``module:function`` calls a function too, which imports more.
     """
-    with socket.socket(socket.AF_UNIX) as connection, open(os.devnull) as nothing:
-        ask(connection, address, (nothing.fileno(),) * 3, os.getcwd(), ("import", *modules))
+    with _asked(address, "import", *modules) as connection:
         connection.recv(1)  # nothing, when it is done
 
 
-def remember_revision() -> None:
-    """Let MLflow look up its newest schema once: it reads fifty files for each store it opens."""
-    from mlflow.store.db import utils
-
-    utils._get_latest_schema_revision = lru_cache(utils._get_latest_schema_revision)
-
-
-class _Known:
-    """An installed distribution with plugins of pytest, whose entry points have been read."""
-
-    files: Sequence[Path] = ()  # pytest would mark each for rewriting, but all are imported already
-
-    def __init__(self, found: importlib.metadata.Distribution) -> None:
-        self.metadata, self.version = found.metadata, found.version
-        self.entry_points = found.entry_points
-
-
-def import_for_sessions() -> None:
-    """What sessions import: pytester drops what one has imported, and forks share nothing."""
-    for name in (
-        "alembic.command",
-        "mlflow.tracing.processor.base_mlflow",
-        "mlflow.tracing.processor.otel",
-        "pdb",
-        "pytest_armory.plugin.mlflow_fixtures",
-        "pytest_armory.plugin.tracked",
-        "pytest_armory.store.monitor",
-        "sqlalchemy.dialects.sqlite",
-        "xdist.dsession",
-        "xdist.remote",
-    ):
-        importlib.import_module(name)
-
-
-def compile_statements_once() -> None:
-    """Let SQLAlchemy compile a statement once for all SQLite databases: each has its own engine."""
-    from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite as Dialect
-    from sqlalchemy.engine import Engine
-    from sqlalchemy.util import LRUCache
-
-    compiled: LRUCache[Any, Any] = LRUCache(2000)
-    create = Engine.__init__
-
-    def created(engine: Engine, pool: Any, dialect: Any, *args: Any, **options: Any) -> None:
-        create(engine, pool, dialect, *args, **options)
-        if type(dialect) is Dialect:
-            engine._compiled_cache = compiled
-
-    Engine.__init__ = created
-    # What is compiled is found by the dialect too, of which each engine has its own.
-    Dialect.__eq__ = lambda one, other: type(one) is type(other)
-    Dialect.__hash__ = lambda _: hash(Dialect)
-
-
-def parse_files_once() -> None:
-    """Let pytest parse a file of tracebacks once: it does for each, and Ctrl-C shows dozens."""
-    from _pytest._code import code
-
-    parsed, original = lru_cache(64)(ast.parse), code.getstatementrange_ast
-
-    def found(
-        line: int, source: Any, assertion: bool = False, astnode: ast.AST | None = None
-    ) -> Any:
-        if astnode is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                astnode = parsed(str(source))
-        return original(line, source, assertion, astnode)
-
-    code.getstatementrange_ast = found
+def _asked(address: str, *wish: str) -> socket.socket:
+    """A connection to who forks, by which something is wanted of itself."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        with open(os.devnull) as nothing:
+            ask(connection, address, (nothing.fileno(),) * 3, os.getcwd(), wish)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _look_at_every_file() -> None:
@@ -180,30 +135,7 @@ def _use_a_store(database: Path) -> None:
     client._tracking_client.store.engine.dispose()  # no fork shares a connection
 
 
-def find_plugins_once() -> list[_Known]:
-    """Let pytest and pluggy read what is installed once, not for each session of a process."""
-    from _pytest.config import Config
-    from pluggy import PluginManager
-
-    every = [_Known(found) for found in importlib.metadata.distributions()]
-    known = [one for one in every if any(point.group == "pytest11" for point in one.entry_points)]
-
-    def with_known(original: Callable[..., Any]) -> Callable[..., Any]:
-        def looked_up(*args: Any, **kwargs: Any) -> Any:
-            with mock.patch.object(importlib.metadata, "distributions", return_value=known):
-                return original(*args, **kwargs)
-
-        return looked_up
-
-    for owner, name in (
-        (Config, "_mark_plugins_for_rewrite"),
-        (PluginManager, "load_setuptools_entrypoints"),
-    ):
-        setattr(owner, name, with_known(getattr(owner, name)))
-    return known
-
-
-def _import_plugins(known: list[_Known]) -> None:
+def _import_plugins(known: list[Known]) -> None:
     """What pytest imports at each start."""
     from _pytest.config import default_plugins
 
@@ -230,21 +162,34 @@ def serve(address: str, database: Path) -> None:
     _look_at_every_file()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    holding: list[socket.socket] = []
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
-        listening.listen(16)
+        listening.listen(64)
         print("ready", flush=True)  # noqa: T201 - to who started it
         while True:
+            ready, _, _ = select.select([listening, *holding], (), ())
+            for one in {*ready} & {*holding}:
+                one.close()
+                holding.remove(one)
+            if listening not in ready:
+                if not holding:
+                    return None
+                continue
             connection, _ = listening.accept()
             wish, files = _wish(connection)
             if wish is None:
                 pass
+            elif wish["argv"] == ["hold"]:
+                connection.sendall(b"!")
+                holding.append(connection.dup())
             elif wish["argv"][:1] == ["import"]:
                 for name in wish["argv"][1:]:
                     _load(*name.split(":"))
                 gc.freeze()
             elif os.fork() == 0:
-                listening.close()
+                for one in (listening, *holding):
+                    one.close()
                 return _become(address, connection, wish, files)
             for file in files:
                 os.close(file)
@@ -278,7 +223,7 @@ def _become(address: str, connection: socket.socket, request: dict, files: list[
     for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if request["argv"]:
-        _be_watched(connection)
+        _be_watched(connection, request["group"])
     else:
         with suppress(PermissionError):  # another terminal's
             os.setpgid(0, request["group"])
@@ -293,9 +238,10 @@ def _become(address: str, connection: socket.socket, request: dict, files: list[
         import execnet.gateway_io
 
         execnet.gateway_io.popen_args = lambda _: worker(address)
+        if request["argv"][:2] == ["mlflow", "server"]:
+            _fork_web_server(address)
         sys.argv, sys.path[0] = request["argv"], request["folder"]
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-        return
+        _run_to_its_end(sys.argv[0])
     sys.argv, sys.path[0] = ["-c"], ""
     status = 1
     try:
@@ -307,17 +253,52 @@ def _become(address: str, connection: socket.socket, request: dict, files: list[
         os._exit(status)
 
 
-def _be_watched(connection: socket.socket) -> None:
-    """Go on in a child, as a group that hears signals; its parent tells its id and its end."""
+def _run_to_its_end(module: str) -> None:
+    """As ``python -m`` does, but for taking all modules apart: that copies all that is shared."""
+    status: object = None
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code
+    if not isinstance(status, int | None):
+        print(status, file=sys.stderr)  # noqa: T201 - as Python does
+        status = 1
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+    except BaseException:  # noqa: BLE001 - of a signal, as Python does
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit((status or 0) & 0xFF)
+
+
+def _fork_web_server(address: str) -> None:
+    """Let MLflow's command have uvicorn forked too: it would import all of MLflow a second time."""
+    from mlflow.utils import process
+
+    start = process._exec_cmd
+
+    def started(command: list[str], **options: Any) -> Any:
+        if command[1:3] != ["-m", "uvicorn"] or options.get("synchronous", True):
+            return start(command, **options)
+        os.environ.update(options["extra_env"])
+        return Command(address, *command[2:], folder=Path.cwd(), files=(1, 2), apart=False)
+
+    process._exec_cmd = started
+
+
+def _be_watched(connection: socket.socket, group: int) -> None:
+    """Go on in a child, in a group that hears signals; its parent tells its id and its end."""
     child = os.fork()
     if child:
-        os.setpgid(child, child)
+        os.setpgid(child, group or child)
         connection.sendall(f"{child}\n".encode())
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         with suppress(BrokenPipeError):
             connection.sendall(f"{status}\n".encode())
         os._exit(0)
-    os.setpgid(0, 0)
+    os.setpgid(0, group)
     connection.close()
 
 
@@ -329,24 +310,47 @@ def worker(address: str) -> list[str]:
 def forking(folder: Path, template: Path) -> Iterator[Callable[[], str]]:
     """The address of the process that forks; it begins with who first asks for it.
 
-    It uses a copy of ``template``, a ready database.
+    It uses a copy of ``template``, a ready database. Processes that give the same folder share it.
     """
-    address, database = str(folder / "fork.sock"), str(folder / "mlflow.db")
-    servers: list[subprocess.Popen[str]] = []
+    address, database = str(folder / "fork.sock"), str(folder / "fork.db")
+    holding: list[socket.socket] = []
 
     def get_address() -> str:
-        if not servers:
-            shutil.copy(template, database)
-            here = [sys.executable, __file__, address, database]
-            servers.append(subprocess.Popen(here, stdout=subprocess.PIPE, text=True))
-            assert servers[0].stdout is not None
-            assert servers[0].stdout.readline() == "ready\n"
+        if not holding:
+            with FileLock(folder / "fork.lock"):
+                held = _held(address)
+                if held is None:
+                    Path(address).unlink(missing_ok=True)
+                    shutil.copy(template, database)
+                    _start(address, database)
+                    held = _held(address)
+            assert held is not None
+            holding.append(held)
         return address
 
     yield get_address
-    for server in servers:
-        server.kill()
-        server.communicate()
+    for held in holding:
+        held.close()
+
+
+def _held(address: str) -> socket.socket | None:
+    """What keeps the process that forks from its end; None where there is none."""
+    with suppress(FileNotFoundError, ConnectionError):
+        connection = _asked(address, "hold")
+        if connection.recv(1):
+            return connection
+        connection.close()
+    return None
+
+
+def _start(address: str, database: str) -> None:
+    """Start the process that forks, which may live longer than this one."""
+    argv = [sys.executable, __file__, address, database]
+    reading, writing = os.pipe()
+    os.posix_spawn(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writing, 1)])
+    os.close(writing)
+    with open(reading) as output:
+        assert output.readline() == "ready\n"
 
 
 if __name__ == "__main__":

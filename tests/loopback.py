@@ -60,7 +60,7 @@ def listening(respond: Callable[[Handler], None]) -> Iterator[str]:
     """The URL of a server that answers each request, in a thread of its own, by ``respond``."""
     handler = type("Responding", (Handler,), {"respond": staticmethod(respond)})
     server = _Listening(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

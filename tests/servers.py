@@ -124,12 +124,20 @@ def served(
         *("--default-artifact-root", "mlflow-artifacts:/"),
         *options,
     ]
-    with (folder / "log.txt").open("w") as log, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **variables}.items():
             patch.setenv(name, value)
+        with started(fork_server, folder, f"http://127.0.0.1:{port}", *command) as url:
+            patch.undo()
+            yield url
+
+
+@contextmanager
+def started(fork_server: str, folder: Path, url: str, *command: str) -> Iterator[str]:
+    """What a command serves, from its first answer on."""
+    with (folder / "log.txt").open("w") as log:
         files = (log.fileno(), log.fileno())
         server = Command(fork_server, *command, folder=folder, files=files)
-    url = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{url}/health", server, folder / "log.txt")
         yield url

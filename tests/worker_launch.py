@@ -15,7 +15,7 @@ import sys
 def launch(address: str) -> None:
     """Have a worker forked that has our files, environment, folder and group; live as long."""
     with socket.socket(socket.AF_UNIX) as connection:
-        ask(connection, address, (0, 1, 2), os.getcwd(), ())
+        ask(connection, address, (0, 1, 2), os.getcwd(), (), os.getpgrp())
         os.closerange(0, 3)  # the worker's end of the pipes is to be the last one
         connection.recv(1)
 
@@ -26,10 +26,11 @@ def ask(
     files: tuple[int, int, int],
     folder: str,
     argv: tuple[str, ...],
+    group: int = 0,
 ) -> None:
-    """Send who forks what is wanted."""
+    """Send who forks what is wanted; group 0 is one of its own."""
     connection.connect(address)
-    wish = {"folder": folder, "environment": dict(os.environ), "group": os.getpgrp()}
+    wish = {"folder": folder, "environment": dict(os.environ), "group": group}
     request = json.dumps({**wish, "argv": argv}).encode()
     sent = array.array("i", files)
     connection.sendmsg(

@@ -35,7 +35,7 @@ HOME = "https://github.com/pytest-armory/pytest-armory/blob/main/"
 
 LIBRARIES = {
     "deep-learning": ("torch", "torchmetrics"),
-    "engine": ("torch", "torchmetrics", "art.attacks.evasion", "art.estimators"),
+    "engine": ("torch", "torchmetrics", "art.attacks.evasion", "art.estimators.classification"),
 }
 """What a page needs that only the development extra installs."""
 

@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import FOREIGN, artifacts_of
-from filelock import FileLock
+from forked import Command
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -32,21 +33,39 @@ class Place:
             database.parent.mkdir(parents=True)
             shutil.copy(template, database)
 
-    def python(self, *args: str, **variables: str) -> str:
-        """What Python prints, given these arguments and variables; it has to succeed."""
-        # Neither the machine's variables nor those of the session that this test is in.
-        foreign = (*FOREIGN, "PYTEST_")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    @contextmanager
+    def environment(self) -> Iterator[None]:
+        """Neither the machine's variables nor those of the session that this test is in."""
         own = {
             "ARMORY_HOME": str(self.folder / "home"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUTF8": "1",
         }
+        with pytest.MonkeyPatch.context() as patch:
+            for name in list(os.environ):
+                if name.startswith((*FOREIGN, "PYTEST_")):
+                    patch.delenv(name)
+            for name, value in own.items():
+                patch.setenv(name, value)
+            yield
+
+    def forked(self, fork_server: str, output: Path, *args: str) -> None:
+        """Write what pytest prints, in a process that need not import MLflow; it has to succeed."""
+        with output.open("w") as file, self.environment():
+            files = (file.fileno(), file.fileno())
+            command = ("pytest", *PYTEST[2:], *args)
+            status = Command(fork_server, *command, folder=self.folder, files=files).wait(600)
+        assert status == 0, output.read_text(encoding="utf-8")
+
+    def python(self, *args: str, **variables: str) -> str:
+        """What Python prints, given these arguments and variables; it has to succeed."""
+        with self.environment():
+            environment = dict(os.environ)
         done = subprocess.run(
             [sys.executable, *args],
             cwd=self.folder,
-            env=kept | own | variables,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -90,15 +109,10 @@ def make_place(
 
 
 @pytest.fixture(scope="module")
-def tracked(database_template: Path) -> Tracked:
-    # Once for all workers of this test session, for it takes most of this file's time.
-    folder = database_template.parents[1] / "example_evals"
-    output = folder / "output.txt"
-    with FileLock(f"{folder}.lock"):
-        place = Place(folder, database_template)
-        if not output.exists():
-            said = place.python(*PYTEST, "--armory-track", "-n1", str(EXAMPLES))
-            output.write_text(said, encoding="utf-8")
+def tracked(make_place: Callable[[], Place], fork_server: Callable[[], str]) -> Tracked:
+    place = make_place()
+    output = place.folder / "output.txt"
+    place.forked(fork_server(), output, "--armory-track", "-n1", str(EXAMPLES))
     return Tracked(output.read_text(encoding="utf-8"), place)
 
 

@@ -103,18 +103,41 @@ def close_what_was_left() -> None:
         gc.collect()
 
 
-def check(evals: Evals, hook: tuple[str, str, str], *args: str, track: bool) -> None:
+Off = Callable[..., tuple[int, dict[str, int]]]
+
+
+@pytest.fixture(scope="session")
+def known() -> dict[tuple[str, ...], tuple[int, dict[str, int]]]:
+    """What the sessions without a plugin of ours have come to, by their sources and arguments."""
+    return {}
+
+
+@pytest.fixture
+def off(evals: Evals, known: dict[tuple[str, ...], tuple[int, dict[str, int]]]) -> Off:
+    """Exit status and verdicts without a plugin of ours; of the same tests it is run once."""
+
+    def run(*args: str) -> tuple[int, dict[str, int]]:
+        files = sorted(evals.pytester.path.glob("*.py"))
+        key = (*(path.read_text() for path in files), *args)
+        if key not in known:
+            unknown = ("-p", "no:armory", "-Wignore::pytest.PytestUnknownMarkWarning")
+            result = evals.run(*unknown, *args, track=False)
+            known[key] = (int(result.ret), verdicts(result))
+        return known[key]
+
+    return run
+
+
+def check(evals: Evals, off: Off, hook: tuple[str, str, str], *args: str, track: bool) -> None:
     """Break one hook, and compare with a session that has no plugin of ours."""
-    off = evals.run("-p", "no:armory", "-Wignore::pytest.PytestUnknownMarkWarning", *args,
-                    track=False)  # fmt: skip
+    expected = off(*args)
     label, name, when = hook
     cell = body_of(label, name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cell, "cell_contents", broken(cell.cell_contents, when))
         result = evals.run(*args, *REGISTERED_BY.get(label, []), track=track)
     close_what_was_left()
-    assert result.ret == off.ret
-    assert verdicts(result) == verdicts(off)
+    assert (int(result.ret), verdicts(result)) == expected
     assert ("ZeroDivisionError: our own" in result.stdout.str()) is (hook not in SHOW_THE_REST)
     assert "Traceback" not in result.stderr.str()
 
@@ -125,20 +148,20 @@ UNTRACKED = [hook for hook in own_hooks() if hook[0] in ("hooks", "RunningHooks"
 
 @pytest.mark.parametrize("hook", TRACKED, ids="-".join)
 def test_of_a_tracked_session(
-    evals: Evals, hook: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+    evals: Evals, off: Off, hook: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which has got its device
     name = hook[1]
     evals.write(INTERRUPTED if name == "pytest_keyboard_interrupt" else TESTS)
     if name == "pytest_internalerror":
         evals.pytester.makeconftest(BROKEN_OFF)
-    check(evals, hook, *OPTIONS.get(name, []), track=True)
+    check(evals, off, hook, *OPTIONS.get(name, []), track=True)
 
 
 @pytest.mark.parametrize("hook", UNTRACKED, ids="-".join)
-def test_of_an_untracked_session(evals: Evals, hook: tuple[str, str, str]) -> None:
+def test_of_an_untracked_session(evals: Evals, off: Off, hook: tuple[str, str, str]) -> None:
     evals.write(TESTS)
-    check(evals, hook, *OPTIONS.get(hook[1], []), track=False)
+    check(evals, off, hook, *OPTIONS.get(hook[1], []), track=False)
 
 
 # In a process of its own only: the controller is this one. Nor by the environment, for this process

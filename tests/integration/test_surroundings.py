@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Evals, printed_verdicts, verdicts
 from faults import PATIENCE, Session
+from forked import Command
 from loopback import Handler
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -83,6 +84,7 @@ def test_a_server_that_redirects(
 def test_sync_and_recover_while_a_session_is_at_work(
     evals: Evals,
     start: Start,
+    fork_server: Callable[[], str],
     mlflow_server: str,
     nobody: str,
     capsys: pytest.CaptureFixture[str],
@@ -100,8 +102,11 @@ def test_sync_and_recover_while_a_session_is_at_work(
     assert session.wait() == 0, session.output
     open_store.cache_clear()
     _circuits.clear()
-    syncs = [start_sync(evals, mlflow_server) for _ in range(2)]
-    codes = sorted(code() for code in syncs)
+    command = (fork_server(), "pytest_armory.cli.main", "sync", "--to", mlflow_server)
+    with open(os.devnull, "w") as log:
+        files = (log.fileno(), log.fileno())
+        syncs = [Command(*command, folder=evals.pytester.path, files=files) for _ in range(2)]
+    codes = sorted(sync.wait(PATIENCE) for sync in syncs)
     assert codes[0] == 0
     assert commands.main(["sync", "--to", mlflow_server]) == 0
     there = runs_at(mlflow_server, name)
@@ -113,18 +118,6 @@ def test_sync_and_recover_while_a_session_is_at_work(
     off = start(*way, track=False)
     (off.marks / "go").touch()
     assert off.end == session.end
-
-
-def start_sync(evals: Evals, server: str) -> Callable[[], int]:
-    """Start a process that syncs; returns what waits for its exit status."""
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "pytest_armory.cli.main", "sync", "--to", server]
-    process = subprocess.Popen(
-        command, cwd=evals.pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    return lambda: process.wait(300)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from servers import free_port
+from servers import free_port, started
 
 from pytest_armory.cli import server
 from pytest_armory.cli.server import plan
@@ -289,14 +289,15 @@ def test_a_real_server(running: Any, armory_home: Path, monkeypatch: pytest.Monk
     served.gone()
 
 
-@pytest.mark.usefixtures("armory_home")
-def test_hosts_and_origins_are_those_that_mlflow_allows(running: Any) -> None:
+def test_hosts_and_origins_are_those_that_mlflow_allows(
+    executed: list[list[str]], fork_server: Callable[[], str], tmp_path: Path
+) -> None:
     """What is named is allowed; a page elsewhere is not, nor a host that leads here."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     allowed = ("--allowed-hosts", f"127.0.0.1:{port},evals.example")
-    served = running("--port", str(port), *allowed, "--cors-allowed-origins", "http://page.example")
-    assert served.wait_for(f"{url}/health") == b"OK"
+    named = ("--port", str(port), *allowed, "--cors-allowed-origins", "http://page.example")
+    assert server.main(named) == 0
     path = f"{url}/api/2.0/mlflow/experiments/search"
 
     def status(**headers: str) -> int:
@@ -309,9 +310,9 @@ def test_hosts_and_origins_are_those_that_mlflow_allows(running: Any) -> None:
             with error:
                 return error.code
 
-    assert status() == 200
-    assert status(Host="evals.example") == 200
-    assert status(Host="rebound.example") == 403
-    assert status(Origin="http://page.example") == 200
-    assert status(Origin="http://elsewhere.example") == 403
-    served.end(signal.SIGTERM)
+    with started(fork_server(), tmp_path, url, *executed[0][2:]):
+        assert status() == 200
+        assert status(Host="evals.example") == 200
+        assert status(Host="rebound.example") == 403
+        assert status(Origin="http://page.example") == 200
+        assert status(Origin="http://elsewhere.example") == 403

@@ -1,4 +1,7 @@
-"""The engine with the libraries of the field, as their users would put them together."""
+"""The engine with the libraries of the field, as their users would put them together.
+
+What takes long to import is imported where it is used: every worker collects this file.
+"""
 
 # ruff: noqa: ARG005 - stand-ins take whatever the engine gives them.
 
@@ -11,14 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchmetrics
-from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
-from art.estimators.classification import PyTorchClassifier, SklearnClassifier
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from pytest_armory.engine import Engine, Evaluation, EvaluationResults, l2, linf
 
@@ -69,6 +68,8 @@ def test_scikit_learn(digits: Any, classifier: LogisticRegression) -> None:
 def test_torchmetrics_take_what_scikit_learn_predicts(
     digits: Any, classifier: LogisticRegression
 ) -> None:
+    from torchmetrics.classification import MulticlassAccuracy
+
     frozen = digits[1].copy()
     frozen.flags.writeable = False
     results = run(
@@ -81,6 +82,8 @@ def test_torchmetrics_take_what_scikit_learn_predicts(
 
 
 def test_torchmetrics_take_lists_reversed_arrays_and_text() -> None:
+    import torchmetrics
+
     mae = torchmetrics.MeanAbsoluteError()
     results = run(
         dataset=([[1.0], [2.0]], [1.0, 4.0]),
@@ -97,6 +100,8 @@ def test_torchmetrics_take_lists_reversed_arrays_and_text() -> None:
 
 
 def test_torchmetrics_take_nested_arrays() -> None:
+    import torchmetrics
+
     class Boxes(torchmetrics.Metric):
         def __init__(self) -> None:
             super().__init__()
@@ -115,6 +120,9 @@ def test_torchmetrics_take_nested_arrays() -> None:
 
 
 def test_a_collection_of_torchmetrics(digits: Any, net: torch.nn.Module) -> None:
+    import torchmetrics
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
     collection = torchmetrics.MetricCollection(
         {"top1": MulticlassAccuracy(10, average="micro"), "matrix": MulticlassConfusionMatrix(10)}
     )
@@ -135,6 +143,9 @@ def test_scikit_learn_metrics_take_tensors(digits: Any, net: torch.nn.Module) ->
 
 
 def test_art_on_a_scikit_learn_model(digits: Any, classifier: LogisticRegression) -> None:
+    from art.attacks.evasion import ProjectedGradientDescent
+    from art.estimators.classification import SklearnClassifier
+
     victim = SklearnClassifier(classifier, clip_values=(0, 1))
     attack = ProjectedGradientDescent(victim, eps=0.2, eps_step=0.1, max_iter=4, verbose=False)
     results = run(
@@ -151,6 +162,11 @@ def test_art_on_a_scikit_learn_model(digits: Any, classifier: LogisticRegression
 
 @pytest.mark.parametrize("model", ["net", "art"])
 def test_art_on_batches_of_tensors(digits: Any, net: torch.nn.Module, model: str) -> None:
+    import torchmetrics
+    from art.attacks.evasion import FastGradientMethod
+    from art.estimators.classification import PyTorchClassifier
+    from torchmetrics.classification import MulticlassAccuracy
+
     victim = PyTorchClassifier(
         net, torch.nn.CrossEntropyLoss(), (64,), 10, clip_values=(0, 1), device_type="cpu"
     )
@@ -225,4 +241,5 @@ def test_a_loader_of_unknown_length(digits: Any, net: torch.nn.Module) -> None:
         Evaluation(name="stream", dataset=DataLoader(Stream(), batch_size=100), model=net),
         progress=calls.append,
     ).run()
-    assert [(p.batches, p.total, p.samples) for p in calls] == [(3, None, 300)]
+    assert (calls[-1].batches, calls[-1].samples) == (3, 300)
+    assert {call.total for call in calls} == {None}  # on a slow machine there are several

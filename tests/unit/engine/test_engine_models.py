@@ -1,4 +1,7 @@
-"""Models of deep learning and LLMs as they come: modules, Hugging Face's classes, async calls."""
+"""Models of deep learning and LLMs as they come: modules, Hugging Face's classes, async calls.
+
+What takes long to import is imported where it is used: every worker collects this file.
+"""
 
 # ruff: noqa: ARG005 - stand-ins take whatever the engine gives them.
 
@@ -14,14 +17,11 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mean_squared_error
 from torch.utils.data import DataLoader
-from transformers import BatchEncoding, BertConfig, BertForSequenceClassification
 
 from pytest_armory.engine import Engine, Evaluation, EvaluationResults, correct, linf
 from pytest_armory.engine.modules import first_device, moved
@@ -137,7 +137,9 @@ def tokens(n: int = 6) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def bert() -> BertForSequenceClassification:
+def bert() -> torch.nn.Module:
+    from transformers import BertConfig, BertForSequenceClassification
+
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_labels=2,
@@ -147,20 +149,28 @@ def bert() -> BertForSequenceClassification:
 
 
 def as_table(rows: dict[str, torch.Tensor]) -> Any:
-    return datasets.Dataset.from_dict({k: v.tolist() for k, v in rows.items()}).with_format("torch")
+    from datasets import Dataset
+
+    return Dataset.from_dict({k: v.tolist() for k, v in rows.items()}).with_format("torch")
+
+
+def encoded() -> list[Any]:
+    from transformers import BatchEncoding
+
+    return [BatchEncoding(tokens())]
 
 
 @pytest.mark.parametrize(
-    ("dataset", "size"),
+    ("make", "size"),
     [
-        ([{**tokens(), "idx": torch.arange(6)}], None),
-        ([BatchEncoding(tokens())], None),
-        (as_table(tokens()), 4),
-        (as_table(tokens()), None),
-        (as_table(tokens()).with_format(None), 4),
-        (as_table(tokens()).to_iterable_dataset(), 4),
-        (as_table(tokens()).with_format(None).to_iterable_dataset(), 4),
-        (DataLoader(as_table(tokens()), batch_size=2), None),
+        (lambda: [{**tokens(), "idx": torch.arange(6)}], None),
+        (encoded, None),
+        (lambda: as_table(tokens()), 4),
+        (lambda: as_table(tokens()), None),
+        (lambda: as_table(tokens()).with_format(None), 4),
+        (lambda: as_table(tokens()).to_iterable_dataset(), 4),
+        (lambda: as_table(tokens()).with_format(None).to_iterable_dataset(), 4),
+        (lambda: DataLoader(as_table(tokens()), batch_size=2), None),
     ],
     ids=[
         "mapping",
@@ -173,14 +183,12 @@ def as_table(rows: dict[str, torch.Tensor]) -> Any:
         "DataLoader",
     ],
 )
-def test_batches_of_hugging_face(bert: Any, dataset: Any, size: int | None) -> None:
+def test_batches_of_hugging_face(bert: Any, make: Any, size: int | None) -> None:
     rows = tokens()
     with torch.no_grad():
         expected = (bert.eval()(**rows).logits.argmax(1) == rows["labels"]).float().mean().item()
     bert.train()
-    results = run(
-        dataset=dataset, batch_size=size, model=bert, sample_metrics={"accuracy": correct}
-    )
+    results = run(dataset=make(), batch_size=size, model=bert, sample_metrics={"accuracy": correct})
     assert results.metrics["accuracy"] == pytest.approx(expected)
     assert results.samples == 6
     assert bert.training
@@ -259,6 +267,9 @@ def test_mappings_become_keywords_where_a_model_wants_them(model: Any, takes_nam
 
 
 def test_metrics_of_evaluate() -> None:
+    import datasets
+    import evaluate
+
     class Share(evaluate.Metric):
         def _info(self) -> Any:
             features = datasets.Features(
@@ -377,7 +388,7 @@ class Echo(socketserver.StreamRequestHandler):
 def test_a_client_keeps_its_connection_from_one_run_to_the_next() -> None:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         client = Connected(server.server_address[1])
 
         def right(*samples: int) -> Any:
@@ -692,15 +703,19 @@ class Lengths(torch.nn.Module):
             {"dataset": (X.numpy(), Y.numpy()), "model": torch.nn.Linear(2, 2)},
             r"the module got ndarray of shape \(6, 2\), which is no tensor: .*\(prepare_batch=",
         ),
-        (
-            {"dataset": datasets.Dataset.from_dict({"x": [[1], [1, 2]]}), "model": Lengths()},
-            "the module got list of 2 under 'x', which is no tensor: say what is what with",
-        ),
     ],
 )
 def test_errors_show_what_to_write(options: Any, said: str) -> None:
     with pytest.raises(EvaluationError, match=said):
         run(**{"dataset": (X, Y), "model": lambda x: x, **options})
+
+
+def test_an_error_of_a_table_shows_what_to_write() -> None:
+    from datasets import Dataset
+
+    said = "the module got list of 2 under 'x', which is no tensor: say what is what with"
+    with pytest.raises(EvaluationError, match=said):
+        run(dataset=Dataset.from_dict({"x": [[1], [1, 2]]}), model=Lengths())
 
 
 @pytest.mark.parametrize("max_errors", [None, 0.5])

@@ -43,7 +43,7 @@ class _Answers(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as running:
-        threading.Thread(target=running.serve_forever).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,)).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
 
