@@ -218,12 +218,12 @@ def test_a_worker_that_outlives_its_controller_closes_its_own_run(
         session.wait_for("ending")
         session.send(number, group=False)
     assert session.wait() == -number
+    (session.marks / "over").touch()  # first: execnet ends a worker for good 15 s later
     assert "2 evaluations: 1 passed, 1 running" in session.output
     assert "1 evaluation still running in workers" in session.output
+    session.gone()
     (session_run,) = evals.sessions()
     assert session_run.info.status == "KILLED"
-    (session.marks / "over").touch()
-    session.gone()
     run = evals.run_of("test_long")
     assert run.info.status != "RUNNING"
     assert run.data.tags["armory.outcome"] in ("passed", "interrupted")

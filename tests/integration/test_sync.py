@@ -350,7 +350,7 @@ def test_a_server_that_is_down_or_goes_down(
         capsys.readouterr()
         started = time.monotonic()
         assert commands.main(["sync"]) == 1
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 120  # a server that is tried for long takes 246 s
         reported = capsys.readouterr()
         lines = [x for x in reported.err.splitlines() if x.startswith("pytest-armory: ")]
         left = {f"4 runs left for {nobody}", f"3 runs left for {proxy.url}"}
