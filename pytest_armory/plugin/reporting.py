@@ -16,6 +16,7 @@ from pytest_armory.plugin.redacted import display_id
 from pytest_armory.plugin.remarks import no_evaluation, remark
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import printable
+from pytest_armory.session import signals
 from pytest_armory.session.crashed import under_way_in
 from pytest_armory.session.ledger import Ledger, begin_test
 from pytest_armory.session.plan import Plan
@@ -76,8 +77,9 @@ class ReportingHooks:
     # `pytest.exit` chooses the exit status itself, and a second Ctrl-C loses it.
     @pytest.hookimpl(tryfirst=True)
     @guarded
-    def pytest_keyboard_interrupt(self) -> None:
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._is_interrupted = True
+        signals.send_again(excinfo.value)
 
     @pytest.hookimpl(tryfirst=True)
     @guarded

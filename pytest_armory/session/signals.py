@@ -15,6 +15,7 @@ from _thread import start_new_thread  # of the system: gevent's start where none
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
+from traceback import walk_tb
 from types import FrameType
 
 from pytest_armory.errors import TrackingError
@@ -44,40 +45,69 @@ def before_termination(
     # Without a handler, the kernel does not deliver such a signal to a container's first process.
     if threading.current_thread() is not threading.main_thread() or os.getpid() == 1:
         return lambda: None
+    ending = _Ending(work, first)
+    for number in _ENDING:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, ending.handle)
+    _handlers.add(ending.undo)
+    return ending.undo
 
-    is_undone: list[bool] = []
-    received: list[int] = []
 
-    # The main thread goes on meanwhile: it may hold a lock that the work needs.
-    def end_after_work(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's
-        received.append(number)
-        if is_undone:  # called by a handler that has replaced this one
+class _Ending:
+    """The handler of the signals that end a process."""
+
+    def __init__(self, work: Callable[[], None], first: Callable[[], None]) -> None:
+        self._work = work
+        self._first = first
+        self._received: list[int] = []
+        self._is_undone: list[bool] = []
+
+    # The main thread goes on after it: it may hold a lock that the work needs.
+    def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
+        """Begin the work, once, and end this process by the signal when it is done."""
+        is_taken = False
+        try:
+            with interrupt_deferred(), alarm_paused():
+                is_taken = True
+                self._take(number)
+        except BaseException:
+            if not is_taken:  # a Ctrl-C has come before it was deferred
+                os.kill(os.getpid(), number)
+            raise
+
+    def _take(self, number: int) -> None:
+        self._received.append(number)
+        if self._is_undone:  # called by a handler that has replaced this one
             _end(number)
-        if len(received) > 1:
+        if len(self._received) > 1:
             return
         is_begun = False
         try:
-            with interrupt_deferred(), alarm_paused():
-                first()
-                is_begun = _begin(work, number, is_undone)
-                sleep(TWICE)
+            self._first()
+            is_begun = _begin(self._work, number, self._is_undone)
+            sleep(TWICE)
         finally:  # also where another handler raises: nothing but this signal ends the process
-            undo()  # a second signal kills at once
-            is_undone.append(True)
+            self.undo()  # a second signal kills at once
+            self._is_undone.append(True)
             if not is_begun:
                 _end(number)
 
-    def undo() -> None:
+    def undo(self) -> None:
+        """Have the signals end this process at once again; not where a test handles them since."""
         for number in _ENDING:
-            if signal.getsignal(number) is end_after_work:  # not what a test has set since
+            if signal.getsignal(number) == self.handle:
                 signal.signal(number, signal.SIG_DFL)
-        _handlers.discard(undo)
+        _handlers.discard(self.undo)
 
-    for number in _ENDING:
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, end_after_work)
-    _handlers.add(undo)
-    return undo
+
+def send_again(interrupt: BaseException) -> None:
+    """Send a signal again if a Ctrl-C has been raised at the first instruction of its handler.
+
+    Nothing in the handler can catch that, and the signal would be lost.
+    """
+    for frame, _ in walk_tb(interrupt.__traceback__):
+        if frame.f_code is _Ending.handle.__code__ and "is_taken" not in frame.f_locals:
+            os.kill(os.getpid(), frame.f_locals["number"])
 
 
 def in_parallel(requests: Sequence[Callable[[], object]], seconds: float) -> None:

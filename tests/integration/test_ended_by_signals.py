@@ -353,6 +353,33 @@ def test_ctrl_c_after_a_signal_that_ends_the_session(
     evals.check_accounted(2)
 
 
+AT_ONCE = """
+    import signal, sys
+    import pytest
+    from pytest_armory.session.signals import _Ending
+    pytestmark = pytest.mark.evaluation
+    def test_done(): pass
+    def test_both():
+        def interrupt(frame, *_):
+            if frame.f_code is _Ending.handle.__code__:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        sys.settrace(interrupt)
+        signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_ctrl_c_as_the_handler_of_a_signal_begins(evals: Evals, start: Start) -> None:
+    """What Python raises at its first instruction nothing in it can catch."""
+    evals.write(AT_ONCE)
+    session = start(*ONE)
+    assert session.wait() == -signal.SIGTERM
+    assert "2 evaluations: 1 passed, 1 interrupted, tracked to" in session.output
+    assert session.output.count("= evaluations =") == 1
+    assert [one.info.status for one in evals.sessions()] == ["KILLED"]
+    evals.check_accounted(2)
+
+
 @WAYS
 def test_ctrl_c_at_a_server_that_takes_requests_and_never_answers(
     evals: Evals, start: Start, proxy: Proxy, mlflow_server: str, way: tuple[str, ...]
