@@ -43,7 +43,7 @@ def kept_of_crashed(
     kept = {
         one.run_id: _kept(waiting, _numbered(one, numbers), crashes[one.worker])
         for one in here
-        if not one.confirmed or one.run_id == last[one.worker]
+        if not one.confirmed or one.run_id == last.get(one.worker)
     }
     return [kept.get(record.run_id, record) for record in records]
 

@@ -39,13 +39,15 @@ from pytest_armory.values import redact_text
 class Recovery:
     """What was closed, and what is still open: by a process alive, or by one not known here.
 
-    ``problems`` say what could not be read of what was closed.
+    ``problems`` say what could not be read of what was closed; ``ended`` are the sessions that have
+    ended by themselves, as with a server out of reach.
     """
 
     closed: Sequence[StoredRun] = ()
     alive: Sequence[StoredRun] = ()
     unknown: Sequence[StoredRun] = ()
     problems: Sequence[str] = ()
+    ended: AbstractSet[str] = frozenset()
 
 
 def recover(where: Destination, session: str | None = None) -> Recovery:
@@ -108,6 +110,7 @@ def _recover(
     kept |= {origin_of(run.tags).process for run in _still_worked_at(runs, alive)}
     over = {process: lease for process, lease in dead.items() if process not in kept}
     recovery = _by_owner(runs, over.keys(), alive, session)
+    ended = _ended(recovery.closed, over)
     closing = _Closing(store, over)
     closed = closing.close(recovery.closed)
     folder = lease_folders(where)[0]
@@ -115,7 +118,16 @@ def _recover(
         # That of a process which tracks to a server may be needed there, too.
         if process not in closing.kept and lease.path.parent == folder:
             lease.remove()
-    return replace(recovery, closed=closed, problems=list(dict.fromkeys(closing.problems)))
+    problems = list(dict.fromkeys(closing.problems))
+    return replace(recovery, closed=closed, problems=problems, ended=ended)
+
+
+def _ended(runs: Sequence[StoredRun], dead: Mapping[str, leases.DeadLease]) -> AbstractSet[str]:
+    """The sessions of some runs of which the process that reported has noted their end."""
+    origins = [origin_of(run.tags) for run in runs]
+    reporters = {origin.reporter for origin in origins} & dead.keys()
+    ended = {process for process in reporters if decode_journal(dead[process].journal).end}
+    return {origin.session for origin in origins if origin.reporter in ended}
 
 
 def _by_owner(
@@ -270,7 +282,8 @@ def notes_of(recovery: Recovery) -> list[str]:
     """The notes of a session that has closed runs of earlier ones."""
     sessions = dict.fromkeys(origin_of(run.tags).session for run in recovery.closed)
     closed = [
-        f"session {session} was killed: closed {_count(recovery.closed, session)} it left open"
+        f"session {session} {'has ended' if session in recovery.ended else 'was killed'}: "
+        f"closed {_count(recovery.closed, session)} it left open"
         for session in sessions
     ]
     return [*closed, *recovery.problems]
