@@ -40,6 +40,7 @@ from once import (  # noqa: E402
     import_for_sessions,
     parse_files_once,
     remember_revision,
+    search_plugins_once,
 )
 
 import pytest_armory.engine  # noqa: E402, F401
@@ -58,6 +59,7 @@ import_for_sessions()
 remember_revision()
 compile_statements_once()
 find_plugins_once()
+search_plugins_once()
 parse_files_once()
 gc.freeze()  # inner sessions collect garbage at their ends, and would look at all of MLflow
 
@@ -100,6 +102,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # A test that breaks our own hooks leaves contexts open; that of this fixture's setup is closed.
     context._open[:] = [scope for scope in contexts if scope.is_open]
     mlflow_fluent._active_run_stack.get().clear()  # what a test's own fluent calls left open
+    mlflow_fluent._last_active_run_id.set(None)
     mlflow_fluent._active_experiment_id = None
     in_force.__init__()
     active_run._active.clear()
@@ -171,6 +174,9 @@ class Evals:
 
     def run(self, *args: str, track: bool = True, subprocess: bool = False) -> pytest.RunResult:
         """Run pytest; tracked and in this process by default, its workers forked."""
+        # In a process of its own none has ended; an untracked session would look for it in a store
+        # in its folder, which MLflow makes in a second.
+        mlflow_fluent._last_active_run_id.set(None)
         args = self.arguments(*args, track=track)
         if subprocess:
             return self._fork(*args)

@@ -38,6 +38,7 @@ from once import (
     import_for_sessions,
     parse_files_once,
     remember_revision,
+    search_plugins_once,
 )
 from worker_launch import ask
 
@@ -157,6 +158,7 @@ def serve(address: str, database: Path) -> None:
     remember_revision()
     compile_statements_once()
     _import_plugins(find_plugins_once())
+    search_plugins_once()
     parse_files_once()
     _use_a_store(database)
     _look_at_every_file()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -126,3 +128,31 @@ def find_plugins_once() -> list[Known]:
     ):
         setattr(owner, name, with_known(getattr(owner, name)))
     return known
+
+
+def search_plugins_once() -> None:
+    """Let pytest and pluggy search a module for fixtures and hooks once, not for each session.
+
+    That is for modules of pytest's own: what others have a test may patch.
+    """
+    from _pytest import fixtures
+    from pluggy import _manager
+
+    own = {module for name, module in sys.modules.items() if name.startswith("_pytest.")}
+    marker = fixtures.getfixturemarker
+    without = {one for one in own if not any(map(marker, list(vars(one).values())))}
+    registered = fixtures.FixtureManager.pytest_plugin_registered
+
+    def looked_at(self: fixtures.FixtureManager, plugin: object, plugin_name: str) -> None:
+        if not isinstance(plugin, ModuleType) or plugin not in without:
+            registered(self, plugin=plugin, plugin_name=plugin_name)
+
+    fixtures.FixtureManager.pytest_plugin_registered = looked_at
+    if hasattr(_manager, "_static_hook_attr"):  # older pluggy reads attributes quickly
+        find = _manager._static_hook_attr
+        found = lru_cache(None)(find)
+        _manager._static_hook_attr = lambda plugin, name: (
+            found(plugin, name)
+            if isinstance(plugin, ModuleType) and plugin in own
+            else find(plugin, name)
+        )
