@@ -56,6 +56,8 @@ def translated(doing: str, where: str) -> Iterator[None]:
 
 def as_tracking_error(error: Exception) -> TrackingError:
     """The translation of an exception of MLflow's or its libraries, without secrets in its text."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return TrackingError(_not_installed(error.name))
     try:
         kind, text = _kind_of(error)
         message = text or f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -80,8 +82,6 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
     """The class that an exception is translated to, and a text if its own says little."""
     if isinstance(error, TimeoutError):  # of our own limits
         return StoreUnreachableError, str(error)
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return TrackingError, _not_installed(error.name)
     code = getattr(error, "error_code", None)
     cause = error.__cause__ or error.__context__
     driver = getattr(cause, "orig", None)  # SQLAlchemy's exceptions have that of the driver
