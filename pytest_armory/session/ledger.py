@@ -5,7 +5,6 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pytest_armory.errors import TrackingError
 from pytest_armory.gates.baselines import Baseline
@@ -40,9 +39,6 @@ from pytest_armory.session.stored_session import (
 )
 from pytest_armory.store.destination import Destination, lease_folder
 from pytest_armory.values import visible
-
-if TYPE_CHECKING:
-    from pytest_armory.store import StoredRun
 
 CLOSINGS = 5
 """How often a session run is closed again because another job has ended meanwhile."""
@@ -292,7 +288,6 @@ class Ledger:
         tags = job_end_tag(end, self.identity.shard) if self.identity.shared else {}
         # The note again, since another job's session run may have replaced ours.
         tags = {**tags, **self._joining.note_tags}
-        of_session: Sequence[StoredRun] = ()
         for _ in range(CLOSINGS):
             for runs in self._everywhere():
                 runs.close(summary, tags)

@@ -20,7 +20,7 @@ class ReportedAttempts:
 
     def add(self, record: EvaluationRecord) -> None:
         """Add an attempt, or replace its earlier state; all of them are of one job."""
-        record = replace(record, job="")
+        record = replace(record, job="") if record.job else record
         self._by_key[record.key] = record
         if record.run_id:
             self._by_run[record.run_id] = record

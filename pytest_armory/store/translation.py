@@ -97,8 +97,7 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         return StoreUnreachableError, f"it is no MLflow server, or not well (HTTP {page[1] or 200})"
     if code == "RESOURCE_DOES_NOT_EXIST":
         return GoneError, ""
-    foreign = _foreign_code(error)
-    if foreign:
+    if foreign := _foreign_code(error):
         return StoreUnreachableError, f"it is no MLflow tracking server, or not well ({foreign})"
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
         changed = "Changing param values is not allowed" in str(error)  # each text names its run
