@@ -223,17 +223,19 @@ class Ledger:
         records = [r if r.outcome else replace(r, outcome=default, duration=0.0) for r in reported]
         never_run = self.planned - self.reported - {record.nodeid for record in records}
         begun = sorted(never_run & self.under_way)  # of a worker, in setup: no report says its run
-        records += [EvaluationRecord(nodeid, outcome=default) for nodeid in begun]
+        died = self.attempts.without_run(self.planned, records)
+        records += [*(EvaluationRecord(nodeid, outcome=default) for nodeid in begun), *died]
         never_run -= {*begun}
         if not records and not never_run:
             return None
         summary = replace(
             self._summary(StoredSession(), records, interrupted),
-            lost=sum(record.run_id is None for record in reported),
+            lost=sum(record.run_id is None for record in (*reported, *died)),
             not_run=len(never_run),
             resumed=self._joining.count_resumed(self.reported),
             notes=notes,
         )
+        never_run |= {record.nodeid for record in died}  # as in `finish`
         end = self._joining.end(interrupted, self.planned, records, never_run)
         self.end = self.end or replace(end, problems=tuple(self._own_problems()))
         summary = replace(summary, open_with=self._open_with(summary))

@@ -163,3 +163,27 @@ def test_a_run_that_cannot_be_closed_is_not_said_to_run_on(
     assert [r.outcome for r in summary.records] == [Outcome.CRASHED]
     assert "still running" not in " ".join(summary.notes)
     assert "refused" in " ".join(summary.problems)
+
+
+def test_what_is_known_has_what_the_end_has_of_a_worker_that_died_before_a_run(
+    armory_home: Path,
+) -> None:
+    """Whether or not the store has answered: it is counted, and run again where that is resumed."""
+    assert armory_home.exists()
+    ledger = Ledger(resolve(None), Identity("s", "job", tags=OURS))
+    ledger.planned.update(("a", "b"))
+    ledger.reported.add("a")
+    ledger.attempts.died.add("a")
+    ledger.crashes.update({"gw0": 1})
+    known = ledger.known(interrupted=True)
+    end, ledger.end = ledger.end, None
+    finished = ledger.finish(interrupted=True)
+    for summary in (known, finished):
+        assert summary is not None
+        found = [(record.nodeid, record.outcome) for record in summary.records]
+        assert found == [("a", Outcome.CRASHED)]
+        assert (summary.lost, summary.not_run) == (1, 1)
+    assert end is not None
+    assert ledger.end is not None
+    assert len(end.not_run) == 2
+    assert end.not_run == ledger.end.not_run
