@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_armory.errors import TrackingError
-from pytest_armory.records import EvaluationRecord, Outcome
+from pytest_armory.records import EvaluationRecord, Outcome, local_name
 from pytest_armory.records.tags import KEY, OUTCOME, REMOTE_RUN, decode_journal
 from pytest_armory.session import leases
 from pytest_armory.session.session_runs import SessionRuns
+from pytest_armory.sync.tags import EXPERIMENT
 
 
 def under_way_in(folder: Path, job: str, worker: str) -> EvaluationRecord | None:
@@ -74,10 +75,12 @@ def _tags_of(
     waiting: SessionRuns, record: EvaluationRecord, parent: str | None, outcome: Outcome
 ) -> dict[str, str]:
     """Those of the part of a run that was recorded locally; its first part has all others."""
+    is_by_id = record.experiment == local_name("", record.experiment_id)
     return {
         **waiting.identity.tags,
         **({"mlflow.parentRunId": parent} if parent else {}),
         **({KEY: record.copy_key} if record.copy_key else {}),
+        **({EXPERIMENT: str(record.experiment_id)} if is_by_id else {}),
         "armory.kind": "evaluation",
         "armory.nodeid": record.nodeid,
         "armory.attempt": str(record.attempt),

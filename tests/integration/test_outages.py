@@ -913,6 +913,35 @@ def test_an_experiment_by_its_id_waits_for_that_one(
     assert not any("armory.experiment_id" in run.data.tags for run in found)
 
 
+def test_a_server_that_dies_with_the_first_evaluation_of_an_experiment_by_its_id(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session run was not opened there: `sync` opens it in that experiment, and makes none."""
+    client = MlflowClient(mlflow_server)
+    experiment_id = client.create_experiment(name)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
+    gone = evals.pytester.path / "gone"
+    proxy.fault = lambda proxy, handler: gone.exists() and outages.reset(proxy, handler)
+    evals.pytester.makeini("[pytest]\narmory_budget = 3")
+    evals.write("""
+        import os, pytest
+        from pathlib import Path
+        @pytest.fixture
+        def thing():
+            Path("gone").touch()
+            os._exit(3)
+        @pytest.mark.evaluation
+        def test_a(thing): pass
+    """)
+    result = evals.run("--armory-tracking-uri", proxy.url, "-n1")
+    result.stdout.fnmatch_lines(["waiting for *: 1 evaluation, recorded locally"])
+    proxy.fault = None
+    assert commands.main(["sync"]) == 0
+    kinds = [run.data.tags["armory.kind"] for run in client.search_runs([experiment_id])]
+    assert sorted(kinds) == ["evaluation", "session"]
+    assert client.get_experiment_by_name(f"experiment {experiment_id}") is None
+
+
 @pytest.mark.parametrize("driver", ["postgresql+psycopg2", "postgresql+no_such_driver"])
 def test_a_database_across_a_network_that_cannot_be_opened(
     evals: Evals, nobody: str, name: str, driver: str, each_way: Sequence[str]
