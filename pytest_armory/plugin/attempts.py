@@ -48,7 +48,9 @@ class Attempts:
     """Takes each attempt of this process from phase to phase.
 
     ``problems`` are those of no single attempt; ``current`` is the attempt under way, at most one.
-    ``finished`` is called with each record before another hook runs: a signal may come then.
+    ``opened`` is called with the record of each run that has just opened: its process may not live
+    to report it. ``finished`` is called with each record before another hook runs: a signal may
+    come then.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Attempts:
         local: Destination | None = None,
         parent_of: Callable[[str, bool], str | None] = lambda _, __: None,
         guard: Guard | None = None,
+        opened: Callable[[EvaluationRecord], object] = lambda _: None,
         finished: Callable[[EvaluationRecord], object] = lambda _: None,
     ) -> None:
         self.settings = settings
@@ -86,6 +89,7 @@ class Attempts:
         )
         self._mlflow = _mlflow_fixtures(guard) if destination is not None else None
         self._place = worker, (open_tags or {}).get("armory.shard", "")
+        self._note_opened = opened
         self._report = finished
         self._counts: Counter[str] = Counter()
         self._left_open: dict[str, str] = {}
@@ -156,6 +160,9 @@ class Attempts:
         attempt = self._go_on_with(Attempt(item, record, run, problems, began=started))
         with step(attempt):
             begin(attempt, self.fixtures, self.settings, self._mlflow)
+        if run.connection.location is not None:
+            with step(attempt):
+                self._note_opened(attempt.to_record())
         # Run again inside of its own report, it is in no phase that is reported.
         attempt.opening_seconds = 0.0 if is_again else perf_counter() - started
         return attempt

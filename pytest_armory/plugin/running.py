@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_armory.plugin import judging, time_limit, wire, xdist
-from pytest_armory.plugin.attempt import Attempt
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.fixture_params import uses_wide_fixture
 from pytest_armory.plugin.gate_count import count_gates
@@ -21,7 +20,7 @@ from pytest_armory.plugin.marker import is_evaluation, merged_mark
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
 from pytest_armory.plugin.repeating import end_repeats, number_of_repeats, repeat_body
-from pytest_armory.records import EvaluationRecord, to_wire
+from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.junit import junit_properties
 from pytest_armory.session.plan import Plan
 
@@ -160,7 +159,7 @@ class RunningHooks:
             if self.resuming is not None:
                 with self.process.guard.step():
                     self.process.problems += self.resuming.close_left_open(item)
-            _journal(self.attempts.start(item), self.process)
+            self.attempts.start(item)
 
     @pytest.hookimpl(wrapper=True)
     @unless(_is_parametrization)
@@ -276,13 +275,6 @@ class RunningHooks:
             last = xdist.LastOfWorker(self.process.problems, records, self._plan)
             xdist.report_to_controller(self.config, last)
         self.process.end(self.attempts.is_complete)
-
-
-def _journal(attempt: Attempt, process: Process) -> None:
-    """Note a run that has just opened: its process may not live to report it."""
-    if attempt.run.connection.location is not None:
-        with process.guard.step():
-            process.write_journal(to_wire(attempt.to_record()))
 
 
 def _is_skipped_by_unittest(item: pytest.Item) -> bool:

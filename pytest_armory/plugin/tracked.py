@@ -26,7 +26,7 @@ from pytest_armory.plugin.reporting import ReportingHooks
 from pytest_armory.plugin.resuming import Fingerprints, Resuming
 from pytest_armory.plugin.running import RunningHooks
 from pytest_armory.plugin.wire import WorkerInput
-from pytest_armory.records import EvaluationRecord
+from pytest_armory.records import EvaluationRecord, to_wire
 from pytest_armory.records.tags import PART
 from pytest_armory.session import leases
 from pytest_armory.session.identity import Identity
@@ -58,7 +58,7 @@ def register(config: pytest.Config, settings: Settings) -> None:
     running = None
     if _runs_tests(config):
         resuming = _resuming(settings, connection, identity, given)
-        attempts = _attempts(config, settings, connection, identity, ledger, resuming)
+        attempts = _attempts(config, settings, connection, identity, ledger, resuming, process)
         attempts.baseline = (given and given.baseline) or Baseline("none")
         if given is not None:
             process.judging, process.is_agreed = given.judging, given.is_agreed
@@ -160,6 +160,7 @@ def _attempts(
     identity: Identity,
     ledger: Ledger | None,
     resuming: Resuming,
+    process: Process,
 ) -> Attempts:
     return Attempts(
         settings,
@@ -172,6 +173,7 @@ def _attempts(
         parent_of=(ledger or ParentRuns(connection.where, identity.session)).parent_of,
         rootpath=config.rootpath,
         guard=guard_of(config),
+        opened=lambda record: process.write_journal(to_wire(record)),
         finished=ledger.attempts.add if ledger is not None else lambda _: None,
     )
 

@@ -462,6 +462,35 @@ def test_a_server_that_dies_with_a_worker(
     assert (off.ret, off.parseoutcomes()) == (result.ret, result.parseoutcomes())
 
 
+def test_a_server_that_dies_with_the_worker_of_a_test_that_a_fixture_has_marked(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str
+) -> None:
+    """Its run opens when its body begins, and no report has said so."""
+    gone = evals.pytester.path / "gone"
+    proxy.fault = lambda proxy, handler: gone.exists() and outages.reset(proxy, handler)
+    evals.pytester.makeini("[pytest]\narmory_budget = 3")
+    evals.write(f"""
+        import os, pytest
+        from pathlib import Path
+        evaluation = pytest.mark.evaluation(name="{name}")
+        @evaluation
+        def test_a(): pass
+        @pytest.fixture
+        def marked(request):
+            request.node.add_marker(evaluation)
+        def test_b(marked):
+            Path("gone").touch()
+            os._exit(3)
+    """)
+    evals.run("--armory-tracking-uri", proxy.url, "-n1").assert_outcomes(passed=1, failed=1)
+    proxy.fault = None
+    assert commands.main(["sync"]) == 0
+    runs = there(mlflow_server, name)
+    ends = {(run.info.run_name, run.data.tags["armory.outcome"]) for run in attempts(runs)}
+    assert ends == {("test_a", "passed"), ("test_b", "crashed")}
+    assert {run.info.status for run in runs if run not in attempts(runs)} == {"FAILED"}
+
+
 @pytest.mark.parametrize("workers", [("-p", "no:xdist"), ("-n1",)], ids=["no-xdist", "n1"])
 def test_what_is_recorded_locally_has_the_baseline_of_its_experiment(
     evals: Evals, proxy: Proxy, name: str, workers: tuple[str, ...]
