@@ -91,8 +91,10 @@ def preload(address: str, *modules: str) -> None:
 
     ``module:function`` calls a function too, which imports more.
     """
-    with _asked(address, "import", *modules) as connection:
-        connection.recv(1)  # nothing, when it is done
+    with _asked(address, "import", *modules) as connection, connection.makefile() as reply:
+        failure = reply.read()  # nothing, when it is done
+    if failure:
+        raise ImportError(failure)
 
 
 def _asked(address: str, *wish: str) -> socket.socket:
@@ -186,8 +188,8 @@ def serve(address: str, database: Path) -> None:
                 connection.sendall(b"!")
                 holding.append(connection.dup())
             elif wish["argv"][:1] == ["import"]:
-                for name in wish["argv"][1:]:
-                    _load(*name.split(":"))
+                with suppress(BrokenPipeError):
+                    connection.sendall(_failure_of_loading(wish["argv"][1:]).encode())
                 gc.freeze()
             elif os.fork() == 0:
                 for one in (listening, *holding):
@@ -209,6 +211,16 @@ def _wish(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
         if size and len(request) == size:
             return json.loads(request), files
     return None, files
+
+
+def _failure_of_loading(names: list[str]) -> str:
+    """The traceback of what cannot be loaded: it is to fail who asked, and not all tests."""
+    try:
+        for name in names:
+            _load(*name.split(":"))
+    except Exception:  # noqa: BLE001 - of any library
+        return traceback.format_exc()
+    return ""
 
 
 def _load(module: str, *functions: str) -> None:
