@@ -14,7 +14,11 @@ SCRIPT = """
 import signal, threading
 from pytest_armory.session import signals
 
+answered = threading.Event()
+answered.set()
+
 def closes():
+    answered.wait()
     print("closed", flush=True)
 
 signals.before_termination(closes)
@@ -51,6 +55,11 @@ def start(*args):
 signals.start_new_thread = start
 """
 
+NO_ANSWER = """
+answered.clear()
+signals.GRACE = 0.2
+"""
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize(
@@ -63,9 +72,11 @@ signals.start_new_thread = start
         (CHAINED + CTRL_C, True),
         (NO_THREAD, False),
         (CHAINED + NO_THREAD, False),
+        (NO_ANSWER, False),
     ],
-    ids=["alone", "ctrl-c", "raises", "chained", "both", "no-thread", "chained-no-thread"],
-)
+    ids=["alone", "ctrl-c", "raises", "chained", "both", "no-thread", "chained-no-thread",
+         "no-answer"],
+)  # fmt: skip
 def test_a_process_ends_by_the_signal(before: str, closed: bool) -> None:
     """Hooks wait for that: it would go on for good, and take no later signal."""
     command = [sys.executable, "-c", SCRIPT.format(before=before)]
