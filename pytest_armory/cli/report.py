@@ -17,7 +17,6 @@ from pytest_armory.cli.stores import (
     check_exists,
     given_store,
     newest_session,
-    no_sessions,
     no_such_session,
 )
 from pytest_armory.errors import ArmoryUsageError
@@ -128,7 +127,7 @@ def _wait_for(where: Destination, arguments: argparse.Namespace) -> WholeSession
     if whole is None:
         check_exists(where)
         name = arguments.SESSION or os.environ.get("ARMORY_SESSION", "")
-        raise ArmoryUsageError(no_such_session(name, where) if name else no_sessions(where))
+        raise ArmoryUsageError(no_such_session(name, where))
     return whole
 
 

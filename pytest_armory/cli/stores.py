@@ -52,7 +52,12 @@ def newest_session(store: Store) -> str:
 
 
 def no_such_session(session: str, where: Destination) -> str:
-    """The message for a store that does not have this session, which may be misspelt."""
+    """The message for a store that does not have this session, which may be misspelt.
+
+    Of the latest one, also without a name: the store has none.
+    """
+    if session in ("", "latest"):
+        return no_sessions(where)
     is_near = get_close_matches(session.lower(), ["latest"], cutoff=0.8)
     advice = "did you mean latest? " if is_near else ""
     return (

@@ -15,6 +15,11 @@ def test_a_session_that_is_nearly_latest() -> None:
     assert "did you mean" not in no_such_session("nightly-42", LOCAL)
 
 
+def test_the_latest_session_of_a_store_without_any() -> None:
+    for name in ("", "latest"):
+        assert no_such_session(name, LOCAL).startswith("no sessions at ")
+
+
 def test_the_end_of_several_node_ids() -> None:
     text = not_found("a", "s", ["x.py::a", "y.py::a", "x.py::a"], True)
     assert text == (
