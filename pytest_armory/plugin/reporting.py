@@ -109,7 +109,7 @@ class ReportingHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         plan, record = wire.detach(report)
         self.ledger.reported.add(nodeid := display_id(report.nodeid))
-        self.ledger.attempts.died.update([nodeid] * xdist.is_of_crash(report))
+        self.ledger.attempts.died |= {(nodeid, one) for one in xdist.crashed_worker(report)}
         if record is not None:  # before what takes time: a signal may come meanwhile
             self.ledger.attempts.add(record)
         if plan is not None:

@@ -185,9 +185,10 @@ def crash_of(node: Any) -> tuple[str, int]:
     return str(node.gateway.id), time_ns() // 1_000_000
 
 
-def is_of_crash(report: pytest.TestReport) -> bool:
-    """Whether it is the report by which a worker's crash fails the test that it was running."""
-    return str(report.when) == "???"
+def crashed_worker(report: pytest.TestReport) -> list[str]:
+    """The worker, if it is the report by which a crash fails the test that it was running."""
+    node = getattr(report, "node", None)
+    return [str(node.gateway.id)] if str(report.when) == "???" and node is not None else []
 
 
 def _output(process: Any) -> dict[str, Any]:

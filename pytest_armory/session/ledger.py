@@ -175,7 +175,7 @@ class Ledger:
         # A run that was opened at the server and continued locally is one attempt.
         ids = {record.run_id for record in stored.own} | stored.continued
         missing = [r for r in self.attempts.records if r.run_id not in ids]
-        died = self.attempts.without_run(self.planned, stored.own)
+        died = self.attempts.without_run(self.planned, stored.own, self._each)
         lost = [*(r for r in missing if r.run_id not in stored.unread), *died]
         unread = [record for record in missing if record.run_id in stored.unread]
         if self.crashes and self.out_of_reach:
@@ -223,7 +223,7 @@ class Ledger:
         records = [r if r.outcome else replace(r, outcome=default, duration=0.0) for r in reported]
         never_run = self.planned - self.reported - {record.nodeid for record in records}
         begun = sorted(never_run & self.under_way)  # of a worker, in setup: no report says its run
-        died = self.attempts.without_run(self.planned, records)
+        died = self.attempts.without_run(self.planned, records, self._each)
         records += [*(EvaluationRecord(nodeid, outcome=default) for nodeid in begun), *died]
         never_run -= {*begun}
         if not records and not never_run:

@@ -15,8 +15,8 @@ class ReportedAttempts:
     def __init__(self) -> None:
         self._by_key: dict[tuple[str, int, str], EvaluationRecord] = {}
         self._by_run: dict[str, EvaluationRecord] = {}
-        self.died: set[str] = set()
-        """The node ids of tests whose workers have died."""
+        self.died: set[tuple[str, str]] = set()
+        """The node ids of tests whose workers have died, with these."""
 
     def add(self, record: EvaluationRecord) -> None:
         """Add an attempt, or replace its earlier state; all of them are of one job."""
@@ -31,12 +31,19 @@ class ReportedAttempts:
         return list(self._by_key.values())
 
     def without_run(
-        self, planned: Set[str], stored: Iterable[EvaluationRecord]
+        self, planned: Set[str], stored: Iterable[EvaluationRecord], each: bool
     ) -> list[EvaluationRecord]:
-        """The evaluations whose workers died before they had opened runs."""
-        begun = {record.nodeid for record in (*stored, *self._by_key.values())}
-        died = sorted((self.died & planned) - begun)
-        return [EvaluationRecord(nodeid, outcome=Outcome.CRASHED) for nodeid in died]
+        """The evaluations whose workers died before they had opened runs.
+
+        Another worker's run is a later attempt, unless ``each`` of them runs every test.
+        """
+        records = (*stored, *self._by_key.values())
+        begun = {(record.nodeid, record.worker if each else "") for record in records}
+        died = {(nodeid, name if each else "") for nodeid, name in self.died if nodeid in planned}
+        return [
+            EvaluationRecord(nodeid, worker=worker, outcome=Outcome.CRASHED)
+            for nodeid, worker in sorted(died - begun)
+        ]
 
     @property
     def numbers(self) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.session import leases, stored_session
 from pytest_armory.session.identity import Identity
 from pytest_armory.session.ledger import Ledger, begin_test
+from pytest_armory.session.reported import ReportedAttempts
 from pytest_armory.store import open_store
 from pytest_armory.store.circuit import circuit_of
 from pytest_armory.store.destination import lease_folder, resolve
@@ -173,7 +174,7 @@ def test_what_is_known_has_what_the_end_has_of_a_worker_that_died_before_a_run(
     ledger = Ledger(resolve(None), Identity("s", "job", tags=OURS))
     ledger.planned.update(("a", "b"))
     ledger.reported.add("a")
-    ledger.attempts.died.add("a")
+    ledger.attempts.died.add(("a", "gw0"))
     ledger.crashes.update({"gw0": 1})
     known = ledger.known(interrupted=True)
     end, ledger.end = ledger.end, None
@@ -187,3 +188,13 @@ def test_what_is_known_has_what_the_end_has_of_a_worker_that_died_before_a_run(
     assert ledger.end is not None
     assert len(end.not_run) == 2
     assert end.not_run == ledger.end.not_run
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_a_worker_that_died_before_a_run_where_each_runs_every_test(each: bool) -> None:
+    """Then the run of another one says nothing of it; else that is a later attempt."""
+    attempts = ReportedAttempts()
+    attempts.add(EvaluationRecord("a", worker="gw0", run_id="1", outcome=Outcome.PASSED))
+    attempts.died.update({("a", "gw1"), ("plain", "gw1")})
+    died = [(record.nodeid, record.worker) for record in attempts.without_run({"a"}, (), each)]
+    assert died == ([("a", "gw1")] if each else [])
