@@ -132,7 +132,10 @@ class Attempts:
     def start(self, item: pytest.Item) -> Attempt:
         """Open the run of a test that is about to be set up; if all of that fails, it is lost."""
         try:
-            return self.open(item)
+            attempt = self.open(item)
+            if attempt.run.connection.location is not None:
+                self._note_opened(attempt.to_record())
+            return attempt
         except Exception as error:  # noqa: BLE001 - see `unexpected_error`
             if self.current is None or self.current.item is not item:
                 record = _first_record(item, self._counts[item.nodeid], *self._place)
@@ -160,9 +163,6 @@ class Attempts:
         attempt = self._go_on_with(Attempt(item, record, run, problems, began=started))
         with step(attempt):
             begin(attempt, self.fixtures, self.settings, self._mlflow)
-        if run.connection.location is not None:
-            with step(attempt):
-                self._note_opened(attempt.to_record())
         # Run again inside of its own report, it is in no phase that is reported.
         attempt.opening_seconds = 0.0 if is_again else perf_counter() - started
         return attempt
