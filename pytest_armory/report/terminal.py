@@ -130,43 +130,50 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
     chosen = _by_file(records if all_rows else _most_telling(records))
     on_several_workers = run_on_several_workers(records)
     most = CHIEF if width < WIDE else 2 * CHIEF
-    aligned = _aligned(chosen, most)
-    rows = [_row(r, on_several_workers, most, aligned[_group(r, most)]) for r in chosen]
-    widths = _widths([_HEADER, *rows], width, _first_width(chosen, most))
+    shown = [shown_metrics(record, most) for record in chosen]
+    aligned = _aligned(chosen, shown)
+    rows = [
+        _row(record, on_several_workers, metrics, widths)
+        for record, metrics, widths in zip(chosen, shown, aligned, strict=True)
+    ]
+    widths = _widths([_HEADER, *rows], width, _first_width(shown))
     lines = [_table_line(_HEADER, widths, None, [(pad(_HEADER[2], widths[2]), None)], "bold")]
     file = ""
-    for record, row in zip(chosen, rows, strict=True):
+    for record, row, metrics, own in zip(chosen, rows, shown, aligned, strict=True):
         if file_of(record) != file:
             file = file_of(record)
             lines.append(_line(shorten(printable(file), width), "bold"))
-        metrics = _fitted(shown_metrics(record, most), widths[2], aligned[_group(record, most)])
-        lines.append(_table_line(row, widths, _COLOURS.get(row[1], "red"), metrics))
+        parts = _fitted(metrics, widths[2], own)
+        lines.append(_table_line(row, widths, _COLOURS.get(row[1], "red"), parts))
     hidden = len(records) - len(chosen)
     if hidden:
         lines.append(_line(f"… {hidden:,} more, all of them good; -v shows every one"))
     return lines
 
 
-def _group(record: EvaluationRecord, most: int) -> tuple[str, str]:
-    """The rows that a row's metrics are aligned with: of its file, with the same metric first.
+def _aligned(
+    records: Sequence[EvaluationRecord], shown: Sequence[Sequence[ShownMetric]]
+) -> list[list[int]]:
+    """The widths of each row's first metrics, as far as all rows beside it show the same ones.
 
-    A metric that missed its gate comes first in its row, and gates of a failed test are not judged.
+    Those are the rows of its file with the same metric first. One that missed its gate comes first
+    in its row, and gates of a failed test are not judged.
     """
-    return file_of(record), next((metric.name for metric in shown_metrics(record, most)), "")
-
-
-def _aligned(records: Sequence[EvaluationRecord], most: int) -> dict[tuple[str, str], list[int]]:
-    """For each group the widths of its first metrics, as far as all its rows show the same ones."""
-    groups: dict[tuple[str, str], list[list[ShownMetric]]] = {}
-    for record in records:
-        groups.setdefault(_group(record, most), []).append(shown_metrics(record, most))
-    return {
-        group: [
+    groups: dict[tuple[str, str], list[Sequence[ShownMetric]]] = {}
+    keys = [
+        (file_of(record), metrics[0].name if metrics else "")
+        for record, metrics in zip(records, shown, strict=True)
+    ]
+    for key, metrics in zip(keys, shown, strict=True):
+        groups.setdefault(key, []).append(metrics)
+    widths = {
+        key: [
             max(columns(metric.text) for metric in column)
             for column in takewhile(_is_one_metric, zip(*rows, strict=False))
         ]
-        for group, rows in groups.items()
+        for key, rows in groups.items()
     }
+    return [widths[key] for key in keys]
 
 
 def _is_one_metric(column: Sequence[ShownMetric]) -> bool:
@@ -196,9 +203,12 @@ def _most_telling(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]
 
 
 def _row(
-    record: EvaluationRecord, on_several_workers: Set[str], most: int, aligned: Sequence[int]
+    record: EvaluationRecord,
+    on_several_workers: Set[str],
+    shown: Sequence[ShownMetric],
+    aligned: Sequence[int],
 ) -> _Row:
-    texts = [metric.text for metric in shown_metrics(record, most)]
+    texts = [metric.text for metric in shown]
     padded = [pad(text, width) for text, width in zip(texts, aligned, strict=False)]
     return (
         "  " + title(record, on_several_workers).removeprefix(f"{printable(file_of(record))}::"),
@@ -208,9 +218,9 @@ def _row(
     )
 
 
-def _first_width(records: Sequence[EvaluationRecord], most: int) -> int:
+def _first_width(shown: Sequence[Sequence[ShownMetric]]) -> int:
     """The columns of the widest first metric with its change, without its interval."""
-    firsts = (metric for record in records for metric in shown_metrics(record, most)[:1])
+    firsts = (metric for metrics in shown for metric in metrics[:1])
     return max((columns(replace(metric, interval="").text) for metric in firsts), default=0)
 
 
