@@ -19,7 +19,7 @@ from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.files import write_text_file, written_text
 from pytest_armory.report.summary import Summary
 from pytest_armory.report.terminal import terminal_lines
-from pytest_armory.session.ledger import Ledger, may_have_unreported
+from pytest_armory.session.ledger import Ledger, evaluations_under_way
 from pytest_armory.session.session_runs import closing
 from pytest_armory.session.signals import GRACE
 
@@ -102,7 +102,7 @@ class SessionEnd:
         # xdist takes no report of a worker after a Ctrl-C.
         is_unreported = bool(self.ledger.planned) and xdist.is_controller(self.config)
         self.ledger.is_behind = interrupted and (self.process.guard.was_broken_off or is_unreported)
-        is_cut_off = interrupted and may_have_unreported(self.ledger)
+        is_cut_off = interrupted and bool(evaluations_under_way(self.ledger))
         if is_cut_off:  # a run of a worker may be the first to be found
             self.process.begin(is_cut_off)
         if (self.ledger.crashes or is_cut_off) and not self.ledger.planned:

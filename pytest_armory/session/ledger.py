@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from pytest_armory.errors import TrackingError
@@ -243,13 +243,13 @@ class Ledger:
 
     def _close_and_read(self, interrupted: bool) -> StoredSession:
         """Close the runs that were left open, and read the session from the store."""
-        is_cut_off = interrupted and (may_have_unreported(self) or self.is_behind)
+        under_way = evaluations_under_way(self)
+        is_cut_off = interrupted and bool(under_way or self.is_behind)
         # After an unexpected error evaluations may be stored that were not reported.
         is_doubtful = bool(self.crashes or is_cut_off or (self.planned and self.problems))
         may_hold_more = (is_doubtful or self._joining.has_joined) and self.where.exists
         if not self.attempts.records and not may_hold_more:
             return StoredSession()
-        under_way = self.under_way & (self.planned or self.under_way)
         ending = Ending(interrupted, self.crashes, self._each, is_doubtful, under_way)
         local = StoredSession()
         if self.attempts.any_waits or self.out_of_reach or (is_cut_off and _may_wait(self)):
@@ -360,9 +360,9 @@ class Ledger:
         return [*self._own_problems(), *ends, *with_tests(self._unreadable)]
 
 
-def may_have_unreported(ledger: Ledger) -> bool:
-    """Whether a worker may have opened a run of which it has reported nothing: it is in setup."""
-    return bool(ledger.under_way & (ledger.planned or ledger.under_way))
+def evaluations_under_way(ledger: Ledger) -> Set[str]:
+    """Those that workers have begun: of one in setup a run may be open, and nothing reported."""
+    return ledger.under_way & (ledger.planned or ledger.under_way)
 
 
 def begin_test(ledger: Ledger, nodeid: str) -> None:
