@@ -52,10 +52,13 @@ class LoggedMetrics:
     def key_of(self, name: str) -> str:
         """The name in MLflow of a metric by the name that it was logged, or is asked for, with.
 
-        That of one which was left out for another's name is no metric's: none was logged.
+        That of one which was left out for another's name is no metric's: none was logged. Nor is
+        that of a name which only becomes the one that another was logged with.
         """
         known = (key for key, given in self._names.items() if given == name)
-        return next(known, f"{name} (left out)" if name in self._left_out else legal_key(name))
+        key = f"{name} (left out)" if name in self._left_out else legal_key(name)
+        is_anothers = self._names.get(key, key) != key and name != key
+        return next(known, name if is_anothers else key)
 
     def refused(self, names: Mapping[str, str]) -> dict[str, str]:
         """Of metrics by their legal names, with those given: which are another's, and why."""
