@@ -177,7 +177,12 @@ def hold(folder: Path) -> Lease | None:
     if path in _held:
         return None
     for _ in range(1000):
-        lock = _locked(path, os.O_RDWR | os.O_CREAT)
+        try:
+            lock = _locked(path, os.O_RDWR | os.O_CREAT)
+        except OSError:  # where there are no locks, nobody would remove it later
+            with suppress(OSError):
+                path.unlink()
+            raise
         # A process in `survey` may have locked it in between, or removed it.
         if lock is not None and lock.is_at(path):
             _held[path] = lock

@@ -182,6 +182,20 @@ def test_more_leases_than_descriptors(tmp_path: Path) -> None:
     assert ({*dead}, alive) == (names, set())
 
 
+def test_a_lease_that_cannot_be_locked_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process of each session on a file system without locks would leave one for good."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(leases, "_try_lock", flock)
+    with pytest.raises(OSError, match="No locks available"):
+        hold(tmp_path)
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EMFILE, errno.EIO])
 def test_only_a_lock_says_that_a_process_is_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
