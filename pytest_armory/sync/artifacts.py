@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import unquote, urlparse, urlsplit, urlunparse
 from urllib.request import url2pathname
 
+from pytest_armory.errors import ArmoryUsageError
 from pytest_armory.records.tags import REMOTE_RUN
-from pytest_armory.store import StoredRun
+from pytest_armory.store import StoredRun, credentials
 from pytest_armory.store.artifacts import RunArtifacts
+from pytest_armory.store.destination import Destination, resolve
 from pytest_armory.store.transfer import TransferEnd
 
 
@@ -29,7 +32,7 @@ def upload_artifacts(
     ``rename`` gives each path its path at the target, or "" for what is left out.
     """
     with tempfile.TemporaryDirectory() as folder:
-        files = _files_of(source, run, Path(folder, "download"), notes)
+        files = _files_of(source, run, target.store.destination, Path(folder, "download"), notes)
         files = {rename(path): file for path, file in files.items() if rename(path)}
         if not files:
             return
@@ -54,14 +57,25 @@ def _upload_files(
 
 
 def _files_of(
-    source: TransferEnd, run: StoredRun, download: Path, notes: list[str]
+    source: TransferEnd, run: StoredRun, target: Destination, download: Path, notes: list[str]
 ) -> dict[str, Path]:
     """A run's artifacts by path, downloaded if they are not files of this machine."""
     if urlsplit(run.artifact_uri).scheme in ("", "file"):
         return _files_below(_local_folder(source, run, notes))
     download.mkdir()
-    source.download_artifacts(run, download)
+    # Whoever can write to the database can name any server there, as in a run's tag.
+    are_for_it = _are_for(run.artifact_uri, target)
+    with nullcontext() if are_for_it else credentials.withheld():
+        source.download_artifacts(run, download)
     return _files_below(download)
+
+
+def _are_for(artifact_uri: str, target: Destination) -> bool:
+    """Whether the credentials for a server are for what has the artifacts, too."""
+    try:
+        return credentials.are_for(resolve(artifact_uri), target)
+    except ArmoryUsageError:  # a cloud's storage, which has credentials of its own
+        return False
 
 
 def _local_folder(source: TransferEnd, run: StoredRun, notes: list[str]) -> Path:

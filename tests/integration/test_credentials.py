@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -351,6 +353,33 @@ def test_an_upload_to_another_origin_carries_no_credentials(
         basic = b64encode(b"ann:her-passw0rd").decode()
         assert {authorization for _, authorization in seen} == {f"Basic {basic}"}
     evals.check_invariant(result, 1)
+
+
+def test_artifacts_of_a_waiting_run_at_another_server_are_asked_for_without_credentials(
+    evals: Evals, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run in the database names where its artifacts are, as its tag names a server."""
+    asked: list[str | None] = []
+
+    def elsewhere(handler: Handler) -> None:
+        asked.append(handler.headers.get("Authorization"))
+        handler.give(200, b'{"files": []}', Content_Type="application/json")
+
+    evals.write(SOURCE)
+    proxy.fault = reset
+    result = evals.run("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+    proxy.fault = None
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "her-passw0rd")
+    with listening(elsewhere) as other:
+        database = sqlite3.connect(evals.home / "mlruns" / "mlflow.db")
+        with closing(database), database:
+            at = f"{other}/api/2.0/mlflow-artifacts/artifacts/x"
+            database.execute("UPDATE runs SET artifact_uri = ?", (at,))
+        commands.main(["sync", "--armory-tracking-uri", proxy.url])
+    assert asked
+    assert {*asked} == {None}
+    result.assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(
