@@ -180,7 +180,7 @@ class SessionRuns:
             "armory.kind": "session",
             "armory.version": __version__,
             "armory.command": self.identity.command,
-            "mlflow.source.name": self.identity.command,
+            "mlflow.source.name": "pytest",  # MLflow's pages show only what follows the last slash
             "mlflow.source.type": "LOCAL",
         }
 

@@ -81,9 +81,10 @@ class EvaluationRun:
     def data(self) -> Any:
         """MLflow's ``RunData``, read when asked; of a run in memory what was logged so far.
 
-        The parameters that are stored when the run ends are in it.
+        The parameters that are stored when the run ends are in it, and what is known of a run that
+        goes on in the local database.
         """
-        return _with_params(self.writer.entity().data, self.params)
+        return _with_known(self.writer.entity().data, self)
 
     def log_param(self, key: str, value: object) -> None:
         """Store one parameter; see :meth:`log_params`."""
@@ -151,9 +152,11 @@ class EvaluationRun:
         self.writer.store_table(data, artifact_file)
 
 
-def _with_params(data: Any, params: Mapping[str, str]) -> Any:
-    for name, text in params.items():
+def _with_known(data: Any, run: EvaluationRun) -> Any:
+    for name, text in run.params.items():
         data.params.setdefault(name, text)
+    if len(run.connection.parts) > 1:  # the first one is at a server that gives no answer
+        data.metrics.update(run.metrics)
     return data
 
 

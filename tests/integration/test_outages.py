@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import outages
@@ -404,6 +405,32 @@ def test_a_server_that_dies_in_the_middle(
     assert "not stored" not in text
     proxy.fault = None
     check_brought(evals, mlflow_server, name)
+
+
+def test_a_test_that_reads_its_run_when_the_server_dies(
+    evals: Evals, proxy: Proxy, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has logged before is in it, although it is in the other half."""
+    outage = partial(setattr, proxy, "fault", outages.reset)
+    monkeypatch.setattr(outages, "began", outage, raising=False)
+    source = f"""
+        import outages, pytest
+        @pytest.mark.evaluation(name="{name}")
+        @pytest.mark.parametrize("i", range(3))
+        def test_a(i, evaluation_run):
+            evaluation_run.log_metric("before", i, step=3)
+            evaluation_run.log_param("lr", 0.1)
+            evaluation_run.set_tag("team", "vision")
+            outages.began()
+            evaluation_run.log_metrics({{"before": 7, "after": i}})
+            data = evaluation_run.data
+            assert data.metrics == {{"before": i, "after": i}}
+            assert data.params == {{"i": str(i), "lr": "0.1"}}
+            assert data.tags["team"] == "vision"
+            assert i != 2, "worse"
+    """
+    result = run(evals, proxy.url, name, source=source)
+    result.stdout.fnmatch_lines(["*AssertionError: worse*"])
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ def test_the_session_run_is_the_parent_and_counts(evals: Evals, each_way: Sequen
     assert "test_error_in_setup" in text_of(session, "summary.md")
     assert session.data.tags["mlflow.note.content"] == as_note(text_of(session, "summary.md"), 8000)
     assert session.data.tags["armory.command"].startswith("pytest --armory-track")
+    assert session.data.tags["mlflow.source.name"] == "pytest"
     (identity,) = {r.data.tags["armory.session"] for r in evals.read()}
     assert identity in session.info.run_name
 
