@@ -15,6 +15,7 @@ from pytest_armory.statistics.bootstrap import Resamples
 from pytest_armory.statistics.intervals import Interval
 from pytest_armory.statistics.means import ROUNDING, Estimate, is_constant, mean_of, welch
 from pytest_armory.statistics.numeric import floats, group_sums
+from pytest_armory.values.totals import differences
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -142,7 +143,7 @@ def _flips(better: int, worse: int, n: int) -> Comparison:
 
 
 def _paired_means(new: Floats, old: Floats, groups: Any, binary: bool) -> Comparison:
-    gains = new - old
+    gains = differences(new, old)
     worse, better = int((gains < 0).sum()), int((gains > 0).sum())
     estimate = mean_of(gains, groups)
     units = int(estimate.degrees) + 1
