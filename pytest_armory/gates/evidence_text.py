@@ -101,7 +101,10 @@ def _detectable_text(detectable: float, comparison: Comparison, change: Change) 
         return f"one sample, or one group, tells no {word}"
     if detectable == 0:
         return f"{samples} of one change are too few to tell a {word}" if change.missed else ""
-    amount = amount_text(detectable, comparison.units is not None)
+    is_proportion = comparison.units is not None
+    if is_proportion and detectable >= 1:  # there is no such fall
+        return f"{samples} {'is' if comparison.n == 1 else 'are'} too few to tell a {word}"
+    amount = amount_text(detectable, is_proportion)
     return f"{samples} tell{'s' * (comparison.n == 1)} {word}s of {amount} and more"
 
 

@@ -224,17 +224,22 @@ class Attempt:
 
 
 def begin(
-    attempt: Attempt, fixtures: FixtureParams, settings: Settings, mlflow: MlflowFixtures | None
+    attempt: Attempt,
+    fixtures: FixtureParams,
+    settings: Settings,
+    mlflow: MlflowFixtures | None,
+    confidence: float,
 ) -> None:
     """Let what the test logs and records from now on go to the attempt's run.
 
     Setup begins: what runs is a fixture wider than the test, or a hook, until its own fixtures do.
+    ``confidence`` is that of its intervals: the session's, which another job may have recorded.
     """
     item = attempt.item
     with step(attempt):
         attempt.run = _with_earlier(item, attempt.run)
     run = attempt.run
-    run.writer.samples.confidence = settings.confidence
+    run.writer.samples.confidence = confidence
     run.writer.recorded = lambda: run.writer.params.to_store(attempt.params(fixtures.of(item)))
     if run.connection.location is not None:
         with step(attempt):

@@ -162,7 +162,8 @@ class Attempts:
         # From here on it is the attempt under way: an error below must not open a second run.
         attempt = self._go_on_with(Attempt(item, record, run, problems, began=started))
         with step(attempt):
-            begin(attempt, self.fixtures, self.settings, self._mlflow)
+            confidence = self.judging.confidence
+            begin(attempt, self.fixtures, self.settings, self._mlflow, confidence)
         # Run again inside of its own report, it is in no phase that is reported.
         attempt.opening_seconds = 0.0 if is_again else perf_counter() - started
         return attempt

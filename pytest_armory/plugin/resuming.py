@@ -73,7 +73,7 @@ class Fingerprints:
         settings, judging = self._settings, self.judging
         if not has_gates(mark, settings):
             return "none"
-        terms = (judging.reference, judging.pooled, judging.confidence, settings.confidence)
+        terms = (judging.reference, judging.pooled, judging.confidence)
         tolerances = {name: str(one) for name, one in settings.tolerances.items()}
         return stable_digest([*terms, terms_of(judging, mark).unclear, tolerances]) or ""
 

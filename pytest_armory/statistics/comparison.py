@@ -15,6 +15,7 @@ from pytest_armory.statistics.bootstrap import Resamples
 from pytest_armory.statistics.intervals import Interval
 from pytest_armory.statistics.means import ROUNDING, Estimate, is_constant, mean_of, welch
 from pytest_armory.statistics.numeric import floats, group_sums
+from pytest_armory.values.totals import differences
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -78,7 +79,8 @@ def compare(
     Paired, by the samples' ids: of 0 and 1, McNemar's mid-p and Tango's interval; else, with
     groups, repeats or a pool too, Student's t on the gain of each id, cluster-robust by group: of 0
     and 1, and where most have not changed, with the wider one of its interval's and Tango's ends.
-    Unpaired: of 0 and 1, the pooled score test and Newcombe's interval; else Welch's t. Raises
+    Unpaired: of 0 and 1, the pooled score test and Newcombe's interval; else Welch's t. Formulas
+    and sources are those of :mod:`.proportions` and :mod:`.means`. Raises
     :class:`ValueError` where there is no sample to compare, :class:`NoPairsError` where none has a
     value on both sides.
 
@@ -142,7 +144,7 @@ def _flips(better: int, worse: int, n: int) -> Comparison:
 
 
 def _paired_means(new: Floats, old: Floats, groups: Any, binary: bool) -> Comparison:
-    gains = new - old
+    gains = differences(new, old)
     worse, better = int((gains < 0).sum()), int((gains > 0).sum())
     estimate = mean_of(gains, groups)
     units = int(estimate.degrees) + 1
@@ -295,7 +297,8 @@ def of_resamples(gain: float, resamples: Resamples, n: int, *, paired: bool = Tr
     """The comparison of a function of all predictions, by its resamples.
 
     ``gain`` is that of all ``n`` samples; :attr:`Resamples.changes` are gains. p and interval are
-    the bootstrap's percentiles. ``paired`` says whether both sides had the same rows.
+    the bootstrap's percentiles, see :func:`~.bootstrap.bootstrap`. ``paired`` says whether both
+    sides had the same rows.
 
     >>> import numpy as np
     >>> found = of_resamples(-1.0, Resamples(np.linspace(-2, 0, 999), 999), 50)

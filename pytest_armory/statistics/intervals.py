@@ -149,7 +149,7 @@ def clustered_error(values: ArrayLike, groups: ArrayLike) -> tuple[float, int]:
 
 
 def t_interval(mean: float, error: float, degrees: float, confidence: float) -> Interval:
-    """``mean ± t · error``; unbounded without degrees of freedom.
+    """``mean ± t · error``; unbounded without degrees of freedom. Source: Student, Biometrika 6.
 
     >>> low, high = t_interval(10.0, 1.0, 9, 0.95)
     >>> print(f"{low:.4f} {high:.4f}")

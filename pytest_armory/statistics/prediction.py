@@ -47,6 +47,8 @@ def prediction_p(
     or 1 where the history does not scatter. It is at most ``1 - confidence`` where the value is at
     :func:`prediction_bound` or beyond.
 
+    Source: as of :func:`prediction_bound`.
+
     >>> round(prediction_p([0.90, 0.91, 0.89, 0.92, 0.90], 0.877373242173), 6)
     0.05
     """
@@ -64,7 +66,8 @@ def prediction_p(
 def scatter(history: ArrayLike, sessions: int | None = None) -> float:
     """How far a session's value may be from the mean of ``sessions`` others: ``s sqrt(1 + 1/m)``.
 
-    m is the number of these, the length of the history by default.
+    ``history`` has shape (k,), s is its standard deviation; m is the number of the others, k by
+    default. Source: as of :func:`prediction_bound`.
 
     >>> round(scatter([0.90, 0.91, 0.89, 0.92, 0.90]), 6)
     0.01249
@@ -79,7 +82,7 @@ def change_interval(
     """The two-sided interval of a change between one session and the mean of ``sessions`` others.
 
     ``change ± t s sqrt(1 + 1/m)`` where s is the standard deviation of the history's k values, with
-    k - 1 degrees of freedom.
+    k - 1 degrees of freedom. Source: as of :func:`prediction_bound`.
 
     >>> low, high = change_interval([0.90, 0.91, 0.89, 0.92, 0.90], -0.01)
     >>> print(f"{low:.4f} {high:.4f}")

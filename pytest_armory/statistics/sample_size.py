@@ -29,7 +29,8 @@ def needed_samples(variance: float, margin: float, alpha: float = 0.05) -> int:
 def detectable_fall(variance: float, n: float, alpha: float = 0.05) -> float:
     """The fall that ``n`` samples detect, found four times in five: one-sided.
 
-    ``(z(1 - alpha) + z(0.8)) sqrt(variance / n)``, in the metric's unit.
+    ``(z(1 - alpha) + z(0.8)) sqrt(variance / n)``, in the metric's unit. Source: as of
+    :func:`needed_samples`.
 
     >>> round(detectable_fall(0.09, 1718), 4)
     0.018

@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from pytest_armory.values.totals import total
+from pytest_armory.values.totals import differences, total
 
 _NEAR = 1e-6
 """How far a metric may be from the mean of its samples, relatively: in float32 it is so far."""
@@ -169,7 +169,7 @@ def changes(run: Score, base: Score) -> tuple[Any, Any]:
         ids, here, there = numpy.intersect1d(ids, others, assume_unique=True, return_indices=True)
         new, old = new[here], old[there]
     with numpy.errstate(invalid="ignore"):  # of two infinite values no change is known
-        gains = new - old
+        gains = differences(new, old)
     has_changed = (gains < 0) | (gains > 0)
     return ids[has_changed], gains[has_changed]
 

@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from pytest_armory.cli import main as commands
 from pytest_armory.gates import baselines
+from pytest_armory.statistics.intervals import wilson
 
 FLIPS = """
     import os, pytest
@@ -247,16 +248,23 @@ def test_gates_are_counted_over_the_whole_collection(
     result.stdout.fnmatch_lines([text])
 
 
-def test_the_first_job_decides_for_the_session(evals: Evals, worse: SetWorse) -> None:
+def test_the_first_job_decides_for_the_session(
+    evals: Evals, worse: SetWorse, each_way: Sequence[str]
+) -> None:
+    """On the interval of a metric, too: a gate may be on one of its ends."""
     evals.write(FLIPS)
     evals.run("--armory-session", "a")
     worse(12)
     options = ("--armory-session", "b", "--armory-baseline", "a")
     evals.run(*options, "-k", "large").assert_outcomes(passed=1, deselected=1)
-    result = evals.run(*options, "--armory-unclear", "fail", "-k", "small")
-    result.assert_outcomes(passed=1, deselected=1)
-    text = "the session's first job decides: --armory-unclear 'pass', not 'fail'"
-    result.stdout.fnmatch_lines([text])
+    others = ("--armory-unclear", "fail", "-o", "armory_confidence=99")
+    result = evals.run(*options, *others, "-k", "small", *each_way)
+    assert result.parseoutcomes()["passed"] == 1
+    differs = "armory_confidence 95, not 99; --armory-unclear 'pass', not 'fail'"
+    result.stdout.fnmatch_lines([f"the session's first job decides: {differs}"])
+    metrics = last_run(evals, "test_small").data.metrics
+    ends = (metrics["accuracy/ci_low"], metrics["accuracy/ci_high"])
+    assert ends == pytest.approx(wilson(192, 200))
     gate = tolerance_of(evals, "test_small")
     assert (gate["verdict"], gate["unclear"], gate["state"]) == ("unclear", "", "passed")
 

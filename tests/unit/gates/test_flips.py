@@ -43,6 +43,16 @@ def test_repeats_are_shown_by_their_means() -> None:
     assert flips(score([0, 1, 1, 1], **repeats), score([1, 1, 1, 1], **repeats)) == ["1  1 → 0.5"]
 
 
+def test_means_of_the_same_values_are_no_change() -> None:
+    """In another order, or of another number of repeats, they may differ in the last place."""
+    repeats = {"ids": [1, 1, 1, 2, 2, 2], "repeats": [0, 1, 2] * 2}
+    run = score([0.1, 0.2, 0.3, 0.7, 0.7, 0.7], **repeats)
+    assert flips(run, score([0.3, 0.2, 0.1, 0.7, 0.7, 0.7], **repeats)) == []
+    assert flips(run, score([0.2, 0.7 - 1e-9], ids=[1, 2])) == ["2  0.7 → 0.7"]
+    infinite = score([0.2, float("inf")], ids=[1, 2])
+    assert flips(run, infinite) == ["2  inf → 0.7"]
+
+
 def test_long_texts_are_cut_and_put_on_one_line() -> None:
     (line,) = flips(score([0.0], ids=["a\nb" + "x" * 500]), score([1.0], ids=["a\nb" + "x" * 500]))
     assert line.startswith("a b")

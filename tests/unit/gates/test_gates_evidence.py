@@ -241,6 +241,12 @@ def test_several_missed_gates_each_say_it() -> None:
     ]
 
 
+def test_a_fall_of_more_than_all_is_none_that_samples_tell() -> None:
+    found = judged_flips("-2%", 1, 0, 2, 2, terms=Terms(gates=12))
+    needs = "2 samples are too few to tell a fall, 2 points need about 7,600"
+    assert (found.verdict, found.evidence) == ("unclear", needs)
+
+
 def test_unclear_says_what_it_would_need() -> None:
     found = judged_flips("-2%", 4, 2, 200, 193)
     assert found.evidence == (

@@ -87,6 +87,19 @@ def test_pooled_sessions_are_repeats_of_the_baseline() -> None:
     assert numbers(found) == pytest.approx(numbers(expected))
 
 
+@pytest.mark.parametrize("sessions", [3, 6, 7])
+def test_rounding_of_means_changes_no_sample(sessions: int) -> None:
+    """As of a judge's scores: they were counted as worse or better, and not as unchanged."""
+    old = RANDOM.integers(1, 50, 60) / 10
+    new = old - np.repeat([1, 0], [4, 56])
+    for run, bases in (
+        (Sample(IDS, new), [Sample(IDS, old)] * sessions),
+        (Sample(np.tile(IDS, sessions), np.tile(new, sessions), repeats=True), [Sample(IDS, old)]),
+    ):
+        found = compare(run, bases, paired=True)
+        assert (found.worse, found.better, found.method) == (4, 0, "paired t, Tango")
+
+
 def test_a_session_of_many_repeats_counts_once_in_a_pool() -> None:
     many = Sample(np.tile(IDS, 4), np.ones(240), repeats=True)
     found = compare(Sample(IDS, RIGHT[0]), [many, Sample(IDS, RIGHT[1])], paired=True)
