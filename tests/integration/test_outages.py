@@ -669,6 +669,10 @@ def test_two_jobs_that_end_while_their_server_is_down(
     assert session.info.status == "FINISHED"
     assert counts_of(session)["evaluations"] == session.data.metrics["passed"] == 3
     assert commands.main(["report", shared, "--armory-tracking-uri", proxy.url]) == 0
+    files = [one.path for one in MlflowClient(mlflow_server).list_artifacts(session.info.run_id)]
+    named = re.compile(r"environment(-[0-9a-f]{8})?\.txt")
+    assert len([path for path in files if named.fullmatch(path)]) == 3, files
+    assert all(map(named.fullmatch, set(files) - {"summary.md", "uncommitted.patch"})), files
 
 
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
