@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from json import dumps
 
@@ -10,6 +11,8 @@ from pytest_armory.values import short_hash
 
 HASH = 8
 """The hexadecimal digits of a hash."""
+
+_OF_JOB = re.compile(rf"-[0-9a-f]{{{HASH}}}\.")
 
 _HASH_SIZE = len('"01234567", ')
 """Characters of a hash in JSON."""
@@ -92,5 +95,10 @@ read_job_end = fields.instance_of(
 
 
 def file_of_job(name: str, shard: str) -> str:
-    """The name of a job's file in the session run that another job has opened."""
+    """The name of a job's file in the session run that another job has opened.
+
+    A file that has the name of a job keeps it: another job had opened the session run it is from.
+    """
+    if _OF_JOB.search(name):
+        return name
     return name.replace(".", f"-{short_hash(shard)}.", 1)

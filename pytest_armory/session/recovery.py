@@ -17,10 +17,11 @@ from pathlib import Path
 from pytest_armory.errors import StoreUnreachableError, TrackingError
 from pytest_armory.records import Outcome
 from pytest_armory.records.job_end import JobEnd
+from pytest_armory.records.job_tags import job_hash
 from pytest_armory.records.tags import Journal, decode_journal, origin_of
 from pytest_armory.report.sentences import with_tests
 from pytest_armory.report.summary import Summary
-from pytest_armory.session import leases
+from pytest_armory.session import leases, shard_notes
 from pytest_armory.session.jobs import ends_of, with_other_jobs
 from pytest_armory.session.stored_records import (
     close_left_open,
@@ -245,9 +246,13 @@ class _Closing:
     def sum_up_again(self, session: str, closed: AbstractSet[str] = frozenset()) -> None:
         """Write the counts and the summary of the session runs that have ended, but for some."""
         every = self._store.search.runs_of_session(session, self._store.experiments.ids())
+        ended = shard_notes.notes_of(every).ended
         for run in filter(is_session, every):
-            # One that is open is summed up by its own process.
-            if run.run_id not in closed and run.status != "RUNNING":
+            # One that is open is summed up by the job that opened it, unless that has ended with
+            # the store out of reach: then its end was uploaded with another job's session run.
+            job = job_hash(origin_of(run.tags).shard)
+            if run.run_id not in closed and (run.status != "RUNNING" or job in ended):
+                self._ends[session] = max(self._ends.get(session, 0), ended.get(job, 0))
                 self._close_session(run, _ENDED)
 
     def _summary_of(self, session: str, journal: Journal) -> Summary:

@@ -87,7 +87,7 @@ def _other_parts(value: Any, depth: int) -> Iterator[bytes]:
             raise UnstableError
         yield f"{value.__module__}.{name}".encode()
     elif hasattr(value, "detach") and hasattr(value, "cpu"):  # a tensor, on whatever device
-        yield _joined([value.detach().cpu().numpy()], depth)
+        yield _joined(_content_of_tensor(value.detach().cpu()), depth)
     elif hasattr(value, "to_numpy") and hasattr(value, "index"):  # a frame or a series
         columns = list(value.columns) if hasattr(value, "columns") else [value.name]
         arrays = [value[one].to_numpy() for one in columns] if hasattr(value, "columns") else []
@@ -100,3 +100,13 @@ def _other_parts(value: Any, depth: int) -> Iterator[bytes]:
             yield _joined([str(value.dtype), value.shape, value.tobytes()], depth)
     else:
         raise UnstableError
+
+
+def _content_of_tensor(tensor: Any) -> list[Any]:
+    try:
+        return [tensor.numpy()]
+    except TypeError:
+        if not tensor.is_floating_point():
+            raise
+    # NumPy has no bfloat16, nor floats of 8 bits; all of their values are in 32 bits, too.
+    return [str(tensor.dtype), tensor.float().numpy()]

@@ -76,6 +76,15 @@ def slurm() -> list[tuple[dict[str, str], list[str]]]:
     return [({**common, "SLURM_ARRAY_TASK_ID": str(i)}, shlex.split(command)) for i in range(count)]
 
 
+def test_the_scripts_of_slurm_name_one_server() -> None:
+    """The report's too: it would look for the session in the local database."""
+    setting = re.compile(r"^# export MLFLOW_TRACKING_URI=(\S+)$", re.MULTILINE)
+    scripts = sorted(FOLDER.glob("*.sbatch"))
+    servers = [setting.findall(one.read_text(encoding="utf-8")) for one in scripts]
+    assert [one.name for one in scripts] == ["array.sbatch", "report.sbatch", "requeue.sbatch"]
+    assert servers == [["https://mlflow.example.org"]] * 3
+
+
 @pytest.mark.parametrize("environment", [kubernetes, gitlab, github, slurm])
 def test_the_jobs_of_an_environment_divide_the_collection(
     evals: Evals, environment: Any, monkeypatch: pytest.MonkeyPatch

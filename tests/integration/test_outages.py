@@ -663,6 +663,45 @@ def test_a_session_run_whose_experiment_has_nothing_waiting(
     assert client.get_experiment_by_name(f"experiment {given}") is None
 
 
+def test_two_jobs_that_end_while_their_server_is_down(
+    evals: Evals, proxy: Proxy, mlflow_server: str, name: str
+) -> None:
+    """The one has opened the session run at the server, the other the one that waits here."""
+    down = evals.pytester.path / "down"
+    proxy.fault = lambda one, handler: down.exists() and outages.reset(one, handler)
+    shared = name.replace(" ", "-")
+    options = ("--armory-track", "--armory-tracking-uri", proxy.url, "--armory-session", shared)
+    evals.write(f"""
+        import pytest, subprocess, sys, time
+        from pathlib import Path
+        from mlflow import MlflowClient
+        pytestmark = pytest.mark.evaluation(name="{name}")
+        def test_first(): pass
+        def test_at_the_server():
+            client = MlflowClient("{mlflow_server}")
+            found = [client.get_experiment_by_name("{name}").experiment_id]
+            while not client.search_runs(found, "tags.`armory.kind` = 'session'"): time.sleep(0.05)
+            Path("{down}").touch()
+            other = [sys.executable, "-m", "pytest", __file__, "-k", "second", *{options}]
+            assert subprocess.run([*other, "-o", "armory_budget=1"]).returncode == 0
+        def test_second(): pass
+    """)
+    result = evals.run(*options[1:], "-k", "not second")
+    result.assert_outcomes(passed=2, deselected=1)
+    down.unlink()
+    forget_outage()
+    assert commands.main(["sync", "--armory-tracking-uri", proxy.url]) == 0
+    runs = there(mlflow_server, name)
+    (session,) = [run for run in runs if run.data.tags["armory.kind"] == "session"]
+    assert session.info.status == "FINISHED"
+    assert counts_of(session)["evaluations"] == session.data.metrics["passed"] == 3
+    assert commands.main(["report", shared, "--armory-tracking-uri", proxy.url]) == 0
+    files = [one.path for one in MlflowClient(mlflow_server).list_artifacts(session.info.run_id)]
+    named = re.compile(r"environment(-[0-9a-f]{8})?\.txt")
+    assert len([path for path in files if named.fullmatch(path)]) == 3, files
+    assert all(map(named.fullmatch, set(files) - {"summary.md", "uncommitted.patch"})), files
+
+
 @pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
 def test_a_file_that_is_refused_is_reported(
     evals: Evals, proxy: Proxy, mlflow_server: str, name: str, way: tuple[str, ...]

@@ -182,3 +182,4 @@ def test_another_jobs_files_have_names_of_their_own() -> None:
     one, two = (for_another_job({"environment.txt": "x"}, shard) for shard in ("a:1", "b:1"))
     assert one.keys() != two.keys()
     assert next(iter(one)).startswith("environment-")
+    assert for_another_job(one, "b:1") == one

@@ -39,6 +39,9 @@ class Number(float): ...
 
 ARRAY = np.arange(6, dtype="float32").reshape(2, 3)
 
+SHORT = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+"""Types that NumPy does not have."""
+
 DISTINCT: list[Any] = [
     *(None, True, 1, 1.0, "1", b"1", 0, "", float("nan"), float("inf"), 2j, ..., range(3)),
     *([], (), {}, set(), [1, 2], (1, 2), [2, 1], [[1], 2], {1, 2}, {"a": 1}, {"a": 1.0}),
@@ -47,6 +50,7 @@ DISTINCT: list[Any] = [
     *(ARRAY, ARRAY.T, ARRAY.reshape(6), ARRAY.astype("float64"), ARRAY + 1),
     *(np.array(["a", 1], object), np.array(["a", 2], object), np.array(["a"])),
     *(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), torch.tensor([1, 2])),
+    *(torch.tensor([x, 2.0]).to(kind) for x in (1.0, 3.0) for kind in SHORT),
     *(pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"b": [1, 2]}), pd.DataFrame({"a": [1, 3]})),
     *(pd.Series([1, 2]), pd.Series([1, 2], index=[5, 6]), pd.Series([1, 2], name="a")),
 ]
@@ -65,6 +69,7 @@ def test_different_values_have_different_digests() -> None:
         (ARRAY, ARRAY.copy(order="F")),
         ({"a": ARRAY, "b": [Point(1)]}, {"a": ARRAY.copy(), "b": [Point(1)]}),
         (torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)),
+        (torch.ones(2, dtype=torch.bfloat16), torch.ones(2).bfloat16()),
     ],
 )
 def test_equal_values_have_one(one: object, other: object) -> None:
@@ -84,7 +89,11 @@ LOOP.append(LOOP)
 
 
 @pytest.mark.parametrize(
-    "value", [object(), Plain(), Number(1), lambda: 1, Plain().__init__, Raises(), LOOP, iter([])]
+    "value",
+    [
+        *(object(), Plain(), Number(1), lambda: 1, Plain().__init__, Raises(), LOOP, iter([])),
+        *(torch.eye(2).to_sparse(), torch.eye(2).bfloat16().to_sparse()),
+    ],
 )
 def test_what_has_no_stable_form(value: object) -> None:
     assert stable_digest(value) is None
