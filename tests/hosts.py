@@ -20,7 +20,8 @@ class FakeHost:
 
     ``rival`` is a comment that another run of the same job makes just before this one does;
     ``is_merged`` says whether that run has deleted this one's before it is looked for.
-    ``before`` are answers that come instead of the real ones, each once: status and headers.
+    ``before`` are answers that come instead of the real ones, each once: status and headers; their
+    body has ``before_text`` and ``before_errors``.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class FakeHost:
     comments: list[dict[str, Any]] = field(default_factory=list)
     before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     before_text: str = "not now"
+    before_errors: list[Any] = field(default_factory=list)
     rival: str = ""
     is_merged: bool = False
     log: list[str] = field(default_factory=list)
@@ -55,7 +57,8 @@ class FakeHost:
         self.log.append(f"{request.command} {path}")
         if self.before:
             status, headers = self.before.pop(0)
-            request.give(status, json.dumps({"message": self.before_text}).encode(), **headers)
+            answer = {"message": self.before_text, "errors": self.before_errors}
+            request.give(status, json.dumps(answer).encode(), **headers)
         elif not self._is_known(request):
             self._say(request, 401, {"message": "Bad credentials"})
         else:

@@ -20,11 +20,8 @@ from pytest_armory.store.destination import Destination
 
 HELP = "show evaluations over the latest sessions"
 
-CHARTS = 200
-"""How many of them a page has."""
-
 SHOWN = 20
-"""How many evaluations are shown in the terminal; files have all of them."""
+"""How many evaluations are shown in the terminal; a CSV file has all of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +81,7 @@ def _write_page(path: Path, trends: list[Trend], where: Destination) -> None:
     from pytest_armory.report.page import trends_page
 
     with writing(path):
-        write_text_file(path, trends_page(trends[:CHARTS], where.display_uri))
+        write_text_file(path, trends_page(trends, where.display_uri))
 
 
 def _lines(trends: list[Trend]) -> Iterable[str]:

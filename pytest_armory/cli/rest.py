@@ -159,6 +159,9 @@ def _message(error: HTTPError) -> str:
     try:
         answer = json.loads(error.read())
         message = answer.get("message") or answer.get("error")
-    except (ValueError, AttributeError, OSError, HTTPException):
-        message = None
-    return str(message or error.reason)
+        # GitHub's message of a comment that it refuses is the same for all reasons.
+        reasons = [one["message"] for one in answer.get("errors") or []
+                   if isinstance(one, dict) and "message" in one]  # fmt: skip
+    except (ValueError, AttributeError, TypeError, OSError, HTTPException):
+        message, reasons = None, []
+    return ": ".join(map(str, [message or error.reason, *reasons]))

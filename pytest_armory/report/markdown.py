@@ -10,6 +10,8 @@ from pytest_armory.report.evidence import comparison_lines
 from pytest_armory.report.rows import (
     CHIEF,
     ROWS,
+    Gated,
+    gated_metrics,
     outcome_text,
     run_on_several_workers,
     shown_metrics,
@@ -168,19 +170,19 @@ def _tables(
     bad: list[EvaluationRecord] = []
     for record in records:
         (good if is_good(record) and not missed_by(record) else bad).append(record)
-    on_several_workers = run_on_several_workers(records)
+    names = run_on_several_workers(records), gated_metrics(records)
     shown = sorted(bad, key=lambda record: not missed_by(record)) or good[:ROWS]
-    first = _table(shown, limit // 2, on_several_workers)
+    first = _table(shown, limit // 2, *names)
     rest = good if bad else good[ROWS:]
     if not rest:
         return first, []
-    table = _table(rest, limit - used - sum(map(len, first)) - 500, on_several_workers)
+    table = _table(rest, limit - used - sum(map(len, first)) - 500, *names)
     label = f"{len(rest):,} good" if bad else f"{len(rest):,} more"
     return first, ["", f"<details><summary>{label}</summary>", *table, "", "</details>"]
 
 
 def _table(
-    records: Sequence[EvaluationRecord], limit: int, on_several_workers: Set[str]
+    records: Sequence[EvaluationRecord], limit: int, on_several_workers: Set[str], gated: Gated
 ) -> list[str]:
     if not records:
         return []
@@ -190,7 +192,7 @@ def _table(
         head = "| test | outcome | metrics | verdict | duration |"
         lines = ["", head, "| --- | --- | --- | --- | ---: |"]
     for index, record in enumerate(records):
-        row = _row(record, on_several_workers, judged)
+        row = _row(record, on_several_workers, gated, judged)
         limit -= len(row) + 1
         if limit < 0:
             return [*lines, "", f"… and {plural(len(records) - index, 'more row')} cut here."]
@@ -198,12 +200,12 @@ def _table(
     return lines
 
 
-def _row(record: EvaluationRecord, on_several_workers: Set[str], judged: bool) -> str:
+def _row(record: EvaluationRecord, on_several_workers: Set[str], gated: Gated, judged: bool) -> str:
     name = name_cell(record, on_several_workers)
     cells = (
         f"[{name}]({record.url})" if record.url else name,
         outcome_text(record),
-        literal(_metrics_text(record)),
+        literal(_metrics_text(record, gated)),
         *([literal(_verdict_text(record))] if judged else []),
         seconds(record.duration),
     )
@@ -215,10 +217,10 @@ def name_cell(record: EvaluationRecord, on_several_workers: Set[str]) -> str:
     return code_span(shorten(title(record, on_several_workers), TITLE_WIDTH), in_table=True)
 
 
-def _metrics_text(record: EvaluationRecord) -> str:
+def _metrics_text(record: EvaluationRecord, gated: Gated) -> str:
     """The chief metrics, and whatever else missed a gate; what did is marked."""
     missed = dict.fromkeys(printable(verdict.metric) for verdict in missed_by(record))
-    shown = {metric.name: metric.text for metric in shown_metrics(record)}
+    shown = {metric.name: metric.text for metric in shown_metrics(record, gated=gated)}
     others = [name for name in missed if name not in shown]
     texts = {**shown, **dict(zip(others[:CHIEF], others, strict=False))}
     more = [f"… {len(others) - CHIEF:,} more missed"] if len(others) > CHIEF else []

@@ -17,7 +17,14 @@ from pytest_armory.records import EvaluationRecord, Outcome, Verdict
 from pytest_armory.report.charts import SERIES, curve_chart, trend_chart
 from pytest_armory.report.curves import curves
 from pytest_armory.report.details import Changed, Details, Entry, Matrix, Picture
-from pytest_armory.report.rows import ShownMetric, other_metrics, outcome_text, shown_metrics
+from pytest_armory.report.rows import (
+    Gated,
+    ShownMetric,
+    gated_metrics,
+    other_metrics,
+    outcome_text,
+    shown_metrics,
+)
 from pytest_armory.report.sentences import (
     counts_text,
     data_lines,
@@ -32,7 +39,10 @@ from pytest_armory.report.trend import Trend, span_text
 from pytest_armory.report.usage import usage_lines
 
 CURVES = 12
-"""The most curves that are shown."""
+"""The most charts of curves that are shown."""
+
+TABLES = 200
+"""The most trends of a page that has nothing else."""
 
 _PHASES = ("setup:", "call:", "teardown:")
 _GATES_MISSED = re.compile(r"\d+ gates? missed: ")
@@ -55,7 +65,7 @@ class _Row(NamedTuple):
     file: str
     url: str
     outcome: str
-    good: bool
+    colour: str
     metrics: Sequence[ShownMetric]
     others: Sequence[ShownMetric]
     duration: str
@@ -69,14 +79,16 @@ class _Chart(NamedTuple):
     subtitle: str
     svg: Any
     legend: Sequence[str] = ()
+    more: int = 0
 
 
 def session_page(details: Details) -> str:
     """The page of a session."""
     summary = details.summary
     last = latest(summary.all_records)
-    found = curves(details.entries)[:CURVES]
-    trends = _trend_charts(details.trends)
+    found = curves(details.entries)
+    # One value is no trend, and a project's first session has nothing but those.
+    trends = _trend_charts([trend for trend in details.trends if len(trend.values) > 1])
     commands_of, commands = _commands(details.entries)
     return _render(
         title=f"{summary.verdict.sign} {counts_text(summary)}",
@@ -92,10 +104,12 @@ def session_page(details: Details) -> str:
         curves=[
             _Chart(printable(c.test), printable(f"{c.metric} over {c.parameter}"),
                    _markup(curve_chart(c, 1000 + i)),
-                   [printable(label) for label in c.series if label][:SERIES])
-            for i, c in enumerate(found)
+                   [printable(label) for label in c.series if label][:SERIES],
+                   max(0, len(c.series) - SERIES))
+            for i, c in enumerate(found[:CURVES])
         ],
-        rows=[_row(entry) for entry in details.entries],
+        more_curves=max(0, len(found) - CURVES),
+        rows=_rows(details.entries),
         pictures=[(p, _data_uri(p)) for p in details.pictures],
         matrices=[(m, _shades(m)) for m in details.matrices],
         unexplained=sum(map(_is_unexplained, details.entries)),
@@ -115,9 +129,10 @@ def _unstored(summary: Summary) -> list[str]:
 
 
 def trends_page(trends: Sequence[Trend], where: str) -> str:
-    """The page of evaluations over sessions."""
-    return _render(title="Evaluations over sessions", where=where, trends=_trend_charts(trends),
-                   tables=trends)  # fmt: skip
+    """The page of evaluations over sessions: of the first ones, and how many more there are."""
+    shown = trends[:TABLES]
+    return _render(title="Evaluations over sessions", where=where, trends=_trend_charts(shown),
+                   tables=shown, more_tables=len(trends) - len(shown))  # fmt: skip
 
 
 def _render(**values: Any) -> str:
@@ -135,11 +150,12 @@ def _render(**values: Any) -> str:
             "number": number,
             "time": _time,
             "printable": printable,
+            "lines": _lines,
             "link": web_link,
             "plural": plural,
         }
     )
-    empty = dict.fromkeys(("summary", "details", "where", "tables", "rows"))
+    empty = dict.fromkeys(("summary", "details", "where", "tables", "rows", "more_tables"))
     return environment.get_template("report.html.j2").render({**empty, **values})
 
 
@@ -222,7 +238,12 @@ def _changed(changes: Sequence[Changed]) -> list[tuple[str, Changed]]:
     ]
 
 
-def _row(entry: Entry) -> _Row:
+def _rows(entries: Sequence[Entry]) -> list[_Row]:
+    gated = gated_metrics([entry.record for entry in entries])
+    return [_row(entry, gated) for entry in entries]
+
+
+def _row(entry: Entry, gated: Gated) -> _Row:
     record = entry.record
     file, _, name = record.nodeid.partition("::")
     error = error_line(entry.failure)
@@ -230,9 +251,21 @@ def _row(entry: Entry) -> _Row:
     failure = "" if _GATES_MISSED.match(error) else entry.failure
     return _Row(
         printable(name or file), printable(file), web_link(record.url), outcome_text(record),
-        is_good(record), shown_metrics(record), other_metrics(record), seconds(record.duration),
-        entry, printable(error), "\n".join(map(printable, failure.splitlines())),
+        _colour(record), shown_metrics(record, gated=gated), other_metrics(record, gated),
+        seconds(record.duration), entry, printable(error),
+        _lines(failure),
     )  # fmt: skip
+
+
+def _colour(record: EvaluationRecord) -> str:
+    """The class of an outcome: what the terminal has in yellow is no green here."""
+    if record.outcome in (Outcome.PASSED, None):
+        return "good" if record.outcome else "quiet"
+    return "warn" if is_good(record) else "bad"
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()))
 
 
 def _is_unexplained(entry: Entry) -> bool:

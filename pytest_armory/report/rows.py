@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from pytest_armory.records import EvaluationRecord, is_one_of_each_test
 from pytest_armory.report.text import number, printable
@@ -23,6 +24,7 @@ _SIDE_METRICS = ("duration_seconds", "samples", "samples_per_second")
 _SIDE_FOLDERS = ("time/", "progress/", "system/")
 _INTERVAL = ("/ci_low", "/ci_high")
 _STATES = ("failed", "unjudged", "passed")
+_NO_GATES: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 # Titles
 
@@ -90,14 +92,37 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def chief_of(record: EvaluationRecord, most: int = CHIEF) -> dict[str, float]:
+Gated = Mapping[str, Sequence[str]]
+"""The metrics with a gate, by the node id of their test without its parameters."""
+
+
+def gated_metrics(records: Sequence[EvaluationRecord]) -> Gated:
+    """The metrics that a session's evaluations have gates on.
+
+    Of a test whose body failed no gate is judged, so that its record does not say its gates.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for verdict in record.verdicts:
+            found.setdefault(_test_of(record), {})[verdict.metric] = None
+    return {test: tuple(names) for test, names in found.items()}
+
+
+def _test_of(record: EvaluationRecord) -> str:
+    return record.nodeid.partition("[")[0]
+
+
+def chief_of(
+    record: EvaluationRecord, most: int = CHIEF, gated: Gated = _NO_GATES
+) -> dict[str, float]:
     """The metrics a table shows of an evaluation: those of the hook, else those with a gate.
 
-    Of these what failed comes first, then what could not be judged.
+    Of these what failed comes first, then what could not be judged; one without verdicts has those
+    that are ``gated`` of its test's other parameters.
     """
     by_state = sorted(record.verdicts, key=lambda verdict: _STATES.index(verdict.state))
-    gated = [verdict.metric for verdict in by_state]
-    chosen = record.chief or (*dict.fromkeys(gated), *chief_metrics(record.metrics, most))
+    own = [verdict.metric for verdict in by_state] or gated.get(_test_of(record), ())
+    chosen = record.chief or (*dict.fromkeys(own), *chief_metrics(record.metrics, most))
     names = [name for name in dict.fromkeys(chosen) if name in record.metrics]
     return {name: record.metrics[name] for name in names[:most]}
 
@@ -129,14 +154,16 @@ class ShownMetric:
         return "".join(text for text, _ in self.parts)
 
 
-def shown_metrics(record: EvaluationRecord, most: int = CHIEF) -> list[ShownMetric]:
+def shown_metrics(
+    record: EvaluationRecord, most: int = CHIEF, gated: Gated = _NO_GATES
+) -> list[ShownMetric]:
     """An evaluation's chief metrics."""
-    return _shown(record, chief_of(record, most))
+    return _shown(record, chief_of(record, most, gated))
 
 
-def other_metrics(record: EvaluationRecord) -> list[ShownMetric]:
+def other_metrics(record: EvaluationRecord, gated: Gated = _NO_GATES) -> list[ShownMetric]:
     """The metrics that a table does not show: the simplest names, then timings and the like."""
-    shown = {*chief_of(record), *record.chief, "duration_seconds"}
+    shown = {*chief_of(record, gated=gated), *record.chief, "duration_seconds"}
     names = (*_chief_names(tuple(record.metrics)), *record.metrics)
     others = [n for n in dict.fromkeys(names) if n not in shown and not n.endswith(_INTERVAL)]
     return _shown(record, {name: record.metrics[name] for name in others})

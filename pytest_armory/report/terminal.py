@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.evidence import comparison_lines
@@ -17,6 +16,7 @@ from pytest_armory.report.rows import (
     ShownMetric,
     chief_of,
     file_of,
+    gated_metrics,
     outcome_text,
     run_on_several_workers,
     shown_metrics,
@@ -130,7 +130,8 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
     chosen = _by_file(records if all_rows else _most_telling(records))
     on_several_workers = run_on_several_workers(records)
     most = CHIEF if width < WIDE else 2 * CHIEF
-    shown = [shown_metrics(record, most) for record in chosen]
+    gated = gated_metrics(records)
+    shown = [shown_metrics(record, most, gated) for record in chosen]
     aligned = _aligned(chosen, shown)
     rows = [
         _row(record, on_several_workers, metrics, widths)
@@ -154,30 +155,21 @@ def _table(summary: Summary, width: int, verbosity: int) -> list[Line]:
 def _aligned(
     records: Sequence[EvaluationRecord], shown: Sequence[Sequence[ShownMetric]]
 ) -> list[list[int]]:
-    """The widths of each row's first metrics, as far as all rows beside it show the same ones.
+    """The widths of each row's metrics: of each the widest of its column.
 
-    Those are the rows of its file with the same metric first. One that missed its gate comes first
-    in its row, and gates of a failed test are not judged.
+    Rows of one file share a column as long as they show the same metrics up to it. One that missed
+    its gate comes first in its row, and a test may log what others do not.
     """
-    groups: dict[tuple[str, str], list[Sequence[ShownMetric]]] = {}
-    keys = [
-        (file_of(record), metrics[0].name if metrics else "")
+    columns_of = [
+        [(file_of(record), *(metric.name for metric in metrics[:end]))
+         for end in range(1, len(metrics) + 1)]
         for record, metrics in zip(records, shown, strict=True)
-    ]
-    for key, metrics in zip(keys, shown, strict=True):
-        groups.setdefault(key, []).append(metrics)
-    widths = {
-        key: [
-            max(columns(metric.text) for metric in column)
-            for column in takewhile(_is_one_metric, zip(*rows, strict=False))
-        ]
-        for key, rows in groups.items()
-    }
-    return [widths[key] for key in keys]
-
-
-def _is_one_metric(column: Sequence[ShownMetric]) -> bool:
-    return len({metric.name for metric in column}) == 1
+    ]  # fmt: skip
+    widest: dict[tuple[str, ...], int] = {}
+    for keys, metrics in zip(columns_of, shown, strict=True):
+        for key, metric in zip(keys, metrics, strict=True):
+            widest[key] = max(widest.get(key, 0), columns(metric.text))
+    return [[widest[key] for key in keys] for keys in columns_of]
 
 
 def _by_file(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
@@ -244,7 +236,9 @@ def _table_line(
     metrics: Sequence[Part],
     other: str | None = None,
 ) -> Line:
-    test = pad(shorten(row[0], widths[0]), widths[0])
+    name = row[0].lstrip()
+    indent = row[0][: len(row[0]) - len(name)]
+    test = pad(indent + shorten(name, widths[0] - len(indent)), widths[0])
     outcome = pad(row[1], widths[1])
     start: list[Part] = [(f"{test}  ", other), (outcome, colour or other), ("  ", None)]
     shown = [(text, part or other) for text, part in metrics]

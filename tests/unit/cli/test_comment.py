@@ -208,6 +208,13 @@ REFUSALS = [
 ]  # fmt: skip
 
 
+def test_the_reason_of_a_refusal_is_said(host: FakeHost, post: Post) -> None:
+    host.before_text = "Validation Failed"
+    host.before_errors = [{"code": "unprocessable", "message": "Body is too long"}, "odd", {}]
+    host.before = [(422, {})]
+    assert "422 Validation Failed: Body is too long" in post(host).text
+
+
 @pytest.mark.parametrize(("state", "variables", "expected"), REFUSALS)
 def test_what_is_refused_is_said_in_one_line(
     host: FakeHost,

@@ -136,6 +136,26 @@ def test_evaluations_take_the_width_of_a_narrow_window(tmp_path: Path) -> None:
     assert fits == "true"
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_page_of_trends_fits_a_narrow_window(tmp_path: Path) -> None:
+    long = replace(details().trends[0], nodeid=f"evals/test_digits.py::test_{'x' * 200}")
+    page = without_policy(trends_page([long], "x.db"))
+    measure = """<script>
+        const cells = [...document.querySelectorAll('.sessions td')];
+        const ends = cells.map(cell => cell.getBoundingClientRect().right);
+        const lines = cells[0].getBoundingClientRect().height / parseFloat(
+            getComputedStyle(cells[0]).lineHeight);
+        document.title = [document.documentElement.scrollWidth, innerWidth, Math.max(...ends),
+                          Math.round(lines)];
+    </script></body>"""
+    narrow = page.replace("</body>", measure)
+    title = title_in_chromium(tmp_path, narrow, "--window-size=500,900")
+    scroll, inner, end, lines = map(float, title.split(","))
+    assert scroll <= inner
+    assert end <= inner  # the verdict is in sight
+    assert lines == 1
+
+
 def test_a_thousand_evaluations() -> None:
     page = session_page(details(1000))
     assert len(page) < 2_000_000
@@ -211,6 +231,46 @@ def test_trends_alone() -> None:
     assert text.count("accuracy of evals/test_digits.py::test_robust_0") == 2
     assert "sqlite:///x.db" in text
     assert "session 19" in text
+
+
+def test_what_a_page_leaves_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_armory.report.page.TABLES", 2)
+    monkeypatch.setattr("pytest_armory.report.page.CURVES", 1)
+    (first, *_) = details().trends
+    text = Reader(trends_page([first] * 5, "x.db")).text
+    assert text.count("of evals/test_digits.py::test_robust_0") == 2
+    assert "and 3 more trends" in text
+    assert "more trend" not in Reader(trends_page([first] * 2, "x.db")).text
+    rows = [
+        entry(f"t.py::t{test}[{model}{x}]", x, eps=str(x), model=str(model))
+        for test in range(3) for model in range(8) for x in (0.0, 0.1, 0.2)
+    ]  # fmt: skip
+    text = Reader(session_page(replace(details(0), entries=rows))).text
+    assert text.count("… 2 more, not drawn") == 1
+    assert "and 2 more charts" in text
+    few = Reader(session_page(replace(details(0), entries=rows[:18]))).text
+    assert "model=5" in few
+    assert "not drawn" not in few
+    assert "more chart" not in few
+
+
+def test_one_session_has_no_trend() -> None:
+    given = details()
+    alone = [replace(trend, points=trend.points[-1:]) for trend in given.trends]
+    assert "<h2>Trends" not in session_page(replace(given, trends=alone))
+    assert "<h2>Trends" in session_page(given)
+    assert "<h2>Trends" in trends_page(alone, "x.db")
+
+
+def test_a_row_of_a_test_that_failed_has_its_gated_metric_first() -> None:
+    kept = Verdict("z", "baseline -2%", "passed", 1.5, 1.4, 1.5)
+    metrics = {"a": 1.0, "b": 1.0, "c": 1.0, "z": 1.5}
+    good = EvaluationRecord("t.py::t[1]", outcome=Outcome.PASSED, metrics=metrics, verdicts=(kept,))
+    bad = replace(good, nodeid="t.py::t[2]", outcome=Outcome.FAILED, verdicts=())
+    page = session_page(replace(details(0), entries=[Entry(good), Entry(bad)]))
+    text = " ".join(Reader(page).text.split())
+    assert text.count("z 1.5") == 2
+    assert "z1.5" not in text
 
 
 def test_a_trend_without_a_number_has_no_chart() -> None:
@@ -314,6 +374,24 @@ def test_every_metric_of_an_evaluation_is_on_its_line() -> None:
     page = session_page(replace(details(0), entries=[Entry(many)]))
     assert page.count("<dt>m") == 40
     assert "17 more metrics" in page
+
+
+def test_a_description_of_several_lines_has_them() -> None:
+    record = EvaluationRecord("t.py::test_a", outcome=Outcome.PASSED)
+    described = Entry(record, description="first\n\n- <b>\x1b[31m")
+    page = session_page(replace(details(0), entries=[described]))
+    assert '<p class="lines">first\n\n- &lt;b&gt;\\x1b[31m</p>' in page
+
+
+@pytest.mark.parametrize(
+    ("outcome", "colour"),
+    [(Outcome.PASSED, "good"), (Outcome.SKIPPED, "warn"), (Outcome.XFAILED, "warn"),
+     (Outcome.FAILED, "bad"), (Outcome.CRASHED, "bad")],
+)  # fmt: skip
+def test_only_what_passed_is_green(outcome: Outcome, colour: str) -> None:
+    entry = Entry(EvaluationRecord("t.py::test_a", outcome=outcome))
+    page = session_page(replace(details(0), entries=[entry]))
+    assert f'<td class="{colour}">{outcome.value}</td>' in page
 
 
 def test_an_evaluation_under_way_is_not_shown_as_failed() -> None:

@@ -94,7 +94,7 @@ def test_metrics_stand_in_columns_where_rows_have_the_same() -> None:
     three = [replace(row, metrics={**row.metrics, "z": 1}) for row in given]
     lines = [line.text for line in terminal_lines(summary([*three, other]), 100, 0)]
     assert lines[2].index("loss") == lines[4].index("loss_")  # up to the first that is not the same
-    assert "loss 0.02  z 1" in lines[2]
+    assert lines[2].index("z 1") == lines[3].index("z 1")  # and no other row takes that from them
     long = "a_metric_of_a_long_name"
     given = [
         replace(row, metrics={**value, long: 0.5}, chief=(*sorted(value, reverse=i == 0), long))
@@ -118,6 +118,26 @@ def test_of_the_chief_metric_the_interval_goes_first_then_the_change() -> None:
         f"{whole}  z 1.5", f"{whole} …", whole, "accuracy 0.9764 (↓0.01) …",
         "accuracy 0.9764 (↓0.01)", "accuracy 0.9764 …",
     }  # fmt: skip
+
+
+def test_the_gated_metric_is_first_in_a_row_whose_test_failed_before_its_gates() -> None:
+    kept = Verdict("z", "baseline -2%", "passed", 1.5, 1.4, 1.5)
+    good = EvaluationRecord("t.py::t[1]", outcome=Outcome.PASSED, metrics={"a": 1, "z": 1.5},
+                            verdicts=(kept,))  # fmt: skip
+    bad = replace(good, nodeid="t.py::t[2]", outcome=Outcome.FAILED, verdicts=())
+    other = replace(bad, nodeid="t.py::u", metrics={"a": 1, "z": 2})
+    lines = [line.text for line in terminal_lines(summary([good, bad, other]), 100, 0)]
+    assert "z 1.5  a 1" in lines[3]
+    assert "a 1  z 2" in lines[4]
+    rows = [row for row in to_markdown(summary([good, bad, other])).splitlines() if "[2]" in row]
+    assert "z 1.5, a 1" in rows[0]
+
+
+def test_a_name_that_is_cut_keeps_its_indentation() -> None:
+    given = [EvaluationRecord(f"t.py::test_{'x' * n}", outcome=Outcome.PASSED) for n in (5, 90)]
+    lines = [line.text for line in terminal_lines(summary(given), 80, 0)]
+    assert lines[3].startswith("  …xxx")
+    assert columns(lines[3]) == columns(lines[2]) <= 80
 
 
 def test_the_verdict_of_a_change_is_the_last_that_is_left_out() -> None:
