@@ -703,6 +703,14 @@ class Lengths(torch.nn.Module):
             {"dataset": (X.numpy(), Y.numpy()), "model": torch.nn.Linear(2, 2)},
             r"the module got ndarray of shape \(6, 2\), which is no tensor: .*\(prepare_batch=",
         ),
+        (
+            {"dataset": [{"x": X, "y": Y}], "model": torch.nn.Linear(2, 2)},
+            r"got a mapping of 'x', 'y', which are not its parameters: .*\(prepare_batch=",
+        ),
+        (
+            {"dataset": [{"x": X, "y": Y}], "model": lambda x: x.sum(1)},
+            r"got a mapping of 'x', 'y', which are not its parameters: .*\(prepare_batch=",
+        ),
     ],
 )
 def test_errors_show_what_to_write(options: Any, said: str) -> None:
