@@ -230,6 +230,10 @@ def speed(device: torch.device) -> float:
 def main() -> int:
     """Print each check with its result; returns how many failed, at most 1."""
     device = best_device()
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:
+        sys.exit(f"this machine cannot compute on {device}: {error}")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     print(f"torch {torch.__version__} on {device} ({name})")
     checks = check_engine(device)

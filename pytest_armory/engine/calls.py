@@ -32,8 +32,7 @@ def predictor(model: Any) -> Callable[[Any], Any]:
     call: Any = called_of(model)
     if made_by(model, "art"):
         return lambda inputs: call(as_numpy(inputs))
-    module = module_of(model)
-    known = signature_of(call.forward if module is call else call)
+    known, module = _parameters_of(model), module_of(model)
     if module is not None:
         call = without_gradients(module, call)
 
@@ -42,6 +41,19 @@ def predictor(model: Any) -> Callable[[Any], Any]:
         return call(inputs) if keywords is None else call(**keywords)
 
     return predict
+
+
+def is_given_whole(model: Any, inputs: Any) -> bool:
+    """Whether a model is given inputs that are a mapping as they are, and no keyword arguments."""
+    leave_out = module_of(model) is not None
+    return is_mapping(inputs) and (
+        _keywords(_parameters_of(model), inputs, leave_out=leave_out) is None
+    )
+
+
+def _parameters_of(model: Any) -> Signature | None:
+    call: Any = called_of(model)
+    return signature_of(call.forward if module_of(model) is call else call)
 
 
 def signature_of(call: Callable[..., Any]) -> Signature | None:

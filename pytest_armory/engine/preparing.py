@@ -89,6 +89,12 @@ def no_tensor(inputs: Any) -> str:
     return ""
 
 
+def no_parameters(inputs: Mapping[Any, Any]) -> str:
+    """What a model was given that has no parameters of the keys of a batch, and what to write."""
+    keys = ", ".join(map(repr, list(inputs)[:5])) + (", ..." if len(inputs) > 5 else "")
+    return f"; the model got a mapping of {keys}, which are not its parameters: {RECIPE}"
+
+
 def pair_of(prepare: Callable[[Any], Any], batch: Any) -> tuple[Any, Any]:
     """What a user's `prepare_batch` returns, checked to be a pair."""
     prepared = prepare(batch)

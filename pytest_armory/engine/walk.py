@@ -22,7 +22,7 @@ from pytest_armory.engine.arrays import (
     taken,
     widened,
 )
-from pytest_armory.engine.calls import is_async, perturber, predictor
+from pytest_armory.engine.calls import is_async, is_given_whole, perturber, predictor
 from pytest_armory.engine.dataset import (
     batch_count,
     batches,
@@ -37,6 +37,7 @@ from pytest_armory.engine.modules import device_of, first_device, module_of, mov
 from pytest_armory.engine.preparing import (
     WITHOUT_TARGETS,
     check_predictions,
+    no_parameters,
     no_tensor,
     output_transform,
     pair_of,
@@ -223,9 +224,16 @@ class Walk:
             return Answers(self.predict(batch.perturbed))
         except Exception as error:
             if self.evaluation.max_errors is None:
-                self.unfit = no_tensor(batch.perturbed) if self.is_module else ""
+                self.unfit = self._unfit(batch.perturbed, error)
                 raise
             return Answers(None, dict.fromkeys(range(batch.count), failure(error)))
+
+    def _unfit(self, inputs: Any, error: Exception) -> str:
+        """Why inputs may be unfit for a model that has failed, and what to write; or ""."""
+        found = no_tensor(inputs) if self.is_module else ""
+        if found or not isinstance(error, (TypeError, AttributeError)):
+            return found
+        return no_parameters(inputs) if is_given_whole(self.evaluation.model, inputs) else ""
 
     def _measure(self, batch: Batch, answers: Answers) -> None:
         """Take a batch in, and show progress."""

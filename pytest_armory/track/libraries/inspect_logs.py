@@ -43,11 +43,13 @@ def read(value: Any) -> LibraryResult | None:
     if not _is_log(value):
         return None
     evaluated, results = member(value, "eval"), member(value, "results")
-    samples = list(member(value, "samples") or [])
+    known = member(value, "samples")  # None of a log of which the header alone was read
+    samples = list(known or [])
     is_partial = results is None and member(value, "status") != "success"
     measured = list(member(results, "scores") or [])
     scores = measured or _planned(evaluated, samples)  # no samples were scored
-    metrics = {**_measured(measured), **_counts(results, samples)}
+    counts = _counts(results, None if known is None else samples)
+    metrics = {**_measured(measured), **counts}
     name = str(member(evaluated, "task"))
     dataset = member(member(evaluated, "dataset"), "name") or name
     parts = list(_samples(scores, samples, str(dataset)))
@@ -116,9 +118,12 @@ def _planned_metrics(definitions: Any, part: str) -> Iterator[str]:
             yield from _planned_metrics(entry.get(part, entry.get("*")), "")
 
 
-def _counts(results: Any, samples: list[Any]) -> dict[str, object]:
+def _counts(results: Any, samples: list[Any] | None) -> dict[str, object]:
+    """``samples`` and ``errors``; nothing where neither results nor samples say them."""
     total, completed = (member(results, f"{word}_samples") for word in ("total", "completed"))
     if total is None:  # a log that was broken off has no results
+        if samples is None:
+            return {}
         total = len(samples)
         completed = sum(member(sample, "error") is None for sample in samples)
     return {"samples": completed, "errors": total - completed}

@@ -39,6 +39,9 @@ def read(value: Any) -> LibraryResult | None:
         frame = value.to_pandas() if getattr(value, "dataset", None) is not None else None
         keys = dict.fromkeys(name for row in scores for name in row)
         return _of_ragas({key: _unwrapped(row.get(key) for row in scores) for key in keys}, frame)
+    is_experiment = hasattr(type(value), "to_pandas") and hasattr(value, "data_model")
+    if is_experiment:
+        value = value.to_pandas()
     columns = getattr(value, "columns", None)
     if columns is None or not hasattr(type(value), "to_dict"):
         return None
@@ -48,7 +51,8 @@ def read(value: Any) -> LibraryResult | None:
     if not set(_OF_RAGAS[2:]) & set(names) and not _are_conversations(value):
         return None
     measured = {name: _unwrapped(value[name]) for name in names if name not in _OF_RAGAS}
-    return _of_ragas({n: v for n, v in measured.items() if _are_grades(v)}, value)
+    grades = {n: v for n, v in measured.items() if _are_grades(v)}
+    return _of_ragas(grades, value, is_ordered=not is_experiment)
 
 
 def _are_conversations(frame: Any) -> bool:
@@ -136,7 +140,10 @@ def _are_grades(values: list[Any]) -> bool:
     return texts <= {"pass", "fail"} and (bool(texts) or any(map(is_number, values)))
 
 
-def _of_ragas(measured: Mapping[str, Sequence[Any]], frame: Any) -> LibraryResult | None:
+def _of_ragas(
+    measured: Mapping[str, Sequence[Any]], frame: Any, *, is_ordered: bool = True
+) -> LibraryResult | None:
+    """Rows without the dataset's order, those of an Experiment, have their questions for ids."""
     read = {str(name): [score_value(v) for v in values] for name, values in measured.items()}
     count = max((len(values) for values in measured.values()), default=0)
     missing = {f"{name}/errors": sum(v != v for v in values) for name, values in read.items()}
@@ -149,10 +156,12 @@ def _of_ragas(measured: Mapping[str, Sequence[Any]], frame: Any) -> LibraryResul
         found = next((n for n in names if frame is not None and n in frame.columns), None)
         return [None] * count if found is None else list(map(text_of, frame[found]))
 
+    questions = column(*_QUESTIONS)
+    ids = None if is_ordered or not _are_ids(questions) else questions
     columns = plain_columns(
-        input=column(*_QUESTIONS),
+        input=questions,
         target=column("reference", "ground_truth"),
         prediction=column("response", "answer"),
     )
-    part = ResultSamples(scores, columns=columns, dataset="ragas")
+    part = ResultSamples(scores, ids, columns=columns, dataset="ragas")
     return LibraryResult("ragas", {**metrics, **missing}, [part])

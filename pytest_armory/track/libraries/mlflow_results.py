@@ -9,6 +9,7 @@ from pytest_armory.track.libraries.result import (
     LibraryResult,
     ResultSamples,
     joined_texts,
+    member,
     plain_columns,
     score_value,
     text_of,
@@ -46,10 +47,30 @@ def _of_genai(metrics: Mapping[str, Any], frame: Any) -> LibraryResult:
         own["errors"] = sum(str(state) == "ERROR" for state in frame["state"])
     texts = _texts(frame, input=("request",), prediction=("response",), trace_id=("trace_id",))
     texts |= _texts(frame, target=(f"{target}/value",))
+    calls = _failed_calls(frame)
     texts["error"] = [
-        joined_texts({name: raised[name].iloc[row] for name in raised}) for row in range(len(frame))
+        joined_texts({"model": calls[row], **{name: raised[name].iloc[row] for name in raised}})
+        for row in range(len(frame))
     ]
     return _result(_GENAI, {**metrics, **own}, frame, scores, texts)
+
+
+def _failed_calls(frame: Any) -> list[str | None]:
+    """What the model's call raised in each row, as the trace says; None of one that did not."""
+    if "state" not in frame.columns:
+        return [None] * len(frame)
+    traces = frame["spans"] if "spans" in frame.columns else [None] * len(frame)
+    return [
+        _raised(spans) if str(state) == "ERROR" else None
+        for state, spans in zip(frame["state"], traces, strict=True)
+    ]
+
+
+def _raised(spans: Any) -> str:
+    """What a trace's first span says of its end."""
+    whole = [span for span in spans or () if not member(span, "parent_span_id")]
+    message = member(member(whole[0], "status"), "message") if whole else None
+    return str(message or "failed")
 
 
 def _of_models(metrics: Mapping[str, Any], frame: Any) -> LibraryResult:

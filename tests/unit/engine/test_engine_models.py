@@ -75,7 +75,7 @@ def test_a_module_is_evaluated_as_it_should_be_and_put_back() -> None:
     )
     assert results.metrics["accuracy"] == 1
     assert model.seen[1::2] == [(False, False)] * 2  # the predictions
-    assert all(grad for _, grad in model.seen[::2])  # the attack's
+    assert model.seen[::2] == [(False, True)] * 2  # the attack's
     assert (model.training, model.frozen.training) == (True, False)
     assert torch.is_grad_enabled()
 
@@ -702,6 +702,14 @@ class Lengths(torch.nn.Module):
         (
             {"dataset": (X.numpy(), Y.numpy()), "model": torch.nn.Linear(2, 2)},
             r"the module got ndarray of shape \(6, 2\), which is no tensor: .*\(prepare_batch=",
+        ),
+        (
+            {"dataset": [{"x": X, "y": Y}], "model": torch.nn.Linear(2, 2)},
+            r"got a mapping of 'x', 'y', which are not its parameters: .*\(prepare_batch=",
+        ),
+        (
+            {"dataset": [{"x": X, "y": Y}], "model": lambda x: x.sum(1)},
+            r"got a mapping of 'x', 'y', which are not its parameters: .*\(prepare_batch=",
         ),
     ],
 )

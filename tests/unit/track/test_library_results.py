@@ -447,6 +447,11 @@ def test_a_log_that_was_broken_off_keeps_counts_and_partial_samples() -> None:
     assert run.writer.samples.table.names == ["sums/match/accuracy", "match/accuracy"]
 
 
+def test_the_header_of_a_log_that_was_broken_off_says_no_counts() -> None:
+    with pytest.warns(MetricWarning, match="'error': boom"):
+        assert tracked({**broken_log(), "samples": None}).metrics == {}
+
+
 @pytest.mark.parametrize(
     ("metrics", "value", "names"),
     [
@@ -574,6 +579,11 @@ def test_what_failed_is_counted_and_its_text_kept() -> None:
     failed = SimpleNamespace(metrics=GENAI.metrics, result_df=frame)
     assert measured(failed)[0]["errors"] == 1
     assert column(failed, "target") == ["2", "3"]
+    assert column(failed, "error") == [None, "model: failed; words: judge down"]
+    inner = {"parent_span_id": "1", "status": {"message": "inner"}}
+    outer = {"parent_span_id": None, "status": {"message": "ValueError: 429"}}
+    failed.result_df = frame.assign(spans=[[], [inner, outer]])
+    assert column(failed, "error") == [None, "model: ValueError: 429; words: judge down"]
     with pytest.warns(MetricWarning, match=r"^'mlflow\.genai\.evaluate': MLflow made no table"):
         found = measured(SimpleNamespace(metrics={"exact/mean": nan}, result_df=None))
     assert list(found[0]) == ["exact/mean"]
@@ -587,6 +597,27 @@ def test_the_columns_of_a_frame_of_ragas_that_are_metrics() -> None:
     own = {"verdict": 2 / 3, "verdict/errors": 0, "found": 2 / 3, "found/errors": 0}
     assert metrics == pytest.approx({**OF_RAGAS, **own, "failed/errors": 3})
     assert scores["verdict"] == scores["found"] == [1, 0, 1]
+
+
+class Experiment:
+    """As ragas' decorator ``experiment`` returns it: rows in the order in which they ended."""
+
+    data_model = None
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows = rows
+
+    def to_pandas(self) -> pd.DataFrame:
+        return self.rows
+
+
+def test_the_rows_of_an_experiment_of_ragas_are_named_by_their_questions() -> None:
+    run = tracked(Experiment(RAGAS[::-1]))
+    (rows,) = run.writer.samples.table.parts
+    assert {name: run.metrics[name] for name in OF_RAGAS} == OF_RAGAS
+    assert list(rows.ids.values) == RAGAS["user_input"].tolist()[::-1]
+    run = tracked(Experiment(RAGAS.assign(user_input="the same")))
+    assert run.writer.samples.table.parts[0].ids is None  # the position
 
 
 def test_a_frame_of_ragas_that_has_conversations_alone() -> None:
