@@ -20,7 +20,7 @@ from pytest_armory.records.tags import REMOTE_RUN
 from pytest_armory.store import StoredRun, open_store
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.transfer import RunWithInputs, TransferEnd
-from pytest_armory.sync.artifacts import upload_artifacts
+from pytest_armory.sync.artifacts import check_folder, upload_artifacts
 from pytest_armory.sync.copies import find_or_create_copy, is_of_another_job, session_of
 from pytest_armory.sync.plan import UploadPlan
 from pytest_armory.sync.tags import (
@@ -203,6 +203,7 @@ class Uploader:
     def upload_run(self, stored: StoredRun, notes: list[str]) -> Iterator[str]:
         """Upload one run, its status last; yields the progress, and adds to the notes."""
         run = self.source.read_run(stored.run_id)
+        self._check_folder(run)
         yield "looking for its copy"
         if is_only_files(run):
             yield from self._upload_files_of(run, notes)
@@ -229,6 +230,16 @@ class Uploader:
             self.target.delete_tag(copy.run_id, RECOVERED)
         self._link_evaluations(run, copy, experiment_id)
         self._mark_as_uploaded(run, copy)
+
+    def _check_folder(self, run: StoredRun) -> None:
+        """Raise :class:`TrackingError` for files that are for a server which the user names."""
+        if self._with_credentials:
+            return
+        try:
+            check_folder(self.source, run)
+        except TrackingError as error:
+            advice = f"to send them there all the same: `{sync_command(self.target.where)}`"
+            raise TrackingError(f"{error}; {advice}") from None
 
     def _join(self, run: RunWithInputs, copy: RunWithInputs, notes: list[str]) -> Iterator[str]:
         """Add what a job has noted to the session run that another one has opened.

@@ -383,6 +383,32 @@ def test_an_upload_to_another_origin_carries_no_credentials(
     evals.check_invariant(result, 1)
 
 
+def test_files_outside_the_home_are_sent_to_no_server_that_only_a_run_names(
+    evals: Evals,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The database names the folder, too: it could be one of private keys."""
+    evals.write(SOURCE)
+    proxy.fault = reset
+    evals.run("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+    proxy.fault = None
+    private = evals.home / "mlruns" / "artifacts" / ".." / ".." / "private"
+    private.mkdir()
+    (private / "id_rsa").write_text("secret")
+    with closing(sqlite3.connect(evals.home / "mlruns" / "mlflow.db")) as database, database:
+        database.execute("UPDATE runs SET artifact_uri = ?", (private.as_uri(),))
+    capsys.readouterr()
+    assert commands.main(["sync"]) == 1
+    out = capsys.readouterr().out
+    assert f"`pytest-armory sync --armory-tracking-uri {proxy.url}`" in out
+    assert not proxy.count("id_rsa")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+    assert commands.main(["sync"]) == 0
+    assert proxy.count("id_rsa")
+
+
 def test_an_upload_to_another_database_is_without_the_password_of_the_environment(
     evals: Evals, nobody: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
