@@ -392,7 +392,7 @@ def test_files_outside_the_home_are_sent_to_no_server_that_only_a_run_names(
     """The database names the folder, too: it could be one of private keys."""
     evals.write(SOURCE)
     proxy.fault = reset
-    evals.run("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+    result = evals.run("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
     proxy.fault = None
     private = evals.home / "mlruns" / "artifacts" / ".." / ".." / "private"
     private.mkdir()
@@ -407,6 +407,7 @@ def test_files_outside_the_home_are_sent_to_no_server_that_only_a_run_names(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
     assert commands.main(["sync"]) == 0
     assert proxy.count("id_rsa")
+    evals.check_invariant(result, 1)
 
 
 def test_an_upload_to_another_database_is_without_the_password_of_the_environment(
@@ -415,7 +416,7 @@ def test_an_upload_to_another_database_is_without_the_password_of_the_environmen
     """Libpq would send it to whatever host a run's tag names."""
     pytest.importorskip("psycopg2")
     evals.write(SOURCE)
-    evals.run("--armory-tracking-uri", nobody, "-o", "armory_budget=1")
+    result = evals.run("--armory-tracking-uri", nobody, "-o", "armory_budget=1")
     monkeypatch.setenv("PGUSER", "ann")
     monkeypatch.setenv("PGPASSWORD", "her-passw0rd")
     with asking_for_a_password() as (port, sent):
@@ -435,6 +436,7 @@ def test_an_upload_to_another_database_is_without_the_password_of_the_environmen
         _circuits.clear()
         assert commands.main(["sync", "--armory-tracking-uri", uri]) == 1
         assert {*sent} == {b"her-passw0rd\0"}
+    evals.check_invariant(result, 1)
 
 
 def test_artifacts_of_a_waiting_run_at_another_server_are_asked_for_without_credentials(
@@ -461,7 +463,7 @@ def test_artifacts_of_a_waiting_run_at_another_server_are_asked_for_without_cred
         commands.main(["sync", "--armory-tracking-uri", proxy.url])
     assert asked
     assert {*asked} == {None}
-    result.assert_outcomes(passed=1)
+    evals.check_invariant(result, 1)
 
 
 @pytest.mark.parametrize(
