@@ -199,7 +199,7 @@ def survey(folder: Path) -> tuple[Mapping[str, DeadLease], AbstractSet[str]]:
     Of a lease that cannot be opened or locked for any other reason than its lock, neither is known.
     """
     dead, alive = {}, set()
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+    for path in _in_folder(folder):
         process = _owner(path)
         try:
             seen = stat(path).st_mtime_ns // 1_000_000
@@ -217,13 +217,20 @@ def survey(folder: Path) -> tuple[Mapping[str, DeadLease], AbstractSet[str]]:
 
 def journals(folder: Path) -> Iterator[str]:
     """What each process has written to its lease, whether or not it is alive."""
-    for path in folder.glob(f"*{_SUFFIX}"):
+    for path in _in_folder(folder):
         yield DeadLease(path, _owner(path), 0).journal
 
 
 def in_use(folder: Path) -> bool:
     """Whether any other process has a lease in a folder, be it dead or alive."""
-    return any(path not in _held for path in folder.glob(f"*{_SUFFIX}"))
+    return any(path not in _held for path in _in_folder(folder))
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The leases in a folder; of one that cannot be read none is known."""
+    with suppress(OSError):
+        return sorted(folder.glob(f"*{_SUFFIX}"))
+    return []
 
 
 @contextmanager

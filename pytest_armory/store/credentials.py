@@ -17,22 +17,33 @@ _CREDENTIALS = (
     "MLFLOW_TRACKING_AWS_SIGV4",
     "MANTIK_USERNAME",
     "MANTIK_PASSWORD",
+    "PGPASSWORD",
+    "PGSERVICE",
+    "MYSQL_PWD",
 )
 
 
 def are_for(where: Destination, in_force: Destination | None) -> bool:
     """Whether the process's credentials are for a destination, given the one in force.
 
-    They are for no server without one. What is no server, as a database, is sent none of them.
+    They are for no server, and no database across a network, without one. A file is sent none.
     """
-    if not where.is_server:
+    if not (where.is_server or where.is_database):
         return True
-    if in_force is None or not in_force.is_server:
-        return False
-    return origin(str(where.uri)) == origin(str(in_force.uri))
+    return in_force is not None and _origin(where) == _origin(in_force)
+
+
+def _origin(where: Destination) -> object:
+    try:
+        return origin(str(where.uri))
+    except ValueError:  # of a database: it may have several hosts
+        return where.uri
 
 
 def withheld() -> AbstractContextManager[None]:
-    """Meanwhile, requests of MLflow carry no credentials of this process, whatever their source."""
+    """Meanwhile, requests of MLflow carry no credentials of this process, whatever their source.
+
+    Nor does a login at a database, but for those of a file that names hosts, as ``~/.pgpass``.
+    """
     ours = {"MLFLOW_TRACKING_AUTH": PROVIDER, INHERITED: WITHHELD}
     return changed({**dict.fromkeys(_CREDENTIALS), **ours})

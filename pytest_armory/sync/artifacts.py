@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse, urlsplit, urlunparse
 from urllib.request import url2pathname
 
-from pytest_armory.errors import ArmoryUsageError
+from pytest_armory.errors import ArmoryUsageError, TrackingError
 from pytest_armory.records.tags import REMOTE_RUN
 from pytest_armory.store import StoredRun, credentials
 from pytest_armory.store.artifacts import RunArtifacts
@@ -40,6 +40,19 @@ def upload_artifacts(
         # The session itself may have stored an older file of the same size there.
         may_have_some = not is_new and REMOTE_RUN not in run.tags
         yield from _upload_files(files, artifacts, may_have_some, notes)
+
+
+def check_folder(source: TransferEnd, run: StoredRun) -> None:
+    """Raise :class:`TrackingError` if a run's artifacts are files outside its database's folder.
+
+    Whoever can write to the database can name any folder, and the server that it is sent to.
+    """
+    home = source.store.destination.artifacts
+    if home is None or urlsplit(run.artifact_uri).scheme not in ("", "file"):
+        return
+    folder = _local_folder(source, run, [])
+    if not folder.resolve().is_relative_to(home.resolve()) and _files_below(folder):
+        raise TrackingError(f"its artifacts are in {folder}, which is not below {home}")
 
 
 def _upload_files(

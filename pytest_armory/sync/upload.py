@@ -20,7 +20,7 @@ from pytest_armory.records.tags import REMOTE_RUN
 from pytest_armory.store import StoredRun, open_store
 from pytest_armory.store.destination import Destination
 from pytest_armory.store.transfer import RunWithInputs, TransferEnd
-from pytest_armory.sync.artifacts import upload_artifacts
+from pytest_armory.sync.artifacts import check_folder, upload_artifacts
 from pytest_armory.sync.copies import find_or_create_copy, is_of_another_job, session_of
 from pytest_armory.sync.plan import UploadPlan
 from pytest_armory.sync.tags import (
@@ -92,12 +92,32 @@ def upload(source: Destination, plan: UploadPlan) -> Iterator[Step]:
     limits = {name: value for name, value in _HTTP_LIMITS.items() if name not in os.environ}
     with changed(limits):
         source_end = TransferEnd(open_store(source))
-        target_end = TransferEnd(open_store(plan.target))
+        target_end = _opened(plan.target, plan.with_credentials)
         ping = {name: value for name, value in _PING_LIMITS.items() if name in limits}
         uploader = Uploader(source_end, target_end, plan, ping)
         uploader.check_reachable()
         uploader.mark_as_waiting(plan.runs)
         yield from _upload_runs(uploader, plan.runs)
+
+
+def _opened(target: Destination, with_credentials: bool) -> TransferEnd:
+    try:  # a database is asked for its schema
+        return TransferEnd(open_store(target))
+    except TrackingError as error:
+        if with_credentials:
+            raise
+        raise StoreUnreachableError(_without_credentials(target.display_uri, error)) from None
+
+
+def _without_credentials(where: str, error: TrackingError) -> str:
+    """Why an upload without credentials failed: a page, as of a login, may be a refusal too."""
+    failed = "refused the upload without credentials"
+    if not isinstance(error, LoginRefusedError):
+        failed = f"cannot be reached: {error}"
+    return (
+        f"{where} {failed}; it was sent no credentials, for those of this process are for "
+        f"another tracking URI or none; if they are for this one: `{sync_command(where)}`"
+    )
 
 
 def _upload_runs(uploader: Uploader, runs: Sequence[StoredRun]) -> Iterator[Step]:
@@ -153,22 +173,12 @@ class Uploader:
                 self.target.ping(PING_SECONDS)
         except TrackingError as error:
             if not self._with_credentials:
-                raise StoreUnreachableError(self._without_credentials(error)) from None
+                text = _without_credentials(self.target.where, error)
+                raise StoreUnreachableError(text) from None
             raise StoreUnreachableError(
                 f"{self.target.where} cannot be reached, or not with what this process was given "
                 f"to log in: {error}"
             ) from None
-
-    def _without_credentials(self, error: TrackingError) -> str:
-        """Why an upload without credentials failed: a page, as of a login, may be a refusal too."""
-        where = self.target.where
-        failed = "refused the upload without credentials"
-        if not isinstance(error, LoginRefusedError):
-            failed = f"cannot be reached: {error}"
-        return (
-            f"{where} {failed}; it was sent no credentials, for those of this process are for "
-            f"another tracking URI or none; if they are for this one: `{sync_command(where)}`"
-        )
 
     def mark_as_waiting(self, runs: Sequence[StoredRun]) -> None:
         """Tag the runs inside a run that waits, in case it is uploaded and they are not."""
@@ -193,6 +203,7 @@ class Uploader:
     def upload_run(self, stored: StoredRun, notes: list[str]) -> Iterator[str]:
         """Upload one run, its status last; yields the progress, and adds to the notes."""
         run = self.source.read_run(stored.run_id)
+        self._check_folder(run)
         yield "looking for its copy"
         if is_only_files(run):
             yield from self._upload_files_of(run, notes)
@@ -219,6 +230,16 @@ class Uploader:
             self.target.delete_tag(copy.run_id, RECOVERED)
         self._link_evaluations(run, copy, experiment_id)
         self._mark_as_uploaded(run, copy)
+
+    def _check_folder(self, run: StoredRun) -> None:
+        """Raise :class:`TrackingError` for files that are for a server which the user names."""
+        if self._with_credentials:
+            return
+        try:
+            check_folder(self.source, run)
+        except TrackingError as error:
+            advice = f"to send them there all the same: `{sync_command(self.target.where)}`"
+            raise TrackingError(f"{error}; {advice}") from None
 
     def _join(self, run: RunWithInputs, copy: RunWithInputs, notes: list[str]) -> Iterator[str]:
         """Add what a job has noted to the session run that another one has opened.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
+import struct
+import threading
 from base64 import b64encode
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from outages import reset
 from servers import ADMIN, Proxy, proxied
 
 from pytest_armory.cli import main as commands
+from pytest_armory.store.circuit import _circuits
 from pytest_armory.store.database import sqlite_uri
 
 SOURCE = """
@@ -28,6 +32,30 @@ SOURCE = """
         track_metrics({"accuracy": 1})
         mlflow.log_metric("own", 2)
 """
+
+
+@contextmanager
+def asking_for_a_password() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of what speaks as PostgreSQL and lets nobody in; and what it was sent."""
+    sent: list[bytes] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as client, client.makefile("rb") as received:
+                    head = received.read(8)
+                    if head[4:] == struct.pack("!I", 80877103):  # asks for TLS
+                        client.sendall(b"N")
+                        head = received.read(8)
+                    received.read(struct.unpack("!I", head[:4])[0] - 8)
+                    client.sendall(b"R" + struct.pack("!II", 8, 3))
+                    size = received.read(5)[1:]
+                    sent.append(received.read(struct.unpack("!I", size)[0] - 4) if size else b"")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1], sent
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def everything_below(*folders: Path) -> bytes:
@@ -355,6 +383,62 @@ def test_an_upload_to_another_origin_carries_no_credentials(
     evals.check_invariant(result, 1)
 
 
+def test_files_outside_the_home_are_sent_to_no_server_that_only_a_run_names(
+    evals: Evals,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The database names the folder, too: it could be one of private keys."""
+    evals.write(SOURCE)
+    proxy.fault = reset
+    result = evals.run("--armory-tracking-uri", proxy.url, "-o", "armory_budget=1")
+    proxy.fault = None
+    private = evals.home / "mlruns" / "artifacts" / ".." / ".." / "private"
+    private.mkdir()
+    (private / "id_rsa").write_text("secret")
+    with closing(sqlite3.connect(evals.home / "mlruns" / "mlflow.db")) as database, database:
+        database.execute("UPDATE runs SET artifact_uri = ?", (private.as_uri(),))
+    capsys.readouterr()
+    assert commands.main(["sync"]) == 1
+    out = capsys.readouterr().out
+    assert f"`pytest-armory sync --armory-tracking-uri {proxy.url}`" in out
+    assert not proxy.count("id_rsa")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
+    assert commands.main(["sync"]) == 0
+    assert proxy.count("id_rsa")
+    evals.check_invariant(result, 1)
+
+
+def test_an_upload_to_another_database_is_without_the_password_of_the_environment(
+    evals: Evals, nobody: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Libpq would send it to whatever host a run's tag names."""
+    pytest.importorskip("psycopg2")
+    evals.write(SOURCE)
+    result = evals.run("--armory-tracking-uri", nobody, "-o", "armory_budget=1")
+    monkeypatch.setenv("PGUSER", "ann")
+    monkeypatch.setenv("PGPASSWORD", "her-passw0rd")
+    with asking_for_a_password() as (port, sent):
+        uri = f"postgresql+psycopg2://127.0.0.1:{port}/mlflow"
+        with closing(sqlite3.connect(evals.home / "mlruns" / "mlflow.db")) as database, database:
+            sql = "UPDATE tags SET value = ? WHERE key = 'armory.destination'"
+            database.execute(sql, (uri,))
+        assert commands.main(["sync"]) == 1
+        assert f"`pytest-armory sync --armory-tracking-uri {uri}`" in capsys.readouterr().err
+        assert {*sent} == {b""}
+        sent.clear()
+        _circuits.clear()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", nobody)
+        assert commands.main(["sync"]) == 1
+        assert {*sent} == {b""}
+        sent.clear()
+        _circuits.clear()
+        assert commands.main(["sync", "--armory-tracking-uri", uri]) == 1
+        assert {*sent} == {b"her-passw0rd\0"}
+    evals.check_invariant(result, 1)
+
+
 def test_artifacts_of_a_waiting_run_at_another_server_are_asked_for_without_credentials(
     evals: Evals, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,7 +463,7 @@ def test_artifacts_of_a_waiting_run_at_another_server_are_asked_for_without_cred
         commands.main(["sync", "--armory-tracking-uri", proxy.url])
     assert asked
     assert {*asked} == {None}
-    result.assert_outcomes(passed=1)
+    evals.check_invariant(result, 1)
 
 
 @pytest.mark.parametrize(

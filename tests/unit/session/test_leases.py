@@ -182,6 +182,24 @@ def test_more_leases_than_descriptors(tmp_path: Path) -> None:
     assert ({*dead}, alive) == (names, set())
 
 
+def test_of_a_folder_that_cannot_be_read_no_lease_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one on a network's file system that is gone; `recover --session` needs none."""
+    lease = hold(tmp_path)
+    assert lease is not None
+
+    def glob(*_: object) -> Iterator[Path]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "glob", glob)
+        assert survey(tmp_path) == ({}, set())
+        assert [*leases.journals(tmp_path)] == []
+        assert not leases.in_use(tmp_path)
+    lease.release()
+
+
 def test_a_lease_that_cannot_be_locked_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
