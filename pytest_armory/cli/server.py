@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from errno import EADDRNOTAVAIL
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -140,9 +141,11 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
+            is_of_host = isinstance(error, socket.gaierror) or error.errno == EADDRNOTAVAIL
+            better = "--host 127.0.0.1" if is_of_host else f"--port {port + 1}"
             raise ArmoryUsageError(
                 f"port {port} on {host} cannot be served: {error.strerror}; give another, as in "
-                f"`{NAME} --port {port + 1}`"
+                f"`{NAME} {better}`"
             ) from None
 
 

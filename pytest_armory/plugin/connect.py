@@ -25,11 +25,7 @@ from pytest_armory.values import conceal, redact_text
 
 _LOGIN = ("USERNAME", "PASSWORD", "TOKEN")
 
-_SET_MEANWHILE = (
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_DISABLE_TELEMETRY",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
-)
+_SET_MEANWHILE = ("MLFLOW_TRACKING_URI", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
 """Variables that opening the store and its runs sets, restored when the session ends."""
 
 
@@ -72,9 +68,11 @@ def session_environment() -> AbstractContextManager[None]:
     """Unset the job's run in the environment and limit MLflow's retries; restored at the end.
 
     ``mlflow.start_run`` in a test would otherwise resume the job's run instead of opening its own.
-    And if the server is down, each of a test's own calls would wait for four minutes.
+    And if the server is down, each of a test's own calls would wait for four minutes. A test module
+    may import MLflow before we do, which decides about telemetry then.
     """
-    ours = {name: value_of(name, value) for name, value in HTTP_LIMITS.items()}
+    limits = {**HTTP_LIMITS, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    ours = {name: value_of(name, value) for name, value in limits.items()}
     others = {name: value_of(name) for name in _SET_MEANWHILE}
     return environment.changed({**others, **ours, "MLFLOW_RUN_ID": None})
 

@@ -236,12 +236,18 @@ def _sqlalchemy_quotes() -> bool:
 
 def _check_server(uri: str) -> None:
     try:
-        host = urlsplit(uri).hostname
-        urlsplit(uri).port  # noqa: B018 - reading it is the check
+        parts = urlsplit(uri)
+        host = parts.hostname
+        parts.port  # noqa: B018 - reading it is the check
+        # For MLflow's HTTP library a host ends there: it would ask another one than is named here.
+        is_readable = "\\" not in parts.netloc
     except ValueError:  # whose text may hold a part of the password
+        is_readable = False
+    if not is_readable:
         raise _unusable(
-            uri, "its host and port cannot be read; write `#`, `/` and `?` in a password as %XX"
-        ) from None
+            uri,
+            r"its host and port cannot be read; write `#`, `/`, `?` and `\` in a password as %XX",
+        )
     if not host:
         raise _unusable(uri, "it names no host, as in http://127.0.0.1:5000")
 

@@ -11,6 +11,7 @@ from pytest_armory.store.translation import translated
 
 def flush(uri: str) -> None:
     """Wait for what code has logged to ``uri`` in threads of MLflow's (``synchronous=False``)."""
+    import_mlflow()
     from mlflow.tracking._tracking_service import utils
 
     utils._get_store(uri).flush_async_logging()

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from pytest_armory.environment import put, value_of
+from pytest_armory.store._mlflow import import_mlflow
 from pytest_armory.store.exported import exported
 from pytest_armory.store.stack import fluent_api
 
@@ -241,6 +242,7 @@ def _variable() -> str | None:
 
 
 def _tracking() -> ModuleType:
+    import_mlflow()
     from mlflow.tracking._tracking_service import utils
 
     module: ModuleType = utils

@@ -8,6 +8,7 @@ from threading import get_ident
 from types import ModuleType
 from typing import Any
 
+from pytest_armory.store._mlflow import import_mlflow
 from pytest_armory.store.own_requests import own
 
 _reads: dict[int, int] = {}
@@ -15,6 +16,7 @@ _reads: dict[int, int] = {}
 
 def fluent_api() -> ModuleType:
     """MLflow's module."""
+    import_mlflow()
     from mlflow.tracking import fluent
 
     module: ModuleType = fluent

@@ -65,11 +65,14 @@ class LoggedMetrics:
     def key_of(self, name: str) -> str:
         """The name in MLflow of a metric by the name that it was logged, or is asked for, with.
 
-        That of one which was left out for another's name is no metric's: none was logged.
+        That of one which was left out for another's name is no metric's: none was logged. Nor is
+        that of a name which only becomes the one that another was logged with.
         """
         if name in self._keys:
             return self._keys[name]
-        return f"{name} (left out)" if name in self._left_out else legal_key(name)
+        key = f"{name} (left out)" if name in self._left_out else legal_key(name)
+        is_anothers = self._names.get(key, key) != key and name != key
+        return name if is_anothers else key
 
     def renamed(self, names: Mapping[str, str]) -> dict[str, str]:
         """Metrics by what each is stored as in this run already, with the names given."""

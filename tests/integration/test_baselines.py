@@ -717,20 +717,25 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
         def test_left_out():
             track_metrics({"a*b": 0.9})
             track_metrics({"a#b": 0.1})
+        @pytest.mark.evaluation(at_least={"a#b": 0.5})
+        def test_not_logged(): track_metrics({"a*b": 0.9})
+        @pytest.mark.evaluation(at_least={"a_b": 0.5, "c d/e": 0.5})
+        def test_as_mlflow_has_it(): track_metrics({"a*b": 0.9, "c d/e": 0.9})
     """)
     result = evals.run(track=track)
-    result.assert_outcomes(passed=2, failed=4)
+    result.assert_outcomes(passed=3, failed=5)
     result.stdout.fnmatch_lines([
         "FAILED *test_hat* - *1 gate missed: pass_hat_8 *",
         "FAILED *test_one_mapping* a_number_sign_b *",
         "FAILED *test_again_alone* a_number_sign_b *",
         "FAILED *test_left_out* - *: a#b (left out) was *",
+        "FAILED *test_not_logged* - *: a#b was never log*",
     ])  # fmt: skip
     if track:
         metrics = evals.run_of("test_hat").data.metrics
         assert (metrics["pass_at_8"], metrics["pass_hat_8"]) == (0.9, 0.1)
         assert evals.run_of("test_two_calls").data.metrics["a_b"] == 0.9
-        evals.check_invariant(result, attempts=6)
+        evals.check_invariant(result, attempts=8)
 
 
 def test_names_that_mlflow_would_make_one_are_compared_whatever_their_order(

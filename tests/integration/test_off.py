@@ -184,3 +184,23 @@ def test_marked_tests_are_ordinary_tests_with_a_run_in_memory(evals: Evals) -> N
     result.assert_outcomes(passed=3)
     assert evals.read() == []
     assert "evaluations" not in result.stdout.str()
+
+
+def test_telemetry_is_off_whoever_imports_mlflow_first(
+    evals: Evals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow decides about it as it is imported: by a test's module, before a run is opened."""
+    pytest.importorskip("mlflow.telemetry")
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "PYTEST_CURRENT_TEST", "PYTEST_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    evals.write("""
+        import mlflow, pytest
+        from mlflow.telemetry import get_telemetry_client
+        @pytest.mark.evaluation
+        def test_a(): assert get_telemetry_client() is None
+    """)
+    result = evals.pytester.runpytest_subprocess(*evals.arguments())
+    result.assert_outcomes(passed=1)
+    assert not (tmp_path / "config" / "mlflow").exists()

@@ -200,6 +200,15 @@ def test_a_taken_port_is_one_line(
     )
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.7"], ids=["unknown", "other"])
+def test_a_host_that_is_not_this_machines_is_no_matter_of_the_port(
+    executed: list[list[str]], capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    assert server.main(["--host", host, "--port", "5001"]) == 2
+    assert executed == []
+    assert "give another, as in `armory-mlflow-server --host 127.0.0.1`" in capsys.readouterr().err
+
+
 # --- A real one ----------------------------------------------------------------------------------
 
 
