@@ -253,11 +253,15 @@ def past_of(attempt: Attempt, baseline: Baseline) -> PastEvaluation:
 
 def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:
     """A verdict that says which evaluation's metric was judged, if several measured it."""
-    first, *others = attempt.run.writer.metrics.measured_by(verdict.metric) or [""]
+    logged = attempt.run.writer.metrics
+    first, *others = logged.measured_by(verdict.metric) or [""]
     if not others:
         return verdict
-    text = f"{verdict.text} (of the evaluation {first!r}, not {', '.join(map(repr, others))})"
-    return replace(verdict, text=text.strip())
+    whose = f"of the evaluation {first!r}, not {', '.join(map(repr, others))}"
+    stored = attempt.own_metrics.get(verdict.metric, logged.values.get(verdict.metric))
+    if logged.is_replaced(verdict.metric) or stored != logged.values.get(verdict.metric):
+        whose = f"which the test itself has logged after {', '.join(map(repr, [first, *others]))}"
+    return replace(verdict, text=f"{verdict.text} ({whose})".strip())
 
 
 def _sequences(attempt: Attempt, metrics: Mapping[str, float]) -> set[str]:

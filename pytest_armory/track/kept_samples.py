@@ -14,7 +14,7 @@ from pytest_armory.errors import MetricWarning
 from pytest_armory.records.sample_tag import DatasetIdentity, SampleTag, data_tag
 from pytest_armory.tables import SampleRows, SampleTable, Score, UnfitError
 from pytest_armory.track.logged_metrics import LoggedMetrics
-from pytest_armory.values import legal_key, redact_text, unused
+from pytest_armory.values import legal_key, legal_keys, redact_text
 
 if TYPE_CHECKING:
     from pytest_armory.gates.functions import MetricFunction
@@ -101,8 +101,8 @@ class KeptSamples:
         if not scores:
             with self.data.lock:
                 return EngineRows(self.data, self.data.rows_of(evaluation, [""], dataset), [""])
-        used: dict[str, int] = {}  # as the metrics' names are made of those given
-        names = {n: self._own_name(unused(legal_key(n), used), evaluation) for n in scores}
+        keys = legal_keys(scores)  # as the metrics' names are made of those given
+        names = {n: self._own_name(key, evaluation) for n, key in zip(scores, keys, strict=True)}
         if self._stored_at is None:
             self._stored_at = monotonic()
         with self.table.lock:

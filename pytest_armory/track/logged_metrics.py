@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_armory.values import legal_key, one_name
+from pytest_armory.values import legal_key, legal_keys, one_name
 
 
 class LoggedMetrics:
@@ -22,8 +22,21 @@ class LoggedMetrics:
         self._steps: dict[str, int] = {}
         self._infinite: set[str] = set()
         self._names: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         self._left_out: set[str] = set()
         self._evaluations: dict[str, list[str]] = {}
+        self._replaced: set[str] = set()
+
+    def note_source(self, metrics: Iterable[str], *, is_evaluation: bool) -> None:
+        """Note whether an evaluation, or the test itself, has logged metrics last."""
+        if is_evaluation:
+            self._replaced.difference_update(metrics)
+        else:
+            self._replaced.update(metrics)
+
+    def is_replaced(self, metric: str) -> bool:
+        """Whether the test itself has logged a metric since an evaluation measured it."""
+        return metric in self._replaced
 
     def measured_by(self, metric: str) -> list[str]:
         """The evaluations that measured a metric, the first one first: it has that one's value."""
@@ -55,20 +68,46 @@ class LoggedMetrics:
         That of one which was left out for another's name is no metric's: none was logged. Nor is
         that of a name which only becomes the one that another was logged with.
         """
-        known = (key for key, given in self._names.items() if given == name)
+        if name in self._keys:
+            return self._keys[name]
         key = f"{name} (left out)" if name in self._left_out else legal_key(name)
         is_anothers = self._names.get(key, key) != key and name != key
-        return next(known, name if is_anothers else key)
+        return name if is_anothers else key
+
+    def renamed(self, names: Mapping[str, str]) -> dict[str, str]:
+        """Metrics by what each is stored as in this run already, with the names given."""
+        known = {key: self._keys.get(given, key) for key, given in names.items()}
+        return {key: name for key, name in known.items() if name != key and name not in names}
 
     def refused(self, names: Mapping[str, str]) -> dict[str, str]:
         """Of metrics by their legal names, with those given: which are another's, and why."""
         firsts = {legal: self._names.setdefault(legal, given) for legal, given in names.items()}
-        self._left_out.update(given for legal, given in names.items() if firsts[legal] != given)
+        for legal, given in names.items():
+            if firsts[legal] == given:
+                self._keys.setdefault(given, legal)
+            else:
+                self._left_out.add(given)
         return {
             legal: one_name(legal, firsts[legal], given)
             for legal, given in names.items()
             if firsts[legal] != given
         }
+
+    def kept_histories(
+        self, histories: Mapping[str, Sequence[float]]
+    ) -> tuple[dict[str, Sequence[float]], dict[str, str]]:
+        """Metrics with a value for each step, by legal names; and by name why one is left out."""
+        kept, refused = {}, {}
+        names = list(map(str, histories))
+        new = dict(zip(legal_keys(names), names, strict=True))
+        known = self.renamed(new)
+        for (legal, name), values in zip(new.items(), histories.values(), strict=True):
+            key = known.get(legal, legal)
+            if problem := self.refused({key: name}):
+                refused[name] = problem[key]
+            else:
+                kept[key] = values
+        return kept, refused
 
     def note(self, numbers: Mapping[str, float], step: int) -> None:
         """Add the values of several metrics at one step."""

@@ -20,7 +20,7 @@ from pytest_armory.track.logged_metrics import LoggedMetrics
 from pytest_armory.track.repeats import Metric, Repeats, steps_of
 from pytest_armory.track.results import warn_of_refused
 from pytest_armory.track.stored_params import StoredParams
-from pytest_armory.values import legal_key
+from pytest_armory.values import array_files, legal_key
 
 
 class RunWriter:
@@ -147,6 +147,8 @@ class RunWriter:
         histories: Mapping[str, Sequence[float]] | None = None,
         names: Mapping[str, str] | None = None,
         repeated: Collection[str] = (),
+        *,
+        is_evaluation: bool = False,
     ) -> None:
         """Store numbers as metrics and arrays as ``metrics/<name>.json``.
 
@@ -154,14 +156,16 @@ class RunWriter:
         names that were given, by the legal ones: a metric that would get the name of another one
         is left out, with a :class:`MetricWarning`. No gate judges what is ``repeated`` in a list.
         """
-        names = {**(names or {}), **{legal_key(str(name)): str(name) for name in histories or {}}}
-        refused = self.metrics.refused(names)
-        warn_of_refused(refused, stacklevel=3)
-        numbers = {name: value for name, value in numbers.items() if name not in refused}
-        arrays = {name: value for name, value in arrays.items() if name not in refused}
-        histories = {k: v for k, v in (histories or {}).items() if legal_key(str(k)) not in refused}
-        by_step = {legal_key(str(name)): values for name, values in histories.items()}
-        numbers = {legal_key(name): value for name, value in numbers.items()}
+        known = {} if is_evaluation else self.metrics.renamed(names or {})
+        given = {known.get(key, key): name for key, name in (names or {}).items()}
+        refused = self.metrics.refused(given)
+        by_step, left_out = self.metrics.kept_histories(histories or {})
+        left_out |= {given[key]: why for key, why in refused.items()}
+        warn_of_refused(left_out, stacklevel=3)
+        kept = {n: legal_key(known.get(n, n)) for n in [*numbers, *arrays]}
+        kept = {name: key for name, key in kept.items() if key not in refused}
+        numbers = {kept[name]: value for name, value in numbers.items() if name in kept}
+        arrays = {kept[name]: value for name, value in arrays.items() if name in kept}
         steps = steps_of(self.repeats, numbers, step)
         for name, value in numbers.items():
             self.metrics.note({name: value}, steps[name])
@@ -169,8 +173,9 @@ class RunWriter:
             self.metrics.note_history(name, values)
             if self.repeats is not None:
                 self.repeats.note_history(name, values)
-        self.metrics.sequences.update(map(legal_key, repeated))
-        self.metrics.note_arrays(map(legal_key, arrays))
+        self.metrics.note_source([*numbers, *by_step], is_evaluation=is_evaluation)
+        self.metrics.sequences.update(legal_key(known.get(name, name)) for name in repeated)
+        self.metrics.note_arrays(arrays)
         self.write(
             metrics=[
                 *((name, value, steps[name]) for name, value in numbers.items()),
@@ -178,7 +183,8 @@ class RunWriter:
             ]
         )
         if arrays and self.connection.location is not None:
-            self.store_files({_array_file(k): json_text(v) for k, v in arrays.items()})
+            files = array_files(arrays)
+            self.store_files({files[name]: json_text(array) for name, array in arrays.items()})
 
     def log_evaluation(
         self,
@@ -205,6 +211,7 @@ class RunWriter:
             {own.get(name, name): value for name, value in arrays.items()},
             names=given,
             repeated=[own.get(name, name) for name in repeated],
+            is_evaluation=True,
         )
         self.samples.end(evaluation, own, is_partial=is_partial)
         if functions:
@@ -356,11 +363,6 @@ class RunWriter:
         self.connection.do_later(
             lambda location: location.store.close_run(location.run_id, status, end)
         )
-
-
-def _array_file(name: str) -> str:
-    """The artifact of an array; characters that MLflow does not quote over HTTP are replaced."""
-    return f"metrics/{legal_key(name).replace(':', '_').replace(' ', '_')}.json"
 
 
 def _last_values(connection: RunConnection, tags: Iterable[str]) -> dict[str, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_armory.values.describe import Members, Refused, clip, describe, leaves, pairs_of
@@ -116,6 +118,42 @@ def legal_key(name: str) -> str:
     if len(key) <= _KEY_LIMIT:
         return key
     return _ending_in_hash(key, _KEY_LIMIT, name)
+
+
+def legal_keys(names: Sequence[str]) -> list[str]:
+    """The :func:`legal_key` of each name, all distinct, and the same in whatever order they are.
+
+    Of those that would become one, each character that is not legal is spelled by its Unicode
+    name: `a+b` is `a_plus_sign_b`. Equal names are numbered, as by :func:`unused`.
+    """
+    keys = list(map(legal_key, names))
+    counts = Counter(keys)
+    apart = [
+        key if counts[key] == 1 or key == name else legal_key(_ILLEGAL.sub(_spelled, name))
+        for key, name in zip(keys, names, strict=True)
+    ]
+    used: dict[str, int] = {}
+    order = sorted(range(len(names)), key=lambda i: (apart[i] != names[i], names[i]))
+    found = {i: unused(apart[i], used) for i in order}
+    return [found[i] for i in range(len(names))]
+
+
+def _spelled(character: re.Match[str]) -> str:
+    if character[0] in _SPOKEN:
+        return _SPOKEN[character[0]]
+    name = unicodedata.name(character[0], f"u{ord(character[0]):04x}")
+    return f"_{name.lower().replace(' ', '_').replace('-', '_')}_"
+
+
+def array_files(names: Iterable[str]) -> dict[str, str]:
+    """The artifact of each array of one result, all distinct.
+
+    Characters that MLflow does not quote over HTTP are replaced.
+    """
+    used: dict[str, int] = {}
+    stems = {name: legal_key(name).replace(":", "_").replace(" ", "_") for name in names}
+    order = sorted(stems, key=lambda name: (stems[name] != name, name))
+    return {name: f"metrics/{unused(stems[name], used)}.json" for name in order}
 
 
 def clip_name(text: str, limit: int) -> str:

@@ -25,7 +25,7 @@ from pytest_armory.values.describe import (
     pairs_of,
     type_name,
 )
-from pytest_armory.values.params import legal_key, unused
+from pytest_armory.values.params import legal_keys, unused
 from pytest_armory.values.redaction import redact_text, visible
 
 _ARRAY_DEPTH = 100  # NumPy allows 64 dimensions
@@ -58,7 +58,6 @@ def metric_values(
     or array in its place, or None for "not mine".
     """
     found = MetricValues({}, {}, {})
-    used: dict[str, int] = {}
     known = functools.partial(_converted, convert=convert)
     left = [_ARRAY_VALUES]
     columns: set[str] = set()
@@ -68,8 +67,9 @@ def metric_values(
         columns.update(f"{key}/{name}" if key else name for name in _columns(value))
         return value, _metric_members(value, known)
 
-    for key, value in leaves(None, results, "/", look):
-        name = unused(legal_key(key or "value"), used)
+    pairs = list(leaves(None, results, "/", look))
+    names = legal_keys([key or "value" for key, _ in pairs])
+    for name, (key, value) in zip(names, pairs, strict=True):
         found.names[name] = key or name
         try:
             plain = _plain(value, left)

@@ -601,7 +601,7 @@ def test_several_engines_in_one_test(evals: Evals, track: bool) -> None:
     evals.write("""
         import warnings
         import pytest
-        from pytest_armory import Engine, Evaluation
+        from pytest_armory import Engine, Evaluation, track_metrics
         from pytest_armory.errors import MetricWarning
         def score(name, value, metric="accuracy"):
             metrics = {metric: lambda targets, predictions: value}
@@ -642,15 +642,44 @@ def test_several_engines_in_one_test(evals: Evals, track: bool) -> None:
             metrics = evaluation_run.metrics
             assert [metrics[name] for name in names] == [0.7, 0.1, 0.6, 0.2]
             assert metrics["p_/p_/accuracy"] == 0.3
+        @pytest.mark.filterwarnings("ignore::pytest_armory.errors.MetricWarning")
+        def test_own():
+            score("clean", 0.9)
+            score("pgd", 0.8)
+            track_metrics({"accuracy": 0.2})
     """)
     result = evals.run(track=track)
-    result.assert_outcomes(passed=3, failed=1)
+    result.assert_outcomes(passed=3, failed=2)
     result.stdout.fnmatch_lines(["*accuracy 0.1 is below * (of the evaluation 'clean', not 'pgd')"])
+    own = "(which the test itself has logged after 'clean', 'pgd')"
+    result.stdout.fnmatch_lines([f"*accuracy 0.2 is below at_least 0.5 by 0.3 {own}"])
     if track:
         metrics = evals.run_of("test_two").data.metrics
         assert (metrics["accuracy"], metrics["pgd/accuracy"]) == (0.9, 0.1)
         assert "pgd/samples" not in result.stdout.str()
-        evals.check_invariant(result, attempts=4)
+        evals.check_invariant(result, attempts=5)
+
+
+def test_a_metric_that_mlflow_has_logged_after_several_engines(evals: Evals) -> None:
+    """The verdict on it names no evaluation's: it is the value that MLflow shows."""
+    evals.write("""
+        import mlflow, pytest
+        from pytest_armory import Engine, Evaluation
+        @pytest.mark.evaluation(at_least={"accuracy": 0.5})
+        @pytest.mark.filterwarnings("ignore::pytest_armory.errors.MetricWarning")
+        def test_own():
+            for name, value in {"clean": 0.9, "pgd": 0.8}.items():
+                metrics = {"accuracy": lambda targets, predictions: value}
+                data = [([1], [1])]
+                same = lambda inputs: inputs
+                Engine(Evaluation(name=name, dataset=data, model=same, metrics=metrics)).run()
+            mlflow.log_metric("accuracy", 0.2, step=1)
+    """)
+    result = evals.run()
+    result.assert_outcomes(failed=1)
+    own = "(which the test itself has logged after 'clean', 'pgd')"
+    result.stdout.fnmatch_lines([f"*accuracy 0.2 is below at_least 0.5 by 0.3 {own}"])
+    evals.check_invariant(result, attempts=1)
 
 
 @pytest.mark.parametrize("track", [True, False], ids=["tracked", "in memory"])
@@ -672,6 +701,17 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
             with pytest.warns(match="'a~b' would be the metric"):
                 track_metrics({"a~b": [0.1, 0.2]})
             assert evaluation_run.metrics == {"a_b": 0.9}
+        @pytest.mark.evaluation(at_most={"a#b": 0.5})
+        def test_again_alone(evaluation_run):
+            track_metrics({"a*b": 0.9, "a#b": 0.1})
+            track_metrics({"a#b": 0.7})
+            assert evaluation_run.metrics == {"a_asterisk_b": 0.9, "a_number_sign_b": 0.7}
+        def test_by_step(evaluation_run):
+            track_metrics({"a*b": [1, 2], "a#b": [3, 4]})
+            assert evaluation_run.metrics == {"a_asterisk_b": 2, "a_number_sign_b": 4}
+            with pytest.warns(match="the result 'a~b' is no metric .*'a~b' would be the metric"):
+                track_metrics({"a^b": 0.9, "a+b": 5, "a~b": [6, 7]})
+            assert evaluation_run.metrics["a_b"] == 5
         @pytest.mark.filterwarnings("ignore:the result")
         @pytest.mark.evaluation(at_least={"a#b": 0.5})
         def test_left_out():
@@ -683,9 +723,11 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
         def test_as_mlflow_has_it(): track_metrics({"a*b": 0.9, "c d/e": 0.9})
     """)
     result = evals.run(track=track)
-    result.assert_outcomes(passed=2, failed=4)
+    result.assert_outcomes(passed=3, failed=5)
     result.stdout.fnmatch_lines([
-        "FAILED *test_hat* - *1 gate missed: pass_hat_8 *", "FAILED *test_one_mapping* a_b-2 *",
+        "FAILED *test_hat* - *1 gate missed: pass_hat_8 *",
+        "FAILED *test_one_mapping* a_number_sign_b *",
+        "FAILED *test_again_alone* a_number_sign_b *",
         "FAILED *test_left_out* - *: a#b (left out) was *",
         "FAILED *test_not_logged* - *: a#b was never log*",
     ])  # fmt: skip
@@ -693,7 +735,26 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
         metrics = evals.run_of("test_hat").data.metrics
         assert (metrics["pass_at_8"], metrics["pass_hat_8"]) == (0.9, 0.1)
         assert evals.run_of("test_two_calls").data.metrics["a_b"] == 0.9
-        evals.check_invariant(result, attempts=6)
+        evals.check_invariant(result, attempts=8)
+
+
+def test_names_that_mlflow_would_make_one_are_compared_whatever_their_order(
+    evals: Evals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each metric is compared with itself, in whatever order they were logged."""
+    evals.write("""
+        import os, pytest
+        from pytest_armory import track_metrics
+        @pytest.mark.evaluation(baseline={"a*b": "-2%"})
+        def test_it():
+            metrics = [("a+b", 0.9), ("a*b", 0.5)]
+            track_metrics(dict(metrics if "FIRST" in os.environ else metrics[::-1]))
+    """)
+    monkeypatch.setenv("FIRST", "1")
+    evals.run().assert_outcomes(passed=1)
+    monkeypatch.delenv("FIRST")
+    evals.run("--armory-baseline=latest").assert_outcomes(passed=1)
+    evals.check_accounted(2)
 
 
 @pytest.mark.parametrize(

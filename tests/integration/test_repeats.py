@@ -372,3 +372,25 @@ def test_ctrl_c_waits_for_what_is_done_between_the_bodies(evals: Evals) -> None:
     assert run.data.tags["armory.outcome"] == "interrupted"
     assert run.data.metrics["a"] == 3
     evals.check_accounted(1)
+
+
+def test_timings_of_several_engines_have_no_intervals(evals: Evals) -> None:
+    """Nor has the engine's own number of a second one, whose name it begins with."""
+    evals.write("""
+        import pytest
+        from pytest_armory import Engine, Evaluation
+        @pytest.mark.filterwarnings("ignore::pytest_armory.errors.MetricWarning")
+        @pytest.mark.evaluation(repeats=2)
+        def test_two():
+            for name in ("clean", "pgd"):
+                metrics = {"a": lambda targets, predictions: 1.0}
+                data, same = [([1], [1])], lambda inputs: inputs
+                Engine(Evaluation(name=name, dataset=data, model=same, metrics=metrics)).run()
+    """)
+    result = evals.run()
+    result.assert_outcomes(passed=1)
+    metrics = evals.run_of("test_two").data.metrics
+    intervals = {name for name in metrics if name.endswith("/ci_low")}
+    assert "pgd/time/predict_seconds" in metrics
+    assert intervals == {"a/ci_low", "pgd/a/ci_low"}
+    evals.check_invariant(result, attempts=1)

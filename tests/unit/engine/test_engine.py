@@ -213,12 +213,12 @@ def test_stage_times_hold_what_each_stage_took(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_all_names_are_legal_for_the_store() -> None:
-    same = {"pgd(eps=0.1)": lambda x, y: x, "pgd[eps=0.1]": lambda x, y: x}
+    same = {"pgd+": lambda x, y: x, "pgd*": lambda x, y: x}
     results = run(perturbations=same, metrics={"top@1": accuracy_score})
     assert set(results.metrics) >= {
         "top_at_1",
-        "time/perturb/pgd_eps_0.1__seconds",
-        "time/perturb/pgd_eps_0.1__seconds-2",
+        "time/perturb/pgd_plus_sign__seconds",
+        "time/perturb/pgd_asterisk__seconds",
     }
 
 

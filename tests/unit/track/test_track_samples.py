@@ -215,7 +215,7 @@ def test_scores_of_an_engine_are_named_as_its_metrics() -> None:
         sample_metrics={"a?b": correct, "a[b": lambda _targets, _predictions: [2, 3]},
     )
     run = kept(Engine(evaluation).run)  # type: ignore[arg-type]
-    for name, values in (("a_b", [1, 0]), ("a_b-2", [2, 3])):
+    for name, values in (("a_question_mark_b", [1, 0]), ("a_left_square_bracket_b", [2, 3])):
         score = run.writer.samples.table.score(name)
         assert score is not None
         assert (score.values.tolist(), run.metrics[name]) == (values, score.mean)

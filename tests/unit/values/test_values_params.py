@@ -29,8 +29,10 @@ from hypothesis import strategies as st
 from pytest_armory.values import (
     REDACTED,
     Descriptions,
+    array_files,
     describe,
     legal_key,
+    legal_keys,
     metric_values,
     param_strings,
     redact_text,
@@ -212,6 +214,28 @@ def test_params_that_cannot_be_read_say_so() -> None:
 )
 def test_legal_key(name: str, key: str) -> None:
     assert legal_key(name) == key
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        (["a+b", "a*b"], ["a_plus_sign_b", "a_asterisk_b"]),
+        (["a+b", "a_b"], ["a_plus_sign_b", "a_b"]),
+        (["pass@8", "pass^8", "pass_at_8"], ["pass_at_8-2", "pass_hat_8", "pass_at_8"]),
+        (["x/a#@1", "x/a$@1"], ["x/a_number_sign__at_1", "x/a_dollar_sign__at_1"]),
+        (["\x07", "\ud800"], ["_u0007_", "_ud800_"]),
+        (["a", "a"], ["a", "a-2"]),
+    ],
+)
+def test_keys_of_one_result_are_distinct(names: list[str], keys: list[str]) -> None:
+    assert legal_keys(names) == keys
+    assert legal_keys(names[::-1]) == (keys if len(set(names)) == 1 else keys[::-1])
+
+
+def test_files_of_arrays_are_distinct() -> None:
+    files = {"a_b": "metrics/a_b.json", "a b": "metrics/a_b-2.json", "a:b": "metrics/a_b-3.json"}
+    for names in (list(files), list(files)[::-1]):
+        assert array_files(names) == files
 
 
 def test_long_keys_are_cut_and_stay_distinct() -> None:

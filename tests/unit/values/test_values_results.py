@@ -207,8 +207,8 @@ def test_mappings_are_joined_in_order() -> None:
         ("s/mean", 7.0),
         ("s/p/95", 8.0),
         ("recall_at_5", 9.0),
-        ("recall_5", 10.0),
-        ("recall_5-2", 10.5),
+        ("recall_number_sign_5", 10.0),
+        ("recall_dollar_sign_5", 10.5),
         ("value", 11.0),
     ]
     assert found.arrays == {"config/y/z": [6]}
