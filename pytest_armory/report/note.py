@@ -35,18 +35,19 @@ def as_note(
 ) -> str:
     """A summary's Markdown as a session run's note, of at most ``limit`` characters.
 
-    The heading is of a line's size, and the rows of ``own`` come first, those of all ``records``
-    that are of the run's experiment. A row of the first table is one line.
+    The heading is of a line's size, and in each table the rows of ``own`` come first, those of all
+    ``records`` that are of the run's experiment. A row of the first table is one line.
     """
     lines = re.sub(r"^##(?= )", "####", text).split("\n")
-    begin = next((i + 1 for i, line in enumerate(lines) if line.startswith("| --- |")), len(lines))
-    end = next((i for i in range(begin, len(lines)) if not _ROW.match(lines[i])), len(lines))
+    tables = [i + 1 for i, line in enumerate(lines) if line.startswith("| --- |")]
     on_several_workers = run_on_several_workers(records)
     names = {name_cell(record, on_several_workers) for record in own}
-    rows = sorted(lines[begin:end], key=lambda row: _name_in(row) not in names)
-    if rows and _METRICS in lines[begin - 2]:
-        lines[begin - 2], *rows = _unbroken(lines[begin - 2], rows)
-    lines[begin:end] = rows
+    for begin in tables:
+        end = next((i for i in range(begin, len(lines)) if not _ROW.match(lines[i])), len(lines))
+        rows = sorted(lines[begin:end], key=lambda row: _name_in(row) not in names)
+        if rows and begin == tables[0] and _METRICS in lines[begin - 2]:
+            lines[begin - 2], *rows = _unbroken(lines[begin - 2], rows)
+        lines[begin:end] = rows
     return shortened("\n".join(lines), limit)
 
 

@@ -42,6 +42,17 @@ def test_a_note_begins_with_the_tests_of_its_experiment() -> None:
     ]
 
 
+def test_what_passed_begins_with_the_tests_of_its_experiment_too() -> None:
+    """So that they are not cut off, if it is another one's test that failed."""
+    given = many(60, bad=1)
+    own = given[-2:]
+    note = as_note(to_markdown(summary(given)), 1500, own, given)
+    assert table(note)[2][0] == f"`{given[0].nodeid}`"
+    passed = table(note.partition("<details>")[2])
+    assert [cells[0] for cells in passed[2:4]] == [f"`{record.nodeid}`" for record in own]
+    assert len(passed) < 50
+
+
 def test_a_row_is_one_line_that_is_as_wide_as_it_must_be() -> None:
     """Broken into lines it would fill the part that is shown; a narrow table is put far below."""
     metrics = {"accuracy": 0.5, "recall": 0.25, "precision": 0.125, "z one more": 1.0}
