@@ -73,7 +73,7 @@ def _chance_lines(verdicts: Sequence[Verdict], judging: Judging) -> list[str]:
     if not covered:
         return []
     shared = max(judging.gates, 1)
-    times = int(shared / max(len(covered), shared) / (1 - judging.confidence) + 1e-9)
+    times = int(shared / max(len(covered), shared) / (1 - judging.confidence) * (1 + 1e-9))
     which = "this gate" if len(covered) == 1 else f"these {len(covered):,} gates"
     if len(covered) < judging.gates:
         which = f"{len(covered):,} of the session's {judging.gates:,} gates"

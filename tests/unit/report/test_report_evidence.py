@@ -71,6 +71,8 @@ BOUND = gate("", rule="at_least 0.5")
          f"these 2 gates, of which 1 was counted, {PROMISE.replace('20', '10')}"),
         ([gate("worse")], Judging(gates=1, confidence=0.99),
          f"this gate {PROMISE.replace('fail', 'fails', 1).replace('20', '100')}"),
+        ([gate("worse")], Judging(gates=1, confidence=0.999999),
+         f"this gate {PROMISE.replace('fail', 'fails', 1).replace('20', '1,000,000')}"),
         ([gate("worse"), gate("unclear", "failed", unclear="fail")], Judging(gates=2),
          f"1 of the session's 2 gates {PROMISE.replace('fail', 'fails', 1)}; "
          "not covered: 1 gate that unclear does not pass"),
