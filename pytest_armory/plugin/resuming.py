@@ -22,6 +22,10 @@ from pytest_armory.store.destination import Destination
 from pytest_armory.values.stable import stable_digest
 
 
+_NOT_MARKED = "it is not marked when it is collected"
+"""Why what a fixture marks runs again: by what, and how it is judged, is not known before."""
+
+
 @dataclass(frozen=True)
 class Resumed:
     """The evaluations that are skipped, by node id, and why others that passed run again."""
@@ -127,12 +131,12 @@ class Resuming:
         """Mark the evaluations that passed already as skipped."""
         done = self.done or DoneBefore("")
         skipped, again = [], []
-        for item in filter(is_evaluation, items):
+        for item in items if done.passed else ():
             nodeid = display_id(item.nodeid)
             passed = done.passed.get(nodeid)
             if passed is None:
                 continue
-            why = self._changes(item, passed)
+            why = self._changes(item, passed) if is_evaluation(item) else [_NOT_MARKED]
             if why:
                 again.append((f"passed before, and runs again: {', '.join(why)}", nodeid))
                 continue
