@@ -21,7 +21,6 @@ from pytest_armory.session.resume import DoneBefore, PassedRun, close_interrupte
 from pytest_armory.store.destination import Destination
 from pytest_armory.values.stable import stable_digest
 
-
 _NOT_MARKED = "it is not marked when it is collected"
 """Why what a fixture marks runs again: by what, and how it is judged, is not known before."""
 
