@@ -21,6 +21,9 @@ from pytest_armory.session.resume import DoneBefore, PassedRun, close_interrupte
 from pytest_armory.store.destination import Destination
 from pytest_armory.values.stable import stable_digest
 
+_NOT_MARKED = "it is not marked when it is collected"
+"""Why what a fixture marks runs again: by what, and how it is judged, is not known before."""
+
 
 @dataclass(frozen=True)
 class Resumed:
@@ -127,12 +130,12 @@ class Resuming:
         """Mark the evaluations that passed already as skipped."""
         done = self.done or DoneBefore("")
         skipped, again = [], []
-        for item in filter(is_evaluation, items):
+        for item in items if done.passed else ():
             nodeid = display_id(item.nodeid)
             passed = done.passed.get(nodeid)
             if passed is None:
                 continue
-            why = self._changes(item, passed)
+            why = self._changes(item, passed) if is_evaluation(item) else [_NOT_MARKED]
             if why:
                 again.append((f"passed before, and runs again: {', '.join(why)}", nodeid))
                 continue

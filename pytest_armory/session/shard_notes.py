@@ -89,7 +89,7 @@ def twice(found: ShardNotes) -> list[str]:
     return [
         f"shard {index}/{number} has run twice in this session, on {_hosts(jobs)}; if these are "
         "two legs of a matrix, give each its own --armory-session; a job that runs again takes "
-        "--armory-resume"
+        "--armory-resume, and begins when the first has ended"
         for (number, index), jobs in sorted(same.items())
         if any(_clash(*a, b) for i, (b, _) in enumerate(jobs) for a in jobs[:i])
     ]

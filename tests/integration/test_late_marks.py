@@ -230,3 +230,28 @@ def test_an_early_refusal_stays_early(evals: Evals) -> None:
         result = evals.run("-s", track=track)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stdout.no_fnmatch_line("*it went on*")
+
+
+@LATE
+def test_what_a_late_mark_makes_an_evaluation_is_resumed(evals: Evals, conftest: str) -> None:
+    evals.write(SILENT, conftest=conftest.format(arguments=""))
+    evals.run("--armory-session=s")
+    result = evals.run("--armory-resume=s")
+    result.assert_outcomes(skipped=1)
+
+
+def test_what_a_fixture_marks_runs_again_which_is_said(evals: Evals) -> None:
+    """By what it is judged is known when its fixtures run."""
+    evals.write("""
+        import pytest
+        @pytest.fixture
+        def late(request): request.node.add_marker(pytest.mark.evaluation)
+        def test_good(late): pass
+        @pytest.mark.evaluation
+        def test_marked(): pass
+    """)
+    evals.run("--armory-session=s")
+    result = evals.run("--armory-resume=s")
+    result.assert_outcomes(passed=1, skipped=1)
+    why = "passed before, and runs again: it is not marked when it is collected (test_good)"
+    result.stdout.fnmatch_lines([why])

@@ -166,6 +166,7 @@ def test_one_shard_twice_at_once(
     ends = {} if ended is None else {"a": ended}
     text = "; ".join(state_of(ShardNotes(jobs, ends), ()).problems)
     assert ("shard 1/2 has run twice" in text) is reported
+    assert ("begins when the first has ended" in text) is reported
 
 
 def test_what_is_missing_and_what_differs() -> None:
