@@ -109,7 +109,7 @@ class Ledger:
     @property
     def is_complete(self) -> bool:
         """Whether the store holds the session as it was reported at the end."""
-        return all(runs.is_complete for runs in self._everywhere())
+        return all(runs.is_complete for runs in self.everywhere())
 
     @property
     def out_of_reach(self) -> str:
@@ -166,7 +166,8 @@ class Ledger:
             )
         return self._waiting
 
-    def _everywhere(self) -> list[SessionRuns]:
+    def everywhere(self) -> list[SessionRuns]:
+        """The session runs at the destination, and those in the local database."""
         return [runs for runs in (self.runs, self._waiting) if runs is not None]
 
     def finish(self, interrupted: bool, notes: Sequence[str] = ()) -> Summary | None:
@@ -291,7 +292,7 @@ class Ledger:
         # The note again, since another job's session run may have replaced ours.
         tags = {**tags, **self._joining.note_tags}
         for _ in range(CLOSINGS):
-            for runs in self._everywhere():
+            for runs in self.everywhere():
                 runs.close(summary, tags)
             of_session = session_runs_of(self.runs) if self._joining.note_tags else ()
             if awaits_shards(of_session):

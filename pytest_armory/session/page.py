@@ -29,4 +29,5 @@ def write_and_store_page(ledger: Ledger, summary: Summary, path: Path) -> None:
     """The same at the end of a session, which also gets it as an artifact of its session runs."""
     where = ledger.local if ledger.out_of_reach else ledger.where
     text = write_page(open_store(where), summary.of_all_jobs(), path)
-    ledger.runs.attach({ARTIFACT: text})
+    for runs in ledger.everywhere():
+        runs.attach({ARTIFACT: text})
