@@ -43,22 +43,51 @@ def _of_genai(metrics: Mapping[str, Any], frame: Any) -> LibraryResult:
     target = next((n for n in names if n not in measured and n in _EXPECTATIONS), "")
     raised = {n: frame[f"{n}/error_message"] for n in _scored(frame, "/error_message")}
     own = {f"{name}/errors": sum(isinstance(v, str) for v in raised[name]) for name in raised}
-    if "state" in frame.columns:
-        own["errors"] = sum(str(state) == "ERROR" for state in frame["state"])
-    texts = _texts(frame, input=("request",), prediction=("response",), trace_id=("trace_id",))
-    texts |= _texts(frame, target=(f"{target}/value",))
     calls = _failed_calls(frame)
+    if calls is not None:
+        own["errors"] = sum(isinstance(call, str) for call in calls)
+    texts = _texts(
+        frame,
+        input=("request", "inputs"),
+        prediction=("response", "outputs"),
+        trace_id=("trace_id",),
+    )
+    texts |= _texts(frame, target=(f"{target}/value",)) if target else _expected(frame)
+    calls = calls or [None] * len(frame)
     texts["error"] = [
         joined_texts({"model": calls[row], **{name: raised[name].iloc[row] for name in raised}})
         for row in range(len(frame))
     ]
-    return _result(_GENAI, {**metrics, **own}, frame, scores, texts)
+    return _result(_GENAI, {**metrics, **own}, frame, scores, texts, ids=_ids(frame))
 
 
-def _failed_calls(frame: Any) -> list[str | None]:
-    """What the model's call raised in each row, as the trace says; None of one that did not."""
+def _ids(frame: Any) -> list[str] | None:
+    """What names the rows of MLflow 3.4, which come in the order in which they ended."""
+    known = list(map(str, frame["request_id"])) if "request_id" in frame else []
+    return known if known and len(set(known)) == len(known) else None
+
+
+def _expected(frame: Any) -> dict[str, list[str | None]]:
+    """The targets of a frame as MLflow 3.4 makes it, with the expectations in one column."""
+    if "expectations" not in frame.columns:
+        return {}
+    each = [
+        [member(expected, name) for name in _EXPECTATIONS] for expected in frame["expectations"]
+    ]
+    found = [next((value for value in values if value is not None), None) for values in each]
+    return {"target": list(map(text_of, found))}
+
+
+def _failed_calls(frame: Any) -> list[str | None] | None:
+    """What the model's call raised in each row, as the trace says; None of one that did not.
+
+    MLflow 3.4 has it in ``error_message``, where a call failed, and no states. None of a frame that
+    does not say it.
+    """
     if "state" not in frame.columns:
-        return [None] * len(frame)
+        if "error_message" in frame:
+            return list(map(text_of, frame["error_message"]))
+        return [None] * len(frame) if "request_id" in frame else None
     traces = frame["spans"] if "spans" in frame.columns else [None] * len(frame)
     return [
         _raised(spans) if str(state) == "ERROR" else None
@@ -92,13 +121,16 @@ def _result(
     frame: Any,
     columns: Mapping[str, Any],
     texts: Mapping[str, list[str | None]],
+    ids: Sequence[str] | None = None,
 ) -> LibraryResult:
     if not len(frame):
         return LibraryResult(source, dict(metrics))
     scores = {name: [score_value(value) for value in values] for name, values in columns.items()}
     scores = {name: values for name, values in scores.items() if any(v == v for v in values)}
     parts = (
-        [ResultSamples(scores, columns=plain_columns(**texts), dataset=source)] if scores else []
+        [ResultSamples(scores, ids, columns=plain_columns(**texts), dataset=source)]
+        if scores
+        else []
     )
     return LibraryResult(source, {**metrics, "samples": len(frame)}, parts)
 

@@ -584,6 +584,31 @@ def test_what_failed_is_counted_and_its_text_kept() -> None:
     outer = {"parent_span_id": None, "status": {"message": "ValueError: 429"}}
     failed.result_df = frame.assign(spans=[[], [inner, outer]])
     assert column(failed, "error") == [None, "model: ValueError: 429; words: judge down"]
+    failed.result_df = pd.DataFrame(  # as MLflow 3.4 makes it
+        {
+            "request_id": ["b", "a"],
+            "inputs": [{"question": "1+1"}, {"question": "2+1"}],
+            "outputs": ["2", nan],
+            "expectations": [{"expected_response": "2"}, {"expected_response": "3"}],
+            "error_message": [None, "429"],
+            "exact/value": [True, False],
+            "exact/error_message": [None, None],
+        }
+    )
+    found = measured(failed)[0]
+    assert {name: found[name] for name in ("errors", "exact/errors")} == {
+        "errors": 1,
+        "exact/errors": 0,
+    }
+    assert column(failed, "prediction") == ["2", None]
+    assert column(failed, "target") == ["2", "3"]
+    assert column(failed, "error") == [None, "model: 429"]
+    run = tracked(failed)
+    (rows,) = run.writer.samples.table.parts
+    assert rows.ids is not None
+    assert list(rows.ids.values) == ["b", "a"]
+    failed.result_df = failed.result_df.drop(columns="error_message")
+    assert measured(failed)[0]["errors"] == 0
     with pytest.warns(MetricWarning, match=r"^'mlflow\.genai\.evaluate': MLflow made no table"):
         found = measured(SimpleNamespace(metrics={"exact/mean": nan}, result_df=None))
     assert list(found[0]) == ["exact/mean"]
