@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -258,8 +259,10 @@ def _naming_evaluations(verdict: Verdict, attempt: Attempt) -> Verdict:
     if not others:
         return verdict
     whose = f"of the evaluation {first!r}, not {', '.join(map(repr, others))}"
-    stored = attempt.own_metrics.get(verdict.metric, logged.values.get(verdict.metric))
-    if logged.is_replaced(verdict.metric) or stored != logged.values.get(verdict.metric):
+    measured = logged.values.get(verdict.metric, math.nan)
+    stored = attempt.own_metrics.get(verdict.metric, measured)
+    is_another = stored != measured and not (math.isnan(stored) and math.isnan(measured))
+    if logged.is_replaced(verdict.metric) or is_another:
         whose = f"which the test itself has logged after {', '.join(map(repr, [first, *others]))}"
     return replace(verdict, text=f"{verdict.text} ({whose})".strip())
 

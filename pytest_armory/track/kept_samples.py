@@ -70,6 +70,11 @@ class EngineRows:
             self._table.check_scores(named)
             self._rows.add(named, ids=ids, groups=groups, columns=columns)
 
+    def rename(self, keys: Mapping[str, str]) -> None:
+        """Give the scores the names of their metrics, by the names that were given."""
+        names = dict(zip(self._rows.scores, self._given, strict=True))
+        self._rows.rename({name: keys.get(given, name) for name, given in names.items()})
+
 
 class KeptSamples:
     """The table of a run's samples, filled by engines and by ``track_samples``."""
@@ -86,6 +91,8 @@ class KeptSamples:
         self.changes: Mapping[str, Mapping[object, float]] = {}
         """By how much a score changed against the baseline, by score and by the sample's id."""
         self._metrics = metrics
+        self._opened: dict[str, list[EngineRows]] = {}
+        self._keys: dict[str, Mapping[str, str]] = {}
         self._stored_at: float | None = None
         self._stored_rows = 0
 
@@ -95,34 +102,40 @@ class KeptSamples:
         """The rows of an evaluation of the engine, empty.
 
         A score whose name is another evaluation's metric is named ``{evaluation}/{score}``, as
-        its metric will be. Without scores the rows are of its data alone, and each has a value of
-        the score "".
+        its metric will be; in a repeat each is named as its metric was. Without scores the rows are
+        of its data alone, and each has a value of the score "".
         """
         if not scores:
             with self.data.lock:
                 return EngineRows(self.data, self.data.rows_of(evaluation, [""], dataset), [""])
-        keys = legal_keys(scores)  # as the metrics' names are made of those given
-        names = {n: self._own_name(key, evaluation) for n, key in zip(scores, keys, strict=True)}
+        known = self._keys.get(evaluation, {})
+        keys = zip(scores, legal_keys(scores), strict=True)
+        names = {name: known.get(name) or self._own_name(key, evaluation) for name, key in keys}
         if self._stored_at is None:
             self._stored_at = monotonic()
         with self.table.lock:
             rows = self.table.rows_of(evaluation, list(names.values()), dataset)
         rows.higher_is_worse = {names[name] for name in higher_is_worse}
-        return EngineRows(self.table, rows, scores)
+        opened = EngineRows(self.table, rows, scores)
+        self._opened.setdefault(evaluation, []).append(opened)
+        return opened
 
     def _own_name(self, score: str, evaluation: str) -> str:
         first, *_ = self._metrics.measured_by(score) or [evaluation]
         return score if first == evaluation else legal_key(f"{evaluation}/{score}")
 
-    def end(self, evaluation: str, renamed: Mapping[str, str], *, is_partial: bool) -> None:
+    def end(self, evaluation: str, keys: Mapping[str, str], *, is_partial: bool) -> None:
         """Note that an evaluation has ended, of all its samples unless ``is_partial``.
 
-        ``renamed`` are metrics that another one has.
+        ``keys`` are its metrics' names in MLflow by those given: that of a score may be another
+        one than it was opened with, for another metric of the results, or of the run, has it.
         """
+        self._keys[evaluation] = keys
         with self.table.lock:
+            for opened in self._opened.pop(evaluation, ()):
+                opened.rename(keys)
             for rows in self.table.parts:
                 if rows.source == evaluation:
-                    rows.rename(renamed)
                     rows.is_complete = not is_partial
             self._name_apart()
         for rows in self.data.parts:
@@ -161,7 +174,7 @@ class KeptSamples:
     def _legal(self, score: str) -> str:
         """The name that a score of ``track_samples`` has in MLflow, unless it is another's."""
         key = legal_key(score)
-        for problem in self._metrics.refused({key: score}).values():
+        if problem := self._metrics.refused(key, score):
             raise UnfitError(f"the score {score!r} cannot be kept: {problem}")
         first, *_ = self._metrics.measured_by(key) or [TRACKED]
         if first != TRACKED:

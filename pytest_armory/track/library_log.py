@@ -43,8 +43,12 @@ def log_library_results(
 def _log(writer: RunWriter, result: LibraryResult, values: MetricValues, stacklevel: int) -> None:
     parts = [part.renamed(_other_names(part, values.numbers)) for part in result.samples]
     means = metric_values({n: mean(v) for part in parts for n, v in part.scores.items()})
-    known = set(means.numbers) if result.is_partial else set(values.numbers)
-    missing = {n: v for n, v in means.numbers.items() if n not in known and v == v}
+    known = {values.names[n] for n in values.numbers}
+    missing = {
+        n: v
+        for n, v in means.numbers.items()
+        if means.names[n] not in known and v == v and not result.is_partial
+    }
     for part in parts:
         try:
             _keep(writer, result.source, part)
@@ -58,7 +62,7 @@ def _log(writer: RunWriter, result: LibraryResult, values: MetricValues, stackle
         result.source,
         {**values.numbers, **missing},
         values.arrays,
-        {**means.names, **values.names},
+        {**{n: means.names[n] for n in missing}, **values.names},
         is_partial=result.is_partial,
     )
     shared = {name: other for name, other in taken.items() if name not in _COUNTS}

@@ -62,6 +62,12 @@ class LoggedMetrics:
                 own[metric] = legal_key(f"{evaluation}/{own[metric]}")
         return own
 
+    def without_evaluation(self, metric: str) -> str:
+        """A metric's name without that of its evaluation, where :meth:`own_names` has put it."""
+        for evaluation in self.measured_by(metric)[:1]:
+            return metric.removeprefix(f"{legal_key(evaluation)}/")
+        return metric
+
     def key_of(self, name: str) -> str:
         """The name in MLflow of a metric by the name that it was logged, or is asked for, with.
 
@@ -74,24 +80,18 @@ class LoggedMetrics:
         is_anothers = self._names.get(key, key) != key and name != key
         return name if is_anothers else key
 
-    def renamed(self, names: Mapping[str, str]) -> dict[str, str]:
-        """Metrics by what each is stored as in this run already, with the names given."""
-        known = {key: self._keys.get(given, key) for key, given in names.items()}
-        return {key: name for key, name in known.items() if name != key and name not in names}
+    def stored_names(self, names: Mapping[str, str]) -> dict[str, str]:
+        """What metrics, by legal names with those given, are stored as: as in this run before."""
+        return {legal: self._keys.get(given, legal) for legal, given in names.items()}
 
-    def refused(self, names: Mapping[str, str]) -> dict[str, str]:
-        """Of metrics by their legal names, with those given: which are another's, and why."""
-        firsts = {legal: self._names.setdefault(legal, given) for legal, given in names.items()}
-        for legal, given in names.items():
-            if firsts[legal] == given:
-                self._keys.setdefault(given, legal)
-            else:
-                self._left_out.add(given)
-        return {
-            legal: one_name(legal, firsts[legal], given)
-            for legal, given in names.items()
-            if firsts[legal] != given
-        }
+    def refused(self, name: str, given: str) -> str:
+        """Why a metric cannot be stored as a name, which is another's; "" if it can."""
+        first = self._names.setdefault(name, given)
+        if first != given:
+            self._left_out.add(given)
+            return one_name(name, first, given)
+        self._keys.setdefault(given, name)
+        return ""
 
     def kept_histories(
         self, histories: Mapping[str, Sequence[float]]
@@ -100,13 +100,12 @@ class LoggedMetrics:
         kept, refused = {}, {}
         names = list(map(str, histories))
         new = dict(zip(legal_keys(names), names, strict=True))
-        known = self.renamed(new)
+        stored = self.stored_names(new)
         for (legal, name), values in zip(new.items(), histories.values(), strict=True):
-            key = known.get(legal, legal)
-            if problem := self.refused({key: name}):
-                refused[name] = problem[key]
+            if problem := self.refused(stored[legal], name):
+                refused[name] = problem
             else:
-                kept[key] = values
+                kept[stored[legal]] = values
         return kept, refused
 
     def note(self, numbers: Mapping[str, float], step: int) -> None:

@@ -155,9 +155,8 @@ class Repeats:
             values += [math.nan] if name in unknown else []
             mean = total(values) / len(values) if all(map(math.isfinite, values)) else math.nan
             metrics.append((name, mean, step + 1 if name in self._with_steps else self.number))
-            # Of a second evaluation in a test, the name of the evaluation comes first.
-            own_name = name.partition("/")[2]
-            if name not in scores and not any(n.startswith(_NO_INTERVAL) for n in (name, own_name)):
+            given = writer.metrics.without_evaluation(name)
+            if name not in scores and not given.startswith(_NO_INTERVAL):
                 metrics += self._interval(name, values)
         self._note(metrics)
         writer.metrics.unknown.update(unknown)

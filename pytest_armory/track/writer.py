@@ -156,14 +156,13 @@ class RunWriter:
         names that were given, by the legal ones: a metric that would get the name of another one
         is left out, with a :class:`MetricWarning`. No gate judges what is ``repeated`` in a list.
         """
-        known = {} if is_evaluation else self.metrics.renamed(names or {})
-        given = {known.get(key, key): name for key, name in (names or {}).items()}
-        refused = self.metrics.refused(given)
+        names = names or {}
+        stored = {} if is_evaluation else self.metrics.stored_names(names)
+        problems = {n: self.metrics.refused(stored.get(n, n), given) for n, given in names.items()}
         by_step, left_out = self.metrics.kept_histories(histories or {})
-        left_out |= {given[key]: why for key, why in refused.items()}
+        left_out |= {names[name]: why for name, why in problems.items() if why}
         warn_of_refused(left_out, stacklevel=3)
-        kept = {n: legal_key(known.get(n, n)) for n in [*numbers, *arrays]}
-        kept = {name: key for name, key in kept.items() if key not in refused}
+        kept = {n: legal_key(stored.get(n, n)) for n in [*numbers, *arrays] if not problems.get(n)}
         numbers = {kept[name]: value for name, value in numbers.items() if name in kept}
         arrays = {kept[name]: value for name, value in arrays.items() if name in kept}
         steps = steps_of(self.repeats, numbers, step)
@@ -174,7 +173,7 @@ class RunWriter:
             if self.repeats is not None:
                 self.repeats.note_history(name, values)
         self.metrics.note_source([*numbers, *by_step], is_evaluation=is_evaluation)
-        self.metrics.sequences.update(legal_key(known.get(name, name)) for name in repeated)
+        self.metrics.sequences.update(kept[name] for name in repeated if name in kept)
         self.metrics.note_arrays(arrays)
         self.write(
             metrics=[
@@ -213,7 +212,10 @@ class RunWriter:
             repeated=[own.get(name, name) for name in repeated],
             is_evaluation=True,
         )
-        self.samples.end(evaluation, own, is_partial=is_partial)
+        keys: dict[str, str] = {}
+        for key, name in names.items():
+            keys.setdefault(name, own.get(key, key))
+        self.samples.end(evaluation, keys, is_partial=is_partial)
         if functions:
             from pytest_armory.gates.functions import functions_of
 

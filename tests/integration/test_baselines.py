@@ -647,17 +647,22 @@ def test_several_engines_in_one_test(evals: Evals, track: bool) -> None:
             score("clean", 0.9)
             score("pgd", 0.8)
             track_metrics({"accuracy": 0.2})
+        @pytest.mark.filterwarnings("ignore::pytest_armory.errors.MetricWarning")
+        def test_nan():
+            score("clean", float("nan"))
+            score("pgd", float("nan"))
     """)
     result = evals.run(track=track)
-    result.assert_outcomes(passed=3, failed=2)
+    result.assert_outcomes(passed=3, failed=3)
     result.stdout.fnmatch_lines(["*accuracy 0.1 is below * (of the evaluation 'clean', not 'pgd')"])
     own = "(which the test itself has logged after 'clean', 'pgd')"
     result.stdout.fnmatch_lines([f"*accuracy 0.2 is below at_least 0.5 by 0.3 {own}"])
+    result.stdout.fnmatch_lines(["*accuracy nan misses * (of the evaluation 'clean', not 'pgd')"])
     if track:
         metrics = evals.run_of("test_two").data.metrics
         assert (metrics["accuracy"], metrics["pgd/accuracy"]) == (0.9, 0.1)
         assert "pgd/samples" not in result.stdout.str()
-        evals.check_invariant(result, attempts=5)
+        evals.check_invariant(result, attempts=6)
 
 
 def test_a_metric_that_mlflow_has_logged_after_several_engines(evals: Evals) -> None:
@@ -706,6 +711,12 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
             track_metrics({"a*b": 0.9, "a#b": 0.1})
             track_metrics({"a#b": 0.7})
             assert evaluation_run.metrics == {"a_asterisk_b": 0.9, "a_number_sign_b": 0.7}
+        @pytest.mark.filterwarnings("ignore:the result 'a_b' is no metric")
+        @pytest.mark.evaluation(at_least={"a#b": 0.5})
+        def test_again_beside_its_name(evaluation_run):
+            track_metrics({"a#b": 0.9})
+            track_metrics({"a_b": 0.8, "a#b": 0.1})
+            assert evaluation_run.metrics == {"a_b": 0.1}
         def test_by_step(evaluation_run):
             track_metrics({"a*b": [1, 2], "a#b": [3, 4]})
             assert evaluation_run.metrics == {"a_asterisk_b": 2, "a_number_sign_b": 4}
@@ -723,11 +734,12 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
         def test_as_mlflow_has_it(): track_metrics({"a*b": 0.9, "c d/e": 0.9})
     """)
     result = evals.run(track=track)
-    result.assert_outcomes(passed=3, failed=5)
+    result.assert_outcomes(passed=3, failed=6)
     result.stdout.fnmatch_lines([
         "FAILED *test_hat* - *1 gate missed: pass_hat_8 *",
         "FAILED *test_one_mapping* a_number_sign_b *",
         "FAILED *test_again_alone* a_number_sign_b *",
+        "FAILED *test_again_beside_its_name* a_b *",
         "FAILED *test_left_out* - *: a#b (left out) was *",
         "FAILED *test_not_logged* - *: a#b was never log*",
     ])  # fmt: skip
@@ -735,7 +747,7 @@ def test_names_that_mlflow_would_make_one(evals: Evals, track: bool) -> None:
         metrics = evals.run_of("test_hat").data.metrics
         assert (metrics["pass_at_8"], metrics["pass_hat_8"]) == (0.9, 0.1)
         assert evals.run_of("test_two_calls").data.metrics["a_b"] == 0.9
-        evals.check_invariant(result, attempts=8)
+        evals.check_invariant(result, attempts=9)
 
 
 def test_names_that_mlflow_would_make_one_are_compared_whatever_their_order(

@@ -378,19 +378,20 @@ def test_timings_of_several_engines_have_no_intervals(evals: Evals) -> None:
     """Nor has the engine's own number of a second one, whose name it begins with."""
     evals.write("""
         import pytest
-        from pytest_armory import Engine, Evaluation
+        from pytest_armory import Engine, Evaluation, track_metrics
         @pytest.mark.filterwarnings("ignore::pytest_armory.errors.MetricWarning")
         @pytest.mark.evaluation(repeats=2)
         def test_two():
-            for name in ("clean", "pgd"):
+            for name in ("clean", "pgd/l2"):
                 metrics = {"a": lambda targets, predictions: 1.0}
                 data, same = [([1], [1])], lambda inputs: inputs
                 Engine(Evaluation(name=name, dataset=data, model=same, metrics=metrics)).run()
+            track_metrics({"judge/errors_per_page": 0.5})
     """)
     result = evals.run()
     result.assert_outcomes(passed=1)
     metrics = evals.run_of("test_two").data.metrics
     intervals = {name for name in metrics if name.endswith("/ci_low")}
-    assert "pgd/time/predict_seconds" in metrics
-    assert intervals == {"a/ci_low", "pgd/a/ci_low"}
+    assert "pgd/l2/time/predict_seconds" in metrics
+    assert intervals == {"a/ci_low", "pgd/l2/a/ci_low", "judge/errors_per_page/ci_low"}
     evals.check_invariant(result, attempts=1)

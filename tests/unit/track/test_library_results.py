@@ -447,6 +447,16 @@ def test_a_log_that_was_broken_off_keeps_counts_and_partial_samples() -> None:
     assert run.writer.samples.table.names == ["sums/match/accuracy", "match/accuracy"]
 
 
+def test_scores_whose_names_mlflow_would_make_one_are_the_metrics_of_theirs() -> None:
+    task = {"alias": "a", "a*b,none": 0.5, "a+b,none": 0.25}
+    rows = [{"doc_id": i, "filter": "none", "metrics": ["a*b"], "a*b": i} for i in range(2)]
+    run = tracked({"results": {"arc": task}, "samples": {"arc": rows}, "configs": {"arc": {}}})
+    assert run.metrics["arc/a_asterisk_b"] == 0.5
+    assert run.metrics["arc/a_plus_sign_b"] == 0.25
+    assert "arc/a_b" not in run.metrics
+    assert run.writer.samples.table.names == ["arc/a_asterisk_b"]
+
+
 def test_the_header_of_a_log_that_was_broken_off_says_no_counts() -> None:
     with pytest.warns(MetricWarning, match="'error': boom"):
         assert tracked({**broken_log(), "samples": None}).metrics == {}

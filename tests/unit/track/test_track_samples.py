@@ -221,6 +221,20 @@ def test_scores_of_an_engine_are_named_as_its_metrics() -> None:
         assert (score.values.tolist(), run.metrics[name]) == (values, score.mean)
 
 
+def test_a_score_is_named_as_its_metric_whose_name_others_would_have() -> None:
+    """Of other metrics of the results, too; and again in a repeat."""
+    evaluation = Evaluation(
+        name="it",
+        dataset=(np.zeros(2), np.array([0, 1])),
+        model=lambda _: np.zeros(2, int),
+        metrics={"a+b": lambda _targets, _predictions: 0.25},
+        sample_metrics={"a*b": correct, "c": correct},
+    )
+    run = kept(Engine(evaluation).run, Engine(evaluation).run)  # type: ignore[arg-type]
+    assert run.writer.samples.table.names == ["a_asterisk_b", "c"]
+    assert (run.metrics["a_asterisk_b"], run.metrics["a_plus_sign_b"]) == (0.5, 0.25)
+
+
 def test_a_metric_of_an_engine_is_not_written_over() -> None:
     evaluation = Evaluation(
         name="it",
