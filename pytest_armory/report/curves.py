@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_armory.report.details import Entry
-from pytest_armory.report.rows import chief_of
+from pytest_armory.report.rows import chief_of, gated_metrics
 from pytest_armory.report.trend import is_drawn
 
 FEWEST = 3
@@ -34,7 +34,9 @@ def curves(entries: Sequence[Entry]) -> list[Curve]:
 
 
 def _curve(test: str, entries: Sequence[Entry]) -> Curve | None:
-    metric = next((name for entry in entries for name in chief_of(entry.record)), None)
+    gated = gated_metrics([entry.record for entry in entries])
+    chief = (name for entry in entries for name in chief_of(entry.record, gated=gated))
+    metric = next(chief, None)
     if metric is None:
         return None
     group = [e for e in entries if is_drawn(e.record.metrics.get(metric))]

@@ -342,6 +342,16 @@ def test_where_there_is_a_curve(
     assert {c.parameter: list(c.series) for c in found} == expected
 
 
+def test_a_curve_is_of_the_gated_metric_though_the_first_test_failed() -> None:
+    rows = [entry(f"t[{x}]", x, eps=str(x)) for x in (0.0, 0.1, 0.2)]
+    gate = Verdict("z", "baseline -2%", "passed", 1.5, 1.4, 1.5)
+    gated = [
+        replace(one, record=replace(one.record, metrics={"a": 1.0, "z": 1.5}, verdicts=verdicts))
+        for one, verdicts in zip(rows, [(), (gate,), (gate,)], strict=True)
+    ]
+    assert [curve.metric for curve in curves(gated)] == ["z"]
+
+
 def test_the_band_of_a_metric() -> None:
     values = [0.90, 0.91, 0.89, 0.92, 0.90]
     low, high = noise_band("accuracy", values) or (0, 0)
