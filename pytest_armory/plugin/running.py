@@ -231,6 +231,14 @@ class RunningHooks:
         if self.attempts.destination is not None:
             self._attach(report, record)
 
+    @guarded
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        attempt = self.attempts.current
+        if attempt is None or not (report.failed and hasattr(report, "context")):
+            return
+        if attempt.item.nodeid == report.nodeid:
+            attempt.note_subtest(report)
+
     def _attach(self, report: pytest.TestReport, record: EvaluationRecord | None) -> None:
         """Put on a report what the process that reports has to know."""
         if self._plan is not None:
