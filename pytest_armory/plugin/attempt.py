@@ -296,7 +296,7 @@ FILE_LIMIT = 10 * OUTPUT_LIMIT
 def _subtest_of(report: pytest.TestReport) -> str:
     """Which subtest a report is of, as a title ends."""
     name = str(getattr(report, "head_line", "")).removeprefix(report.location[2]).strip()
-    return f", {clip(redact_text(name or 'subtest'), NAME_LIMIT)}"
+    return f", {clip(without_concealed(redact_text(name or 'subtest')), NAME_LIMIT)}"
 
 
 def _file_of(parts: Iterable[str]) -> str:
