@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from pytest_armory.track.context import Scope, running
 from pytest_armory.track.repeats import Metric
 from pytest_armory.track.run import EvaluationRun
 from pytest_armory.track.writer import go_on_in
-from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, without_concealed
+from pytest_armory.values import PARAM_LIMIT, clip, head_and_tail, redact_text, without_concealed
 
 if TYPE_CHECKING:
     from pytest_armory.plugin.mlflow_fixtures import MlflowFixtures
@@ -166,10 +166,10 @@ class Attempt:
         """The artifacts of an attempt that failed: pytest's report, and captured output."""
         files: dict[str, str | bytes | Path] = {}
         if self.failures:
-            files["failure.txt"] = "\n\n".join(map(_for_file, self.failures))
+            files["failure.txt"] = _file_of(map(_for_file, self.failures))
         if self.captured:
             parts = [f"--- {title} ---\n{_for_file(text)}" for title, text in self.captured.items()]
-            files["captured.txt"] = "\n\n".join(parts)
+            files["captured.txt"] = _file_of(parts)
         return files
 
     def note(self, report: pytest.TestReport) -> None:
@@ -181,6 +181,18 @@ class Attempt:
         if report.failed:
             self.failures.append(f"{report.when}:\n{report.longreprtext}")
         self.captured.update(report.sections)
+
+    def note_subtest(self, report: pytest.TestReport) -> None:
+        """Add what only the report that pytest makes of a failed subtest's phase has.
+
+        That is its name, and captured output under the titles of the test's own.
+        """
+        subtest = _subtest_of(report)
+        if self.failures:
+            self.failures[-1] = f"{report.when}{subtest}:\n{report.longreprtext}"
+        for title, text in report.sections:
+            own_title = f"{title}{subtest}"
+            self.captured[own_title] = self.captured.get(own_title, "") + text
 
     def params(self, fixtures: Sequence[Source]) -> dict[str, str]:
         """The parameters of parametrization, of the fixtures in use and of the test.
@@ -270,8 +282,25 @@ def _with_earlier(item: pytest.Item, run: EvaluationRun) -> EvaluationRun:
     return earlier
 
 
+NAME_LIMIT = 200
+"""The most characters of a subtest's name."""
+
 OUTPUT_LIMIT = 1_000_000
 """The most characters of one report or one section of captured output that are stored."""
+
+
+FILE_LIMIT = 10 * OUTPUT_LIMIT
+"""The most characters of all of them in one file: a test may have any number of subtests."""
+
+
+def _subtest_of(report: pytest.TestReport) -> str:
+    """Which subtest a report is of, as a title ends."""
+    name = str(getattr(report, "head_line", "")).removeprefix(report.location[2]).strip()
+    return f", {clip(without_concealed(redact_text(name or 'subtest')), NAME_LIMIT)}"
+
+
+def _file_of(parts: Iterable[str]) -> str:
+    return head_and_tail("\n\n".join(parts), FILE_LIMIT)
 
 
 def _for_file(text: str) -> str:

@@ -17,6 +17,7 @@ from pytest_armory.plugin.running import RunningHooks
 def register(config: pytest.Config, settings: Settings) -> RunningHooks:
     """Register the hooks that keep runs in memory and judge gates."""
     attempts = Attempts(settings, None, rootpath=config.rootpath, guard=guard_of(config))
-    hooks = RunningHooks(config, attempts, Process(guard_of(config)))
+    process = Process(guard_of(config), wanted=attempts.judging)
+    hooks = RunningHooks(config, attempts, process)
     config.pluginmanager.register(hooks, "armory-runs-tests")
     return hooks

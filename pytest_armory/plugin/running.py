@@ -15,7 +15,7 @@ from pytest_armory.plugin import judging, time_limit, wire, xdist
 from pytest_armory.plugin.attempts import Attempts
 from pytest_armory.plugin.fixture_params import uses_wide_fixture
 from pytest_armory.plugin.gate_count import count_gates
-from pytest_armory.plugin.guard import guarded, guarded_wrapper, unless
+from pytest_armory.plugin.guard import Guard, guarded, guarded_wrapper, unless
 from pytest_armory.plugin.marker import is_evaluation, merged_mark
 from pytest_armory.plugin.process import Process
 from pytest_armory.plugin.redacted import display_id
@@ -198,12 +198,7 @@ class RunningHooks:
         with self.process.guard.step():
             self.attempts.begin_body(item)
         with self.process.guard.step():
-            self._repeat(item)
-
-    def _repeat(self, item: pytest.Item) -> None:
-        number = number_of_repeats(merged_mark(item), self.attempts.settings.jobs)
-        if number > 1 and self.attempts.current is not None:
-            repeat_body(item, self.attempts.current, number, self.process.guard.own_code)
+            _repeat(item, self.attempts, self.process.guard)
 
     def after_call(self, item: pytest.Item) -> None:
         """Judge the gates of a test whose body has passed."""
@@ -230,6 +225,14 @@ class RunningHooks:
             record = self.attempts.reported(item, report)
         if self.attempts.destination is not None:
             self._attach(report, record)
+
+    @guarded
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        attempt = self.attempts.current
+        if attempt is None or not (report.failed and hasattr(report, "context")):
+            return
+        if attempt.item.nodeid == report.nodeid:
+            attempt.note_subtest(report)
 
     def _attach(self, report: pytest.TestReport, record: EvaluationRecord | None) -> None:
         """Put on a report what the process that reports has to know."""
@@ -281,3 +284,9 @@ def _is_skipped_by_unittest(item: pytest.Item) -> bool:
     """Whether ``unittest.skip`` marks a test, which pytest sees only when it calls it."""
     places = (getattr(item, "obj", None), getattr(item, "cls", None))
     return any(getattr(place, "__unittest_skip__", False) for place in places)
+
+
+def _repeat(item: pytest.Item, attempts: Attempts, guard: Guard) -> None:
+    number = number_of_repeats(merged_mark(item), attempts.settings.jobs)
+    if number > 1 and attempts.current is not None:
+        repeat_body(item, attempts.current, number, guard.own_code)

@@ -27,6 +27,8 @@ class SessionVerdict(enum.Enum):
     INTERRUPTED = ("🛑", "KILLED")
     RUNNING = ("⏳", "FINISHED")
     """Nothing has failed so far, and another of its jobs is running."""
+    INCOMPLETE = ("⚠️", "FINISHED")
+    """Nothing has failed, and something is missing, as a shard that never came."""
 
     def __init__(self, sign: str, status: str) -> None:
         self.sign = sign
@@ -44,7 +46,8 @@ class Summary:
     ``resumed`` ones have passed before and were skipped.
     ``text`` is the Markdown as others may have edited it. ``judged_again`` says that the gates were
     judged after the tests. ``judging`` is what verdicts depend on. ``store_option`` is the option,
-    if any, that our commands need to find the store.
+    if any, that our commands need to find the store. ``incomplete`` says that something is known to
+    be missing of the session as a whole.
     """
 
     session: str
@@ -68,6 +71,7 @@ class Summary:
     judged_again: bool = False
     judging: Judging | None = None
     store_option: str = ""
+    incomplete: bool = False
 
     @property
     def verdict(self) -> SessionVerdict:
@@ -79,7 +83,9 @@ class Summary:
         missed = self.judged_again and missed_gates(last)
         if missed or any(outcome and not outcome.is_good for outcome in outcomes):
             return SessionVerdict.FAILED
-        return SessionVerdict.PASSED if all(outcomes) else SessionVerdict.RUNNING
+        if not all(outcomes):
+            return SessionVerdict.RUNNING
+        return SessionVerdict.INCOMPLETE if self.incomplete else SessionVerdict.PASSED
 
     @property
     def all_records(self) -> Sequence[EvaluationRecord]:

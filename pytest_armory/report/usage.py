@@ -12,7 +12,7 @@ from pytest_armory.values.totals import total
 USAGE = ("tokens/input", "tokens/output", "tokens/total", "cost")
 """What can be added up of it."""
 
-_CALLED, _ALL_REPEATS = "traces/without_tokens", "all_repeats/"
+_TRACES, _CALLED, _ALL_REPEATS = "traces", "traces/without_tokens", "all_repeats/"
 
 
 def _usage_of(records: Sequence[EvaluationRecord]) -> list[Mapping[str, float]]:
@@ -54,7 +54,15 @@ def usage_lines(records: Sequence[EvaluationRecord]) -> list[str]:
     tokens = _total(records, "tokens/total", "{:,.0f} tokens") or "tokens unknown"
     cost = _total(records, "cost", "cost {:,.4g} USD") or "cost unknown"
     of_kinds = f" ({', '.join(kinds)})" if kinds else ""
-    return [f"used: {tokens}{of_kinds}, {cost}"]
+    return [f"used: {tokens}{of_kinds}, {cost}{_without_tokens(records)}"]
+
+
+def _without_tokens(records: Sequence[EvaluationRecord]) -> str:
+    """How many traces are in no sum, as those of failed calls and of streams without usage."""
+    known = [metrics for metrics in _usage_of(records) if _is_known(metrics, "tokens/total")]
+    missing = total([metrics[_CALLED] for metrics in known])
+    traces = total([metrics.get(_TRACES, 0.0) for metrics in known])
+    return f"; {missing:,.0f} of {plural(int(traces), 'trace')} without tokens" if missing else ""
 
 
 def _total(records: Sequence[EvaluationRecord], name: str, form: str) -> str:

@@ -26,6 +26,7 @@ from pytest_armory.session.jobs import ends_of, with_other_jobs
 from pytest_armory.session.stored_records import (
     close_left_open,
     close_session_run,
+    is_left_open,
     is_session,
     summary_of,
     unreadable,
@@ -189,6 +190,7 @@ class _Closing:
         closed: list[StoredRun] = []
         for session, its_runs in sessions.items():
             try:
+                its_runs = [*self._closed_by_tests(session, its_runs), *its_runs]
                 self._close_all_of(session, its_runs)
             except StoreUnreachableError:
                 raise
@@ -198,6 +200,13 @@ class _Closing:
             else:
                 closed += its_runs
         return closed
+
+    def _closed_by_tests(self, session: str, runs: Sequence[StoredRun]) -> list[StoredRun]:
+        """Attempts of dead processes that are not open, and have no outcome."""
+        dead = {origin_of(run.tags).process for run in runs} | self._dead.keys()
+        every = self._store.search.runs_of_session(session, self._store.experiments.ids())
+        left = [run for run in every if run.status != "RUNNING" and is_left_open(run)]
+        return [run for run in left if origin_of(run.tags).process in dead]
 
     def _close_all_of(self, session: str, runs: Sequence[StoredRun]) -> None:
         """Close runs of one session; its session runs that are closed are summed up again."""

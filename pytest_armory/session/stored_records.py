@@ -12,6 +12,7 @@ from pytest_armory.records import EvaluationRecord, Outcome
 from pytest_armory.records.judging_tag import BASELINE_TEXT, JUDGING, Judging
 from pytest_armory.records.tags import (
     KEY,
+    OUTCOME,
     Kind,
     decode_attempt,
     decode_judging,
@@ -37,6 +38,14 @@ def is_session(run: StoredRun) -> bool:
 def is_attempt(run: StoredRun) -> bool:
     """Whether a run is an attempt at a test, and not one that the test's code has opened."""
     return kind_of(run.tags) is Kind.EVALUATION and "armory.nodeid" in run.tags
+
+
+def is_left_open(run: StoredRun) -> bool:
+    """Whether a run has not come to its end, as an attempt that the test's own code has closed.
+
+    ``mlflow.end_run()`` does that, and what its process writes at the end is missing if it died.
+    """
+    return run.status == "RUNNING" or (is_attempt(run) and OUTCOME not in run.tags)
 
 
 def first_session_run(runs: Sequence[StoredRun]) -> StoredRun | None:

@@ -22,6 +22,7 @@ from pytest_armory.session.shard_notes import newest_jobs, notes_of, state_of, t
 from pytest_armory.session.stored_records import (
     close_left_open,
     is_attempt,
+    is_left_open,
     is_session,
     number_attempts,
     record_of,
@@ -205,7 +206,7 @@ def close_if_left_open(
     ending: Ending,
     alive: Set[str] = frozenset(),
 ) -> None:
-    """Close a run if it is still open, but for one of a process ``alive``, which does so itself.
+    """Close a run if it is left open, but for one of a process ``alive``, which does so itself.
 
     Not that of a worker which xdist has given up.
     """
@@ -213,7 +214,7 @@ def close_if_left_open(
         return  # its job may still be running
     is_given_up = run.tags.get("armory.worker", "") in ending.crashes
     is_over = is_given_up or origin_of(run.tags).process not in alive
-    if run.status == "RUNNING" and is_over:
+    if is_left_open(run) and is_over:
         try:
             session_runs.problems += _close(store, run, reported.of_run(run.run_id), ending)
         except TrackingError as error:

@@ -47,7 +47,7 @@ class WholeSession:
     @property
     def has_passed(self) -> bool:
         """Whether every evaluation has run, and none has failed."""
-        return not self.missing and self.summary.verdict is SessionVerdict.PASSED
+        return self.summary.verdict is SessionVerdict.PASSED
 
 
 def read_session(
@@ -96,6 +96,7 @@ def read_session(
             summary,
             problems=list(dict.fromkeys([*missing, *summary.problems, *ended.problems])),
             store_option=store_option,
+            incomplete=bool(missing),
         ),
         missing,
         is_open=bool(at_work or shards.is_open),

@@ -31,6 +31,12 @@ def find_or_create_copy(
     )
     if found:
         return found, False
+    first_half = run.tags.get(REMOTE_RUN)
+    if first_half and waits_for(run, destination) and not session_of(tags):
+        notes.append(
+            f"the run {first_half} that it went on from is gone there, with what it had of the "
+            "evaluation; what was recorded here is uploaded"
+        )
     try:
         return target.create_run(experiment_id, run.name, run.start, tags), True
     except TrackingError:

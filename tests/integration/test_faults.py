@@ -727,6 +727,38 @@ def test_a_test_that_closes_the_descriptors_of_the_database(
     evals.check_accounted(3, lost=1)
 
 
+ENDED = """
+    import mlflow, os, signal, pytest
+    pytestmark = pytest.mark.evaluation
+    def test_passes(): pass
+    def test_ends_its_run():
+        mlflow.end_run()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("way", [ONE, WORKER], ids=["one", "n1"])
+def test_a_run_that_its_test_has_ended_is_no_run_that_was_finished(
+    evals: Evals, start: Start, capsys: pytest.CaptureFixture[str], way: tuple[str, ...]
+) -> None:
+    """For MLflow it is finished, but a killed process leaves no outcome: it has not passed."""
+    evals.write(ENDED)
+    off = start(*way, track=False)
+    session = start(*way)
+    assert off.wait() == session.wait()
+    session.gone()
+    if way == WORKER:
+        assert "2 evaluations: 1 passed, 1 crashed" in session.output
+    else:
+        assert commands.main(["recover"]) == 0
+        assert "test_ends_its_run, interrupted" in capsys.readouterr().out
+    expected = ("FAILED", "crashed") if way == WORKER else ("KILLED", "interrupted")
+    assert states(evals) == {"test_passes": ("FINISHED", "passed"), "test_ends_its_run": expected}
+    (of_all,) = evals.sessions()
+    assert (of_all.info.status, of_all.data.metrics[expected[1]]) == (expected[0], 1)
+    evals.check_accounted(2)
+
+
 LOSING = """
     import os, signal, pytest
     pytestmark = pytest.mark.evaluation

@@ -53,10 +53,13 @@ def test_shards(
     assert reported("s", "--wait", "0.1")[0] == 2
     evals.run("--armory-session=s", "--armory-shard=1/3")
     evals.run("--armory-session=s", "--armory-shard=2/3")
-    status, text = reported("s")
+    status, text = reported("s", "--summary", "part.md", "--html", "part.html")
     assert status == 1
     assert "4 evaluations: 4 passed" in text
     assert "warning: shard 3 of 3 never came" in text
+    part = evals.pytester.path / "part"  # what has come has passed, and the session has not
+    assert part.with_suffix(".md").read_text("utf-8").startswith("## ⚠️ 4 evaluations: 4 passed")
+    assert '<span class="badge incomplete">' in part.with_suffix(".html").read_text("utf-8")
 
     def sleep(seconds: float) -> None:
         assert seconds == 5.0

@@ -443,6 +443,47 @@ def test_a_failed_subtest_fails_its_evaluation(evals: Evals, way: tuple[str, ...
     evals.check_invariant(result, attempts=3)
 
 
+@pytest.mark.skipif(pytest.version_tuple < (9,), reason="the subtests fixture came with pytest 9")
+@pytest.mark.parametrize("way", [(), ("-n1",)], ids=["one", "n1"])
+def test_what_failed_subtests_print_and_report_is_stored(
+    evals: Evals, way: tuple[str, ...]
+) -> None:
+    """Each by its name, without what good ones print, and in files that have an end."""
+    evals.write("""
+        import pytest
+        pytestmark = pytest.mark.evaluation
+        def test_it(subtests):
+            print("own output")
+            for i in range(3):
+                with subtests.test(f"part {i}", api_key="hush"):
+                    print("inside", i)
+                    assert i == 1, f"report {i}"
+        def test_many(subtests):
+            for i in range(12):
+                with subtests.test(f"part {i}"):
+                    print("start" if i == 0 else "end" if i == 11 else "", "x" * 1_000_000)
+                    pytest.fail(f"report {i}" + "y" * 1_000_000)
+    """)
+    result = evals.run("--show-capture=no", "--tb=line", *way)
+    run = evals.run_of("test_it")
+    captured, failure = text_of(run, "captured.txt"), text_of(run, "failure.txt")
+    assert "own output" in captured
+    assert captured.index("call, [part 0] ") < captured.index("inside 0")
+    assert captured.index("call, [part 2] ") < captured.index("inside 2")
+    assert "inside 1" not in captured
+    assert failure.startswith("call, [part 0] (api_key=")
+    assert "\ncall, [part 2] " in failure
+    assert "hush" not in captured + failure.splitlines()[0]
+    many = evals.run_of("test_many")
+    for file in ("captured.txt", "failure.txt"):
+        text = text_of(many, file)
+        assert len(text) < 10_100_000
+        assert "characters are left out here" in text
+        assert "[part 0]" in text
+        assert "[part 11]" in text
+    evals.check_invariant(result, 2, "--show-capture=no", "--tb=line", *way)
+
+
 ASYNC = """
     import asyncio, mlflow, pytest
     from pytest_armory import track_metrics

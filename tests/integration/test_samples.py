@@ -196,6 +196,16 @@ def test_samples_that_got_worse_come_first(evals: Evals, each_way: Sequence[str]
     assert "right/change" not in samples(run.info.run_id)
 
 
+@pytest.mark.parametrize("track", [True, False])
+def test_a_gate_on_the_end_of_an_interval(evals: Evals, track: bool) -> None:
+    """Of 0.99 the lower end is 0.9642 at 95 %, 0.9505 at 99 %."""
+    evals.write(SOURCE.replace('at_least={"accuracy": 0.9}', 'at_least={"accuracy/ci_low": 0.96}'))
+    for confidence, failed in (("95", 0), ("99", 1)):
+        options = ("-o", f"armory_confidence={confidence}", "-k", "engine")
+        result = evals.run(*options, track=track)
+        assert result.parseoutcomes().get("failed", 0) == failed
+
+
 @pytest.mark.parametrize("confidence", ["99", "0.95", "100", "x"])
 def test_the_confidence(evals: Evals, confidence: str) -> None:
     evals.write(SOURCE)

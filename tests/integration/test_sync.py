@@ -328,6 +328,29 @@ PLAIN = """
 """
 
 
+def test_a_first_half_that_is_gone_is_said(
+    record: Callable[..., list[Run]],
+    local: MlflowClient,
+    mlflow_server: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The server was restarted with an empty database: the copy is of the rest alone."""
+    runs = {str(run.info.run_name): run for run in record(mlflow_server)}
+    rich = runs["test_rich[0.5]"]
+    local.set_tag(rich.info.run_id, "armory.remote_run_id", "0" * 32)
+    session = next(run for name, run in runs.items() if name.endswith(" session"))
+    local.set_tag(session.info.run_id, "armory.remote_run_id", "1" * 32)
+
+    assert commands.main(["sync"]) == 0
+    reported = capsys.readouterr().out
+    assert f"note: the run {'0' * 32} that it went on from is gone there, with what" in reported
+    assert "1" * 32 not in reported  # its end says all of it
+    assert commands.main(["sync"]) == 0
+    assert "is gone there" not in capsys.readouterr().out
+    found = {str(run.info.run_name): run for run in copies(mlflow_server, name_of(local, [rich]))}
+    assert found.keys() == {*runs}
+
+
 def test_a_server_that_is_down_or_goes_down(
     record: Callable[..., list[Run]],
     local: MlflowClient,

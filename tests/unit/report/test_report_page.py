@@ -386,11 +386,13 @@ def test_every_metric_of_an_evaluation_is_on_its_line() -> None:
     assert "17 more metrics" in page
 
 
-def test_a_description_of_several_lines_has_them() -> None:
+def test_a_text_of_several_lines_has_them() -> None:
     record = EvaluationRecord("t.py::test_a", outcome=Outcome.PASSED)
-    described = Entry(record, description="first\n\n- <b>\x1b[31m")
+    text = "first\n\n- <b>\x1b[31m"
+    described = Entry(record, {"prompt": text}, description=text)
     page = session_page(replace(details(0), entries=[described]))
     assert '<p class="lines">first\n\n- &lt;b&gt;\\x1b[31m</p>' in page
+    assert '<dd class="lines">first\n\n- &lt;b&gt;\\x1b[31m</dd>' in page
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""What the evaluations of a session used together."""
+
+from __future__ import annotations
+
+from pytest_armory.records import EvaluationRecord
+from pytest_armory.report.usage import usage_lines
+
+
+def used(**metrics: float) -> EvaluationRecord:
+    return EvaluationRecord("t", metrics={n.replace("_", "/", 1): v for n, v in metrics.items()})
+
+
+def test_a_total_says_how_many_traces_are_not_in_it() -> None:
+    known = used(tokens_total=20.0, cost=0.5, traces=4.0, traces_without_tokens=2.0)
+    repeated = used(tokens_total=1.0, cost=0.5, traces=1.0, traces_without_tokens=0.0)
+    all_repeats = {f"all_repeats/{name}": 2 * v for name, v in repeated.metrics.items()}
+    repeated.metrics.update(all_repeats)
+    unknown = used(traces=9.0, traces_without_tokens=9.0)
+    assert usage_lines([known, repeated]) == [
+        "used: 22 tokens, cost 1.5 USD; 2 of 6 traces without tokens"
+    ]
+    assert usage_lines([repeated]) == ["used: 2 tokens, cost 1 USD"]
+    assert usage_lines([unknown]) == ["used: tokens unknown, cost unknown"]
+    assert usage_lines([EvaluationRecord("t")]) == []
