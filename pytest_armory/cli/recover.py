@@ -44,9 +44,9 @@ def run(where: Destination, arguments: argparse.Namespace) -> Iterable[str]:
     if found.unknown:
         session = found.unknown[0].tags["armory.session"]
         yield (
-            f"left alone: {_open_runs(found.unknown)}, opened on another machine or under "
-            "another Armory home, or without a lease since it was deleted here; recover them "
-            "there, or if you know that a session is over: "
+            f"left alone: {_open_runs(found.unknown)}, opened on another machine, under another "
+            "Armory home or by a process whose lease was deleted; recover them there, or if you "
+            "know that a session is over: "
             f"pytest-armory recover{given_store(where, arguments)} --session {session}"
         )
 
