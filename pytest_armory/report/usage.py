@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan, nan
+from math import isfinite, isnan, nan
 
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.text import plural
@@ -60,9 +60,10 @@ def usage_lines(records: Sequence[EvaluationRecord]) -> list[str]:
 def _without_tokens(records: Sequence[EvaluationRecord]) -> str:
     """How many traces are in no sum, as those of failed calls and of streams without usage."""
     known = [metrics for metrics in _usage_of(records) if _is_known(metrics, "tokens/total")]
-    missing = total([metrics[_CALLED] for metrics in known])
-    traces = total([metrics.get(_TRACES, 0.0) for metrics in known])
-    return f"; {missing:,.0f} of {plural(int(traces), 'trace')} without tokens" if missing else ""
+    counts = [(metrics[_CALLED], metrics.get(_TRACES, nan)) for metrics in known]
+    counts = [both for both in counts if all(map(isfinite, both))]  # a test may log them itself
+    missing, traces = (int(total([both[i] for both in counts])) for i in (0, 1))
+    return f"; {missing:,} of {plural(traces, 'trace')} without tokens" if missing else ""
 
 
 def _total(records: Sequence[EvaluationRecord], name: str, form: str) -> str:

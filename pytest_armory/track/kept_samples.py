@@ -162,7 +162,8 @@ class KeptSamples:
     ) -> None:
         """Add rows of ``track_samples``, and note the means. Raises :class:`UnfitError`."""
         with self.table.lock:
-            named = {self._legal(name): values for name, values in scores.items()}
+            keys = zip(legal_keys(list(scores)), scores.items(), strict=True)
+            named = {self._own_key(key, name): values for key, (name, values) in keys}
             rows = self.table.rows_of_scores(list(named))
             self.table.check_scores(named)
             rows.add(named, ids=ids, groups=groups, columns=columns)
@@ -171,9 +172,9 @@ class KeptSamples:
             means = {name: rows.mean(name) for name in named}
             self._metrics.note({name: mean for name, mean in means.items() if mean is not None}, 0)
 
-    def _legal(self, score: str) -> str:
+    def _own_key(self, key: str, score: str) -> str:
         """The name that a score of ``track_samples`` has in MLflow, unless it is another's."""
-        key = legal_key(score)
+        key = self._metrics.stored_name(key, score)
         if problem := self._metrics.refused(key, score):
             raise UnfitError(f"the score {score!r} cannot be kept: {problem}")
         first, *_ = self._metrics.measured_by(key) or [TRACKED]

@@ -80,9 +80,9 @@ class LoggedMetrics:
         is_anothers = self._names.get(key, key) != key and name != key
         return name if is_anothers else key
 
-    def stored_names(self, names: Mapping[str, str]) -> dict[str, str]:
-        """What metrics, by legal names with those given, are stored as: as in this run before."""
-        return {legal: self._keys.get(given, legal) for legal, given in names.items()}
+    def stored_name(self, legal: str, given: str) -> str:
+        """What a metric, by its legal name and that given, is stored as: as in this run before."""
+        return self._keys.get(given, legal)
 
     def refused(self, name: str, given: str) -> str:
         """Why a metric cannot be stored as a name, which is another's; "" if it can."""
@@ -100,12 +100,12 @@ class LoggedMetrics:
         kept, refused = {}, {}
         names = list(map(str, histories))
         new = dict(zip(legal_keys(names), names, strict=True))
-        stored = self.stored_names(new)
         for (legal, name), values in zip(new.items(), histories.values(), strict=True):
-            if problem := self.refused(stored[legal], name):
+            stored = self.stored_name(legal, name)
+            if problem := self.refused(stored, name):
                 refused[name] = problem
             else:
-                kept[stored[legal]] = values
+                kept[stored] = values
         return kept, refused
 
     def note(self, numbers: Mapping[str, float], step: int) -> None:

@@ -157,7 +157,8 @@ class RunWriter:
         is left out, with a :class:`MetricWarning`. No gate judges what is ``repeated`` in a list.
         """
         names = names or {}
-        stored = {} if is_evaluation else self.metrics.stored_names(names)
+        known = {} if is_evaluation else names
+        stored = {name: self.metrics.stored_name(name, given) for name, given in known.items()}
         problems = {n: self.metrics.refused(stored.get(n, n), given) for n, given in names.items()}
         by_step, left_out = self.metrics.kept_histories(histories or {})
         left_out |= {names[name]: why for name, why in problems.items() if why}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf, nan
+
 from pytest_armory.records import EvaluationRecord
 from pytest_armory.report.usage import usage_lines
 
@@ -22,3 +24,11 @@ def test_a_total_says_how_many_traces_are_not_in_it() -> None:
     assert usage_lines([repeated]) == ["used: 2 tokens, cost 1 USD"]
     assert usage_lines([unknown]) == ["used: tokens unknown, cost unknown"]
     assert usage_lines([EvaluationRecord("t")]) == []
+
+
+def test_counts_of_traces_that_are_no_numbers_cost_no_summary() -> None:
+    """Such as a test may log itself, under these names."""
+    known = used(tokens_total=20.0, cost=0.5, traces=4.0, traces_without_tokens=2.0)
+    odd = used(tokens_total=1.0, cost=0.5, traces=nan, traces_without_tokens=inf)
+    expected = "used: 21 tokens, cost 1 USD; 2 of 4 traces without tokens"
+    assert usage_lines([known, odd]) == [expected]
