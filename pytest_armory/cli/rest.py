@@ -11,10 +11,11 @@ from http.client import HTTPException
 from time import sleep, time
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pytest_armory.errors import ArmoryError
+from pytest_armory.values.origin import origin_text
 
 TIMEOUT = 20.0
 """Seconds for one request."""
@@ -46,8 +47,8 @@ class _SameOrigin(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        if _origin(newurl) != _origin(req.full_url):
-            raise HostError(code, f"redirected to another server, {_origin(newurl)}")
+        if origin_text(newurl) != origin_text(req.full_url):
+            raise HostError(code, f"redirected to another server, {origin_text(newurl)}")
         following: Request | None = super().redirect_request(req, fp, code, msg, headers, newurl)
         return following
 
@@ -90,7 +91,7 @@ class Client:
                 sleep(seconds)
             except (URLError, OSError, ValueError, HTTPException) as error:
                 reason = getattr(error, "reason", error)
-                raise HostError(0, f"no answer from {_origin(url)}: {reason}") from None
+                raise HostError(0, f"no answer from {origin_text(url)}: {reason}") from None
 
     def _send_once(self, method: str, url: str, body: object) -> tuple[Any, Message]:
         data = None if body is None else json.dumps(body).encode()
@@ -112,18 +113,13 @@ def token_in(environ: Mapping[str, str], *names: str) -> str:
     return token
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-
-
 def _next_page(url: str, headers: Message) -> str | None:
     match = re.search(r'<([^>]+)>\s*;[^,]*\brel="?next\b', headers.get("Link", ""))
     if match is None:
         return None
     following: str = urljoin(url, match[1])
-    if _origin(following) != _origin(url):
-        raise HostError(0, f"the next page is at another server, {_origin(following)}")
+    if origin_text(following) != origin_text(url):
+        raise HostError(0, f"the next page is at another server, {origin_text(following)}")
     return following
 
 

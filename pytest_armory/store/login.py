@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from pytest_armory.environment import value_of
 from pytest_armory.errors import ArmoryUsageError, TrackingError
@@ -233,6 +233,18 @@ def _without_credentials(request: Any) -> Any:
     return request
 
 
+def _without_login_elsewhere(response: Any, **_options: Any) -> None:
+    # `requests` takes a login along to https of the same host.
+    if not response.is_redirect:
+        return
+    try:
+        target = origin(urljoin(response.url, response.headers["Location"]))
+    except ValueError:  # `requests` says so
+        return
+    if target != origin(response.url):
+        response.request.headers.pop("Authorization", None)
+
+
 class Bearer:
     """Adds the current token to a request, if it goes to the server that the token is for."""
 
@@ -244,6 +256,7 @@ class Bearer:
         if origin(request.url) == origin(self._uri):
             token = self._login.token()
             request.headers["Authorization"] = f"Bearer {token}"
+            request.register_hook("response", _without_login_elsewhere)
             if value_of(TOKEN, token) != token and value_of(TOKEN) in _published:
                 _publish(self._uri, self._login, token)  # it was renewed
         elif request.headers.get("Authorization", "").removeprefix("Bearer ") in _published:

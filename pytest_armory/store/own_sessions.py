@@ -14,11 +14,13 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache, lru_cache, partial, partialmethod, wraps
+from http import HTTPStatus
 from typing import Any
 
+from pytest_armory.errors import LoginRefusedError
 from pytest_armory.store.own_requests import is_own, own, stand_in
 from pytest_armory.store.tokens import Tokens
-from pytest_armory.values.origin import origin
+from pytest_armory.values.origin import origin, origin_text
 
 _Part = tuple[str, str, str]
 
@@ -132,18 +134,27 @@ _first: ContextVar[tuple[object, ...] | None] = ContextVar("armory_first_origin"
 
 
 def _send(call: Callable[..., Any], request: Any, /, **options: Any) -> Any:
-    """Send a request; one to another origin, as a redirect, without the client's certificate.
+    """Send a request; one to another origin, as a redirect, without login and certificate.
 
-    ``requests`` itself drops the login then, but not that.
+    ``requests`` itself drops the login, but not for https of the same host, nor the certificate.
     """
     asked, where = _first.get(), origin(request.url)
-    if asked is not None:
-        return call(request, **(options if asked == where else {**options, "cert": None}))
-    token = _first.set(where)
-    try:
+    if asked == where:
         return call(request, **options)
-    finally:
-        _first.reset(token)
+    if asked is None:
+        token = _first.set(where)
+        try:
+            return call(request, **options)
+        finally:
+            _first.reset(token)
+    request.headers.pop("Authorization", None)
+    response = call(request, **{**options, "cert": None})
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        raise LoginRefusedError(
+            f"it redirects to {origin_text(request.url)}, another origin, to which no login goes; "
+            "if that is your server, give its address"
+        )
+    return response
 
 
 def _own_proxies(theirs: Callable[..., Any], /, *args: Any, **options: Any) -> Any:

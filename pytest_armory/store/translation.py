@@ -104,7 +104,8 @@ def _kind_of(error: Exception) -> tuple[type[TrackingError], str]:
         return StoreRefusedError, "another value of it is stored already" if changed else ""
     is_unsent = re.match(r"API request to \S+ failed with exception ", str(error)) is not None
     if is_unsent and isinstance(cause, TrackingError):  # there is no login to send it with
-        return StoreUnreachableError, str(cause)
+        is_refusal = isinstance(cause, LoginRefusedError)
+        return LoginRefusedError if is_refusal else StoreUnreachableError, str(cause)
     status = _status(error) or _status(cause)
     if 400 <= status < 500 and status not in _SERVER_STATUSES:
         return TrackingError, ""

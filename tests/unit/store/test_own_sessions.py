@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import io
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import random
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -15,10 +18,12 @@ import requests
 from loopback import Handler, listening
 from mlflow.utils import request_utils
 
+from pytest_armory.errors import LoginRefusedError
 from pytest_armory.store import own_sessions
 from pytest_armory.store.artifacts import read_file
 from pytest_armory.store.connection import Connection
 from pytest_armory.store.destination import resolve
+from pytest_armory.store.login import Bearer
 from pytest_armory.store.own_requests import keep_apart, own
 from pytest_armory.store.tokens import Tokens
 
@@ -161,3 +166,72 @@ def test_what_is_replaced_is_named(part: str) -> None:
     assert own_sessions.mocked_part() == ""
     with mock.patch(part):
         assert own_sessions.mocked_part() == part
+
+
+class _Upgrading(requests.adapters.BaseAdapter):
+    """What redirects from http to https of the same host, at the usual ports, and wants a login."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, bool]] = []
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **_options: Any) -> Any:
+        url, has_login = str(request.url), "Authorization" in request.headers
+        self.seen.append((url, has_login))
+        answer = requests.Response()
+        answer.request, answer.url, answer.raw = request, url, io.BytesIO()
+        answer.status_code = 308 if url.startswith("http:") else 200 if has_login else 401
+        answer.headers["Location"] = url.replace("http:", "https:")
+        return answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @classmethod
+    def of(cls, session: requests.Session) -> _Upgrading:
+        adapter = cls()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, adapter)
+        return adapter
+
+
+def test_a_redirect_to_https_of_the_same_host_has_no_login() -> None:
+    """With which `requests` would follow."""
+    session = Tokens.new_session()
+    adapter = _Upgrading.of(session)
+    with pytest.raises(
+        LoginRefusedError, match=r"redirects to https://me\.example, another origin,"
+    ):
+        session.request("GET", "http://me.example/a", headers={"Authorization": "Basic eDp5"})
+    assert adapter.seen == [("http://me.example/a", True), ("https://me.example/a", False)]
+
+
+def test_nor_has_one_of_a_test_the_token_of_mantik() -> None:
+    adapter = _Upgrading.of(session := requests.Session())
+    bearer = Bearer("http://me.example", SimpleNamespace(token=lambda: "mine"))
+    assert session.get("http://me.example/a", auth=bearer).status_code == 401
+    assert adapter.seen == [("http://me.example/a", True), ("https://me.example/a", False)]
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_redirect_that_wants_the_login_says_what_to_give(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "of-ann")
+    seen = []
+
+    def elsewhere(handler: Handler) -> None:
+        seen.append("Authorization" in handler.headers)
+        handler.give(status, b"{}", Content_Type="application/json")
+
+    def first(handler: Handler) -> None:
+        seen.append("Authorization" in handler.headers)
+        handler.give(308, b"", Location=f"{other}{handler.path}")
+
+    with listening(elsewhere) as other, listening(first) as uri:
+        connection = Connection(resolve(uri))
+        refused = f"it redirects to {other}, another origin, to which no login goes"
+        with nullcontext() if status == 200 else pytest.raises(LoginRefusedError, match=refused):
+            connection.call("reading", lambda: connection.client.search_experiments())
+    assert seen == [True, False]
