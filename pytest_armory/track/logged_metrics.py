@@ -116,6 +116,11 @@ class LoggedMetrics:
                 self.sequences.discard(name)
                 self.unknown.pop(name, None)
 
+    def after(self, steps: Mapping[str, int]) -> dict[str, float]:
+        """The values that are at a higher step than others of the same name, by their steps."""
+        ours = {name for name, at in self._steps.items() if name not in steps or at > steps[name]}
+        return {name: value for name, value in self.values.items() if name in ours}
+
     def note_history(self, name: str, values: Sequence[float]) -> None:
         """Add one value for each step, counted from 0."""
         last = len(values) - 1

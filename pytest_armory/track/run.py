@@ -84,7 +84,7 @@ class EvaluationRun:
         The parameters that are stored when the run ends are in it, and what is known of a run that
         goes on in the local database.
         """
-        return _with_known(self.writer.entity().data, self)
+        return _with_known(self.writer.entity(), self)
 
     def log_param(self, key: str, value: object) -> None:
         """Store one parameter; see :meth:`log_params`."""
@@ -152,12 +152,15 @@ class EvaluationRun:
         self.writer.store_table(data, artifact_file)
 
 
-def _with_known(data: Any, run: EvaluationRun) -> Any:
+def _with_known(entity: Any, run: EvaluationRun) -> Any:
     for name, text in run.params.items():
-        data.params.setdefault(name, text)
+        entity.data.params.setdefault(name, text)
     if len(run.connection.parts) > 1:  # the first one is at a server that gives no answer
-        data.metrics.update(run.metrics)
-    return data
+        from pytest_armory.store.runs import last_values
+
+        steps = {metric.key: metric.step for metric in last_values(entity)}
+        entity.data.metrics.update(run.writer.metrics.after(steps))
+    return entity.data
 
 
 def _log_params(writer: RunWriter, params: Mapping[str, object]) -> None:

@@ -414,17 +414,19 @@ def test_a_test_that_reads_its_run_when_the_server_dies(
     outage = partial(setattr, proxy, "fault", outages.reset)
     monkeypatch.setattr(outages, "began", outage, raising=False)
     source = f"""
-        import outages, pytest
+        import mlflow, outages, pytest
         @pytest.mark.evaluation(name="{name}")
         @pytest.mark.parametrize("i", range(3))
         def test_a(i, evaluation_run):
             evaluation_run.log_metric("before", i, step=3)
+            evaluation_run.log_metric("both", 1)
             evaluation_run.log_param("lr", 0.1)
             evaluation_run.set_tag("team", "vision")
             outages.began()
             evaluation_run.log_metrics({{"before": 7, "after": i}})
+            mlflow.log_metric("both", 2)
             data = evaluation_run.data
-            assert data.metrics == {{"before": i, "after": i}}
+            assert data.metrics == {{"before": i, "both": 2, "after": i}}
             assert data.params == {{"i": str(i), "lr": "0.1"}}
             assert data.tags["team"] == "vision"
             assert i != 2, "worse"
