@@ -48,13 +48,14 @@ THREE = """
 """
 
 BETWEEN = """
-import os, signal, threading
+import os, signal
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_logreport(report):
     runs_it = "worker_id" not in vars(report) or "PYTEST_XDIST_WORKER" in os.environ
     if runs_it and (report.when, report.nodeid[-9:]) == ("teardown", "test_last"):
         os.killpg(os.getpgrp(), signal.SIGTERM)
-        threading.Event().wait()
+        while True:  # a wait without an end would not wake for a signal that another thread gets
+            time.sleep(0.02)
     return (yield)
 """
 
@@ -117,7 +118,7 @@ def test_what_has_ended_is_known_where_the_server_stops_answering(
 
 
 RESUMED = """
-import os, signal, threading
+import os, signal
 from _pytest.terminal import TerminalReporter
 begun = threading.Event()
 @pytest.hookimpl(wrapper=True)
