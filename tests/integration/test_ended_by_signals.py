@@ -118,7 +118,7 @@ def test_what_has_ended_is_known_where_the_server_stops_answering(
 
 
 RESUMED = """
-import os, signal
+import os, signal, threading
 from _pytest.terminal import TerminalReporter
 begun = threading.Event()
 @pytest.hookimpl(wrapper=True)
