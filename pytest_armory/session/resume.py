@@ -23,6 +23,7 @@ from pytest_armory.session.order import attempts_in_order, test_of
 from pytest_armory.session.stored_records import (
     close_left_open,
     is_attempt,
+    is_left_open,
     is_session,
     record_of,
 )
@@ -165,7 +166,7 @@ def _left_open(
     for run in attempts:
         origin = origin_of(run.tags)
         is_alive = origin.process in alive or origin.reporter in alive
-        if run.status == "RUNNING" and run.tags.get(PART, "") == part and not is_alive:
+        if is_left_open(run) and run.tags.get(PART, "") == part and not is_alive:
             found.setdefault(run.tags["armory.nodeid"], []).append(run.run_id)
     return found
 
@@ -193,6 +194,6 @@ def _close_interrupted_at(where: Destination, run_ids: Sequence[str]) -> None:
         return
     store = open_store(where)
     for run in filter(None, map(store.search.find, run_ids)):
-        if run.status == "RUNNING":
+        if is_left_open(run):
             store.log_batch(run.run_id, tags={"armory.recovered": "true"})
             close_left_open(store, run, Outcome.INTERRUPTED, run.seen)

@@ -20,6 +20,7 @@ from pytest_armory.session.resume import waiting_runs
 from pytest_armory.session.shard_notes import Unfinished, notes_of, state_of
 from pytest_armory.session.stored_records import (
     is_attempt,
+    is_left_open,
     is_session,
     record_of,
     summary_of,
@@ -66,7 +67,7 @@ def read_session(
     summary = _summary(store, session, runs, ended.ends)
     done = {short_hash(record.nodeid) for record in summary.records}
     done |= {one for end in ended.ends for one in end.skipped_hashes}
-    still_open = [run for run in (*attempts, *session_runs) if run.status == "RUNNING"]
+    still_open = list(filter(is_left_open, (*attempts, *session_runs)))
     dead = left_open(where, still_open) if still_open else []
     waiting = waiting_runs(where, resolve(None), session)[0] if dead else []
     continued = _continued(dead, waiting)

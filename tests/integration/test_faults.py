@@ -750,6 +750,8 @@ def test_a_run_that_its_test_has_ended_is_no_run_that_was_finished(
     if way == WORKER:
         assert "2 evaluations: 1 passed, 1 crashed" in session.output
     else:
+        assert commands.main(["report"]) == 1
+        assert "2 runs left open by a process that was killed" in capsys.readouterr().out
         assert commands.main(["recover"]) == 0
         assert "test_ends_its_run, interrupted" in capsys.readouterr().out
     expected = ("FAILED", "crashed") if way == WORKER else ("KILLED", "interrupted")

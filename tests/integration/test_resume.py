@@ -248,10 +248,14 @@ def test_another_commit_or_uncommitted_changes(evals: Evals) -> None:
         assert text in result.stdout.str()
 
 
+@pytest.mark.parametrize("is_ended", [False, True])
 def test_what_other_jobs_are_doing_is_left_alone(
-    evals: Evals, start: Callable[..., Session], capsys: pytest.CaptureFixture[str]
+    evals: Evals, start: Callable[..., Session], capsys: pytest.CaptureFixture[str], is_ended: bool
 ) -> None:
-    """Runs of another machine's: only those of this shard that are about to run are closed."""
+    """Runs of another machine's: only those of this shard that are about to run are closed.
+
+    Also one that its test has ended in MLflow, without an outcome.
+    """
     evals.write("""
         import pytest
         pytestmark = pytest.mark.evaluation
@@ -274,6 +278,8 @@ def test_what_other_jobs_are_doing_is_left_alone(
         return str(run.info.run_id)
 
     mine, others, later = elsewhere(0, "1/2"), elsewhere(0, "2/2"), elsewhere(3, "2/2")
+    if is_ended:
+        client.set_terminated(mine)
     job = start("--armory-session=s", "--armory-resume", "--armory-shard=1/2", "-p", "no:randomly")
     job.wait_for("there")  # a job at work on this machine
     (evals.pytester.path / "conftest.py").write_text(
